@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 OR (GPL-2.0-only OR BSD-2-Clause)
+ *
+ * The record that both collectors (eBPF and ptrace) write, one after the other, to a native recording.
+ *
+ * File layout, little endian:
+ *   struct ditto_rec_header            once
+ *   struct ditto_rec                   until end of file
+ * src/ditto/artifacts/records.py reads the same layout with a numpy dtype; a test compares sizes and offsets.
+ * Change DITTO_REC_VERSION with any change here.
+ */
+#ifndef DITTO_RECORD_H
+#define DITTO_RECORD_H
+
+#ifndef __VMLINUX_H__
+#include <stdint.h>
+typedef uint8_t ditto_u8;
+typedef uint16_t ditto_u16;
+typedef uint32_t ditto_u32;
+typedef uint64_t ditto_u64;
+typedef int64_t ditto_s64;
+#else
+typedef __u8 ditto_u8;
+typedef __u16 ditto_u16;
+typedef __u32 ditto_u32;
+typedef __u64 ditto_u64;
+typedef __s64 ditto_s64;
+#endif
+
+#define DITTO_REC_MAGIC 0x43455244u /* "DREC" */
+#define DITTO_REC_VERSION 1u
+#define DITTO_REC_PAYLOAD 64
+#define DITTO_REC_IOVS 4
+
+enum ditto_rec_kind {
+	DITTO_REC_SYSCALL = 1, /* one call, written when it returned */
+	DITTO_REC_BIRTH = 2,   /* pid/tid: the new task; args[0] parent tid, args[1] parent pid, args[2] clone flags or 0 */
+	DITTO_REC_EXIT = 3,    /* pid/tid ended; ret: exit code where known */
+	DITTO_REC_EXEC = 4,    /* pid ran a new program; payload: first bytes of its file name */
+	DITTO_REC_FAULT = 5,   /* args[0]: user page faults of this thread since its last FAULT record (summed) */
+	DITTO_REC_BLOCK = 6,   /* block I/O issued: args[0] bytes, args[1] 1 for write, args[2] nanoseconds to completion or 0 */
+	DITTO_REC_MARK = 7,    /* the recorder changed mode; nr: new mode */
+};
+
+enum ditto_rec_mode {
+	DITTO_MODE_OFF = 0,
+	DITTO_MODE_STRUCTURE = 1, /* all but the hot calls (read, write, send*, recv*, waits, futex): set-up is seen cheaply */
+	DITTO_MODE_ALL = 2,
+};
+
+struct ditto_rec_header {
+	ditto_u32 magic;
+	ditto_u32 version;
+	ditto_u32 record_size;  /* sizeof(struct ditto_rec) */
+	ditto_u32 clock_id;     /* CLOCK_MONOTONIC (1) */
+	ditto_u64 start_ns;     /* when the recording began */
+	char collector[16];     /* "ebpf" or "ptrace", zero padded */
+};
+
+struct ditto_rec {
+	ditto_u64 t_ns;    /* when the call returned (CLOCK_MONOTONIC) */
+	ditto_u64 wall_ns; /* from entry to return */
+	ditto_u64 cpu_ns;  /* of that, time on a CPU; equal to wall_ns if the thread was never switched out; ptrace: 0 */
+	ditto_s64 ret;     /* result, or -errno */
+	ditto_u64 args[6];
+	ditto_u64 run_ns;  /* the thread's CPU time since it was first seen, at t_ns; ptrace: 0 */
+	ditto_u32 pid;     /* process (thread group) */
+	ditto_u32 tid;
+	ditto_u16 kind;    /* enum ditto_rec_kind */
+	ditto_u16 nr;      /* x86-64 syscall number */
+	ditto_u32 nvcsw;   /* the thread's voluntary switches since first seen, at t_ns */
+	ditto_u32 nivcsw;  /* and involuntary ones */
+	ditto_u32 iovcnt;  /* readv/writev/sendmsg/recvmsg: number of vectors, else 0 */
+	ditto_u32 iov[DITTO_REC_IOVS]; /* lengths of the first vectors */
+	ditto_u32 payload_len; /* bytes used in payload */
+	ditto_u32 aux;     /* epoll_wait: max events are args[2]; here the events returned of listed payload; accept: address length */
+	/* What payload holds, by call:
+	 *   read, recv*, write, send*, readv, writev, sendmsg, recvmsg, pread*, pwrite*: the first bytes moved (first vector)
+	 *   accept*, connect, bind, getpeername, getsockname, sendto/recvfrom with address on UDP: the sockaddr
+	 *   open*, stat-like calls with a path: the first bytes of the path
+	 *   epoll_wait/pwait: the returned struct epoll_event (12 bytes each), as many as fit; epoll_ctl: its struct epoll_event
+	 *   poll: the struct pollfd (8 bytes each), as many as fit
+	 *   setsockopt, getsockopt: the option value; nanosleep, clock_nanosleep, timerfd_settime: the timespec/itimerspec
+	 *   pipe*, socketpair: the two descriptors; ioctl: nothing
+	 */
+	ditto_u8 payload[DITTO_REC_PAYLOAD];
+};
+
+#endif
