@@ -1,0 +1,417 @@
+"""The profile: the fitted, shareable model of an app.  Numbers and shapes only.
+
+A profile holds no path, payload, symbol, address or name of the app: services, roles and classes are numbered;
+protocol words (``GET``) come from the public command table of the codec; HTTP paths appear as 12-bit keyed
+fingerprints.  It may come from a stranger, so every number here is bounded and everything unknown is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ditto.artifacts.files import write_atomic
+from ditto.errors import BadInputError, FormatVersionError
+
+FORMAT_VERSION = 1
+
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[float, Field(ge=0.0, le=1e12)]
+Bytes = Annotated[int, Field(ge=0, le=1 << 32)]
+SmallInt = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
+SyscallNumber = Annotated[int, Field(ge=0, le=1023)]
+Histogram = Annotated[list[float], Field(max_length=64)]
+
+DISTANCE_BUCKETS = 24
+"""Stack-distance buckets: 0 is the same line again; k in 1..21 is 2**(k-1) <= d < 2**k other lines; 22 is 2**21 and
+more; 23 is a first touch."""
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Dist(Model):
+    """A discrete distribution of whole numbers; ``weights`` need not be normalised."""
+
+    values: Annotated[list[Annotated[int, Field(ge=0, le=0xFFFFFFFF)]], Field(min_length=1, max_length=256)]
+    weights: Annotated[list[Annotated[float, Field(gt=0, le=1e15)]], Field(min_length=1, max_length=256)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Dist:
+        if len(self.values) != len(self.weights):
+            raise ValueError("values and weights differ in length")
+        return self
+
+    @property
+    def mean(self) -> float:
+        return sum(v * w for v, w in zip(self.values, self.weights, strict=True)) / sum(self.weights)
+
+
+class OpKind(StrEnum):
+    """The operations of ``native/runtime/ditto.h`` (OP_*), which explains each and its arguments a, b, c."""
+
+    COMPUTE = "compute"
+    REPLY = "reply"
+    SENDFILE = "sendfile"
+    RECV_AGAIN = "recv_again"
+    SETSOCKOPT = "setsockopt"
+    GETSOCKOPT = "getsockopt"
+    GETPEERNAME = "getpeername"
+    GETSOCKNAME = "getsockname"
+    FCNTL = "fcntl"
+    IOCTL = "ioctl"
+    EPOLL_ADD = "epoll_add"
+    EPOLL_MOD = "epoll_mod"
+    EPOLL_DEL = "epoll_del"
+    SHUTDOWN = "shutdown"
+    CLOSE = "close"
+    FILE_OPEN = "file_open"
+    FILE_STAT = "file_stat"
+    FILE_FSTAT = "file_fstat"
+    FILE_READ = "file_read"
+    FILE_WRITE = "file_write"
+    FILE_SEEK = "file_seek"
+    FILE_SYNC = "file_sync"
+    FILE_CLOSE = "file_close"
+    MISC = "misc"
+    MMAP = "mmap"
+    MUNMAP = "munmap"
+    MADVISE = "madvise"
+    FUTEX_WAKE = "futex_wake"
+    SLEEP = "sleep"
+    NOTIFY = "notify"
+
+
+class Op(Model):
+    """One step of a program; see ``struct ditto_op``."""
+
+    kind: OpKind
+    nr: SyscallNumber = 0
+    probability: Probability = 1.0
+    deferred: bool = False
+    a: SmallInt = 0
+    b: SmallInt = 0
+    c: SmallInt = 0
+    size: Dist | None = None
+    block: Annotated[int, Field(ge=0, le=255)] | None = None
+
+
+Program = Annotated[list[Op], Field(max_length=512)]
+
+
+class ReplyShape(Model):
+    """One kind of reply of a request class; see ``struct ditto_reply``."""
+
+    probability: Probability
+    kind: Literal[
+        "simple", "error", "integer", "bulk", "nil", "array",
+        "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
+        "stats", "http", "http_chunked", "opaque",
+    ]  # fmt: skip
+    status: Annotated[int, Field(ge=0, le=999)] = 0
+    head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    count: Dist | None = None
+    size: Dist | None = None
+    second: Dist | None = None
+
+
+class ClassMatch(Model):
+    """How a request is recognised as of a class; see ``struct ditto_match``."""
+
+    verb: Annotated[str, Field(pattern=r"^[A-Za-z_]{0,24}$")] = ""
+    argc: Annotated[int, Field(ge=0, le=65535)] = 0
+    path_print: Annotated[int, Field(ge=-1, le=4095)] = -1
+    min_bytes: Bytes = 0
+    max_bytes: Bytes = 0
+
+
+class RequestClass(Model):
+    """A cluster of requests that run the same operations."""
+
+    probability: Probability
+    match: ClassMatch
+    request_bytes: Dist
+    replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
+    program: Program
+
+
+class Block(Model):
+    """The work between two operations: what one run of it executes, in the original.
+
+    Histograms count accesses (data: cache-line touches; code: line touches as lens defines them) of ONE run, in the
+    buckets of :data:`DISTANCE_BUCKETS`; the distance is that of the original's whole thread.
+
+    Attributes:
+        instructions: instructions of one run in the original.
+        skeleton_instructions: instructions the clone's own runtime executes in the same place; subtracted.
+        runs_per_request: how often one runs, over all requests; tells what matters and what is a rare visitor.
+        mix: share of each iform class (see ``ditto.artifacts.iforms``); sums to 1.
+        loads, stores: data accesses of one run, by line touched.
+        load_distance, store_distance, code_distance, page_distance: histograms, counts of one run.
+        code_touches: code line touches of one run.
+        stride_share: share of data accesses by static instructions that follow a constant non-zero stride.
+        branches: conditional branches of one run.
+        branch_bins: joint histogram over (taken rate, transition rate), counts of one run; each axis in
+            ten bins of 0.1 (the last closed), row-major with taken first.
+        branch_sites: static conditional branches.
+        predictor_misses: misses of the reference predictor in one run.
+        indirect: indirect jumps and calls of one run (returns apart).
+        indirect_sites, indirect_targets: static sites, and the mean number of distinct targets of a site by execution.
+        calls: calls of one run, direct and indirect.
+        raw, war, waw: register dependence distances, shares in buckets 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
+        chase_share: share of loads whose address comes from an earlier load.
+        code_lines, data_lines: distinct lines one run touches, as far as known (0: derive from the histograms).
+    """
+
+    instructions: Count
+    skeleton_instructions: Count = 0.0
+    runs_per_request: Count = 1.0
+    mix: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")], Probability] = {}
+    loads: Count = 0.0
+    stores: Count = 0.0
+    load_distance: Histogram = []
+    store_distance: Histogram = []
+    code_distance: Histogram = []
+    page_distance: Histogram = []
+    code_touches: Count = 0.0
+    stride_share: Probability = 0.0
+    branches: Count = 0.0
+    branch_bins: Annotated[list[Count], Field(max_length=100)] = []
+    branch_sites: Count = 0.0
+    predictor_misses: Count = 0.0
+    indirect: Count = 0.0
+    indirect_sites: Count = 0.0
+    indirect_targets: Count = 1.0
+    calls: Count = 0.0
+    raw: Histogram = []
+    war: Histogram = []
+    waw: Histogram = []
+    chase_share: Probability = 0.0
+    code_lines: Count = 0.0
+    data_lines: Count = 0.0
+
+
+class Timer(Model):
+    """A background activity of a thread: ``program`` runs every ``period_ms``."""
+
+    period_ms: Annotated[float, Field(gt=0, le=1e9)]
+    program: Program
+
+
+class Role(Model):
+    """What a kind of thread does; see ``struct ditto_role``."""
+
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+    count: Annotated[int, Field(ge=1, le=1024)]
+    wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
+    wait_nr: SyscallNumber = 0
+    max_events: Annotated[int, Field(ge=1, le=65535)] = 64
+    timeout_ms: Annotated[int, Field(ge=-1, le=1 << 30)] = -1
+    listens: bool = False
+    listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
+    handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
+    hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
+    notify_nr: SyscallNumber = 0
+    deferred_lifo: bool = False
+    on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    on_accept: Program = []
+    on_adopt: Program = []
+    on_close: Program = []
+    timers: Annotated[list[Timer], Field(max_length=64)] = []
+
+
+class OpenAtStart(Model):
+    """A file that stays open for the life of a process."""
+
+    group: Annotated[int, Field(ge=0, le=255)]
+    slot: Annotated[int, Field(ge=8, le=15)]
+    flags: SmallInt
+
+
+class Process(Model):
+    """A kind of process: how many, whose child, which thread roles (the first on the main thread)."""
+
+    parent: Annotated[int, Field(ge=-1, le=255)] = -1
+    count: Annotated[int, Field(ge=1, le=1024)] = 1
+    roles: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=1, max_length=64)]
+    open_at_start: Annotated[list[OpenAtStart], Field(max_length=8)] = []
+
+
+class Receive(Model):
+    """How requests are received; see ``struct ditto_recv``."""
+
+    nr: SyscallNumber
+    bytes: Annotated[int, Field(ge=1, le=1 << 26)]
+    flags: SmallInt = 0
+    until_again: bool = False
+    until_short: bool = False
+
+
+class Send(Model):
+    """How replies are sent; see ``struct ditto_send``."""
+
+    nr: SyscallNumber
+    flags: SmallInt = 0
+    call_bytes: Bytes = 0
+    iovs: Annotated[int, Field(ge=1, le=1024)] = 1
+    iov_bytes: Bytes = 0
+    calls_per_wake: Annotated[int, Field(ge=0, le=65535)] = 0
+    per_read: bool = False
+    arm: bool = True
+    between_block: Annotated[int, Field(ge=0, le=255)] | None = None
+
+
+class Listener(Model):
+    """The listening socket; see ``struct ditto_listener``."""
+
+    backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
+    nonblocking: bool = True
+    reuseport: bool = False
+    accept_nr: SyscallNumber = 288
+    accept_flags: SmallInt = 0
+    accept_until_again: bool = False
+    sockopts: Program = []
+
+
+class FileGroup(Model):
+    """Files the service uses, by kind; never by name."""
+
+    kind: Literal[
+        "regular", "proc_self_stat", "proc_self_status", "proc_meminfo", "proc_loadavg", "proc_stat", "dev_urandom",
+        "dev_null", "missing",
+    ]  # fmt: skip
+    count: Annotated[int, Field(ge=1, le=100_000)] = 1
+    depth: Annotated[int, Field(ge=0, le=32)] = 1
+    append: bool = False
+    size: Dist | None = None
+
+
+class Load(Model):
+    """The load under which the service was observed."""
+
+    connections: Annotated[int, Field(ge=0, le=1_000_000)]
+    requests_per_second: Count
+    requests_per_wake: Count = 1.0
+
+
+class ServiceProfile(Model):
+    """One service of the app."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
+    codec: Literal["opaque", "http1", "resp2", "memcached"]
+    print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
+    receive: Receive
+    send: Send
+    listener: Listener
+    roles: Annotated[list[Role], Field(min_length=1, max_length=64)]
+    processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
+    files: Annotated[list[FileGroup], Field(max_length=64)] = []
+    blocks: Annotated[list[Block], Field(max_length=256)] = []
+    resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    load: Load
+
+
+class Knobs(Model):
+    """What tuning may turn, over all blocks; 1 leaves a block as fitted.
+
+    Attributes:
+        instructions: scales instruction counts.
+        dependence: scales register dependence distances (below 1: longer chains, slower).
+        irregular: scales the share of irregular data accesses and dependent loads.
+        entropy: scales the share of unpredictable branches.
+    """
+
+    instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
+    dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
+    irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
+    entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+
+
+class Profile(Model):
+    """The whole profile file."""
+
+    format_version: Literal[1] = 1
+    ditto_version: Annotated[str, Field(pattern=r"^[0-9a-z.+-]{1,32}$")]
+    seed: Annotated[int, Field(ge=0, lt=1 << 63)] = 1
+    services: Annotated[list[ServiceProfile], Field(min_length=1, max_length=1000)]
+    knobs: Knobs = Knobs()
+
+    @model_validator(mode="after")
+    def _references_exist(self) -> Profile:
+        for service in self.services:
+            for problem in _dangling(service):
+                raise ValueError(f"{service.name}: {problem}")
+        return self
+
+    def save(self, path: Path) -> None:
+        """Write the profile as JSON, replacing the file as a whole."""
+        write_atomic(path, self.model_dump_json(indent=1, exclude_defaults=False) + "\n")
+
+
+def _programs(service: ServiceProfile) -> list[list[Op]]:
+    programs = [cls.program for cls in service.classes]
+    for role in service.roles:
+        programs += [role.on_accept, role.on_adopt, role.on_close, *(timer.program for timer in role.timers)]
+    return programs
+
+
+def _dangling(service: ServiceProfile) -> list[str]:
+    """References to blocks, roles, processes or files that do not exist."""
+    problems = []
+    blocks = {op.block for program in _programs(service) for op in program}
+    blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
+    blocks.add(service.send.between_block)
+    problems += [f"block {b} does not exist" for b in blocks if b is not None and b >= len(service.blocks)]
+    for index, process in enumerate(service.processes):
+        if process.parent >= index:
+            problems.append(f"process {index} has a parent that comes after it")
+        problems += [f"role {r} does not exist" for r in process.roles if r >= len(service.roles)]
+        problems += [f"file group {o.group} does not exist" for o in process.open_at_start if o.group >= len(service.files)]
+    for role in service.roles:
+        if role.hand_to >= len(service.roles):
+            problems.append(f"role {role.hand_to} does not exist")
+    for program in _programs(service):
+        for op in program:
+            if op.kind in (OpKind.FILE_OPEN, OpKind.FILE_STAT) and not 0 <= op.a < len(service.files):
+                problems.append(f"file group {op.a} does not exist")
+            if op.kind.value.startswith("file_") and op.kind is not OpKind.FILE_STAT and not 0 <= op.b < 16:
+                problems.append(f"file slot {op.b} does not exist")
+            if op.kind is OpKind.COMPUTE and op.block is None:
+                problems.append("a compute operation names no block")
+    return problems
+
+
+MAX_PROFILE_BYTES = 64 << 20
+
+
+def load_profile(path: Path) -> Profile:
+    """Read and validate a profile.
+
+    Raises:
+        BadInputError: unreadable, too large, not JSON, or outside the schema; names the place.
+        FormatVersionError: another format version.
+    """
+    try:
+        if path.stat().st_size > MAX_PROFILE_BYTES:
+            raise BadInputError(f"{path}: larger than {MAX_PROFILE_BYTES >> 20} MiB", "this is no profile of ditto")
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}", "name a profile.json made by 'ditto model'") from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path}: not JSON ({error})", "name a profile.json made by 'ditto model'") from error
+    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
+        found = data.get("format_version") if isinstance(data, dict) else None
+        raise FormatVersionError(str(path), found, FORMAT_VERSION)
+    try:
+        return Profile.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BadInputError(f"{path}: {place}: {first['msg']}", "make the profile again with 'ditto model'") from error
