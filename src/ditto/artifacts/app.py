@@ -1,0 +1,281 @@
+"""The app as its owner describes it: the commands that start, fill and load it (``app.toml``)."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ditto.errors import BadInputError
+
+Which = Literal["native", "lens"]
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
+def _as_command(value: object) -> object:
+    if isinstance(value, str):
+        raise ValueError('a command is an array of words, such as ["redis-server", "--port", "{port}"]')
+    if isinstance(value, list | tuple) and (not value or value[0] == ""):
+        raise ValueError("a command needs at least the program's name")
+    return value
+
+
+Command = Annotated[tuple[str, ...], BeforeValidator(_as_command)]
+Port = Annotated[int, Field(ge=1, le=65535, strict=True)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Ready(_Frozen):
+    """When a server may be used.  Exactly one form; without any, once its port accepts a connection.
+
+    Attributes:
+        http: path that must answer with a status below 500.
+        log: regular expression to be found in what the server prints.
+        seconds: time to wait.
+    """
+
+    http: str | None = None
+    log: str | None = None
+    seconds: float | None = Field(default=None, ge=0, le=3600)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_form(cls, value: Any) -> Any:
+        if value == "tcp":
+            return {}
+        if isinstance(value, str):
+            raise ValueError('write "tcp", { http = "/path" }, { log = "regex" } or { seconds = 2 }')
+        if isinstance(value, dict) and len(set(value) & {"http", "log", "seconds"}) != 1 and value:
+            raise ValueError('give exactly one of { http = "/path" }, { log = "regex" } or { seconds = 2 }')
+        return value
+
+    @field_validator("http")
+    @classmethod
+    def _path(cls, value: str | None) -> str | None:
+        if value is not None and not re.match(r"^/[!-~]*$", value):
+            raise ValueError("an http path begins with / and has no blanks")
+        return value
+
+    @field_validator("log")
+    @classmethod
+    def _pattern(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as error:
+                raise ValueError(f"not a regular expression: {error}") from None
+        return value
+
+
+class Beside(_Frozen):
+    """A server that the app needs and that is not cloned.  Without a port it counts as ready when started."""
+
+    command: Command
+    port: Port | None = None
+    name: str | None = Field(default=None, pattern=_NAME)
+    env: dict[str, str] = {}
+    ready: Ready = Ready()
+
+
+class Service(_Frozen):
+    """One program to clone.
+
+    Attributes:
+        port: its usual port; tools replace ``{port}`` by a free one.
+        lens_command: the same program as Valgrind needs it started, where that differs.
+    """
+
+    command: Command
+    port: Port
+    name: str | None = Field(default=None, pattern=_NAME)
+    env: dict[str, str] = {}
+    ready: Ready = Ready()
+    lens_command: Command | None = None
+
+    def command_for(self, which: Which) -> tuple[str, ...]:
+        """The command of the native or the lens run, placeholders not replaced."""
+        return self.lens_command if which == "lens" and self.lens_command else self.command
+
+
+class Prepare(_Frozen):
+    """Run once after the service is ready: fills it with data."""
+
+    command: Command
+
+
+class Requests(_Frozen):
+    """How many requests one run of the load makes: natively, and under the (much slower) lens."""
+
+    native: int = Field(default=100_000, ge=1)
+    lens: int = Field(default=5_000, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number(cls, value: Any) -> Any:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return {"native": value, "lens": value}
+        return value
+
+
+class Load(_Frozen):
+    """A real client.  It ends by itself: after ``{requests}``, or after a time of its own."""
+
+    command: Command
+    requests: Requests = Requests()
+    connections: int = Field(default=1, ge=1)
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether the number of requests can be set (the command has ``{requests}``)."""
+        return any("{requests}" in word for word in self.command)
+
+
+class AppSpec(_Frozen):
+    """A checked ``app.toml``.
+
+    Attributes:
+        path: the file it was read from.
+        services: at least one; the first is the entry, which the load drives.
+    """
+
+    name: str = Field(pattern=_NAME)
+    services: tuple[Service, ...] = Field(min_length=1)
+    load: Load
+    setup: Command | None = None
+    beside: tuple[Beside, ...] = ()
+    prepare: Prepare | None = None
+    path: Path
+
+    @property
+    def folder(self) -> Path:
+        """The working directory of every command of the app."""
+        return self.path.parent
+
+    @property
+    def service(self) -> Service:
+        """The entry service: the one that the load drives."""
+        return self.services[0]
+
+    @property
+    def port_can_change(self) -> bool:
+        """Whether a free port can be put in place of the usual one: server and client both take ``{port}``."""
+        entry = self.service
+        server = [*entry.command, *entry.env.values(), *(self.setup or ())]
+        return any("{port}" in word for word in server) and any("{port}" in word for word in self.load.command)
+
+
+def substitute(words: tuple[str, ...], values: dict[str, str]) -> list[str]:
+    """``words`` with each ``{key}`` of ``values`` replaced; other braces are left as they are."""
+    result = []
+    for word in words:
+        for key, value in values.items():
+            word = word.replace("{" + key + "}", value)
+        result.append(word)
+    return result
+
+
+def load_app(path: Path) -> AppSpec:
+    """Read and check an ``app.toml``.
+
+    Raises:
+        BadInputError: the file cannot be read, is not TOML, lacks a key or holds one that is not known;
+            the message names the file and the key.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BadInputError(f"{path}: no such file", "give the path of an app.toml, such as examples/redis.toml") from None
+    except IsADirectoryError:
+        raise BadInputError(f"{path}: is a folder", "give the path of the app.toml in it") from None
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{path}: not UTF-8 text (byte {error.start})", "save the file as UTF-8") from None
+    except PermissionError:
+        raise BadInputError(f"{path}: not readable by this user", f"chmod u+r {path}") from None
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"{path}: not valid TOML: {error}", "correct the file at that place") from None
+    data = {key: value for key, value in data.items() if key != "eval" and not key.startswith("x-")}
+    return _check(path, data)
+
+
+def _check(path: Path, data: dict[str, Any]) -> AppSpec:
+    for key in ("services", "path"):
+        if key in data:
+            raise _unknown(path, (key,))
+    if "service" not in data:
+        raise BadInputError(f"{path}: service: missing", 'add a [service] table with "command" and "port"')
+    service = data.pop("service")
+    many = isinstance(service, list)
+    data["services"] = service if many else [service]
+    data["path"] = path.absolute()
+    try:
+        spec = AppSpec.model_validate(data)
+    except ValidationError as error:
+        raise _as_bad_input(path, error, many) from None
+    names = [s.name for s in spec.services]
+    if many and (None in names or len(set(names)) != len(names)):
+        raise BadInputError(f"{path}: service.name: missing or used twice", "give each [[service]] a name of its own")
+    return spec
+
+
+def _as_bad_input(path: Path, error: ValidationError, many: bool) -> BadInputError:
+    # Unknown keys first: a mistyped key also shows up as a missing one, and the typing error is the cause.
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")[0]
+    loc = [part for part in found["loc"] if not isinstance(part, str) or "[" not in part]
+    if loc and loc[0] == "services":
+        loc = ["service", *(loc[1:] if many else loc[2:])]
+    place = ".".join(str(part) for part in loc) or "the file"
+    if found["type"] == "extra_forbidden":
+        return _unknown(path, tuple(loc))
+    if found["type"] == "missing":
+        return BadInputError(f"{path}: {place}: missing", f"add it: {_HELP.get(str(loc[-1]), 'see docs for app.toml')}")
+    message = found["msg"].removeprefix("Value error, ")
+    return BadInputError(f"{path}: {place}: {message}", _HELP.get(str(loc[-1]) if loc else "", "correct this key"))
+
+
+_HELP = {
+    "name": 'name = "redis" (letters, digits, ".", "_" and "-")',
+    "command": 'command = ["program", "argument", "{port}"]',
+    "setup": 'setup = ["sh", "make-config.sh"]',
+    "lens_command": 'lens_command = ["program", "argument", "{port}"]',
+    "port": "port = 6379 (1 to 65535)",
+    "load": 'a [load] table with command = ["client", "{port}", "{requests}"]',
+    "requests": "requests = { native = 200000, lens = 8000 }",
+    "connections": "connections = 20",
+    "ready": 'ready = "tcp", { http = "/health" }, { log = "regex" } or { seconds = 2 }',
+    "env": 'env = { KEY = "text" }',
+}
+
+_TABLES: dict[str, type[BaseModel]] = {
+    "service": Service,
+    "beside": Beside,
+    "prepare": Prepare,
+    "load": Load,
+    "requests": Requests,
+    "ready": Ready,
+}
+
+
+def _unknown(path: Path, loc: tuple[str | int, ...]) -> BadInputError:
+    key = str(loc[-1])
+    tables = [str(part) for part in loc[:-1] if isinstance(part, str)]
+    model = _TABLES.get(tables[-1]) if tables else None
+    if model is not None:
+        known = sorted(model.model_fields)
+    else:
+        known = sorted((set(AppSpec.model_fields) - {"services", "path"}) | {"service"})
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f'did you mean "{close[0]}"? ' if close else ""
+    place = ".".join(str(part) for part in loc)
+    where = f"in [{'.'.join(tables)}]" if tables else "at the top"
+    return BadInputError(f"{path}: {place}: unknown key", f"{hint}keys {where}: {', '.join(known)}")

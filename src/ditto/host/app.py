@@ -1,0 +1,462 @@
+"""An app while it runs: started, ready, filled, under load, measured from outside, and ended whatever happens.
+
+    with AppRun(load_app(path)) as run:
+        run.prepare()
+        before = run.cpu_times()
+        result = run.load(10_000)
+        used = run.cpu_times() - before
+
+Everything it starts is in a session of its own and carries a marker in its environment, so that `AppRun.stop`
+finds it again even after a server made itself a daemon.  Nothing ends when this process is killed: an app under
+observation outlives its observer.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which, substitute
+from ditto.errors import AppError
+from ditto.host import commands, interrupts, ports, process
+from ditto.host.load import Client, LoadResult, RepeatedLoad, run_step
+from ditto.host.process import CpuTimes, Memory, ProcessId
+from ditto.host.ready import last_lines, wait_ready
+
+Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
+
+_STEP_TIMEOUT_S = 600.0
+_READY_S = {"native": 30.0, "lens": 180.0}
+
+_live_runs: set[AppRun] = set()
+
+
+class Server:
+    """One started server process and all that came of it."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], marker: str, log: Path, held: bool) -> None:
+        self.name = name
+        self.log = log
+        self.pid = popen.pid
+        self.marker = marker
+        self._popen = popen
+        self._held = held
+        root = process.identify(popen.pid)
+        self._known: set[ProcessId] = {root} if root else set()
+
+    def release(self) -> None:
+        """Let a held process execute its command.
+
+        Raises:
+            AppError: it ended while it was held.
+        """
+        if self._held and self._popen.stdin is not None:
+            self._held = False
+            try:
+                with self._popen.stdin as pipe:
+                    pipe.write(b"go\n")
+            except BrokenPipeError:
+                raise AppError(f"{self.name} ended before it was released", "start it again") from None
+
+    def processes(self) -> set[ProcessId]:
+        """Its live processes now: the one started, its descendants and its daemons."""
+        self._popen.poll()
+        live = process.find_tree(self._known, self.marker)
+        self._known |= live
+        return live
+
+    def check_alive(self) -> None:
+        """Raise AppError, with its last lines, when nothing of it runs any more."""
+        code = self._popen.poll()
+        if code is None or (code == 0 and self.processes()):
+            return
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+        raise AppError(f"{self.name} ended {how}{last_lines(self.log)}", "run its command by hand to see why it ends")
+
+    def stop(self, patience_s: float) -> int | None:
+        """End it all; the exit code of the process that was started, if it is known."""
+        if self._held and self._popen.stdin is not None:
+            self._popen.stdin.close()  # the held process leaves by itself
+        from threading import Thread
+
+        Thread(target=self._popen.wait, daemon=True).start()
+        process.end_processes(self._known, self.marker, patience_s)
+        code = self._popen.poll()
+        if code is not None:
+            process.forget(self.pid)
+        return code
+
+
+class AppRun:
+    """One run of an app, or of a clone in its place, with the app's own client.
+
+    Args:
+        spec: the app.
+        port: the entry service's port; a free one is found without it (its usual one where the commands do not
+            take ``{port}``).
+        wrap: changes the command and environment of the services, for instance to run them under an instrument.
+        which: the ``native`` or the ``lens`` commands and request counts.
+        hold: `start` leaves the entry service waiting before its exec; go on with `release` and `wait_ready`.
+        ready_timeout_s: how long a server may take until it is ready.
+        stop_patience_s: time between SIGTERM and SIGKILL at the end.
+    """
+
+    def __init__(
+        self,
+        spec: AppSpec,
+        port: int | None = None,
+        wrap: Wrap | None = None,
+        which: Which = "native",
+        hold: bool = False,
+        *,
+        ready_timeout_s: float | None = None,
+        stop_patience_s: float = 5.0,
+    ) -> None:
+        self.spec = spec
+        self.host = "127.0.0.1"
+        self.which: Which = which
+        self.exit_code: int | None = None
+        self._wanted_port = port
+        self._wrap = wrap
+        self._hold = hold
+        self._clone: list[str] | None = None
+        self._ready_timeout_s = ready_timeout_s if ready_timeout_s is not None else _READY_S[which]
+        self._stop_patience_s = stop_patience_s
+        self._ports: dict[str, int] = {}
+        self._folder: Path | None = None
+        self._besides: list[Server] = []
+        self._services: list[Server] = []
+        self._clients: list[Client | RepeatedLoad] = []
+        self._count = 0
+        self._pid = os.getpid()
+
+    @classmethod
+    def for_clone(
+        cls,
+        spec: AppSpec,
+        command: Sequence[str],
+        port: int | None = None,
+        wrap: Wrap | None = None,
+        which: Which = "native",
+        hold: bool = False,
+        *,
+        ready_timeout_s: float | None = None,
+        stop_patience_s: float = 5.0,
+    ) -> AppRun:
+        """A run of ``command`` (with ``{port}``) in place of the app's entry service; prepare and load are the app's."""
+        run = cls(
+            spec, port, wrap, which, hold, ready_timeout_s=ready_timeout_s, stop_patience_s=stop_patience_s
+        )
+        run._clone = list(command)
+        return run
+
+    # -- what is running ---------------------------------------------------------------------------------------
+
+    @property
+    def port(self) -> int:
+        """The entry service's port in this run (0 before `start`)."""
+        return self._ports.get("", 0)
+
+    @property
+    def run_folder(self) -> Path:
+        """Private folder of this run with the logs; removed by `stop`."""
+        if self._folder is None:
+            raise AppError(f"{self.spec.name} is not running", "start it first")
+        return self._folder
+
+    @property
+    def entry(self) -> Server:
+        """The entry service's process."""
+        if not self._services:
+            raise AppError(f"{self.spec.name} is not running", "start it first")
+        return self._services[0]
+
+    @property
+    def services(self) -> tuple[Server, ...]:
+        """All started services, the entry first."""
+        return tuple(self._services)
+
+    @property
+    def pid(self) -> int:
+        """Process number of the entry service as it was started."""
+        return self.entry.pid
+
+    def pids(self) -> list[int]:
+        """Numbers of all live processes of the services, ascending."""
+        return sorted({p.pid for server in self._services for p in server.processes()})
+
+    def cpu_times(self) -> CpuTimes:
+        """CPU of all services since they were started, children that ended included."""
+        return process.cpu_times({p for server in self._services for p in server.processes()})
+
+    def memory(self) -> Memory:
+        """Resident memory of all services now."""
+        return process.memory({p for server in self._services for p in server.processes()})
+
+    def log_tail(self, lines: int = 20) -> list[str]:
+        """The last lines that the entry service printed."""
+        return self.entry.log.read_text(errors="replace").splitlines()[-lines:]
+
+    # -- life --------------------------------------------------------------------------------------------------
+
+    def start(self) -> AppRun:
+        """Choose ports, run setup, start the servers beside and the services, and wait until they are ready.
+
+        With ``hold`` the entry service waits before its exec: go on with `release` and `wait_ready`.
+
+        Raises:
+            AppError: a port is in use, a command failed, a server ended or was not ready in time.
+            MissingCapabilityError: a command was not found.
+        """
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start(self) -> None:
+        if self._folder is not None:
+            raise AppError(f"{self.spec.name} is running already", "stop it first")
+        process.become_subreaper()
+        with interrupts.held():
+            self._folder = Path(tempfile.mkdtemp(prefix="ditto-run-"))
+            _live_runs.add(self)
+        self._choose_ports()
+        if self.spec.setup:
+            self._step("setup", self.spec.setup)
+        for index, beside in enumerate(self.spec.beside):
+            self._start_beside(index, beside)
+        # The entry comes last, for it calls the others; it stays first in the list.
+        for service in (*self.spec.services[1:], self.spec.services[0]):
+            self._start_service(service)
+        if not self._hold:
+            self.wait_ready()
+
+    def release(self) -> None:
+        """Let the held entry service go on to its exec."""
+        self.entry.release()
+
+    def wait_ready(self) -> None:
+        """Wait until the entry service is ready.
+
+        Raises:
+            AppError: it ended or was not ready in time.
+        """
+        server = self.entry
+        ready = self.spec.service.ready
+        if self._clone is not None and ready.http is None:
+            ready = Ready()  # a clone prints and waits as it likes: its port tells
+        wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
+        server.processes()
+
+    def stop(self) -> None:
+        """End everything this run started and remove its folder.  May be called at any time, any number of times."""
+        with interrupts.held():
+            for client in self._clients:
+                if isinstance(client, RepeatedLoad):
+                    client.stop(quiet=True)
+                else:
+                    client.stop()
+            self._clients.clear()
+            for number, server in enumerate((*self._services, *reversed(self._besides))):
+                code = server.stop(self._stop_patience_s)
+                if number == 0 and self._services:
+                    self.exit_code = code
+            self._services.clear()
+            self._besides.clear()
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+                self._folder = None
+            _live_runs.discard(self)
+
+    def __enter__(self) -> AppRun:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    # -- client ------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> LoadResult | None:
+        """Run the app's prepare command, if it has one.
+
+        Raises:
+            AppError: it failed, or the service ended.
+        """
+        if self.spec.prepare is None:
+            return None
+        return self._step("prepare", self.spec.prepare.command, self.check_alive)
+
+    def start_load(self, requests: int | None = None, command: Sequence[str] | None = None) -> Client:
+        """Start the client once, in the background.
+
+        Args:
+            requests: for ``{requests}``; the app's own number for this kind of run without it.
+            command: another client than the app's (placeholders are replaced here too).
+        """
+        words = self._words(command or self.spec.load.command, requests)
+        commands.require_program(words, self.spec.folder, "load")
+        with interrupts.held():
+            client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
+            # Ended clients need no stopping: keep the list short in long series.
+            self._clients = [c for c in self._clients if isinstance(c, RepeatedLoad) or c.is_running()]
+            self._clients.append(client)
+        return client
+
+    def load(
+        self, requests: int | None = None, command: Sequence[str] | None = None, timeout_s: float = _STEP_TIMEOUT_S
+    ) -> LoadResult:
+        """Run the client once to its end.
+
+        Raises:
+            AppError: it failed, was not done after ``timeout_s``, or the service ended.
+        """
+        return self.start_load(requests, command).wait(timeout_s, self.check_alive)
+
+    def load_for(self, seconds: float, requests: int | None = None) -> list[LoadResult]:
+        """Keep the client running for ``seconds``: again when it ends early, ended when it lasts longer.
+
+        Raises:
+            AppError: a run of it failed, or the service ended.
+        """
+        results = []
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0 or not results:
+            client = self.start_load(requests)
+            until = time.monotonic() + max(left, 0.0)
+            try:
+                while client.is_running() and time.monotonic() < until:
+                    self.check_alive()
+                    time.sleep(0.005)
+            except BaseException:
+                client.stop()
+                raise
+            results.append(client.stop() if client.is_running() else client.wait(check=self.check_alive))
+        return results
+
+    def start_load_loop(self, requests: int | None = None) -> RepeatedLoad:
+        """Keep the client running in the background until ``stop()`` of what is returned."""
+        with interrupts.held():
+            loop = RepeatedLoad(lambda: self.start_load(requests), self.check_alive)
+            self._clients.append(loop)
+        return loop
+
+    def check_alive(self) -> None:
+        """Raise AppError when a service has ended."""
+        for server in self._services:
+            server.check_alive()
+
+    # -- parts -------------------------------------------------------------------------------------------------
+
+    def _choose_ports(self) -> None:
+        spec, wanted = self.spec, self._wanted_port
+        asked = wanted is not None
+        if wanted is None:
+            movable = spec.port_can_change or (
+                self._clone is not None and any("{port}" in word for word in spec.load.command)
+            )
+            wanted = ports.find_free(self.host) if movable else spec.service.port
+        self._ports[""] = ports.require_free(wanted, f"--port {wanted}" if asked else spec.name, self.host)
+        for beside in spec.beside:
+            if beside.port is not None and not _takes_port(beside):
+                ports.require_free(beside.port, f"{beside.name or beside.command[0]} beside {spec.name}", self.host)
+        for service in spec.services:
+            own = self.port if service is spec.service else self._own_port(service)
+            if service.name:
+                self._ports[service.name] = own
+        for index, beside in enumerate(spec.beside):
+            if beside.port is not None:
+                self._ports[beside.name or f"beside{index}"] = self._own_port(beside)
+
+    def _own_port(self, server: Service | Beside) -> int:
+        if server.port is not None and not _takes_port(server):
+            return server.port
+        return ports.find_free(self.host)
+
+    def _words(self, words: Sequence[str], requests: int | None = None, port: int | None = None) -> list[str]:
+        counts = self.spec.load.requests
+        number = requests if requests is not None else (counts.lens if self.which == "lens" else counts.native)
+        values = {"port": str(port if port is not None else self.port), "requests": str(number)}
+        values |= {f"{name}.port": str(value) for name, value in self._ports.items() if name}
+        return substitute(tuple(words), values)
+
+    def _environment(self, extra: dict[str, str] | None = None, port: int | None = None) -> dict[str, str]:
+        base = {**os.environ, "PATH": commands.search_path()}
+        for key, value in (extra or {}).items():
+            base[key] = self._words([value], port=port)[0]
+        return base
+
+    def _marker(self, role: str) -> str:
+        self._count += 1
+        return f"{self.run_folder.name}.{role}{self._count}"
+
+    def _step(self, name: str, words: Sequence[str], check: Callable[[], None] = lambda: None) -> LoadResult:
+        command = self._words(words)
+        commands.require_program(command, self.spec.folder, name)
+        with interrupts.held():
+            client = Client(command, self.spec.folder, self._environment(), self._marker(name), self.run_folder, name)
+            self._clients.append(client)
+        return client.wait(_STEP_TIMEOUT_S, check)
+
+    def _start_beside(self, index: int, beside: Beside) -> None:
+        name = beside.name or f"beside{index}"
+        port = self._ports.get(name)
+        command = self._words(beside.command, port=port)
+        server = self._launch(name, command, self._environment(beside.env, port), self._besides, hold=False)
+        wait_ready(beside.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
+        server.processes()
+
+    def _start_service(self, service: Service) -> None:
+        entry = service is self.spec.service
+        port = self.port if entry else self._ports[service.name or ""]
+        words = self._clone if entry and self._clone is not None else service.command_for(self.which)
+        name = service.name or self.spec.name
+        if entry and self._clone is not None:
+            name = f"clone of {name}"
+        command, environment = self._words(words, port=port), self._environment(service.env, port)
+        command[0] = commands.require_program(command, self.spec.folder, name)
+        if self._wrap is not None:
+            command, environment = self._wrap(command, environment)
+        server = self._launch(name, command, environment, self._services, hold=entry and self._hold)
+        if entry:
+            self._services.remove(server)
+            self._services.insert(0, server)
+        else:
+            wait_ready(service.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
+            server.processes()
+
+    def _launch(
+        self, name: str, command: list[str], environment: dict[str, str], keep: list[Server], hold: bool
+    ) -> Server:
+        commands.require_program(command, self.spec.folder, name)
+        marker = self._marker("server")
+        log = self.run_folder / f"{marker.rpartition('.')[2]}.log"
+        environment = {**environment, process.MARKER: marker}
+        with interrupts.held():
+            popen = process.spawn(
+                command, folder=self.spec.folder, environment=environment, output=log, hold=hold
+            )
+            server = Server(name, popen, marker, log, hold)
+            keep.append(server)
+        return server
+
+
+def _takes_port(server: Service | Beside) -> bool:
+    return any("{port}" in word for word in (*server.command, *server.env.values()))
+
+
+@atexit.register
+def _stop_forgotten_runs() -> None:
+    for run in list(_live_runs):
+        if run._pid == os.getpid():
+            run.stop()

@@ -1,0 +1,199 @@
+"""Running a client against a server: to its end, for a time, or in the background."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditto.errors import AppError
+from ditto.host import interrupts, process
+from ditto.host.ready import last_lines
+
+_POLL_S = 0.005
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """One run of a client.
+
+    Attributes:
+        exit_code: of the client; negative is the signal that ended it.
+        seconds: from its start to its end.
+        stdout: what it printed.
+        ended_by_us: it was still running when its time was over.
+        began_ns: when it was started, CLOCK_MONOTONIC.
+    """
+
+    command: tuple[str, ...]
+    exit_code: int
+    seconds: float
+    stdout: str
+    stderr: str
+    began_ns: int
+    ended_by_us: bool = False
+
+
+class Client:
+    """One started client; `wait` or `stop` it."""
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], marker: str, logs: Path, name: str
+    ) -> None:
+        self.command = tuple(command)
+        self.name = name
+        self._marker = marker
+        self._out = logs / f"{marker.rpartition('.')[2]}.out"
+        self._err = self._out.with_suffix(".err")
+        self.began_ns = time.monotonic_ns()
+        env = {**environment, process.MARKER: marker}
+        with interrupts.held():
+            self._popen = process.spawn(command, folder=folder, environment=env, output=self._out, errors=self._err)
+            self._root = process.identify(self._popen.pid)
+        self._result: LoadResult | None = None
+        self._stopped = False
+
+    @property
+    def pid(self) -> int:
+        """Process number of the client."""
+        return self._popen.pid
+
+    def is_running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._result is None and self._popen.poll() is None
+
+    def wait(self, timeout_s: float | None = None, check: Callable[[], None] = lambda: None) -> LoadResult:
+        """Wait for its end.
+
+        Args:
+            check: called every few milliseconds; what it raises ends the client.
+
+        Raises:
+            AppError: it failed, or was not done after ``timeout_s``.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        try:
+            while self.is_running():
+                if deadline is not None and time.monotonic() > deadline:
+                    raise AppError(
+                        f"{self.name} did not end within {timeout_s:g} s: {' '.join(self.command)}",
+                        "let it make fewer requests, or check that the server answers it",
+                    )
+                check()
+                time.sleep(_POLL_S)
+        except BaseException:
+            self.stop()
+            raise
+        result = self._finish()
+        if result.exit_code != 0 and not result.ended_by_us:
+            check()
+            how = f"exit code {result.exit_code}" if result.exit_code > 0 else f"signal {-result.exit_code}"
+            log = self._err if result.stderr.strip() else self._out
+            raise AppError(
+                f"{self.name} failed with {how}: {' '.join(self.command)}{last_lines(log)}",
+                "run that command by hand against the running server to see why",
+            )
+        return result
+
+    def stop(self) -> LoadResult:
+        """End it now, if it still runs, with everything it started."""
+        with interrupts.held():
+            if self._result is None:
+                self._stopped = self._popen.poll() is None
+                known = [self._root] if self._root else []
+                _end_with(self._popen, known, self._marker, patience_s=1.0)
+            return self._finish()
+
+    def _finish(self) -> LoadResult:
+        if self._result is None:
+            code = self._popen.wait()
+            seconds = (time.monotonic_ns() - self.began_ns) / 1e9
+            process.forget(self._popen.pid)
+            self._result = LoadResult(
+                command=self.command,
+                exit_code=code,
+                seconds=seconds,
+                stdout=_text(self._out),
+                stderr=_text(self._err),
+                began_ns=self.began_ns,
+                ended_by_us=self._stopped,
+            )
+            self._out.unlink(missing_ok=True)
+        return self._result
+
+
+class RepeatedLoad:
+    """A client that a thread starts again whenever it ends, until `stop`."""
+
+    def __init__(self, start: Callable[[], Client], check: Callable[[], None]) -> None:
+        self._start = start
+        self._check = check
+        self._stop = threading.Event()
+        self._client: Client | None = None
+        self._results: list[LoadResult] = []
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._repeat, name="ditto-load", daemon=True)
+        self._thread.start()
+
+    def _repeat(self) -> None:
+        try:
+            while not self._stop.is_set():
+                client = self._client = self._start()
+                while client.is_running() and not self._stop.wait(_POLL_S):
+                    pass
+                self._results.append(client.stop() if self._stop.is_set() else client.wait(check=self._check))
+        except Exception as error:
+            self._error = error
+
+    def check(self) -> None:
+        """Raise what went wrong so far, if anything did (AppError)."""
+        if self._error is not None:
+            raise self._error
+
+    def stop(self, quiet: bool = False) -> list[LoadResult]:
+        """End it and give the results of all its runs, the ended one last.
+
+        Raises:
+            AppError: a run failed (not with ``quiet``).
+        """
+        with interrupts.held():
+            self._stop.set()
+            self._thread.join()
+        if not quiet:
+            self.check()
+        return list(self._results)
+
+
+def run_step(
+    command: Sequence[str], *, folder: Path, environment: Mapping[str, str], marker: str, logs: Path, name: str,
+    timeout_s: float, check: Callable[[], None] = lambda: None,
+) -> LoadResult:
+    """Run one command of an app (setup, prepare) to its end.
+
+    Raises:
+        AppError: it failed or was not done after ``timeout_s``.
+    """
+    return Client(command, folder, environment, marker, logs, name).wait(timeout_s, check)
+
+
+def _end_with(
+    popen: subprocess.Popen[bytes], known: list[process.ProcessId], marker: str, patience_s: float
+) -> None:
+    thread = threading.Thread(target=popen.wait, daemon=True)
+    thread.start()  # collects the client as soon as it ends
+    process.end_processes(known, marker, patience_s)
+    thread.join(timeout=5)
+
+
+def _text(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - 1_000_000))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
