@@ -1,0 +1,365 @@
+"""Fidelity: how far original and clone differ, metric by metric, beside how far the original differs from itself.
+
+The file (``fidelity.json``) is complete: every sample behind every figure is in it, so that a report can be drawn
+again from the file alone.  It holds no path of the app.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ditto.artifacts.files import write_atomic
+from ditto.errors import BadInputError, FormatVersionError
+
+FORMAT_VERSION = 1
+
+NOT_AVAILABLE = "not available here: "
+"""How the ``how`` of a record begins whose figure could not be had."""
+
+
+class Verdict(StrEnum):
+    """What a record says.
+
+    ``INSIDE_NOISE``: the error is no larger than the original's difference from itself.  ``INSIDE_BOUND``: larger
+    than that, but within the bound asked for.  ``OUTSIDE``: beyond both.  ``NO_BOUND``: beyond the noise, and no
+    bound is asked for.  ``NOT_AVAILABLE``: not measured on this machine or for this app.
+    """
+
+    INSIDE_NOISE = "inside noise"
+    INSIDE_BOUND = "inside bound"
+    OUTSIDE = "outside"
+    NO_BOUND = "no bound asked"
+    NOT_AVAILABLE = "not available"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Interval(_Frozen):
+    """A 95 % bootstrap interval of an error, in the error's own kind (relative or absolute)."""
+
+    low: float
+    high: float
+
+
+class Bound(_Frozen):
+    """What is asked of a metric; any part that holds is enough.
+
+    Attributes:
+        relative: largest relative error, as a fraction.
+        absolute: largest absolute error, in the metric's unit.
+        noise_multiple: or this many times the noise (for what depends on timing).
+    """
+
+    relative: float | None = None
+    absolute: float | None = None
+    noise_multiple: float | None = None
+
+    def __str__(self) -> str:
+        parts = []
+        if self.relative is not None:
+            parts.append(f"{self.relative * 100:g} %")
+        if self.absolute is not None:
+            parts.append(f"{self.absolute:g}")
+        if self.noise_multiple is not None:
+            parts.append(f"{self.noise_multiple:g} × noise")
+        return " or ".join(parts)
+
+
+class Record(_Frozen):
+    """One metric of both sides.
+
+    Attributes:
+        metric: dotted name, such as ``cpu.user_ns_per_request``.
+        unit: of ``original``, ``clone`` and ``empty_body``.
+        group: heading it belongs under.
+        original, clone: medians over the runs; None where there is no figure.
+        empty_body: the clone without its compute bodies (its skeleton alone).
+        error_kind: ``relative`` (clone / original - 1), or ``absolute`` (clone - original, in ``unit``) where the
+            original is too near 0 for a quotient.
+        error: signed, of that kind.
+        interval: of ``error``.
+        noise: the original against itself, of the kind of ``error``, at least 0; see `ditto.validate.statistics`.
+        how: ``measured: ...``, ``modelled: ...`` or ``not available here: ...``.
+    """
+
+    metric: str
+    unit: str
+    group: str
+    original: float | None = None
+    clone: float | None = None
+    empty_body: float | None = None
+    error_kind: Literal["relative", "absolute"] = "relative"
+    error: float | None = None
+    interval: Interval | None = None
+    noise: float | None = None
+    bound: Bound | None = None
+    verdict: Verdict = Verdict.NOT_AVAILABLE
+    how: str
+
+    @property
+    def too_noisy(self) -> bool:
+        """Whether the noise is larger than the bound: the figure cannot be judged as finely as asked."""
+        if self.noise is None or self.bound is None or self.bound.noise_multiple is not None:
+            return False
+        relative, absolute = self.bound.relative, self.bound.absolute
+        if self.error_kind == "absolute":
+            return absolute is not None and self.noise > absolute
+        if absolute is not None and self.original and self.noise * abs(self.original) <= absolute:
+            return False
+        return relative is not None and self.noise > relative
+
+
+def judge(
+    error: float | None,
+    error_kind: Literal["relative", "absolute"],
+    original: float | None,
+    noise: float | None,
+    bound: Bound | None,
+) -> Verdict:
+    """The verdict of a record with these values (units and kinds as in `Record`)."""
+    if error is None:
+        return Verdict.NOT_AVAILABLE
+    size = abs(error)
+    if noise is not None and size <= noise:
+        return Verdict.INSIDE_NOISE
+    if bound is None:
+        return Verdict.NO_BOUND
+    in_unit = size * abs(original or 0.0) if error_kind == "relative" else size
+    inside = (
+        (bound.relative is not None and error_kind == "relative" and size <= bound.relative)
+        or (bound.absolute is not None and in_unit <= bound.absolute)
+        or (bound.noise_multiple is not None and noise is not None and size <= bound.noise_multiple * noise)
+    )
+    return Verdict.INSIDE_BOUND if inside else Verdict.OUTSIDE
+
+
+class Samples(_Frozen):
+    """The value of one metric in each run, in the order of the runs."""
+
+    original: list[float] = []
+    clone: list[float] = []
+    empty_body: list[float] = []
+
+
+class Curve(_Frozen):
+    """Miss ratio of a fully associative LRU cache against its size.
+
+    Attributes:
+        name: ``loads``, ``stores``, ``code`` or ``pages``.
+        sizes_bytes: cache sizes, ascending.
+        original, clone, empty_body: misses per access (0 to 1), one a size; empty where not available.
+    """
+
+    name: str
+    sizes_bytes: list[int]
+    original: list[float] = []
+    clone: list[float] = []
+    empty_body: list[float] = []
+
+
+class MixShare(_Frozen):
+    """Share of the executed user instructions that are of one class (0 to 1)."""
+
+    name: str
+    original: float
+    clone: float
+    empty_body: float | None = None
+
+
+class SyscallRow(_Frozen):
+    """One system call, per request: calls, bytes moved, and calls that returned EAGAIN."""
+
+    name: str
+    nr: int
+    original: float
+    clone: float
+    empty_body: float | None = None
+    original_bytes: float = 0.0
+    clone_bytes: float = 0.0
+    original_again: float = 0.0
+    clone_again: float = 0.0
+
+
+class RoleCount(_Frozen):
+    """Threads that do one kind of work, on both sides."""
+
+    name: str
+    original: int
+    clone: int
+
+
+class Fact(_Frozen):
+    """One fact of the machine: a name and its value as text."""
+
+    name: str
+    value: str
+
+
+class Conditions(_Frozen):
+    """Under what the figures were taken.
+
+    Attributes:
+        requests: per timed run, as the client counts them; 0 where the load is bound by time.
+        load: the load's command, paths left out.
+        counted: how the number of requests of a run was had.
+        order: the order of the timed runs, such as ``A B C A B C`` (A original, B clone, C empty body).
+    """
+
+    connections: int
+    rounds: int
+    seconds: float
+    requests: int
+    load: str
+    counted: str
+    order: str
+
+
+class Dropped(_Frozen):
+    """Something that was lost or left out, and how often."""
+
+    what: str
+    count: int
+
+
+class Unavailable(_Frozen):
+    """Something that could not be had here, why, and what would add it."""
+
+    what: str
+    why: str
+    remedy: str = ""
+
+
+class Summary(_Frozen):
+    """Records by verdict."""
+
+    inside_noise: int
+    inside_bound: int
+    outside: int
+    no_bound: int
+    not_available: int
+
+    @property
+    def judged(self) -> int:
+        """Records that have a verdict on their closeness."""
+        return self.inside_noise + self.inside_bound + self.outside
+
+    def __str__(self) -> str:
+        return (
+            f"{self.inside_noise} inside the noise, {self.inside_bound} inside the bound, {self.outside} outside, "
+            f"{self.no_bound} without a bound, {self.not_available} not available"
+        )
+
+
+class Fidelity(_Frozen):
+    """The whole comparison; see the module.
+
+    Attributes:
+        app: the app's name (may be a neutral one).
+        when: start of the comparison, ISO 8601 in UTC.
+        raw: the samples behind each record, by metric.
+    """
+
+    format_version: Literal[1] = 1
+    app: str
+    when: str
+    machine: list[Fact] = []
+    conditions: Conditions
+    records: list[Record]
+    curves: list[Curve] = []
+    mix: list[MixShare] = []
+    syscall_table: list[SyscallRow] = []
+    roles: list[RoleCount] = []
+    dropped: list[Dropped] = []
+    unavailable: list[Unavailable] = []
+    raw: dict[str, Samples] = {}
+
+    @property
+    def summary(self) -> Summary:
+        """How many records have each verdict."""
+        counts = Counter(record.verdict for record in self.records)
+        return Summary(
+            inside_noise=counts[Verdict.INSIDE_NOISE],
+            inside_bound=counts[Verdict.INSIDE_BOUND],
+            outside=counts[Verdict.OUTSIDE],
+            no_bound=counts[Verdict.NO_BOUND],
+            not_available=counts[Verdict.NOT_AVAILABLE],
+        )
+
+    def record(self, metric: str) -> Record | None:
+        """The record of a metric, or None."""
+        return next((record for record in self.records if record.metric == metric), None)
+
+    def beyond(self, max_error: float | None = None) -> list[Record]:
+        """Records outside their bound; with ``max_error``, bounded relative ones beyond it and beyond the noise."""
+        if max_error is None:
+            return [record for record in self.records if record.verdict is Verdict.OUTSIDE]
+        return [
+            record
+            for record in self.records
+            if record.bound is not None
+            and record.error is not None
+            and record.error_kind == "relative"
+            and judge(
+                record.error, record.error_kind, record.original, record.noise,
+                record.bound.model_copy(update={"relative": max_error}),
+            )
+            is Verdict.OUTSIDE
+        ]  # fmt: skip
+
+    def save(self, path: Path) -> None:
+        """Write as JSON, replacing the file as a whole."""
+        write_atomic(path, self.model_dump_json(indent=1) + "\n")
+
+
+def without_paths(words: Iterable[str]) -> str:
+    """A command as one line, with everything that looks like a path or an address' path left out.
+
+    The program keeps its last part; ``http://127.0.0.1:80/a/b`` becomes ``{url}``; other words with a slash ``{path}``.
+    """
+    shown = []
+    for index, word in enumerate(words):
+        if index == 0:
+            shown.append(word.rsplit("/", 1)[-1])
+        elif re.match(r"[a-z][a-z0-9+.-]*://", word):
+            shown.append("{url}")
+        elif "/" in word:
+            option, equals, _ = word.partition("=")
+            shown.append(f"{option}={{path}}" if equals and "/" not in option else "{path}")
+        else:
+            shown.append(word if re.fullmatch(r"[!-~]+", word) else "{text}")
+    return " ".join(shown)
+
+
+def load_fidelity(path: Path) -> Fidelity:
+    """Read and check a ``fidelity.json``.
+
+    Raises:
+        BadInputError: unreadable, not JSON, or not of this shape; names the place.
+        FormatVersionError: another format version.
+    """
+    remedy = "name a fidelity.json made by 'ditto validate'"
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}", remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise BadInputError(f"{path}: not JSON ({error})", remedy) from error
+    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
+        found = data.get("format_version") if isinstance(data, dict) else None
+        raise FormatVersionError(str(path), found, FORMAT_VERSION)
+    try:
+        return Fidelity.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise BadInputError(f"{path}: {place}: {first['msg']}", remedy) from error
