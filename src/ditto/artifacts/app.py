@@ -193,7 +193,9 @@ def load_app(path: Path) -> AppSpec:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BadInputError(f"{path}: no such file", "give the path of an app.toml, such as examples/redis.toml") from None
+        raise BadInputError(
+            f"{path}: no such file", "give the path of an app.toml, such as examples/redis.toml"
+        ) from None
     except IsADirectoryError:
         raise BadInputError(f"{path}: is a folder", "give the path of the app.toml in it") from None
     except UnicodeDecodeError as error:

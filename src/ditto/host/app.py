@@ -151,9 +151,7 @@ class AppRun:
         stop_patience_s: float = 5.0,
     ) -> AppRun:
         """A run of ``command`` (with ``{port}``) in place of the app's entry service; prepare and load are the app's."""
-        run = cls(
-            spec, port, wrap, which, hold, ready_timeout_s=ready_timeout_s, stop_patience_s=stop_patience_s
-        )
+        run = cls(spec, port, wrap, which, hold, ready_timeout_s=ready_timeout_s, stop_patience_s=stop_patience_s)
         run._clone = list(command)
         return run
 
@@ -443,9 +441,7 @@ class AppRun:
         log = self.run_folder / f"{marker.rpartition('.')[2]}.log"
         environment = {**environment, process.MARKER: marker}
         with interrupts.held():
-            popen = process.spawn(
-                command, folder=self.spec.folder, environment=environment, output=log, hold=hold
-            )
+            popen = process.spawn(command, folder=self.spec.folder, environment=environment, output=log, hold=hold)
             server = Server(name, popen, marker, log, hold)
             keep.append(server)
         return server

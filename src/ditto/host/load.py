@@ -169,8 +169,15 @@ class RepeatedLoad:
 
 
 def run_step(
-    command: Sequence[str], *, folder: Path, environment: Mapping[str, str], marker: str, logs: Path, name: str,
-    timeout_s: float, check: Callable[[], None] = lambda: None,
+    command: Sequence[str],
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    marker: str,
+    logs: Path,
+    name: str,
+    timeout_s: float,
+    check: Callable[[], None] = lambda: None,
 ) -> LoadResult:
     """Run one command of an app (setup, prepare) to its end.
 
@@ -180,9 +187,7 @@ def run_step(
     return Client(command, folder, environment, marker, logs, name).wait(timeout_s, check)
 
 
-def _end_with(
-    popen: subprocess.Popen[bytes], known: list[process.ProcessId], marker: str, patience_s: float
-) -> None:
+def _end_with(popen: subprocess.Popen[bytes], known: list[process.ProcessId], marker: str, patience_s: float) -> None:
     thread = threading.Thread(target=popen.wait, daemon=True)
     thread.start()  # collects the client as soon as it ends
     process.end_processes(known, marker, patience_s)

@@ -60,9 +60,7 @@ class CpuTimes:
     run_s: float
 
     def __sub__(self, earlier: CpuTimes) -> CpuTimes:
-        return CpuTimes(
-            self.user_s - earlier.user_s, self.system_s - earlier.system_s, self.run_s - earlier.run_s
-        )
+        return CpuTimes(self.user_s - earlier.user_s, self.system_s - earlier.system_s, self.run_s - earlier.run_s)
 
 
 @dataclass(frozen=True)

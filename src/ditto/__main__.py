@@ -1,0 +1,5 @@
+"""``python -m ditto``."""
+
+from ditto.cli.main import main
+
+main()

@@ -1,0 +1,31 @@
+"""``ditto clone``: everything, from an app.toml to a validated clone and its report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ditto.cli.common import AppFile, AsJson, OutFolder, Seed, show
+from ditto.cli.progress import shown
+
+NAME = "clone"
+EXAMPLE = "ditto clone examples/redis.toml -o build/redis"
+
+
+def command(
+    app: AppFile,
+    out: OutFolder,
+    seed: Seed = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of original and clone in turn.")] = 5,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of load per round and side.")] = 3.0,
+    as_json: AsJson = False,
+) -> None:
+    """Observe an app, fit its profile, generate and build its clone, validate it and write a report."""
+    from ditto import pipeline
+
+    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds)
+    with shown() as progress:
+        made = pipeline.clone(app, out, options, progress)
+    result = {"out": str(out), "profile": str(made.profile), "clone": str(made.clone), "report": str(made.report)}
+    show(result, as_json, f"clone: {made.clone}\nreport: {made.report}")
