@@ -16,7 +16,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -26,9 +25,10 @@ from types import TracebackType
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which, substitute
 from ditto.errors import AppError
 from ditto.host import commands, interrupts, ports, process
-from ditto.host.load import Client, LoadResult, RepeatedLoad, run_step
-from ditto.host.process import CpuTimes, Memory, ProcessId
-from ditto.host.ready import last_lines, wait_ready
+from ditto.host.load import Client, LoadResult, RepeatedLoad
+from ditto.host.process import CpuTimes, Memory
+from ditto.host.ready import wait_ready
+from ditto.host.server import Server
 
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
@@ -36,62 +36,6 @@ _STEP_TIMEOUT_S = 600.0
 _READY_S = {"native": 30.0, "lens": 180.0}
 
 _live_runs: set[AppRun] = set()
-
-
-class Server:
-    """One started server process and all that came of it."""
-
-    def __init__(self, name: str, popen: subprocess.Popen[bytes], marker: str, log: Path, held: bool) -> None:
-        self.name = name
-        self.log = log
-        self.pid = popen.pid
-        self.marker = marker
-        self._popen = popen
-        self._held = held
-        root = process.identify(popen.pid)
-        self._known: set[ProcessId] = {root} if root else set()
-
-    def release(self) -> None:
-        """Let a held process execute its command.
-
-        Raises:
-            AppError: it ended while it was held.
-        """
-        if self._held and self._popen.stdin is not None:
-            self._held = False
-            try:
-                with self._popen.stdin as pipe:
-                    pipe.write(b"go\n")
-            except BrokenPipeError:
-                raise AppError(f"{self.name} ended before it was released", "start it again") from None
-
-    def processes(self) -> set[ProcessId]:
-        """Its live processes now: the one started, its descendants and its daemons."""
-        self._popen.poll()
-        live = process.find_tree(self._known, self.marker)
-        self._known |= live
-        return live
-
-    def check_alive(self) -> None:
-        """Raise AppError, with its last lines, when nothing of it runs any more."""
-        code = self._popen.poll()
-        if code is None or (code == 0 and self.processes()):
-            return
-        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
-        raise AppError(f"{self.name} ended {how}{last_lines(self.log)}", "run its command by hand to see why it ends")
-
-    def stop(self, patience_s: float) -> int | None:
-        """End it all; the exit code of the process that was started, if it is known."""
-        if self._held and self._popen.stdin is not None:
-            self._popen.stdin.close()  # the held process leaves by itself
-        from threading import Thread
-
-        Thread(target=self._popen.wait, daemon=True).start()
-        process.end_processes(self._known, self.marker, patience_s)
-        code = self._popen.poll()
-        if code is not None:
-            process.forget(self.pid)
-        return code
 
 
 class AppRun:
@@ -150,7 +94,7 @@ class AppRun:
         ready_timeout_s: float | None = None,
         stop_patience_s: float = 5.0,
     ) -> AppRun:
-        """A run of ``command`` (with ``{port}``) in place of the app's entry service; prepare and load are the app's."""
+        """A run of ``command`` (with ``{port}``) in place of the app's entry service, under the app's own client."""
         run = cls(spec, port, wrap, which, hold, ready_timeout_s=ready_timeout_s, stop_patience_s=stop_patience_s)
         run._clone = list(command)
         return run
@@ -327,7 +271,7 @@ class AppRun:
         Raises:
             AppError: a run of it failed, or the service ended.
         """
-        results = []
+        results: list[LoadResult] = []
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0 or not results:
             client = self.start_load(requests)

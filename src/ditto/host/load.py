@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -105,7 +104,7 @@ class Client:
             if self._result is None:
                 self._stopped = self._popen.poll() is None
                 known = [self._root] if self._root else []
-                _end_with(self._popen, known, self._marker, patience_s=1.0)
+                process.end_processes(known, self._marker, 1.0, reap=self._popen.poll)
             return self._finish()
 
     def _finish(self) -> LoadResult:
@@ -166,32 +165,6 @@ class RepeatedLoad:
         if not quiet:
             self.check()
         return list(self._results)
-
-
-def run_step(
-    command: Sequence[str],
-    *,
-    folder: Path,
-    environment: Mapping[str, str],
-    marker: str,
-    logs: Path,
-    name: str,
-    timeout_s: float,
-    check: Callable[[], None] = lambda: None,
-) -> LoadResult:
-    """Run one command of an app (setup, prepare) to its end.
-
-    Raises:
-        AppError: it failed or was not done after ``timeout_s``.
-    """
-    return Client(command, folder, environment, marker, logs, name).wait(timeout_s, check)
-
-
-def _end_with(popen: subprocess.Popen[bytes], known: list[process.ProcessId], marker: str, patience_s: float) -> None:
-    thread = threading.Thread(target=popen.wait, daemon=True)
-    thread.start()  # collects the client as soon as it ends
-    process.end_processes(known, marker, patience_s)
-    thread.join(timeout=5)
 
 
 def _text(path: Path) -> str:

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,11 +137,10 @@ def find_tree(known: Iterable[ProcessId], marker: str) -> set[ProcessId]:
         environment = _environment(pid)
         overwritten = bool(environment) and not environment.strip(b"\0").count(b"=")
         orphan = stat.parent == me and pid not in _own_children
-        if wanted in environment.split(b"\0"):
+        if wanted in environment.split(b"\0") or (
+            orphan and overwritten and known and _claimed.setdefault(ProcessId(pid, stat.start_ticks), marker) == marker
+        ):
             found.add(pid)
-        elif orphan and overwritten and known:
-            if _claimed.setdefault(ProcessId(pid, stat.start_ticks), marker) == marker:
-                found.add(pid)
     growing = True
     while growing:
         children = {pid for pid, stat in stats.items() if stat.parent in found} - found
@@ -183,8 +182,13 @@ def memory(processes: Iterable[ProcessId]) -> Memory:
     return Memory(rss, pss)
 
 
-def end_processes(known: Iterable[ProcessId], marker: str, patience_s: float) -> None:
-    """End all that `find_tree` finds: SIGTERM, then SIGKILL to what is left after ``patience_s`` seconds."""
+def end_processes(
+    known: Iterable[ProcessId], marker: str, patience_s: float, reap: Callable[[], object] = lambda: None
+) -> None:
+    """End all that `find_tree` finds: SIGTERM, then SIGKILL to what is left after ``patience_s`` seconds.
+
+    ``reap`` is called again and again to collect the caller's own child.
+    """
     tracked = set(known)
     deadline = time.monotonic() + patience_s
     told: set[ProcessId] = set()
@@ -192,6 +196,7 @@ def end_processes(known: Iterable[ProcessId], marker: str, patience_s: float) ->
         live = find_tree(tracked, marker)
         tracked |= live
         _reap(tracked)
+        reap()
         if not live:
             return
         late = time.monotonic() >= deadline
