@@ -1,0 +1,64 @@
+"""One started server: held, alive or ended, and everything that came of it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from ditto.errors import AppError
+from ditto.host import process
+from ditto.host.process import ProcessId
+from ditto.host.ready import last_lines
+
+
+class Server:
+    """One started server process and all that came of it."""
+
+    def __init__(self, name: str, popen: subprocess.Popen[bytes], marker: str, log: Path, held: bool) -> None:
+        self.name = name
+        self.log = log
+        self.pid = popen.pid
+        self.marker = marker
+        self._popen = popen
+        self._held = held
+        root = process.identify(popen.pid)
+        self._known: set[ProcessId] = {root} if root else set()
+
+    def release(self) -> None:
+        """Let a held process execute its command.
+
+        Raises:
+            AppError: it ended while it was held.
+        """
+        if self._held and self._popen.stdin is not None:
+            self._held = False
+            try:
+                with self._popen.stdin as pipe:
+                    pipe.write(b"go\n")
+            except BrokenPipeError:
+                raise AppError(f"{self.name} ended before it was released", "start it again") from None
+
+    def processes(self) -> set[ProcessId]:
+        """Its live processes now: the one started, its descendants and its daemons."""
+        self._popen.poll()
+        live = process.find_tree(self._known, self.marker)
+        self._known |= live
+        return live
+
+    def check_alive(self) -> None:
+        """Raise AppError, with its last lines, when nothing of it runs any more."""
+        code = self._popen.poll()
+        if code is None or (code == 0 and self.processes()):
+            return
+        how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
+        raise AppError(f"{self.name} ended {how}{last_lines(self.log)}", "run its command by hand to see why it ends")
+
+    def stop(self, patience_s: float) -> int | None:
+        """End it all; the exit code of the process that was started, if it is known."""
+        if self._held and self._popen.stdin is not None:
+            self._popen.stdin.close()  # the held process leaves by itself
+        process.end_processes(self._known, self.marker, patience_s, reap=self._popen.poll)
+        code = self._popen.poll()
+        if code is not None:
+            process.forget(self.pid)
+        return code
