@@ -1,0 +1,249 @@
+"""From events to requests: which calls serve which request, and what the thread does besides.
+
+A cycle is what happens on one connection from the first receive of a request to the last call made for it.  A thread
+works for the connection it last received from, so calls without a connection of their own (opening a file, taking the
+time) belong to that connection's cycle; files belong to the cycle that opened them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.events import (
+    ACCEPTS,
+    CLOSE,
+    EAGAIN,
+    EPOLL_CTL,
+    OPENS,
+    PARKS,
+    RECEIVES,
+    SENDFILES,
+    SENDS,
+    SLEEPS,
+    WAITS,
+    Event,
+    Obj,
+)
+
+FUTEX = NUMBERS["futex"]
+SHUTDOWN = NUMBERS["shutdown"]
+
+
+@dataclass(eq=False)
+class Wake:
+    """One return of a thread's wait and what it did until the next.
+
+    ``wait`` is None for what a thread does before its first wait in the window.
+    """
+
+    tid: int
+    wait: Event | None
+    index: int
+    received: list[Cycle] = field(default_factory=list)
+    loose: list[Event] = field(default_factory=list)
+    accepted: list[Obj] = field(default_factory=list)
+    events: int = 0
+
+
+@dataclass(eq=False)
+class Cycle:
+    """One request (or several pipelined in one receive) on one connection."""
+
+    connection: Obj
+    tid: int
+    wake: Wake
+    receive: Event
+    events: list[Event] = field(default_factory=list)
+    wake_of: list[Wake] = field(default_factory=list)
+    sent: int = 0
+    received_bytes: int = 0
+    deferred: bool = False
+    complete: bool = False
+    tail_receive: bool = False
+    """The next receive on the connection came in the same wake-up, without a wait between."""
+
+    def add(self, event: Event, wake: Wake) -> None:
+        self.events.append(event)
+        self.wake_of.append(wake)
+
+
+@dataclass(eq=False)
+class ConnectionLife:
+    """What happened on one connection outside its cycles."""
+
+    connection: Obj
+    accept: Event | None = None
+    acceptor: int = 0
+    server: int = 0
+    setup: list[Event] = field(default_factory=list)
+    closing: list[Event] = field(default_factory=list)
+    cycle: Cycle | None = None
+
+
+@dataclass(eq=False)
+class ThreadWork:
+    """What one thread did in the window."""
+
+    tid: int
+    pid: int
+    wakes: list[Wake] = field(default_factory=list)
+    cycles: list[Cycle] = field(default_factory=list)
+    sleeps: list[Event] = field(default_factory=list)
+    parks: list[Event] = field(default_factory=list)
+    accepts: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+@dataclass
+class Work:
+    """All threads' work and all connections' lives."""
+
+    threads: dict[int, ThreadWork]
+    lives: dict[Obj, ConnectionLife]
+
+
+def is_wait(event: Event) -> bool:
+    """Whether the call waits for events of a set of descriptors."""
+    return event.nr in WAITS
+
+
+class _Follower:
+    """Assigns one thread's events to cycles, connection lives and wake-ups."""
+
+    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife]) -> None:
+        self.work = work
+        self.lives = lives
+        self.wake = Wake(work.tid, None, 0)
+        work.wakes.append(self.wake)
+        self.current: Obj | None = None
+        self.owner: dict[Obj, Cycle] = {}
+        self.fresh: ConnectionLife | None = None
+
+    def feed(self, event: Event) -> None:
+        work = self.work
+        if work.events:
+            work.events[-1].before_wait = is_wait(event)
+        work.events.append(event)
+        if is_wait(event):
+            self.wake = Wake(work.tid, event, len(work.wakes))
+            work.wakes.append(self.wake)
+            self.current = self.fresh = None
+            return
+        self.wake.events += 1
+        if event.nr in SLEEPS:
+            work.sleeps.append(event)
+        elif event.nr in ACCEPTS:
+            self._accept(event)
+            return
+        elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
+            work.parks.append(event)
+        connection = event.obj if event.obj is not None and event.obj.kind == "connection" else None
+        if event.nr == EPOLL_CTL and event.target is not None and event.target.kind == "connection":
+            connection = event.target
+        if connection is None and event.nr in SENDFILES and event.obj is not None:
+            connection = event.obj if event.obj.kind == "connection" else None
+        if connection is not None:
+            self._on_connection(event, connection)
+        else:
+            self._elsewhere(event)
+
+    def _accept(self, event: Event) -> None:
+        self.work.accepts.append(event)
+        if event.made is None:
+            self.wake.loose.append(event)
+            return
+        life = self.lives.setdefault(event.made, ConnectionLife(event.made))
+        life.accept, life.acceptor = event, event.tid
+        self.wake.accepted.append(event.made)
+        self.fresh = life
+        self.current = None
+
+    def _life(self, connection: Obj) -> ConnectionLife:
+        return self.lives.setdefault(connection, ConnectionLife(connection))
+
+    def _on_connection(self, event: Event, connection: Obj) -> None:
+        life = self._life(connection)
+        cycle = life.cycle
+        if event.nr in RECEIVES:
+            if event.ret > 0:
+                life.server = event.tid
+                self.current = connection
+                self._data(event, life)
+                return
+            if event.ret != EAGAIN:
+                if cycle is not None:
+                    cycle.complete = True
+                    life.cycle = None
+                life.closing.append(event)
+                self.current = None
+                return
+        if event.nr in (CLOSE, SHUTDOWN) or life.closing:
+            if cycle is not None:
+                cycle.complete = True
+                life.cycle = None
+            life.closing.append(event)
+            self.current = None
+            return
+        if cycle is None:
+            life.setup.append(event)
+            return
+        if event.nr in SENDS or event.nr in SENDFILES:
+            cycle.sent += max(0, event.ret)
+            self.current = connection
+            if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
+                later = self.wake.received
+                cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
+        cycle.add(event, self.wake)
+
+    def _data(self, event: Event, life: ConnectionLife) -> None:
+        cycle = life.cycle
+        if cycle is not None and not cycle.sent:
+            cycle.received_bytes += event.ret
+            cycle.add(event, self.wake)
+            return
+        if cycle is not None:
+            cycle.complete = True
+            cycle.tail_receive = cycle.wake_of[-1] is self.wake if cycle.wake_of else False
+        cycle = Cycle(life.connection, event.tid, self.wake, event)
+        cycle.received_bytes = event.ret
+        cycle.add(event, self.wake)
+        life.cycle = cycle
+        self.wake.received.append(cycle)
+        self.work.cycles.append(cycle)
+
+    def _elsewhere(self, event: Event) -> None:
+        obj = event.obj
+        cycle = self.owner.get(obj) if obj is not None else None
+        if cycle is None and self.current is not None:
+            cycle = self.lives[self.current].cycle
+        if cycle is not None:
+            cycle.add(event, self.wake)
+            if event.nr in OPENS and event.made is not None:
+                self.owner[event.made] = cycle
+            elif event.nr == CLOSE and obj is not None:
+                self.owner.pop(obj, None)
+            return
+        if self.fresh is not None:
+            self.fresh.setup.append(event)
+            return
+        self.wake.loose.append(event)
+
+
+def follow(threads: dict[int, list[Event]]) -> Work:
+    """Assign every event of a window.
+
+    Events are fed in the order in which the calls returned, over all threads, so that a connection handed from one
+    thread to another is followed.
+    """
+    works: dict[int, ThreadWork] = {}
+    lives: dict[Obj, ConnectionLife] = {}
+    followers: dict[int, _Follower] = {}
+    merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
+    for event in merged:
+        follower = followers.get(event.tid)
+        if follower is None:
+            works[event.tid] = ThreadWork(event.tid, event.pid)
+            follower = followers[event.tid] = _Follower(works[event.tid], lives)
+        follower.feed(event)
+    return Work(works, lives)

@@ -1,0 +1,298 @@
+"""Request classes: what the cycles of one class have in common, as counted operations.
+
+An operation is named by what it does, not by its place: the k-th call of a kind, with a system-call number, on a
+file slot.  The same name is found in the native run, in the instruction run and in the clone's own runs, which is how
+their measurements are put together.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.events import CLOSE, EAGAIN, EPOLL_CTL, OPENS, PARKS, RECEIVES, SENDFILES, SENDS, SLEEPS, Event, Obj
+
+STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
+FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
+FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
+FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
+MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield", "times",
+               "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu")  # fmt: skip
+_CONNECTION_CALLS = {
+    NUMBERS["setsockopt"]: "setsockopt",
+    NUMBERS["getsockopt"]: "getsockopt",
+    NUMBERS["getpeername"]: "getpeername",
+    NUMBERS["getsockname"]: "getsockname",
+    NUMBERS["fcntl"]: "fcntl",
+    NUMBERS["ioctl"]: "ioctl",
+    NUMBERS["shutdown"]: "shutdown",
+    CLOSE: "close",
+}
+_MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
+_EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
+_FUTEX = NUMBERS["futex"]
+
+
+class OpName(NamedTuple):
+    """An operation of a program.
+
+    ``slot`` is ``("t", k)`` for the k-th file the cycle opened, ``("p", path)`` for one that was open before, None
+    otherwise; ``occurrence`` counts calls of the same kind, number and slot within a cycle.
+    """
+
+    kind: str
+    nr: int
+    slot: tuple[str, object] | None
+    occurrence: int
+
+
+@dataclass
+class OpWork:
+    """What was seen of one operation over all cycles of a class.
+
+    ``gap`` sums what followed each call until the thread's next; split by whether that next call was a wait.
+    """
+
+    count: int = 0
+    position: float = 0.0
+    gap_inside: float = 0.0
+    inside: int = 0
+    gap_before_wait: float = 0.0
+    before_wait: int = 0
+    sizes: Counter[int] = field(default_factory=Counter)
+    args: Counter[tuple[int, int, int]] = field(default_factory=Counter)
+    paths: Counter[bytes] = field(default_factory=Counter)
+    cpu_ns: float = 0.0
+
+    def add(self, event: Event, position: int, args: tuple[int, int, int]) -> None:
+        self.count += 1
+        self.position += position
+        self.args[args] += 1
+        self.cpu_ns += event.cpu_ns
+        self.add_gap(event)
+
+    def add_gap(self, event: Event) -> None:
+        if event.gap < 0:
+            return
+        if event.before_wait:
+            self.gap_before_wait += event.gap
+            self.before_wait += 1
+        else:
+            self.gap_inside += event.gap
+            self.inside += 1
+
+    @property
+    def mean_inside(self) -> float:
+        return self.gap_inside / self.inside if self.inside else 0.0
+
+    @property
+    def mean_before_wait(self) -> float:
+        return self.gap_before_wait / self.before_wait if self.before_wait else 0.0
+
+
+@dataclass
+class ClassWork:
+    """All cycles of one request class."""
+
+    key: bytes
+    cycles: list[Cycle] = field(default_factory=list)
+    ops: dict[OpName, OpWork] = field(default_factory=dict)
+    between: OpWork = field(default_factory=OpWork)
+    arms: int = 0
+    unsupported: Counter[int] = field(default_factory=Counter)
+
+    def ordered(self) -> list[tuple[OpName, OpWork]]:
+        """Operations in the order in which they usually come."""
+        return sorted(self.ops.items(), key=lambda item: (item[1].position / item[1].count, item[0].kind))
+
+
+RECEIVE = "receive"
+"""Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
+
+
+def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: bool = False) -> ClassWork:
+    """Count the operations of a class.
+
+    Args:
+        key: names the class.
+        cycles: its complete cycles.
+        skip: ``id`` of events that belong to something else (timers).
+        heads: whether a first send that ends with a reply's head is an operation of its own (HTTP).
+    """
+    work = ClassWork(key, cycles)
+    for cycle in cycles:
+        _count(work, cycle, skip or set(), heads)
+    return work
+
+
+def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
+    seen: Counter[tuple[str, int, tuple[str, object] | None]] = Counter()
+    slots: dict[Obj, tuple[str, object]] = {}
+    sends = [i for i, e in enumerate(cycle.events) if e.nr in SENDS and e.obj is cycle.connection]
+    transfers = [i for i, e in enumerate(cycle.events) if e.nr in SENDFILES]
+    sends_all = sends + transfers
+    first_send, last_send = (min(sends_all), max(sends_all)) if sends_all else (-1, -1)
+    split_head = heads and len(sends_all) > 1 and bool(sends) and _ends_head(cycle.events[sends[0]])
+    spans_wakes = bool(sends_all) and cycle.wake_of[first_send] is not cycle.wake_of[last_send]
+    reply_at = -1
+    for position, event in enumerate(cycle.events):
+        if id(event) in skip:
+            continue
+        if event.nr == EPOLL_CTL and spans_wakes and first_send < position <= last_send + 2 and event.args[1] == 3:
+            work.arms += 1
+            work.between.add_gap(event)
+            continue
+        if position in sends:
+            if split_head and position == sends[0]:
+                name = ("reply_head", event.nr, None)
+            elif reply_at < 0 or (heads and not split_head and False):
+                name = ("reply", event.nr, None)
+                reply_at = position
+            else:
+                work.between.add(event, position, (0, 0, 0))
+                continue
+        else:
+            described = _describe(event, cycle, slots, work)
+            if described is None:
+                continue
+            name = described
+        occurrence = seen[name]
+        seen[name] += 1
+        kind, nr, slot = name
+        op = work.ops.setdefault(OpName(kind, nr, slot, occurrence), OpWork())
+        op.add(event, position, arguments(event, kind))
+        if event.ret >= 0:
+            op.sizes[_size(event, kind)] += 1
+        if kind in ("file_open", "file_stat"):
+            op.paths[event.payload.split(b"\0", 1)[0]] += 1
+
+
+def _ends_head(event: Event) -> bool:
+    end = event.payload.find(b"\r\n\r\n")
+    return end < 0 or end + 4 == event.ret
+
+
+def _describe(
+    event: Event, cycle: Cycle, slots: dict[Obj, tuple[str, object]], work: ClassWork
+) -> tuple[str, int, tuple[str, object] | None] | None:
+    """Kind, number and slot of an event that is no send; None for what has no place in a program."""
+    nr, obj = event.nr, event.obj
+    if obj is cycle.connection or (nr == EPOLL_CTL and event.target is cycle.connection):
+        if nr in RECEIVES:
+            return ("recv_again" if event.ret == EAGAIN else RECEIVE, nr, None)
+        if nr == EPOLL_CTL:
+            return (_EPOLL_OPS.get(event.args[1], "epoll_mod"), nr, None)
+        if nr in _CONNECTION_CALLS:
+            return (_CONNECTION_CALLS[nr], nr, None)
+    if nr in SENDFILES and event.target is not None:
+        return ("sendfile", nr, _slot(event.target, slots))
+    if nr in OPENS:
+        slot = ("t", len(slots))
+        if event.made is not None:
+            slots[event.made] = slot
+        return ("file_open", nr, slot)
+    if obj is not None and obj.kind in ("file", "unknown"):
+        return _describe_file(event, _slot(obj, slots))
+    if nr in STATS:
+        return ("file_stat", nr, None)
+    if nr in MISC:
+        return ("misc", nr, None)
+    if nr in _MEMORY_CALLS:
+        return (_MEMORY_CALLS[nr], nr, None)
+    if nr in SLEEPS:
+        return ("sleep", nr, None)
+    if nr == _FUTEX and (event.args[1] & 127) in (1, 10, 5):
+        return ("futex_wake", nr, None)
+    if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
+        return ("notify", nr, None)
+    if nr not in PARKS:
+        work.unsupported[nr] += 1
+    return None
+
+
+def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:
+    return slots.get(obj) or ("p", obj.path)
+
+
+def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tuple[str, object]] | None:
+    nr = event.nr
+    if nr in FILE_READS:
+        return ("file_read", nr, slot)
+    if nr in FILE_WRITES:
+        return ("file_write", nr, slot)
+    if nr in (NUMBERS["fstat"], NUMBERS["newfstatat"]):
+        return ("file_fstat", nr, slot)
+    if nr == NUMBERS["lseek"]:
+        return ("file_seek", nr, slot)
+    if nr in FILE_SYNCS:
+        return ("file_sync", nr, slot)
+    if nr == CLOSE:
+        return ("file_close", nr, slot)
+    return None
+
+
+def arguments(event: Event, kind: str) -> tuple[int, int, int]:
+    """The numeric arguments a, b, c of an operation, as ``struct ditto_op`` wants them."""
+    args = event.args
+    if kind in ("setsockopt", "getsockopt") and len(args) >= 3:
+        value = struct.unpack_from("<i", event.payload)[0] if len(event.payload) >= 4 else 0
+        return (signed(args[1]), signed(args[2]), value if kind == "setsockopt" else 0)
+    if kind.startswith("epoll_"):
+        events = struct.unpack_from("<I", event.payload)[0] if len(event.payload) >= 4 else 0
+        return (signed(events), 0, 0)
+    if kind in ("fcntl", "ioctl"):
+        return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
+    if kind == "shutdown":
+        return (signed(args[1]), 0, 0)
+    if kind == "file_open":
+        return (0, 0, signed(args[2] if event.nr == NUMBERS["openat"] else args[1]))
+    return (0, 0, 0)
+
+
+def signed(value: int) -> int:
+    """A register's low 32 bits as a signed number."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value & 0x80000000 else value
+
+
+def _size(event: Event, kind: str) -> int:
+    if kind in ("mmap", "munmap", "madvise"):
+        return int(event.args[1]) & 0xFFFFFFFF
+    if kind == "sendfile":
+        return max(0, event.ret)
+    return max(0, min(event.ret, 0xFFFFFFFF))
+
+
+def deferral(threads: list[ThreadWork]) -> tuple[float, bool]:
+    """How replies relate to the end of a wake-up.
+
+    Returns:
+        The share of requests (of those followed by another in the same wake-up) whose reply left only after the
+        later one was received, and whether replies then leave in reverse order.
+    """
+    early = late = forward = backward = 0
+    for thread in threads:
+        for wake in thread.wakes:
+            if len(wake.received) < 2:
+                continue
+            for cycle in wake.received[:-1]:
+                if cycle.sent:
+                    late += cycle.deferred
+                    early += not cycle.deferred
+            first, last = _first_send(wake, wake.received[0]), _first_send(wake, wake.received[-1])
+            if first is not None and last is not None:
+                forward += first < last
+                backward += last < first
+    total = early + late
+    return (late / total if total else 0.0, backward > forward)
+
+
+def _first_send(wake: Wake, cycle: Cycle) -> int | None:
+    for event, where in zip(cycle.events, cycle.wake_of, strict=True):
+        if event.nr in SENDS and where is wake:
+            return event.index
+    return None

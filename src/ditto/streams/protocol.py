@@ -1,0 +1,203 @@
+"""Recognising wire protocols from the first bytes of requests and replies.
+
+What is learned here stays in shapes: the class of a request (protocol words from public command tables), the kind
+and size of a reply.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+_HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
+_RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
+_RESP_REPLY = re.compile(rb"^[+\-:$*]")
+_MEMCACHED_VERBS = frozenset(
+    b"get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all quit "
+    b"mg ms md ma mn me".split()
+)
+_MEMCACHED_REPLIES = (
+    b"VALUE ", b"END\r\n", b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"DELETED", b"TOUCHED", b"OK\r\n",
+    b"VERSION", b"STAT ", b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"HD", b"VA ", b"EN\r\n", b"MN\r\n",
+)  # fmt: skip
+
+
+def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
+    """The codec of a service, from the first bytes of what its connections received and sent.
+
+    A codec is taken when at least nine tenths of the requests and of the replies look like it (continuations of long
+    messages do not: callers pass only first receives and first sends).
+    """
+    request_list, reply_list = list(requests), list(replies)
+    if not request_list:
+        return "opaque"
+    scores = {
+        "http1": (sum(bool(_HTTP_REQUEST.match(r)) for r in request_list),
+                  sum(bool(_HTTP_REPLY.match(r)) for r in reply_list)),
+        "resp2": (sum(bool(_RESP_MULTI.match(r)) for r in request_list),
+                  sum(bool(_RESP_REPLY.match(r)) for r in reply_list)),
+        "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
+                      sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
+    }  # fmt: skip
+    for codec, (asked, answered) in scores.items():
+        if asked >= 0.9 * len(request_list) and answered >= 0.9 * max(1, len(reply_list)):
+            return codec
+    return "opaque"
+
+
+def _first_word(payload: bytes) -> bytes:
+    return re.split(rb"[ \r\n]", payload[:32], maxsplit=1)[0]
+
+
+def request_key(codec: str, payload: bytes, length: int) -> bytes:
+    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP, size otherwise."""
+    if codec == "resp2":
+        match = _RESP_MULTI.match(payload)
+        if match:
+            return match[3].upper()
+        return _first_word(payload).upper()
+    if codec == "memcached":
+        return _first_word(payload)
+    if codec == "http1":
+        match = _HTTP_REQUEST.match(payload)
+        return match[1] + b" " + match[2].split(b"?", 1)[0] if match else b"?"
+    return b"size %d" % max(length, 1).bit_length()
+
+
+def request_argc(codec: str, payload: bytes) -> int:
+    """Words of a request where its head tells, else 0."""
+    match = _RESP_MULTI.match(payload) if codec == "resp2" else None
+    return int(match[1]) if match else 0
+
+
+def pipelined(codec: str, payload: bytes, length: int) -> int:
+    """How many requests of the first one's size one receive held (1 where that cannot be told)."""
+    first = _first_length(codec, payload)
+    return max(1, round(length / first)) if first else 1
+
+
+def _first_length(codec: str, payload: bytes) -> int:
+    if codec == "http1":
+        end = payload.find(b"\r\n\r\n")
+        return end + 4 if end >= 0 else 0
+    if codec == "memcached" and _first_word(payload) in (b"get", b"gets", b"delete", b"incr", b"decr", b"touch"):
+        end = payload.find(b"\r\n")
+        return end + 2 if end >= 0 else 0
+    if codec == "resp2":
+        match = re.match(rb"^\*(\d+)\r\n", payload)
+        if not match:
+            return 0
+        at = match.end()
+        for _ in range(min(int(match[1]), 64)):
+            head = re.compile(rb"\$(\d+)\r\n").match(payload, at)
+            if not head:
+                return 0
+            at = head.end() + int(head[1]) + 2
+        return at
+    return 0
+
+
+@dataclass(frozen=True)
+class ReplySeen:
+    """A reply's shape: ``kind`` as in the profile; sizes in bytes."""
+
+    kind: str
+    status: int = 0
+    head_bytes: int = 0
+    count: int = 0
+    size: int = 0
+    second: int = 0
+
+
+def reply_shape(codec: str, payload: bytes, total: int, first_send: int) -> ReplySeen:
+    """The shape of a reply of ``total`` bytes that begins with ``payload`` and whose first send had ``first_send``."""
+    if codec == "resp2":
+        return _resp_shape(payload, total)
+    if codec == "memcached":
+        return _memcached_shape(payload, total)
+    if codec == "http1":
+        match = _HTTP_REPLY.match(payload)
+        status = int(match[1]) if match else 200
+        end = payload.find(b"\r\n\r\n")
+        head = end + 4 if end >= 0 else first_send if first_send < total or first_send <= 64 else min(total, 160)
+        chunked = b"chunked" in payload[:head].lower()
+        return ReplySeen("http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head))
+    return ReplySeen("opaque", size=total)
+
+
+def _resp_shape(payload: bytes, total: int) -> ReplySeen:
+    head, _, rest = payload.partition(b"\r\n")
+    mark, number = head[:1], head[1:]
+    if mark == b"+":
+        return ReplySeen("simple", size=max(0, total - 3))
+    if mark == b"-":
+        return ReplySeen("error", size=max(0, total - 3))
+    if mark == b":":
+        return ReplySeen("integer", size=max(1, total - 3))
+    if mark == b"$" and number == b"-1":
+        return ReplySeen("nil")
+    if mark == b"$" and number.isdigit():
+        return ReplySeen("bulk", size=int(number))
+    if mark == b"*" and number.lstrip(b"-").isdigit():
+        count = max(0, int(number))
+        if not count:
+            return ReplySeen("array")
+        size = _element_size(total - len(head) - 2, count)
+        del rest
+        return ReplySeen("array", count=count, size=size)
+    return ReplySeen("simple", size=max(0, total - 3))
+
+
+def _element_size(body: int, count: int) -> int:
+    """The size of each of ``count`` equal bulk strings that take ``body`` bytes with their framing."""
+    each = body / count
+    for digits in range(1, 11):
+        size = each - 5 - digits
+        if size >= 0 and len(str(round(size))) <= digits:
+            return round(size)
+    return 0
+
+
+_MEMCACHED_KINDS = {
+    b"END": "miss", b"STORED": "stored", b"NOT_STORED": "not_stored", b"EXISTS": "exists", b"NOT_FOUND": "not_found",
+    b"DELETED": "deleted", b"TOUCHED": "touched", b"OK": "ok", b"VERSION": "version", b"STAT": "stats",
+}  # fmt: skip
+
+
+def _memcached_shape(payload: bytes, total: int) -> ReplySeen:
+    word = _first_word(payload)
+    if word == b"VALUE":
+        line = payload.split(b"\r\n", 1)[0]
+        parts = line.split(b" ")
+        complete = b"\r\n" in payload
+        if len(parts) >= 4 and complete and parts[3].isdigit():
+            return ReplySeen("value", size=int(parts[3]), second=len(parts[2]))
+        return ReplySeen("value", size=-1, second=1)
+    if word[:1].isdigit():
+        return ReplySeen("number", size=max(1, total - 2))
+    return ReplySeen(_MEMCACHED_KINDS.get(word, "ok"), size=max(0, total - 2))
+
+
+def value_size_from_total(total: int, key_bytes: int, flag_digits: int) -> int:
+    """The size of a memcached value whose header line did not fit into what was recorded.
+
+    The reply is ``VALUE <key> <flags> <bytes>CRLF <data> CRLF END CRLF``.
+    """
+    fixed = 6 + key_bytes + 1 + flag_digits + 1 + 2 + 2 + 5
+    for digits in range(1, 9):
+        size = total - fixed - digits
+        if size >= 0 and len(str(size)) == digits:
+            return size
+    return max(0, total - fixed - 1)
+
+
+def most_common(counter: Counter[bytes], share: float = 0.5) -> bytes | None:
+    """The key that makes up at least ``share`` of a counter, if any."""
+    total = sum(counter.values())
+    if not total:
+        return None
+    key, count = counter.most_common(1)[0]
+    return key if count >= share * total else None
