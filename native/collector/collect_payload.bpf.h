@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+ *
+ * Copies what a call moved or named into its record.  Included by collect.bpf.c after its maps.
+ * Everything is read at the return of the call, when the kernel itself has just touched it, so the reads, which may
+ * not fault, find it in memory.
+ */
+
+struct user_iov {
+	__u64 base;
+	__u64 len;
+};
+
+struct user_msg {
+	__u64 name;
+	__u64 namelen;
+	__u64 iov;
+	__u64 iovlen;
+};
+
+static __always_inline void copy_user(struct ditto_rec *e, __u64 from, __u64 len)
+{
+	if (!from)
+		return;
+	if (len > DITTO_REC_PAYLOAD)
+		len = DITTO_REC_PAYLOAD;
+	/* Keeps the compiler from testing one register and passing another. */
+	asm volatile("" : "+r"(len));
+	if (len == 0 || len > DITTO_REC_PAYLOAD)
+		return;
+	if (bpf_probe_read_user(e->payload, len, (void *)from) == 0)
+		e->payload_len = len;
+}
+
+static __always_inline void copy_vectors(struct ditto_rec *e, __u64 vectors, __u64 count, __u64 moved)
+{
+	struct user_iov iov[DITTO_REC_IOVS] = {};
+	__u64 first;
+	int i;
+
+	e->iovcnt = count;
+	if (count >= DITTO_REC_IOVS) {
+		if (bpf_probe_read_user(iov, sizeof(iov), (void *)vectors))
+			return;
+	} else if (count == 3) {
+		if (bpf_probe_read_user(iov, 3 * sizeof(iov[0]), (void *)vectors))
+			return;
+	} else if (count == 2) {
+		if (bpf_probe_read_user(iov, 2 * sizeof(iov[0]), (void *)vectors))
+			return;
+	} else if (count == 1) {
+		if (bpf_probe_read_user(iov, sizeof(iov[0]), (void *)vectors))
+			return;
+	}
+#pragma unroll
+	for (i = 0; i < DITTO_REC_IOVS; i++)
+		e->iov[i] = iov[i].len;
+	first = iov[0].len < moved ? iov[0].len : moved;
+	copy_user(e, iov[0].base, first);
+}
+
+static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_pay_spec *spec, long ret)
+{
+	__u64 at, len = 0, moved = ret > 0 ? ret : 0;
+	struct user_msg msg = {};
+	__u32 small = 0;
+
+	at = e->args[spec->arg & 7];
+	switch (spec->kind) {
+	case DITTO_PAY_BUF:
+		len = moved;
+		break;
+	case DITTO_PAY_IOV:
+		copy_vectors(e, e->args[1], e->args[2], moved);
+		return 0;
+	case DITTO_PAY_MMSG:
+		/* ret counts messages; the first one's bytes follow its header. */
+		if (moved && bpf_probe_read_user(&small, sizeof(small), (void *)(e->args[1] + 56)) == 0)
+			moved = small;
+		/* fall through */
+	case DITTO_PAY_MSG:
+		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]) == 0)
+			copy_vectors(e, msg.iov, msg.iovlen, moved);
+		return 0;
+	case DITTO_PAY_ADDR_IN:
+		len = e->aux = (__u32)e->args[2];
+		break;
+	case DITTO_PAY_ADDR_OUT:
+		if (ret < 0 || bpf_probe_read_user(&small, sizeof(small), (void *)e->args[2]))
+			return 0;
+		len = e->aux = small;
+		break;
+	case DITTO_PAY_SENDTO:
+		if (e->args[4] && e->args[5]) {
+			at = e->args[4];
+			len = e->aux = (__u32)e->args[5];
+		} else {
+			len = moved;
+		}
+		break;
+	case DITTO_PAY_RECVFROM:
+		len = moved;
+		if (ret >= 0 && e->args[4] && bpf_probe_read_user(&small, sizeof(small), (void *)e->args[5]) == 0 &&
+		    small) {
+			at = e->args[4];
+			len = e->aux = small;
+		}
+		break;
+	case DITTO_PAY_PATH: {
+		long n = at ? bpf_probe_read_user_str(e->payload, DITTO_REC_PAYLOAD, (void *)at) : 0;
+
+		e->payload_len = n > 0 ? n : 0;
+		return 0;
+	}
+	case DITTO_PAY_EPOLL:
+		e->aux = moved;
+		len = moved > 5 ? 60 : moved * 12;
+		break;
+	case DITTO_PAY_POLL:
+		len = e->args[1] > 8 ? 64 : e->args[1] * 8;
+		break;
+	case DITTO_PAY_OPT_IN:
+		len = (__u32)e->args[4];
+		break;
+	case DITTO_PAY_OPT_OUT:
+		if (ret < 0 || bpf_probe_read_user(&small, sizeof(small), (void *)e->args[4]))
+			return 0;
+		len = small;
+		break;
+	case DITTO_PAY_FIXED:
+		len = spec->len;
+		break;
+	}
+	copy_user(e, at, len);
+	return 0;
+}
