@@ -1,0 +1,237 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Request classes.
+ *
+ * A receive that begins a request sets the class of its socket from the payload's first bytes; the class stays the
+ * thread's until the thread uses another socket that has one, or waits.  Payload that does not parse under the
+ * codec (the rest of a longer request) leaves the socket's class as it is.  A socket that the program connected
+ * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
+ * with the reply belongs to the request that asked for it. */
+#include "lens.h"
+#include "syscalls.h"
+
+#include "pub_tool_libcbase.h"
+#include "pub_tool_libcfile.h"
+#include "pub_tool_vki.h"
+
+#define MAX_FD 65536
+#define OTHER 255
+
+enum { FD_UNKNOWN = 0, FD_NOT_SOCKET, FD_SERVER, FD_CLIENT };
+
+Int g_codec = CODEC_OPAQUE;
+ULong g_class_overflow;
+
+static UChar fd_kind[MAX_FD], fd_class[MAX_FD];
+static struct {
+   UInt len;
+   HChar name[CLASS_LEN];
+} classes[MAX_CLASSES] = {{4, "none"}};
+static UInt nclasses = 1;
+
+UInt classes_count(void) {
+   return nclasses;
+}
+
+const HChar* class_name(UInt id, UInt* len) {
+   *len = classes[id].len;
+   return classes[id].name;
+}
+
+static UInt class_id(const HChar* name, UInt len) {
+   for (UInt i = 1; i < nclasses; i++) {
+      if (classes[i].len == len && VG_(memcmp)(classes[i].name, name, len) == 0) return i;
+   }
+   if (nclasses >= OTHER) { /* the last id is kept for what no longer fits */
+      g_class_overflow++;
+      nclasses = MAX_CLASSES;
+      classes[OTHER].len = 5;
+      VG_(memcpy)(classes[OTHER].name, "other", 5);
+      return OTHER;
+   }
+   classes[nclasses].len = len;
+   VG_(memcpy)(classes[nclasses].name, name, len);
+   return nclasses++;
+}
+
+static Bool is_alpha(HChar c) {
+   return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+/* Length of the word of letters, digits, '_', '-', '.' that p begins with; 0 if the first is no letter. */
+static UInt word_length(const HChar* p, ULong n) {
+   UInt i = 0;
+   if (n == 0 || !is_alpha(p[0])) return 0;
+   while (i < n && i < 32 && (is_alpha(p[i]) || VG_(isdigit)(p[i]) || p[i] == '_' || p[i] == '-' || p[i] == '.')) i++;
+   return i;
+}
+
+static UInt class_resp(const HChar* p, ULong n) {
+   ULong i = 0;
+   if (n && p[0] == '*') { /* *3\r\n$3\r\nSET\r\n */
+      while (i < n && p[i] != '\n') i++;
+      i++;
+      if (i >= n || p[i] != '$') return 0;
+      while (i < n && p[i] != '\n') i++;
+      i++;
+   }
+   if (i >= n) return 0;
+   UInt len = word_length(p + i, n - i);
+   if (len == 0 || i + len >= n || (p[i + len] != '\r' && p[i + len] != '\n' && p[i + len] != ' ')) return 0;
+   HChar upper[32];
+   for (UInt k = 0; k < len; k++) upper[k] = (p[i + k] >= 'a' && p[i + k] <= 'z') ? p[i + k] - 32 : p[i + k];
+   return class_id(upper, len);
+}
+
+static UInt class_http1(const HChar* p, ULong n) {
+   UInt m = 0;
+   while (m < n && m < 10 && p[m] >= 'A' && p[m] <= 'Z') m++;
+   if (m == 0 || m + 1 >= n || p[m] != ' ') return 0;
+   ULong i = m + 1;
+   while (i < n && i < 64 && p[i] > ' ' && p[i] != '?') i++;
+   return i > m + 1 ? class_id(p, (UInt)i) : 0;
+}
+
+static UInt class_memcached(const HChar* p, ULong n) {
+   UInt len = word_length(p, n);
+   if (len == 0 || len >= n || (p[len] != ' ' && p[len] != '\r' && p[len] != '\n')) return 0;
+   for (UInt i = 0; i < len; i++)
+      if (p[i] >= 'A' && p[i] <= 'Z') return 0;
+   return class_id(p, len);
+}
+
+static UInt class_opaque(const HChar* p, ULong n) {
+   static const HChar hex[] = "0123456789abcdef";
+   UChar b = (UChar)p[0];
+   UInt size = (UInt)VG_(log2_64)(n);
+   HChar name[8] = {'x', hex[b >> 4], hex[b & 15], '/', '2', '^', (HChar)('0' + size / 10), (HChar)('0' + size % 10)};
+   return class_id(name, 8);
+}
+
+static UInt classify(const HChar* p, ULong n) {
+   switch (g_codec) {
+      case CODEC_RESP: return class_resp(p, n);
+      case CODEC_HTTP1: return class_http1(p, n);
+      case CODEC_MEMCACHED: return class_memcached(p, n);
+      default: return class_opaque(p, n);
+   }
+}
+
+static Bool is_socket(Int fd) {
+   if (fd_kind[fd] == FD_UNKNOWN) {
+      struct vg_stat st;
+      Bool sock = VG_(fstat)(fd, &st) == 0 && (st.mode & 0170000) == 0140000;
+      fd_kind[fd] = sock ? FD_SERVER : FD_NOT_SOCKET;
+   }
+   return fd_kind[fd] >= FD_SERVER;
+}
+
+static Bool is_wait(UInt nr, const UWord* args) {
+   switch (nr) {
+      case __NR_epoll_wait:
+      case __NR_epoll_pwait:
+      case 441: /* epoll_pwait2 */
+      case __NR_poll:
+      case __NR_ppoll:
+      case __NR_select:
+      case __NR_pselect6:
+      case __NR_accept:
+      case __NR_accept4:
+      case __NR_nanosleep:
+      case __NR_clock_nanosleep:
+      case __NR_pause:
+      case __NR_rt_sigsuspend:
+      case __NR_rt_sigtimedwait:
+      case __NR_wait4:
+      case __NR_waitid:
+      case 426: /* io_uring_enter */
+         return True;
+      case __NR_futex: { /* waking others is no wait */
+         UInt op = (UInt)args[1] & 127;
+         return op == 0 || op == 9 || op == 6 || op == 11 || op == 13;
+      }
+      default: return False;
+   }
+}
+
+static Bool first_argument_is_fd(UInt nr) {
+   switch (nr) {
+      case __NR_read:
+      case __NR_write:
+      case __NR_pread64:
+      case __NR_pwrite64:
+      case __NR_readv:
+      case __NR_writev:
+      case __NR_recvfrom:
+      case __NR_sendto:
+      case __NR_recvmsg:
+      case __NR_sendmsg:
+      case __NR_sendmmsg:
+      case __NR_recvmmsg:
+      case __NR_sendfile:
+      case __NR_shutdown:
+      case __NR_close:
+      case __NR_ioctl:
+      case __NR_fcntl:
+      case __NR_setsockopt:
+      case __NR_getsockopt: return True;
+      default: return False;
+   }
+}
+
+static const HChar* payload(UInt nr, const UWord* args, ULong* n) {
+   const struct vki_iovec* iov = NULL;
+   if (nr == __NR_read || nr == __NR_recvfrom) return (const HChar*)args[1];
+   if (nr == __NR_readv) iov = (const struct vki_iovec*)args[1];
+   if (nr == __NR_recvmsg) iov = ((const struct vki_msghdr*)args[1])->msg_iov;
+   if (!iov) return NULL;
+   if (iov->iov_len < *n) *n = iov->iov_len;
+   return (const HChar*)iov->iov_base;
+}
+
+static Bool is_send(UInt nr) {
+   return nr == __NR_write || nr == __NR_writev || nr == __NR_sendto || nr == __NR_sendmsg || nr == __NR_sendmmsg ||
+          nr == __NR_sendfile;
+}
+
+static void forget(Long fd) {
+   if (fd < 0 || fd >= MAX_FD) return;
+   fd_kind[fd] = FD_UNKNOWN;
+   fd_class[fd] = 0;
+}
+
+static void copy_fd(Int from, Long to) {
+   if (from < 0 || from >= MAX_FD || to < 0 || to >= MAX_FD) return;
+   fd_kind[to] = fd_kind[from];
+   fd_class[to] = fd_class[from];
+}
+
+/* The thread's class after a call has returned. */
+UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
+   if (is_wait(nr, args)) {
+      if (ok && (nr == __NR_accept || nr == __NR_accept4)) forget(ret);
+      return 0;
+   }
+   Int fd = (Int)args[0];
+   if (nr == __NR_dup || nr == __NR_dup2 || nr == __NR_dup3) {
+      if (ok) copy_fd(fd, ret);
+      return current;
+   }
+   if (ok && (nr == __NR_open || nr == __NR_openat || nr == __NR_socket)) forget(ret);
+   if (nr == __NR_connect && fd >= 0 && fd < MAX_FD) fd_kind[fd] = FD_CLIENT;
+   if (!first_argument_is_fd(nr) || fd < 0 || fd >= MAX_FD) return current;
+   if (nr == __NR_close) {
+      UInt was = fd_class[fd];
+      forget(fd);
+      return was ? was : current;
+   }
+   if (!is_socket(fd)) return current;
+   if (fd_kind[fd] == FD_CLIENT) {
+      if (is_send(nr) && current) fd_class[fd] = (UChar)current;
+   } else if (ok && ret > 0) {
+      ULong n = (ULong)ret;
+      const HChar* p = payload(nr, args, &n);
+      UInt c = p && n ? classify(p, n) : 0;
+      if (c) fd_class[fd] = (UChar)c;
+   }
+   return fd_class[fd] ? fd_class[fd] : current;
+}
