@@ -19,7 +19,7 @@ _PACKAGES = {
     "memaslap": "libmemcached-tools",
     "memcslap": "libmemcached-tools",
     "memslap": "libmemcached-tools",
-    "nginx": "nginx-light",
+    "nginx": "nginx",
     "wrk": "wrk",
     "ab": "apache2-utils",
     "curl": "curl",

@@ -16,6 +16,7 @@ from ditto import paths
 from ditto.host import commands
 from ditto.host.machine import hardware_counter_error
 
+_BPF_PACKAGES = "clang llvm libbpf-dev bpftool libelf-dev zlib1g-dev"
 _CLIENTS = {
     "redis-benchmark": "redis-tools",
     "memcaslap": "libmemcached-tools",
@@ -72,7 +73,7 @@ def examine() -> Examination:
         bpf = bpf.model_copy(update={"needed": False})
     if bpf.ok:
         ptrace = ptrace.model_copy(update={"needed": False})
-    checks = (
+    checks: tuple[Check, ...] = (
         _architecture(),
         bpf,
         ptrace,
@@ -89,6 +90,7 @@ def examine() -> Examination:
         _cgroup(),
         *(_client(name, package) for name, package in _CLIENTS.items()),
     )
+    checks = tuple(check.model_copy(update={"remedy": ""}) if check.ok else check for check in checks)
     return Examination(sufficient=all(check.ok or not check.needed for check in checks), checks=checks)
 
 
@@ -128,7 +130,7 @@ def _ebpf() -> Check:
             ok=False,
             needed=True,
             detail=f"{binary} is not built",
-            remedy=f"apt-get install clang llvm libbpf-dev bpftool libelf-dev zlib1g-dev && {_make_native('collector')}",
+            remedy=f"apt-get install {_BPF_PACKAGES} && {_make_native('collector')}",
         )
     with tempfile.TemporaryDirectory(prefix="ditto-doctor-") as folder:
         out = str(Path(folder) / "try.rec")
