@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.machine import MachineFacts
 from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
@@ -71,7 +72,7 @@ class Bound(_Frozen):
         if self.absolute is not None:
             parts.append(f"{self.absolute:g}")
         if self.noise_multiple is not None:
-            parts.append(f"{self.noise_multiple:g} × noise")
+            parts.append(f"{self.noise_multiple:g} times the noise")
         return " or ".join(parts)
 
 
@@ -198,13 +199,6 @@ class RoleCount(_Frozen):
     clone: int
 
 
-class Fact(_Frozen):
-    """One fact of the machine: a name and its value as text."""
-
-    name: str
-    value: str
-
-
 class Conditions(_Frozen):
     """Under what the figures were taken.
 
@@ -272,7 +266,7 @@ class Fidelity(_Frozen):
     format_version: Literal[1] = 1
     app: str
     when: str
-    machine: list[Fact] = []
+    machine: MachineFacts = MachineFacts()
     conditions: Conditions
     records: list[Record]
     curves: list[Curve] = []

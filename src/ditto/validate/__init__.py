@@ -1,0 +1,130 @@
+"""The validate stage: original and clone side by side, metric by metric, beside the original's own spread.
+
+The original (A), the clone (B) and the clone with an empty body (C) run in turn, A B C A B C ..., each started anew
+and filled, under the app's own client at its own number of connections.  Calls and bytes come from separate runs, for
+counting costs time.  `ditto.validate.statistics` says what error, interval and noise are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.fidelity import Conditions, Dropped, Fidelity, Unavailable, without_paths
+from ditto.errors import BadInputError
+from ditto.host.machine import read_facts
+from ditto.host.progress import Progress, SilentProgress
+from ditto.validate.compare import counted_figures, timed_figures
+from ditto.validate.counting import Counting, count_sides
+from ditto.validate.instructions import compare_instructions
+from ditto.validate.requests import Passes
+from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, order_of, sides_of, timed_rounds
+
+__all__ = ["ValidateOptions", "validate"]
+
+
+@dataclass(frozen=True)
+class ValidateOptions:
+    """How to compare.
+
+    Attributes:
+        rounds: timed runs of each side.
+        seconds: how long a timed run should take (loads that take ``{requests}``).
+        count: count system calls and bytes.
+        instructions: compare instructions and miss ratios with the lens tool.
+        empty_body: also run the clone without its compute bodies.
+        requests_per_asked: requests the client makes for each one it is asked for, where that is known; found from
+            the server's receives without it.
+        app_name: name to write instead of the app's own.
+        seed: of the resampling.
+    """
+
+    rounds: int = 5
+    seconds: float = 3.0
+    count: bool = True
+    instructions: bool = True
+    empty_body: bool = True
+    requests_per_asked: float | None = None
+    app_name: str | None = None
+    seed: int = 1
+
+
+def validate(
+    spec: AppSpec, clone_dir: Path, options: ValidateOptions | None = None, progress: Progress | None = None
+) -> Fidelity:
+    """Compare the app with the clone built in ``clone_dir`` (``clone_dir/build/clone``).
+
+    Raises:
+        BadInputError: there is no built clone, or an option is out of range.
+        AppError: the app, the clone or the client failed.
+        RecordingError: the collector failed.
+    """
+    options = options or ValidateOptions()
+    progress = progress or SilentProgress()
+    if options.rounds < 1 or options.seconds <= 0:
+        raise BadInputError("validate: at least one round and a time above 0 are needed", "use --rounds 5 --seconds 3")
+    when = datetime.now(UTC).isoformat(timespec="seconds")
+    sides = sides_of(spec, clone_dir, options.empty_body)
+    pattern: str | None = getattr(spec.load, "count", None)
+    progress.stage("validate")
+    asked = calibrate(sides, options.seconds, progress)
+    known = _known_passes(options)
+    counting = Counting(passes=known or Passes())
+    if options.count:
+        counting = count_sides(sides, _fewer(asked), known, pattern, progress)
+    runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress)
+    figures = timed_figures(runs, options.seed) + counted_figures(counting, options.seed)
+    instructions = compare_instructions(sides, options.instructions, counting.passes, pattern, options.seed, progress)
+    figures += instructions.figures
+    return Fidelity(
+        app=options.app_name or spec.name,
+        when=when,
+        machine=read_facts(),
+        conditions=_conditions(sides, options, runs, asked),
+        records=list(figures.records),
+        curves=list(instructions.curves),
+        mix=list(instructions.mix),
+        syscall_table=counting.table(),
+        roles=counting.role_counts(),
+        dropped=[*counting.dropped(), *_failed(runs)],
+        unavailable=[*counting.unavailable, *instructions.unavailable, _LATENCY],
+        raw=dict(figures.raw),
+    )
+
+
+_LATENCY = Unavailable(
+    what="latency percentiles at fixed rates",
+    why="the app's own client sends its next request when a reply has come, so it cannot hold a rate",
+)
+
+
+def _known_passes(options: ValidateOptions) -> Passes | None:
+    if options.requests_per_asked is None:
+        return None
+    return Passes(options.requests_per_asked, "the number the client was asked for, in the requests of its protocol")
+
+
+def _fewer(asked: int | None) -> int | None:
+    """Requests of a counting run: a third of a timed one is enough to count by."""
+    return None if asked is None else max(100, asked // 3)
+
+
+def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], asked: int | None) -> Conditions:
+    turn = " ".join(LETTERS[side] for side in order_of(sides))
+    first = runs[0]
+    return Conditions(
+        connections=sides.spec.load.connections,
+        rounds=options.rounds,
+        seconds=options.seconds,
+        requests=int(first.requests) if asked is not None else 0,
+        load=without_paths(sides.spec.load.command),
+        counted=first.counted,
+        order=" ".join([turn] * options.rounds),
+    )
+
+
+def _failed(runs: list[TimedRun]) -> list[Dropped]:
+    """Timed runs that were left out; none is, for a failing run ends the comparison."""
+    return [Dropped(what="timed runs left out", count=0)] if runs else []

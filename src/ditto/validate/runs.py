@@ -1,0 +1,146 @@
+"""The timed runs: original, clone and empty-body clone in turn, each started anew, under the app's own client."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ditto.artifacts.app import AppSpec, Which
+from ditto.errors import AppError, BadInputError
+from ditto.host.app import AppRun, Wrap
+from ditto.host.progress import Progress
+from ditto.validate.requests import Passes, count_requests
+from ditto.validate.usage import Usage, read_usage, thread_count
+
+Side = Literal["original", "clone", "empty_body"]
+LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
+
+_MIN_REQUESTS, _MAX_REQUESTS = 100, 50_000_000
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """One timed run of one side.
+
+    Attributes:
+        seconds: wall time of the client, from its start to its end.
+        requests: that it made; see `ditto.validate.requests`.
+        counted: how that number is known.
+        usage: of the server's processes during the client's run.
+        resident_bytes: of the server's processes when the client had ended; pages counted once a process.
+        processes, threads: of the server then.
+    """
+
+    side: Side
+    seconds: float
+    requests: float
+    counted: str
+    usage: Usage
+    resident_bytes: int
+    processes: int
+    threads: int
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What is compared: the app and the commands of its clone (with ``{port}``)."""
+
+    spec: AppSpec
+    clone: tuple[str, ...]
+    empty_body: tuple[str, ...] | None
+
+    def run_of(self, side: Side, which: Which = "native", wrap: Wrap | None = None) -> AppRun:
+        """A run of one side, not started.
+
+        Raises:
+            BadInputError: there is no empty-body command.
+        """
+        if side == "original":
+            return AppRun(self.spec, which=which, wrap=wrap)
+        command = self.clone if side == "clone" else self.empty_body
+        if command is None:
+            raise BadInputError("the clone cannot be run with an empty body", "build it again")
+        return AppRun.for_clone(self.spec, command, which=which, wrap=wrap)
+
+
+def sides_of(spec: AppSpec, clone_dir: Path, empty_body: bool) -> Sides:
+    """The sides of a comparison with the clone built in ``clone_dir``.
+
+    Raises:
+        BadInputError: there is no built clone.
+    """
+    program = clone_dir.absolute() / "build" / "clone"
+    if not program.is_file():
+        raise BadInputError(f"{clone_dir}: no built clone (build/clone is missing)", f"ditto build {clone_dir}")
+    command = (str(program), "--port", "{port}")
+    return Sides(spec, command, (*command, "--skeleton") if empty_body else None)
+
+
+def calibrate(sides: Sides, seconds: float, progress: Progress) -> int | None:
+    """How many requests to ask for so that one run of the original takes about ``seconds``; None: time-bound."""
+    if not sides.spec.load.counts_requests:
+        return None
+    progress.update("how many requests fit in a run")
+    asked = max(_MIN_REQUESTS, min(sides.spec.load.requests.native, 5_000))
+    with sides.run_of("original") as run:
+        run.prepare()
+        while True:
+            took = run.load(asked).seconds
+            # A client's own start takes milliseconds: only a longer run tells the rate.
+            if took >= min(0.4, seconds) or asked >= _MAX_REQUESTS:
+                break
+            asked = min(_MAX_REQUESTS, int(asked * min(16.0, 0.6 / max(took, 0.01))) + 1)
+    chosen = max(_MIN_REQUESTS, min(_MAX_REQUESTS, asked * seconds / took))
+    step = int(10 ** max(0, len(str(int(chosen))) - 2))
+    return max(_MIN_REQUESTS, round(chosen / step) * step)
+
+
+def timed_run(sides: Sides, side: Side, asked: int | None, passes: Passes, pattern: str | None) -> TimedRun:
+    """Start one side, fill it, warm it up, and measure one run of the client.
+
+    Raises:
+        AppError: the side or the client failed, or nothing tells the number of requests.
+    """
+    with sides.run_of(side) as run:
+        run.prepare()
+        if asked is not None:
+            run.load(max(_MIN_REQUESTS, asked // 20))
+        before = read_usage(run)
+        result = run.load(asked)
+        usage = read_usage(run) - before
+        memory = run.memory()
+        processes, threads = thread_count(run)
+        count = count_requests(result, asked, pattern, passes)
+    if count.requests <= 0:
+        raise AppError(f"the load of the {side} made no request", "run the load by hand against the server")
+    return TimedRun(
+        side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads
+    )
+
+
+def timed_rounds(
+    sides: Sides, rounds: int, asked: int | None, passes: Passes, pattern: str | None, progress: Progress
+) -> list[TimedRun]:
+    """``rounds`` times each side, in turn (A B C A B C ...).
+
+    Raises:
+        AppError: see `timed_run`.
+    """
+    order = order_of(sides)
+    runs: list[TimedRun] = []
+    began = time.monotonic()
+    for number in range(rounds):
+        for side in order:
+            done = len(runs) / (rounds * len(order))
+            progress.update(f"round {number + 1} of {rounds}: {side.replace('_', ' ')}", done)
+            runs.append(timed_run(sides, side, asked, passes, pattern))
+    progress.note(f"{len(runs)} timed runs in {time.monotonic() - began:.0f} s")
+    return runs
+
+
+def order_of(sides: Sides) -> Sequence[Side]:
+    """The sides in the order they are run."""
+    return ("original", "clone", "empty_body") if sides.empty_body else ("original", "clone")

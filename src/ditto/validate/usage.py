@@ -1,0 +1,91 @@
+"""What a tree of processes used of the machine so far: CPU, context switches, page faults, memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditto.host.app import AppRun
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Totals since the processes began; the difference of two is what was used between them.
+
+    Attributes:
+        run_s: user and system CPU together, in the scheduler's own nanoseconds.
+        user_s, system_s: split by the kernel's accounting.
+        voluntary, involuntary: context switches of the threads that are alive.
+        minor_faults, major_faults: page faults, of threads that ended too.
+    """
+
+    run_s: float
+    user_s: float
+    system_s: float
+    voluntary: float
+    involuntary: float
+    minor_faults: float
+    major_faults: float
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        return Usage(
+            self.run_s - earlier.run_s,
+            self.user_s - earlier.user_s,
+            self.system_s - earlier.system_s,
+            self.voluntary - earlier.voluntary,
+            self.involuntary - earlier.involuntary,
+            self.minor_faults - earlier.minor_faults,
+            self.major_faults - earlier.major_faults,
+        )
+
+    @property
+    def split_user_s(self) -> float:
+        """The user part of ``run_s``: divided as the kernel's user and system times are."""
+        both = self.user_s + self.system_s
+        return self.run_s * self.user_s / both if both > 0 else 0.0
+
+
+def read_usage(run: AppRun) -> Usage:
+    """Usage of all live processes of a run now."""
+    cpu = run.cpu_times()
+    voluntary = involuntary = minor = major = 0
+    for pid in run.pids():
+        for task in _tasks(pid):
+            yes, no = _switches(task)
+            voluntary += yes
+            involuntary += no
+        faults = _faults(pid)
+        minor += faults[0]
+        major += faults[1]
+    return Usage(cpu.run_s, cpu.user_s, cpu.system_s, voluntary, involuntary, minor, major)
+
+
+def thread_count(run: AppRun) -> tuple[int, int]:
+    """Live processes and threads of a run."""
+    pids = run.pids()
+    return len(pids), sum(len(_tasks(pid)) for pid in pids)
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list(Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return []
+
+
+def _switches(task: Path) -> tuple[int, int]:
+    try:
+        lines = (task / "status").read_text(errors="replace").splitlines()
+    except OSError:
+        return 0, 0
+    values = dict(line.split(":", 1) for line in lines if "ctxt_switches:" in line)
+    return int(values.get("voluntary_ctxt_switches", 0)), int(values.get("nonvoluntary_ctxt_switches", 0))
+
+
+def _faults(pid: int) -> tuple[int, int]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return 0, 0
+    fields = text[text.rindex(")") + 2 :].split()
+    return int(fields[7]), int(fields[9])
