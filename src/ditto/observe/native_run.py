@@ -88,7 +88,7 @@ class _Process:
     def __init__(self, binary: Path, arguments: Sequence[str]) -> None:
         self.name = binary.name
         # A file, not a pipe: nobody reads while it runs, and a full pipe would stop it.
-        self._errors: IO[bytes] = tempfile.TemporaryFile()
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._unread = b""
         try:
             # A session of its own: Ctrl-C in the terminal reaches it only through us, after its answer is asked for.
