@@ -1,0 +1,132 @@
+"""The observation: what was recorded of an app.  Private: it stays with the owner.
+
+A folder holding ``observation.json`` (this model), the native recording and the files of the instruction run.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ditto.artifacts.files import write_atomic
+from ditto.errors import BadInputError, FormatVersionError
+
+FORMAT_VERSION = 1
+FILE_NAME = "observation.json"
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DescriptorSeen(_Facts):
+    """An open descriptor of a process at one moment; ``identity`` is equal for descriptors that share an open file."""
+
+    pid: int
+    fd: int
+    kind: str
+    path: str = ""
+    port: int = 0
+    flags: int = 0
+    size: int = 0
+    identity: str = ""
+
+
+class ThreadSeen(_Facts):
+    """A thread at one moment; ``syscall`` is the call it was in, -1 if none."""
+
+    tid: int
+    name: str
+    syscall: int = -1
+
+
+class ProcessSeen(_Facts):
+    """A process at one moment."""
+
+    pid: int
+    ppid: int
+    name: str
+    threads: list[ThreadSeen]
+    rss_bytes: int = 0
+
+
+class FileSeen(_Facts):
+    """Size of a file the app used; -1 if it does not exist any more."""
+
+    path: str
+    size: int
+
+
+class NativeRun(_Facts):
+    """The native run: which recording, under which load, and what was lost.
+
+    ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
+    """
+
+    recording: str
+    collector: str
+    records: int
+    lost: int
+    seconds: float
+    connections: int
+    port: int
+    load_count: int = 1
+    descriptors: list[DescriptorSeen]
+    processes: list[ProcessSeen]
+    files: list[FileSeen] = []
+
+
+class LensRun(_Facts):
+    """The instruction run: its files (one a process), and the descriptors open when counting began."""
+
+    files: list[str]
+    codec: str
+    descriptors: list[DescriptorSeen]
+    processes: list[ProcessSeen]
+
+
+class Observation(_Facts):
+    """Everything recorded of one service of an app.
+
+    ``notes`` are sentences on what was dropped or could not be had, for the report.
+    """
+
+    format_version: int = FORMAT_VERSION
+    app: str
+    made_at: str
+    machine: dict[str, Any]
+    native: NativeRun
+    lens: LensRun | None = None
+    notes: list[str] = []
+
+    def save(self, folder: Path) -> None:
+        """Write ``observation.json`` into ``folder``, for the owner's eyes only."""
+        write_atomic(folder / FILE_NAME, self.model_dump_json(indent=1) + "\n", mode=0o600)
+
+
+def load_observation(folder: Path) -> Observation:
+    """Read an observation.
+
+    Raises:
+        BadInputError: missing, not JSON, or outside the schema.
+        FormatVersionError: another format version.
+    """
+    path = folder / FILE_NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}", "make it with 'ditto observe APP.toml -o OUT'") from error
+    except ValueError as error:
+        raise BadInputError(f"{path}: not JSON ({error})", "observe the app again") from error
+    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
+        found = data.get("format_version") if isinstance(data, dict) else None
+        raise FormatVersionError(str(path), found, FORMAT_VERSION)
+    try:
+        return Observation.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise BadInputError(f"{path}: {place}: {first['msg']}", "observe the app again") from error

@@ -1,0 +1,82 @@
+"""Blocks of the profile: the work between operations, by amount and by what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ditto.artifacts.lens import KeySummary
+from ditto.artifacts.profile import Block
+from ditto.model.classes import BlockFor
+from ditto.model.segments import scaled_block
+from ditto.streams.evidence import Evidence, Gaps
+from ditto.streams.programs import OpName
+
+MAX_BLOCKS = 200
+SMALLEST = 30.0
+"""Work of fewer instructions is joined to what comes before it."""
+
+
+@dataclass
+class BlockBook:
+    """Numbers the blocks of a service and fills them from the instruction run."""
+
+    gaps: Gaps | None
+    segments: Mapping[tuple[bytes, int], KeySummary]
+    requests: int
+    blocks: list[Block] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> BlockBook:
+        book = cls(evidence.gaps, evidence.segments, evidence.gaps.requests if evidence.gaps else 0)
+        if evidence.gaps is None:
+            book.notes.append("no instruction run: the clone's body is empty")
+        return book
+
+    def amounts(self, key: bytes) -> dict[OpName, float]:
+        """Instructions after each operation of a class; those of the nearest class where it was not in the run."""
+        if self.gaps is None:
+            return {}
+        if key in self.gaps.inside:
+            return self.gaps.inside[key]
+        word = key.split(b" ", 1)[0]
+        for other, amounts in self.gaps.inside.items():
+            if other.split(b" ", 1)[0] == word:
+                return amounts
+        return next(iter(self.gaps.inside.values()), {})
+
+    def namer(self, key: bytes, share: float) -> BlockFor:
+        """A function that makes blocks for a class that makes up ``share`` of the requests."""
+
+        def block_for(name: OpName | None, amount: float) -> int | None:
+            return self.add(key, name.nr if name is not None else None, amount, share)
+
+        return block_for
+
+    def add(self, key: bytes | None, nr: int | None, amount: float, runs: float) -> int | None:
+        """A block of ``amount`` instructions made like the segments after call ``nr`` in class ``key``.
+
+        Returns:
+            Its number, or None if it is too small to be one.
+        """
+        if amount < SMALLEST or len(self.blocks) >= MAX_BLOCKS:
+            return None
+        summary = self._nearest(key, nr)
+        if summary is None:
+            return None
+        self.blocks.append(scaled_block(summary, amount, runs))
+        return len(self.blocks) - 1
+
+    def _nearest(self, key: bytes | None, nr: int | None) -> KeySummary | None:
+        """The segments that fit best: same class and call, same call, same class, the heaviest of all."""
+        candidates = [
+            [s for (c, n), s in self.segments.items() if c == key and n == nr],
+            [s for (_, n), s in self.segments.items() if n == nr],
+            [s for (c, _), s in self.segments.items() if c == key],
+            list(self.segments.values()),
+        ]
+        for found in candidates:
+            if found:
+                return max(found, key=lambda s: s.instructions)
+        return None

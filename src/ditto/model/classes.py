@@ -1,0 +1,188 @@
+"""Request classes of the profile: how a request is recognised, what it is answered, what is done for it."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ditto.artifacts.prints import path_print
+from ditto.artifacts.profile import ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
+from ditto.model.distributions import constant, dist
+from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS
+from ditto.streams.cycles import Cycle
+from ditto.streams.events import SENDFILES, SENDS
+from ditto.streams.programs import RECEIVE, ClassWork, OpName, OpWork
+from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
+
+RARE_OP = 0.002
+"""An operation made for fewer requests of a class than this is left out of its program."""
+MAX_REPLIES = 16
+
+BlockFor = Callable[[OpName | None, float], int | None]
+"""Gives the block for the work after an operation (None: on receiving) that amounts to so many instructions."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a program's files are: group and slot by the operation's own slot name."""
+
+    group_of: Callable[[OpName, OpWork], int]
+    slot_of: Callable[[tuple[str, object] | None], int]
+
+
+def fit_class(
+    codec: str,
+    print_key: int,
+    work: ClassWork,
+    share: float,
+    amounts: dict[OpName, float],
+    block_for: BlockFor,
+    placement: Placement,
+    deferred: bool,
+) -> RequestClass:
+    """The profile's request class for the cycles of one class."""
+    sizes = Counter(cycle.received_bytes for cycle in work.cycles)
+    return RequestClass(
+        probability=share,
+        match=match_of(codec, print_key, work.key, sizes),
+        request_bytes=dist(sizes) or constant(1),
+        replies=reply_shapes(codec, work.cycles),
+        program=fit_program(work, amounts, block_for, placement, deferred),
+    )
+
+
+def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:
+    """How the clone recognises a request of this class, without any string of the app's own."""
+    if codec == "resp2":
+        verb = key.decode("ascii", "replace")
+        return ClassMatch(verb=verb if verb in RESP_VERBS else "")
+    if codec == "memcached":
+        verb = key.decode("ascii", "replace")
+        return ClassMatch(verb=verb if verb in MEMCACHED_VERBS else "")
+    if codec == "http1":
+        method, _, path = key.partition(b" ")
+        verb = method.decode("ascii", "replace")
+        return ClassMatch(verb=verb if verb.isalpha() else "GET", path_print=path_print(print_key, path))
+    values = sorted(sizes)
+    return ClassMatch(min_bytes=1 << (values[0].bit_length() - 1), max_bytes=(1 << values[-1].bit_length()) - 1)
+
+
+def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
+    """The kinds of reply a class gets, each with its sizes."""
+    groups: dict[tuple[str, int], list[ReplySeen]] = defaultdict(list)
+    for cycle in cycles:
+        if cycle.sent:
+            seen = _reply(codec, cycle)
+            groups[(seen.kind, seen.status)].append(seen)
+    if not groups:
+        return [ReplyShape(probability=1.0, kind=_default_kind(codec), size=constant(2), status=200)]
+    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]
+    total = sum(len(seen) for _, seen in ranked)
+    shapes = []
+    for (kind, status), seen in ranked:
+        heads = Counter(r.head_bytes for r in seen)
+        shapes.append(
+            ReplyShape(
+                probability=len(seen) / total,
+                kind=kind,  # type: ignore[arg-type]
+                status=status,
+                head_bytes=heads.most_common(1)[0][0],
+                count=dist(Counter(r.count for r in seen)) if kind == "array" else None,
+                size=dist(Counter(r.size for r in seen)),
+                second=dist(Counter(r.second for r in seen)) if kind == "value" else None,
+            )
+        )
+    return shapes
+
+
+def _default_kind(codec: str) -> str:
+    return {"resp2": "simple", "memcached": "ok", "http1": "http"}.get(codec, "opaque")
+
+
+def _reply(codec: str, cycle: Cycle) -> ReplySeen:
+    sends = [e for e in cycle.events if (e.nr in SENDS and e.obj is cycle.connection) or e.nr in SENDFILES]
+    first = next((e for e in sends if e.nr in SENDS), None)
+    payload = first.payload if first is not None else b""
+    shape = reply_shape(codec, payload, cycle.sent, first.ret if first is not None else cycle.sent)
+    if codec == "memcached" and shape.kind == "value" and shape.size < 0:
+        word = cycle.receive.payload.split(b" ", 1)[0]
+        key_bytes = max(1, cycle.received_bytes - len(word) - 3)
+        return ReplySeen("value", size=value_size_from_total(cycle.sent, key_bytes, 1), second=1)
+    return shape
+
+
+def fit_program(
+    work: ClassWork,
+    amounts: dict[OpName, float],
+    block_for: BlockFor,
+    placement: Placement,
+    deferred: bool,
+    minimum: float = RARE_OP,
+) -> list[Op]:
+    """The operations of a class in order, each followed by the compute that followed it.
+
+    Work after operations that not every request makes is added to the compute before, weighted by how often it is made.
+    """
+    total = max(1, len(work.cycles))
+    ordered = [(name, op) for name, op in work.ordered() if op.count >= minimum * total]
+    steps: list[tuple[OpName | None, OpWork | None, float]] = [(None, None, 0.0)]
+    for name, op in ordered:
+        amount = amounts.get(name, 0.0)
+        probability = min(1.0, op.count / total)
+        if name.kind == RECEIVE:
+            if name.occurrence == 0:
+                steps[0] = (name, None, steps[0][2] + amount)
+            else:
+                steps[0] = (steps[0][0], None, steps[0][2] + amount * probability)
+        elif probability < 0.9:
+            steps.append((name, op, 0.0))
+            steps[-2] = (*steps[-2][:2], steps[-2][2] + amount * probability)
+        else:
+            steps.append((name, op, amount))
+    program: list[Op] = []
+    late = False
+    for step_name, step_op, amount in steps:
+        if step_name is not None and step_op is not None:
+            late = late or (deferred and step_name.kind in ("reply", "reply_head"))
+            op_model = fit_op(step_name, step_op, total, placement, late)
+            if op_model is not None:
+                program.append(op_model)
+        block = block_for(step_name, amount)
+        if block is not None:
+            program.append(Op(kind=OpKind.COMPUTE, block=block, deferred=late))
+    return program
+
+
+_PLAIN = {
+    "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
+    "epoll_del", "shutdown", "close", "misc", "futex_wake",
+}  # fmt: skip
+
+
+def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred: bool) -> Op | None:
+    """One operation of the profile, or None for what the runtime does on its own (notifying a queue)."""
+    a, b, c = op.args.most_common(1)[0][0]
+    probability = min(1.0, op.count / total)
+    if probability > 0.995:
+        probability = 1.0
+    common = {"nr": name.nr, "probability": probability, "deferred": deferred}
+    kind = name.kind
+    if kind == "reply":
+        return Op(kind=OpKind.REPLY, **common)
+    if kind == "reply_head":
+        return Op(kind=OpKind.REPLY, a=1, **common)
+    if kind in _PLAIN:
+        return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
+    size: Dist | None = dist(op.sizes)
+    if kind == "sendfile":
+        return Op(kind=OpKind.SENDFILE, a=placement.slot_of(name.slot), **common)
+    if kind == "file_open":
+        return Op(kind=OpKind.FILE_OPEN, a=placement.group_of(name, op), b=placement.slot_of(name.slot), c=c, **common)
+    if kind == "file_stat":
+        return Op(kind=OpKind.FILE_STAT, a=placement.group_of(name, op), **common)
+    if kind.startswith("file_"):
+        return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **common)
+    if kind in ("mmap", "munmap", "madvise", "sleep"):
+        return Op(kind=OpKind(kind), size=size, **common)
+    return None

@@ -1,0 +1,103 @@
+"""Files of the profile: groups by kind, number and size; slots by the order of opening.  Names stay behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ditto.artifacts.observation import FileSeen
+from ditto.artifacts.profile import FileGroup, OpenAtStart
+from ditto.model.distributions import constant, dist
+from ditto.streams.events import Obj
+from ditto.streams.programs import OpName, OpWork
+
+_KERNEL_FILES = {
+    b"/proc/self/stat": "proc_self_stat",
+    b"/proc/self/status": "proc_self_status",
+    b"/proc/meminfo": "proc_meminfo",
+    b"/proc/loadavg": "proc_loadavg",
+    b"/proc/stat": "proc_stat",
+    b"/dev/urandom": "dev_urandom",
+    b"/dev/null": "dev_null",
+}
+_O_APPEND = 0o2000
+_O_ACCMODE = 3
+_PERSISTENT = 8
+_SLOTS = 16
+_KEEP_FLAGS = 0o2 | 0o1 | 0o2000 | 0o4000 | 0o40000 | 0o2000000 | 0o4010000
+"""Access mode, append, nonblocking, direct, cloexec, sync: flags that matter to the kernel and are safe anywhere."""
+
+
+def kernel_file(path: bytes) -> str | None:
+    """The profile's name of a file that the kernel itself provides, whoever asks."""
+    parts = path.split(b"/")
+    if len(parts) >= 4 and parts[1] == b"proc" and parts[2].isdigit():
+        path = b"/".join([b"", b"proc", b"self", *parts[3:]])
+    return _KERNEL_FILES.get(path)
+
+
+@dataclass
+class FileCatalog:
+    """Collects the files that programs use and numbers their groups and slots."""
+
+    seen: dict[bytes, int]
+    groups: list[FileGroup] = field(default_factory=list)
+    opens: list[OpenAtStart] = field(default_factory=list)
+    _by_paths: dict[tuple[frozenset[bytes], str], int] = field(default_factory=dict)
+    _slots: dict[bytes, int] = field(default_factory=dict)
+    objects: dict[bytes, Obj] = field(default_factory=dict)
+    written: Counter[bytes] = field(default_factory=Counter)
+
+    @classmethod
+    def of(cls, files: list[FileSeen], objects: list[Obj]) -> FileCatalog:
+        catalog = cls({f.path.encode("utf-8", "surrogateescape"): f.size for f in files})
+        for obj in objects:
+            if obj.kind == "file":
+                catalog.objects.setdefault(obj.path, obj)
+        return catalog
+
+    def group_of(self, name: OpName, op: OpWork) -> int:
+        """The group of the files that an operation opens or asks about."""
+        paths = frozenset(op.paths)
+        return self._group(paths or frozenset([b""]), append=False, missing=not op.sizes)
+
+    def _group(self, paths: frozenset[bytes], append: bool, missing: bool = False) -> int:
+        kinds = {kernel_file(path) for path in paths}
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if kind is None:
+            kind = "missing" if missing else "regular"
+        key = (paths, kind)
+        if key not in self._by_paths:
+            sizes = Counter(max(0, self.seen.get(path, 0)) for path in paths)
+            depth = round(sum(path.strip(b"/").count(b"/") for path in paths) / len(paths))
+            self._by_paths[key] = len(self.groups)
+            self.groups.append(
+                FileGroup(
+                    kind=kind,  # type: ignore[arg-type]
+                    count=max(1, len(paths)),
+                    depth=min(32, depth),
+                    append=append,
+                    size=(dist(sizes) or constant(0)) if kind == "regular" and not append else None,
+                )
+            )
+        return self._by_paths[key]
+
+    def slot_of(self, slot: tuple[str, object] | None) -> int:
+        """The number of a slot: below 8 for files of one request, from 8 for those open all the time."""
+        if slot is None:
+            return 0
+        where, what = slot
+        if where == "t":
+            return min(int(what), _PERSISTENT - 1)  # type: ignore[call-overload,no-any-return]
+        path = bytes(what)  # type: ignore[call-overload]
+        if path not in self._slots:
+            number = _PERSISTENT + len(self._slots)
+            if number >= _SLOTS:
+                return _SLOTS - 1
+            self._slots[path] = number
+            obj = self.objects.get(path)
+            flags = obj.flags if obj is not None else 0o2
+            append = bool(flags & _O_APPEND) or (flags & _O_ACCMODE) == 1
+            group = self._group(frozenset([path]), append=append)
+            self.opens.append(OpenAtStart(group=group, slot=number, flags=flags & _KEEP_FLAGS))
+        return self._slots[path]

@@ -1,0 +1,144 @@
+"""How the service listens, receives and sends."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+
+from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.cycles import Cycle, Work
+from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream
+from ditto.streams.programs import signed
+
+_NONBLOCK = 0o4000
+_SO_REUSEPORT = (1, 15)
+_SAFE_LEVELS = (1, 6, 0, 41)
+
+
+def fit_receive(cycles: list[Cycle]) -> Receive:
+    """The usual receive call, its buffer size and flags."""
+    seen: Counter[tuple[int, int, int]] = Counter()
+    for cycle in cycles:
+        for event in cycle.events:
+            if event.nr in RECEIVES and event.obj is cycle.connection:
+                flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
+                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"]):
+                    size = sum(event.iov) or 16384
+                else:
+                    size = int(event.args[2])
+                seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
+    if not seen:
+        return Receive(nr=NUMBERS["read"], bytes=16384)
+    (nr, size, flags), _ = seen.most_common(1)[0]
+    return Receive(nr=nr, bytes=size, flags=flags)
+
+
+def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None) -> Send:
+    """The usual send call, and how a reply is spread over calls, vectors and wake-ups."""
+    calls: Counter[tuple[int, int]] = Counter()
+    vectors: Counter[int] = Counter()
+    parts: list[int] = []
+    per_wake: Counter[int] = Counter()
+    vector_bytes: list[int] = []
+    armed = blocked = 0
+    for cycle in cycles:
+        sends = [(e, w) for e, w in zip(cycle.events, cycle.wake_of, strict=True)
+                 if e.nr in SENDS and e.obj is cycle.connection]  # fmt: skip
+        if not sends:
+            continue
+        first = sends[0][0]
+        calls[(first.nr, _flags(first))] += 1
+        if first.iovcnt:
+            vectors[first.iovcnt] += 1
+            if first.iovcnt > 2:
+                vector_bytes += [v for v in first.iov[1 : min(4, first.iovcnt) - 1]]
+        if len(sends) > 1 and sends[0][0].ret >= 0:
+            parts += [e.ret for e, _ in sends[:-1] if e.ret > 0]
+            blocked += any(e.ret == EAGAIN for e, _ in sends)
+            if sends[0][1] is not sends[-1][1]:
+                wakes = Counter(id(w) for e, w in sends if e.ret > 0)
+                per_wake[wakes[id(sends[0][1])]] += 1
+                armed += any(e.nr == EPOLL_CTL and e.target is cycle.connection for e in cycle.events)
+    if not calls:
+        return Send(nr=NUMBERS["write"], per_read=deferred)
+    (nr, flags), _ = calls.most_common(1)[0]
+    several = sum(per_wake.values())
+    return Send(
+        nr=nr,
+        flags=flags,
+        call_bytes=sorted(parts)[len(parts) // 2] if len(parts) > 0.05 * len(cycles) else 0,
+        iovs=vectors.most_common(1)[0][0] if vectors else 1,
+        iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2] if vector_bytes and len(parts) > 0.05 * len(cycles) else 0,
+        calls_per_wake=per_wake.most_common(1)[0][0] if several > 0.05 * len(cycles) and blocked < several / 2 else 0,
+        per_read=deferred,
+        arm=not several or armed > several / 2,
+        between_block=between_block,
+    )
+
+
+def _flags(event: Event) -> int:
+    if event.nr == NUMBERS["sendto"]:
+        return signed(event.args[3])
+    return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
+
+
+def fit_listener(stream: Stream, work: Work, port: int) -> Listener:
+    """The listening socket as it was set up, and how connections are accepted from it."""
+    listeners = [obj for obj in stream.descriptors.objects if obj.kind == "listener"]
+    own = [obj for obj in listeners if obj.port == port] or listeners
+    events = [e for e in stream.outside if e.obj in own] + [
+        e for thread in work.threads.values() for e in thread.events if e.obj in own
+    ]
+    accepts = [e for e in events if e.nr in ACCEPTS]
+    calls = Counter((e.nr, signed(e.args[3]) if e.nr == NUMBERS["accept4"] else 0) for e in accepts)
+    (nr, flags), _ = calls.most_common(1)[0] if calls else ((NUMBERS["accept4"], _NONBLOCK), 0)
+    made = sum(e.ret >= 0 for e in accepts)
+    again = sum(e.ret == EAGAIN for e in accepts)
+    options: list[tuple[int, int, int]] = []
+    for obj in own[:1]:
+        for option in obj.sockopts:
+            if option not in options and option[0] in _SAFE_LEVELS and option[:2] != _SO_REUSEPORT:
+                options.append(option)
+    return Listener(
+        backlog=min(own[0].backlog, 1 << 20) if own and own[0].backlog else 511,
+        nonblocking=_nonblocking(own, events),
+        reuseport=len(own) > 1 and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),
+        accept_nr=nr,
+        accept_flags=flags & (_NONBLOCK | 0o2000000),
+        accept_until_again=bool(made) and again >= 0.3 * _accept_rounds(accepts),
+        sockopts=[
+            Op(kind=OpKind.SETSOCKOPT, nr=NUMBERS["setsockopt"], a=level, b=option, c=value)
+            for level, option, value in options[:16]
+        ],
+    )
+
+
+def _accept_rounds(accepts: list[Event]) -> int:
+    """Runs of accepts close to each other: one a wake-up."""
+    rounds, last = 0, -(1 << 62)
+    for event in sorted(accepts, key=lambda e: e.t_in):
+        rounds += event.t_in - last > 1_000_000
+        last = event.t_out
+    return max(1, rounds)
+
+
+def _nonblocking(own: list[Obj], events: list[Event]) -> bool:
+    if any(obj.flags & _NONBLOCK for obj in own):
+        return True
+    for event in events:
+        if event.nr == NUMBERS["fcntl"] and event.args[1] == 4 and event.args[2] & _NONBLOCK:
+            return True
+        if event.nr == NUMBERS["ioctl"] and event.args[1] == 0x5421:
+            return True
+    return any(event.ret == EAGAIN for event in events if event.nr in ACCEPTS)
+
+
+def listener_events(stream: Stream, port: int) -> int:
+    """The epoll events with which the listener was added (EPOLLIN where that was not seen)."""
+    for event in stream.outside:
+        target = event.target
+        if event.nr == EPOLL_CTL and target is not None and target.kind == "listener" and event.args[1] == 1:
+            if target.port in (0, port) and len(event.payload) >= 4:
+                return int(struct.unpack_from("<I", event.payload)[0])
+    return 1

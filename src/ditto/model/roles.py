@@ -1,0 +1,178 @@
+"""Thread roles and process roles: who waits, who accepts, who serves, who only ticks or idles."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ditto.artifacts.observation import ProcessSeen
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.cycles import ThreadWork, Work
+from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
+
+Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+
+_WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blocking"]] = {
+    NUMBERS["epoll_wait"]: "epoll",
+    NUMBERS["epoll_pwait"]: "epoll_pwait",
+    NUMBERS["epoll_pwait2"]: "epoll_pwait",
+    NUMBERS["poll"]: "poll",
+    NUMBERS["ppoll"]: "poll",
+    NUMBERS["select"]: "select",
+    NUMBERS["pselect6"]: "select",
+}
+
+_IDLE_CALLS = frozenset(NUMBERS[n] for n in ("futex", "rt_sigsuspend", "wait4", "waitid", "pause", "rt_sigtimedwait"))
+
+
+@dataclass
+class RoleSeen:
+    """A thread role while it is being fitted.
+
+    Attributes:
+        threads: members' tids.
+        process: index of the process role.
+        wait_nr: the call the role waits with.
+    """
+
+    kind: Kind
+    process: int
+    wait_nr: int
+    accepts: bool
+    serves: bool
+    threads: list[int] = field(default_factory=list)
+    work: list[ThreadWork] = field(default_factory=list)
+    main: bool = False
+
+    @property
+    def wait_name(self) -> Literal["epoll", "epoll_pwait", "poll", "select", "blocking"]:
+        return _WAIT_NAMES.get(self.wait_nr, "blocking")
+
+
+@dataclass
+class ProcessRole:
+    """A process role: the processes that have the same threads and the same parent role."""
+
+    parent: int
+    pids: list[int]
+    roles: list[int] = field(default_factory=list)
+
+
+@dataclass
+class RolesSeen:
+    processes: list[ProcessRole]
+    roles: list[RoleSeen]
+
+    def role_of(self, tid: int) -> int:
+        """Index of the role a thread has; -1 for one that is gone."""
+        for index, role in enumerate(self.roles):
+            if tid in role.threads:
+                return index
+        return -1
+
+
+def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> RolesSeen:
+    """Group the threads that were alive under load by what they did.
+
+    Threads that never returned from a call in the window are judged by the call they were in.
+    """
+    traits: dict[int, tuple[Kind, int, bool, bool]] = {}
+    for process in processes:
+        for thread in process.threads:
+            main = thread.tid == process.pid
+            traits[thread.tid] = _trait(work.threads.get(thread.tid), thread.syscall, main, _past(stream, thread.tid))
+    process_roles = _process_roles(processes, traits)
+    seen = RolesSeen(process_roles, [])
+    for index, process_role in enumerate(process_roles):
+        grouped: dict[tuple[object, ...], RoleSeen] = {}
+        first = next(p for p in processes if p.pid == process_role.pids[0])
+        for pid in process_role.pids:
+            process = next(p for p in processes if p.pid == pid)
+            for thread in process.threads:
+                kind, wait_nr, accepts, serves = traits[thread.tid]
+                is_main = thread.tid == process.pid
+                key = (kind, wait_nr, accepts, serves or kind == "loop", kind == "idle" and is_main)
+                if kind == "periodic":
+                    key = (*key, _period_bin(work.threads.get(thread.tid)))
+                role = grouped.setdefault(key, RoleSeen(kind, index, wait_nr, accepts, serves))
+                role.threads.append(thread.tid)
+                role.serves |= serves
+                role.main |= is_main
+                if thread.tid in work.threads:
+                    role.work.append(work.threads[thread.tid])
+        del first
+        # The main thread's role first: it runs on the process's main thread.
+        for role in sorted(grouped.values(), key=lambda r: (not r.main, min(r.threads))):
+            process_role.roles.append(len(seen.roles))
+            seen.roles.append(role)
+    return seen
+
+
+def _past(stream: Stream, tid: int) -> list[Event]:
+    return [event for event in stream.outside if event.tid == tid]
+
+
+def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event]) -> tuple[Kind, int, bool, bool]:
+    accepts = any(event.nr in ACCEPTS for event in past)
+    if work is None:
+        if current in _WAIT_NAMES:
+            return ("loop", current, accepts, False)
+        if current in ACCEPTS:
+            return ("accept_serve", current, True, False)
+        return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
+    accepts = accepts or bool(work.accepts)
+    serves = bool(work.cycles)
+    waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
+    if current in WAITS and not waits:
+        waits[current] = 1
+    if waits:
+        return ("loop", waits.most_common(1)[0][0], accepts, serves)
+    if serves or accepts or current in RECEIVES:
+        return ("accept_serve" if accepts else "serve", NUMBERS["read"], accepts, serves)
+    if len(work.sleeps) >= 2:
+        return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
+    if len(work.parks) >= 2 and _is_timed(work.parks):
+        return ("periodic", NUMBERS["futex"], False, False)
+    return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
+
+
+def _is_timed(parks: list[Event]) -> bool:
+    """Whether most waits ended by their own time-out (-ETIMEDOUT)."""
+    return sum(event.ret == -110 for event in parks) > len(parks) / 2
+
+
+def _period_bin(work: ThreadWork | None) -> int:
+    """Periods within a factor of about four are one role."""
+    if work is None or len(work.sleeps) < 2:
+        return 0
+    span = work.sleeps[-1].t_out - work.sleeps[0].t_out
+    return int(span / (len(work.sleeps) - 1)).bit_length() // 2
+
+
+def _process_roles(
+    processes: list[ProcessSeen], traits: dict[int, tuple[Kind, int, bool, bool]]
+) -> list[ProcessRole]:
+    """Processes with the same parent role and the same kinds of threads are one role."""
+    known = {process.pid for process in processes}
+    roles: list[ProcessRole] = []
+    role_of: dict[int, int] = {}
+    keys: dict[tuple[object, ...], int] = {}
+    pending = sorted(processes, key=lambda p: p.pid)
+    while pending:
+        ready = [p for p in pending if p.ppid not in known or p.ppid in role_of]
+        if not ready:
+            ready = pending[:1]
+        for process in ready:
+            parent = role_of.get(process.ppid, -1)
+            kinds = sorted(
+                {(t[0], t[1], t[2]) for t in (traits[thread.tid] for thread in process.threads)}
+            )
+            key = (parent, tuple(kinds))
+            if key not in keys:
+                keys[key] = len(roles)
+                roles.append(ProcessRole(parent, []))
+            roles[keys[key]].pids.append(process.pid)
+            role_of[process.pid] = keys[key]
+            pending.remove(process)
+    return roles

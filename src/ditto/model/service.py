@@ -1,0 +1,304 @@
+"""The profile of one service, fitted to the evidence of one observation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, Role, ServiceProfile, Timer
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.errors import UnsupportedShapeError
+from ditto.model.blocks import BlockBook
+from ditto.model.classes import Placement, fit_class, fit_program
+from ditto.model.files import FileCatalog
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles
+from ditto.model.timers import TimerSeen, find_timer
+from ditto.streams import programs
+from ditto.streams.cycles import Cycle, Wake
+from ditto.streams.events import Event
+from ditto.streams.evidence import Evidence, class_works, closing_work, setup_work
+from ditto.streams.programs import ClassWork, OpName
+
+DEFERRED_SHARE = 0.5
+NO_WORK: dict[OpName, float] = {}
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A profile and sentences on what the model could not take over."""
+
+    profile: Profile
+    notes: list[str]
+
+
+@dataclass
+class _Fit:
+    """What the parts of one fit share."""
+
+    evidence: Evidence
+    print_key: int
+    roles: RolesSeen
+    catalog: FileCatalog
+    book: BlockBook
+    deferred: bool = False
+    lifo: bool = False
+    notes: list[str] = field(default_factory=list)
+    timers: dict[int, TimerSeen] = field(default_factory=dict)
+
+    @property
+    def placement(self) -> Placement:
+        return Placement(self.catalog.group_of, self.catalog.slot_of)
+
+
+def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
+    """Fit the profile of the observed service.
+
+    Args:
+        evidence: what the recordings showed.
+        version: ditto's version, for the profile.
+        seed: decides the clone's random choices and the key of its path fingerprints.
+
+    Raises:
+        UnsupportedShapeError: no request was seen, or the service serves in a way this version has no model for.
+    """
+    observation = evidence.observation
+    if not evidence.requests.total:
+        raise UnsupportedShapeError(
+            f"{observation.app}: no request was seen on any accepted connection",
+            "check that the load in app.toml reaches the service's port",
+        )
+    roles = find_roles(evidence.stream, evidence.work, observation.native.processes)
+    catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
+    print_key = (seed * 0x9E3779B1) & 0xFFFFFFFF
+    this = _Fit(evidence, print_key, roles, catalog, BlockBook.of(evidence))
+    share, this.lifo = programs.deferral(list(evidence.work.threads.values()))
+    this.deferred = share > DEFERRED_SHARE
+    service = _service(this)
+    return Fitted(Profile(ditto_version=version, seed=seed, services=[service]), this.notes + this.book.notes)
+
+
+def _service(this: _Fit) -> ServiceProfile:
+    evidence = this.evidence
+    skip = _find_timers(this)
+    works = class_works(evidence.requests, skip)
+    total = sum(len(work.cycles) for work in works.values())
+    gaps = evidence.gaps
+    classes = []
+    for key, work in sorted(works.items(), key=lambda item: (-len(item[1].cycles), item[0])):
+        share = len(work.cycles) / total
+        amounts = this.book.amounts(key)
+        block_for = this.book.namer(key, share)
+        classes.append(
+            fit_class(
+                evidence.requests.codec, this.print_key, work, share, amounts, block_for, this.placement, this.deferred
+            )
+        )
+        _note_unsupported(this, work)
+    cycles = [cycle for work in works.values() for cycle in work.cycles]
+    between = this.book.add(None, None, gaps.between, 0.1) if gaps else None
+    roles = [_role(this, index, role) for index, role in enumerate(this.roles.roles)]
+    processes = [_process(this, index) for index in range(len(this.roles.processes))]
+    seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
+    wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
+    return ServiceProfile(
+        name="service-1",
+        codec=evidence.requests.codec,  # type: ignore[arg-type]
+        print_key=this.print_key,
+        classes=classes,
+        receive=fit_receive(cycles),
+        send=fit_send(cycles, this.deferred, between),
+        listener=fit_listener(evidence.stream, evidence.work, evidence.observation.native.port),
+        roles=roles,
+        processes=processes,
+        files=this.catalog.groups,
+        blocks=this.book.blocks,
+        resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
+        load=Load(
+            connections=evidence.observation.native.connections,
+            requests_per_second=total / seconds,
+            requests_per_wake=total / wakes if wakes else 1.0,
+        ),
+    )
+
+
+def _find_timers(this: _Fit) -> set[int]:
+    """Find each loop role's timer; the events that belong to one are no part of a request."""
+    window = this.evidence.stream.window_ns
+    skip: set[int] = set()
+    for index, role in enumerate(this.roles.roles):
+        if role.kind != "loop":
+            continue
+        own = {id(thread) for thread in role.work}
+        classes = {
+            key: [c for c in cycles if any(c.tid == t.tid for t in role.work)]
+            for key, cycles in this.evidence.requests.classes.items()
+        } if own else {}
+        timer = find_timer(role.work, classes, window[1] - window[0])
+        if timer is not None:
+            this.timers[index] = timer
+            skip |= {id(event) for burst in timer.bursts for event in burst}
+    return skip
+
+
+def _note_unsupported(this: _Fit, work: ClassWork) -> None:
+    for nr, count in sorted(work.unsupported.items()):
+        if count >= 0.01 * len(work.cycles):
+            from ditto.artifacts.syscalls import name_of
+
+            this.notes.append(
+                f"{name_of(nr)}: {count / len(work.cycles):.3f} calls a request of one class are not modelled"
+            )
+
+
+def _pseudo(key: bytes, bursts: list[list[Event]]) -> ClassWork:
+    """Bursts of events as the cycles of a class."""
+    nowhere = Wake(0, None, 0)
+    cycles = []
+    for burst in bursts:
+        cycle = Cycle(_NOBODY, burst[0].tid, nowhere, burst[0], events=burst)
+        cycle.wake_of = [nowhere] * len(burst)
+        cycles.append(cycle)
+    return programs.build(key, cycles)
+
+
+def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
+    evidence = this.evidence
+    gaps = evidence.gaps
+    in_each = max(1, round(len(role.threads) / max(1, len(this.roles.processes[role.process].pids))))
+    common = {"kind": role.kind, "count": in_each, "wait": role.wait_name, "wait_nr": role.wait_nr}
+    if role.kind == "idle":
+        return Role(**common)
+    if role.kind == "periodic":
+        return Role(**common, timers=_periodic(this, role))
+    hand_to, notify = _handover(this, index, role)
+    waits = [w.wait for t in role.work for w in t.wakes if w.wait is not None]
+    timers = [_timer(this, self_timer)] if (self_timer := this.timers.get(index)) else []
+    accept = setup_work(evidence.work, by_acceptor=True)
+    adopt = setup_work(evidence.work, by_acceptor=False)
+    serving = role.serves
+    accept_amounts = gaps.accept if gaps else NO_WORK
+    return Role(
+        **common,
+        max_events=_max_events(waits),
+        timeout_ms=_timeout(waits),
+        listens=role.accepts,
+        listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
+        handover="queue" if hand_to >= 0 else "keep",
+        hand_to=hand_to,
+        notify_nr=notify,
+        deferred_lifo=this.lifo,
+        on_wake_block=this.book.add(None, role.wait_nr, gaps.on_wake, 1.0) if gaps and serving else None,
+        before_wait_block=this.book.add(None, None, gaps.before_wait, 1.0) if gaps and serving else None,
+        on_accept=_plain_program(this, accept, accept_amounts) if role.accepts else [],
+        on_adopt=_plain_program(this, adopt, accept_amounts) if not role.accepts and serving else [],
+        on_close=_closing(this) if serving else [],
+        timers=timers,
+    )
+
+
+def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) -> list[Op]:
+    block_for = this.book.namer(work.key, 0.001)
+    ops = fit_program(work, amounts, block_for, this.placement, deferred=False, minimum=0.2)
+    return [op for op in ops if op.kind is not OpKind.NOTIFY]
+
+
+def _closing(this: _Fit) -> list[Op]:
+    work = closing_work(this.evidence.work)
+    if not work.cycles:
+        return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
+    ops = _plain_program(this, work, {})
+    kept = [op for op in ops if op.kind in (OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE)]
+    if not any(op.kind is OpKind.CLOSE for op in kept):
+        kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
+    return kept
+
+
+def _timer(this: _Fit, timer: TimerSeen) -> Timer:
+    work = _pseudo(b"timer", timer.bursts)
+    ops = fit_program(work, {}, this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1)
+    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), program=ops)
+
+
+def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
+    """The period of a thread that sleeps, and what it does between two sleeps."""
+    periods: list[float] = []
+    bursts: list[list[Event]] = []
+    for thread in role.work:
+        pauses = thread.sleeps or thread.parks
+        if len(pauses) < 2:
+            continue
+        periods.append((pauses[-1].t_out - pauses[0].t_out) / (len(pauses) - 1))
+        pause_ids = {id(pause) for pause in pauses}
+        burst: list[Event] = []
+        for event in thread.events:
+            if id(event) in pause_ids:
+                if burst:
+                    bursts.append(burst)
+                burst = []
+            else:
+                burst.append(event)
+    period_ns = sum(periods) / len(periods) if periods else 1e9
+    program: list[Op] = []
+    if bursts:
+        work = _pseudo(b"periodic", bursts)
+        program = fit_program(work, {}, this.book.namer(b"periodic", 0.0), this.placement, deferred=False, minimum=0.1)
+    return [Timer(period_ms=max(0.1, period_ns / 1e6), program=program)]
+
+
+def _handover(this: _Fit, index: int, role: RoleSeen) -> tuple[int, int]:
+    """To which role an accepting role hands its connections, and how it wakes it; (-1, 0) if it keeps them."""
+    if not role.accepts:
+        return -1, 0
+    own = set(role.threads)
+    takers: Counter[int] = Counter()
+    notify: Counter[int] = Counter()
+    for life in this.evidence.work.lives.values():
+        if life.acceptor in own and life.server and life.server not in own:
+            takers[this.roles.role_of(life.server)] += 1
+            for event in life.setup:
+                if event.tid in own and event.obj is not None and event.obj.kind in ("eventfd", "pipe", "pair"):
+                    notify[event.obj.creator_nr] += 1
+    takers.pop(-1, None)
+    if not takers:
+        return -1, 0
+    nr = notify.most_common(1)[0][0] if notify else 0
+    return takers.most_common(1)[0][0], NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr
+
+
+def _max_events(waits: list[Event]) -> int:
+    epolls = Counter(int(w.args[2]) & 0xFFFF for w in waits if w.nr in (NUMBERS["epoll_wait"], NUMBERS["epoll_pwait"]))
+    return max(1, epolls.most_common(1)[0][0]) if epolls else 64
+
+
+def _timeout(waits: list[Event]) -> int:
+    """-1 where the thread ever waited for ever, else the longest time-out seen, in milliseconds."""
+    values = []
+    for wait in waits:
+        if wait.nr in (NUMBERS["epoll_wait"], NUMBERS["epoll_pwait"]):
+            values.append(programs.signed(wait.args[3]))
+        elif wait.nr == NUMBERS["poll"]:
+            values.append(programs.signed(wait.args[2]))
+    if not values or min(values) < 0:
+        return -1
+    return min(max(values), 1 << 30)
+
+
+def _process(this: _Fit, index: int) -> Process:
+    process = this.roles.processes[index]
+    serving = any(this.roles.roles[r].serves or this.roles.roles[r].accepts for r in process.roles)
+    opens = this.catalog.opens if serving or len(this.roles.processes) == 1 else []
+    siblings = len(process.pids) if process.parent >= 0 else 1
+    parents = len(this.roles.processes[process.parent].pids) if process.parent >= 0 else 1
+    return Process(
+        parent=process.parent, count=max(1, round(siblings / parents)), roles=process.roles, open_at_start=opens
+    )
+
+
+def _nobody() -> object:
+    from ditto.streams.events import Obj
+
+    return Obj("none", 0)
+
+
+_NOBODY = _nobody()  # type: ignore[assignment]

@@ -1,0 +1,91 @@
+"""Background activity of event loops: what a thread does now and then, by the clock and not by request."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from statistics import mean, pstdev
+
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
+from ditto.streams.programs import ClassWork
+
+BURST_GAP_NS = 2_000_000
+MIN_BURSTS = 4
+RARE = 0.05
+"""A call made for fewer requests than this may belong to a timer."""
+
+
+@dataclass
+class TimerSeen:
+    """A periodic activity: ``events`` of all its bursts, ``bursts`` lists of them, over ``threads`` threads."""
+
+    period_ns: float
+    bursts: list[list[Event]] = field(default_factory=list)
+
+
+def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], window_ns: int) -> TimerSeen | None:
+    """The periodic activity of a role's threads, if they have one.
+
+    Rare calls without a connection of their own are gathered into bursts; they are a timer's if the bursts come
+    regularly (coefficient of variation of the intervals below 0.6).
+    """
+    rare = _rare_kinds(classes)
+    bursts: list[list[Event]] = []
+    spans: list[float] = []
+    for thread in threads:
+        own: list[list[Event]] = []
+        for event in sorted(_candidates(thread, rare), key=lambda e: e.t_out):
+            if own and event.t_in - own[-1][-1].t_out < BURST_GAP_NS:
+                own[-1].append(event)
+            else:
+                own.append([event])
+        if len(own) >= MIN_BURSTS:
+            starts = [burst[0].t_in for burst in own]
+            intervals = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+            if mean(intervals) > 0 and pstdev(intervals) < 0.6 * mean(intervals):
+                bursts += own
+                spans.append(mean(intervals))
+    if not spans:
+        return None
+    return TimerSeen(mean(spans), bursts)
+
+
+def _rare_kinds(classes: dict[bytes, list[Cycle]]) -> set[int]:
+    """Calls without a connection that are made in a small share of all requests."""
+    calls: Counter[int] = Counter()
+    total = 0
+    for cycles in classes.values():
+        total += len(cycles)
+        for cycle in cycles:
+            for event in cycle.events:
+                if not _has_connection(event, cycle):
+                    calls[event.nr] += 1
+    return {nr for nr, count in calls.items() if count < RARE * total}
+
+
+def _has_connection(event: Event, cycle: Cycle) -> bool:
+    return event.obj is cycle.connection or event.target is cycle.connection
+
+
+def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
+    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake)]
+    for cycle in thread.cycles:
+        for event in cycle.events:
+            if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS:
+                found.append(event)
+    return found
+
+
+def _may_tick(event: Event, wake: Wake) -> bool:
+    """Accepting, and reading the descriptor that woke the thread, are answers to events and no timers."""
+    if event.nr in ACCEPTS or event.nr == EPOLL_CTL or event.nr in PARKS:
+        return False
+    kind = event.obj.kind if event.obj is not None else ""
+    del wake
+    return kind not in ("eventfd", "pipe", "pair", "connection", "downstream", "listener") or event.nr in SENDFILES
+
+
+def timer_work(timer: TimerSeen, programs: list[ClassWork]) -> ClassWork | None:
+    """The program of a timer, counted like a request class whose cycles are the bursts."""
+    return programs[0] if programs else None

@@ -1,0 +1,143 @@
+"""The native run: the app under its own load, its system calls recorded."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.observation import NativeRun
+from ditto.artifacts.records import Mode
+from ditto.errors import RecordingError
+from ditto.host.app import AppRun
+from ditto.host.progress import Progress
+from ditto.observe.native_run import NativeRecorder, RecorderStatus
+from ditto.observe.snapshot import file_sizes, tree
+
+RECORDING = "native.rec"
+LOST_SHARE = 0.001
+WINDOW_S = 2.5
+"""Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
+MAX_RECORDS = 4_000_000
+
+
+@dataclass(frozen=True)
+class NativeOptions:
+    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``."""
+
+    collector: str = "auto"
+    seconds: float = WINDOW_S
+    buffer_mb: float = 64.0
+
+
+def record_native(
+    spec: AppSpec, folder: Path, options: NativeOptions, progress: Progress
+) -> tuple[NativeRun, list[str]]:
+    """Start the app with the recorder attached, load it, record a window and stop it.
+
+    A recording that lost more than 0.1 % is made again with a buffer four times as large.
+
+    Returns:
+        The run and notes on what was lost or replaced.
+
+    Raises:
+        AppError: the app or its client failed.
+        RecordingError: the recording failed, or lost too much twice.
+    """
+    notes: list[str] = []
+    buffer_mb = options.buffer_mb
+    for attempt in range(3):
+        run, status = _record_once(spec, folder, options, buffer_mb, progress, notes)
+        share = status.lost_share
+        if share <= LOST_SHARE:
+            return run, notes
+        if attempt < 2:
+            notes.append(f"the native run lost {share:.2%} of its records and was repeated with a larger buffer")
+            progress.note(notes[-1])
+            buffer_mb *= 4
+    raise RecordingError(
+        f"the native recording lost {status.lost_share:.2%} of its records three times",
+        "lower the load, or raise the buffer with --buffer-mb",
+    )
+
+
+def _record_once(
+    spec: AppSpec, folder: Path, options: NativeOptions, buffer_mb: float, progress: Progress, notes: list[str]
+) -> tuple[NativeRun, RecorderStatus]:
+    path = folder / RECORDING
+    path.unlink(missing_ok=True)
+    with AppRunHeld(spec) as run, NativeRecorder() as recorder:
+        progress.update("starting the app")
+        recorder.start([run.pid], path, options.collector, buffer_mb, Mode.STRUCTURE)  # type: ignore[arg-type]
+        os.chmod(path, 0o600)
+        if recorder.reason:
+            note = f"recorded with {recorder.collector}: {recorder.reason}"
+            if note not in notes:
+                notes.append(note)
+                progress.note(note)
+        run.release()
+        run.wait_ready()
+        progress.update("filling the app")
+        run.prepare()
+        requests = _requests_for(run, options.seconds, progress)
+        progress.update("recording under load")
+        recorder.set_mode(Mode.ALL)
+        began = time.monotonic()
+        client = run.start_load(requests)
+        processes = []
+        deadline = began + options.seconds * 1.6
+        while client.is_running() and time.monotonic() < deadline:
+            run.check_alive()
+            time.sleep(0.05)
+            if not processes and time.monotonic() - began > options.seconds * 0.3:
+                processes = tree(run.pids())
+        if not processes:
+            processes = tree(run.pids())
+        seconds = time.monotonic() - began
+        recorder.set_mode(Mode.STRUCTURE)
+        if client.is_running():
+            client.stop()
+        else:
+            client.wait(check=run.check_alive)
+        time.sleep(0.1)
+        status = recorder.stop()
+        files = file_sizes(path, run.pids())
+        result = NativeRun(
+            recording=RECORDING,
+            collector=str(recorder.collector),
+            records=status.records,
+            lost=status.lost,
+            seconds=seconds,
+            connections=spec.load.connections or 0,
+            port=run.port,
+            descriptors=[],
+            processes=processes,
+            files=files,
+        )
+    return result, status
+
+
+def _requests_for(run: AppRun, seconds: float, progress: Progress) -> int | None:
+    """How many requests make the load last about ``seconds``, so that the window sees the whole of it.
+
+    None where the load does not take a request count.
+    """
+    if not any("{requests}" in word for word in run.spec.load.command):
+        return None
+    progress.update("timing the load")
+    requests = max(1000, run.spec.load.requests.lens)
+    for _ in range(4):
+        result = run.load(requests)
+        if result.seconds >= 0.3:
+            break
+        requests *= 4
+    return max(1000, min(run.spec.load.requests.native, int(requests * seconds / max(result.seconds, 0.05))))
+
+
+class AppRunHeld(AppRun):
+    """An app whose entry service waits before its exec until a recorder follows it."""
+
+    def __init__(self, spec: AppSpec) -> None:
+        super().__init__(spec, hold=True)

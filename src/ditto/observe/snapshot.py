@@ -1,0 +1,128 @@
+"""Facts of running processes at one moment: their threads, what each waits in, their descriptors and files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ditto.artifacts.observation import DescriptorSeen, FileSeen, ProcessSeen, ThreadSeen
+from ditto.artifacts.records import RECORD, Kind, load_recording
+from ditto.artifacts.syscalls import numbers
+
+_PROC = Path("/proc")
+_PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
+
+
+def tree(pids: Iterable[int]) -> list[ProcessSeen]:
+    """The processes and their threads now; those that end meanwhile are left out."""
+    return [process for pid in pids if (process := _process(pid)) is not None]
+
+
+def _process(pid: int) -> ProcessSeen | None:
+    try:
+        fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")
+        name = fields[0].partition("(")[2]
+        rest = fields[2].split()
+        threads = [_thread(pid, int(task.name)) for task in sorted((_PROC / str(pid) / "task").iterdir())]
+    except OSError:
+        return None
+    rss = int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
+    return ProcessSeen(pid=pid, ppid=int(rest[1]), name=name, threads=[t for t in threads if t], rss_bytes=rss)
+
+
+def _thread(pid: int, tid: int) -> ThreadSeen | None:
+    folder = _PROC / str(pid) / "task" / str(tid)
+    try:
+        name = (folder / "comm").read_text().strip()
+        first = (folder / "syscall").read_text().split()[0]
+    except (OSError, IndexError):
+        return None
+    return ThreadSeen(tid=tid, name=name, syscall=int(first) if first.lstrip("-").isdigit() else -1)
+
+
+def descriptors(pids: Iterable[int]) -> list[DescriptorSeen]:
+    """Every open descriptor of the processes now."""
+    seen: list[DescriptorSeen] = []
+    for pid in pids:
+        listeners, connections = _sockets(pid)
+        try:
+            links = sorted((_PROC / str(pid) / "fd").iterdir(), key=lambda p: int(p.name))
+        except OSError:
+            continue
+        for link in links:
+            item = _descriptor(pid, link, listeners, connections)
+            if item is not None:
+                seen.append(item)
+    return seen
+
+
+def _descriptor(pid: int, link: Path, listeners: dict[str, int], connections: set[str]) -> DescriptorSeen | None:
+    try:
+        target = os.readlink(link)
+        info = (_PROC / str(pid) / "fdinfo" / link.name).read_text()
+    except OSError:
+        return None
+    flags = next((int(line.split()[1], 8) for line in info.splitlines() if line.startswith("flags:")), 0)
+    kind, path, port, size = "unknown", "", 0, 0
+    if target.startswith("socket:["):
+        inode = target[8:-1]
+        if inode in listeners:
+            kind, port = "listener", listeners[inode]
+        else:
+            kind = "connection" if inode in connections else "socket"
+    elif target.startswith("anon_inode:"):
+        name = target.partition(":")[2].strip("[]")
+        kind = {"eventpoll": "epoll", "eventfd": "eventfd", "timerfd": "timerfd", "signalfd": "signalfd"}.get(name, "unknown")
+    elif target.startswith("pipe:"):
+        kind = "pipe"
+    elif target.startswith("/"):
+        kind, path = "file", target
+        try:
+            size = os.stat(link).st_size
+        except OSError:
+            size = 0
+    identity = target if kind in ("pipe", "listener", "connection", "socket") else ""
+    return DescriptorSeen(
+        pid=pid, fd=int(link.name), kind=kind, path=path, port=port, flags=flags, size=size, identity=identity
+    )
+
+
+def _sockets(pid: int) -> tuple[dict[str, int], set[str]]:
+    """Inodes of listening TCP sockets with their ports, and of connected ones."""
+    listeners: dict[str, int] = {}
+    connections: set[str] = set()
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            parts = line.split()
+            if parts[3] == "0A":
+                listeners[parts[9]] = int(parts[1].rpartition(":")[2], 16)
+            else:
+                connections.add(parts[9])
+    return listeners, connections
+
+
+def file_sizes(recording: Path, pids: Iterable[int]) -> list[FileSeen]:
+    """Sizes of the files that a recording names, seen from the processes' own working directories."""
+    records = load_recording(recording).records
+    calls = records[(records["kind"] == Kind.SYSCALL) & (records["payload_len"] > 0)]
+    folders = {int(pid): f"/proc/{pid}/cwd" for pid in pids}
+    seen: dict[str, int] = {}
+    named = calls[[int(nr) in _PATH_CALLS for nr in calls["nr"]]] if len(calls) else calls
+    offset = RECORD.fields["payload"][1]  # type: ignore[index]
+    for record in named[:200_000]:
+        raw = record.tobytes()[offset : offset + int(record["payload_len"])].split(b"\0", 1)[0]
+        path = raw.decode("utf-8", "surrogateescape")
+        if not path or path in seen or len(raw) >= 64 or len(seen) >= 100_000:
+            continue
+        base = folders.get(int(record["pid"])) or next(iter(folders.values()), "/")
+        try:
+            seen[path] = os.stat(os.path.join(base, path) if not path.startswith("/") else path).st_size
+        except OSError:
+            seen[path] = -1
+    printable = {p: s for p, s in seen.items() if p.isprintable()}
+    return [FileSeen(path=path, size=size) for path, size in sorted(printable.items())]

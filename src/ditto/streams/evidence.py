@@ -1,0 +1,212 @@
+"""An observation read back as evidence: streams of events, followed to requests, with what the instruction run adds."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ditto.artifacts.lens import KeySummary
+from ditto.artifacts.observation import Observation
+from ditto.artifacts.records import load_recording
+from ditto.streams import programs, protocol
+from ditto.streams.cycles import Cycle, Work, follow
+from ditto.streams.events import SENDS, KnownDescriptor, Stream, from_recording
+from ditto.streams.programs import ClassWork, OpName
+
+RARE_CLASS = 0.002
+"""Classes with a smaller share of the requests are kept only while there is room."""
+MAX_CLASSES = 32
+SAMPLE = 4000
+
+
+@dataclass
+class Requests:
+    """The requests of one run, by class key."""
+
+    codec: str
+    classes: dict[bytes, list[Cycle]]
+    total: int
+
+
+@dataclass
+class Gaps:
+    """What follows each operation, as the instruction run counted it, in instructions.
+
+    Attributes:
+        inside: class -> operation -> mean instructions until the thread's next call, where that is no wait.
+        before_wait: role-wide mean of what comes on top when the next call is a wait, per wake-up.
+        on_wake: mean instructions between the return of a wait and the next call.
+        between: between a send that did not finish a reply and the next call.
+        accept: operation -> mean, for the set-up of a connection.
+        requests: cycles counted.
+        instructions: user instructions of the whole window, all threads.
+    """
+
+    inside: dict[bytes, dict[OpName, float]] = field(default_factory=dict)
+    before_wait: float = 0.0
+    on_wake: float = 0.0
+    between: float = 0.0
+    accept: dict[OpName, float] = field(default_factory=dict)
+    timer: dict[OpName, float] = field(default_factory=dict)
+    requests: int = 0
+    instructions: float = 0.0
+    wakes: int = 0
+
+
+@dataclass
+class SegmentWork:
+    """The segments that follow one call in one class: ``summary`` per visit."""
+
+    visits: float
+    instructions: float
+    summary: KeySummary
+
+
+@dataclass
+class Evidence:
+    """Everything the model is fitted to."""
+
+    observation: Observation
+    stream: Stream
+    work: Work
+    requests: Requests
+    gaps: Gaps | None = None
+    segments: Mapping[tuple[bytes, int], KeySummary] = field(default_factory=dict)
+
+
+def load_evidence(folder: Path, observation: Observation) -> Evidence:
+    """Read the recordings of an observation.
+
+    Raises:
+        BadInputError: a file is missing or damaged.
+    """
+    native = observation.native
+    known = [
+        KnownDescriptor(d.pid, d.fd, d.kind, d.path.encode("utf-8", "surrogateescape"), d.port, d.flags, d.size, d.identity)
+        for d in native.descriptors
+    ]
+    stream = from_recording(load_recording(folder / native.recording), known)
+    work = follow(stream.threads)
+    return Evidence(observation, stream, work, requests_of(work))
+
+
+def requests_of(work: Work, codec: str | None = None) -> Requests:
+    """All complete cycles by class; the codec is recognised from a sample of them if it is not given."""
+    cycles = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.complete]
+    if codec is None:
+        step = max(1, len(cycles) // SAMPLE)
+        sample = cycles[::step]
+        codec = protocol.recognise([c.receive.payload for c in sample], [_first_sent(c) for c in sample if c.sent])
+    classes: dict[bytes, list[Cycle]] = defaultdict(list)
+    for cycle in cycles:
+        classes[class_key(codec, cycle)].append(cycle)
+    return Requests(codec, _limited(dict(classes), len(cycles)), len(cycles))
+
+
+def class_key(codec: str, cycle: Cycle) -> bytes:
+    """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
+    if cycle.receive.cls is not None and codec != "opaque":
+        return cycle.receive.cls
+    return protocol.request_key(codec, cycle.receive.payload, cycle.received_bytes)
+
+
+def _first_sent(cycle: Cycle) -> bytes:
+    return next((e.payload for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), b"")
+
+
+def _limited(classes: dict[bytes, list[Cycle]], total: int) -> dict[bytes, list[Cycle]]:
+    """At most MAX_CLASSES classes: the rarest are joined to the most common one of the same first word."""
+    ranked = sorted(classes.items(), key=lambda item: (-len(item[1]), item[0]))
+    kept = dict(ranked[:MAX_CLASSES])
+    for key, cycles in ranked[MAX_CLASSES:]:
+        word = key.split(b" ", 1)[0]
+        home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
+        kept[home] = kept[home] + cycles
+    del total
+    return kept
+
+
+def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
+    """The counted operations of every class."""
+    heads = requests.codec == "http1"
+    return {key: programs.build(key, cycles, skip, heads) for key, cycles in requests.classes.items()}
+
+
+def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
+    """The set-up of connections as a class: the accepting thread's part, or the serving thread's."""
+    cycles = []
+    for life in work.lives.values():
+        if life.accept is None:
+            continue
+        events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
+        if events:
+            cycle = Cycle(life.connection, events[0].tid, _NO_WAKE, events[0], events=events)
+            cycle.wake_of = [_NO_WAKE] * len(events)
+            cycles.append(cycle)
+    return programs.build(b"accept" if by_acceptor else b"adopt", cycles)
+
+
+def closing_work(work: Work) -> ClassWork:
+    """The closing of connections as a class."""
+    cycles = []
+    for life in work.lives.values():
+        if life.closing and any(e.nr == programs.CLOSE for e in life.closing):
+            cycle = Cycle(life.connection, life.closing[0].tid, _NO_WAKE, life.closing[0], events=life.closing)
+            cycle.wake_of = [_NO_WAKE] * len(life.closing)
+            cycles.append(cycle)
+    return programs.build(b"close", cycles)
+
+
+def _make_no_wake() -> object:
+    from ditto.streams.cycles import Wake
+
+    return Wake(0, None, 0)
+
+
+_NO_WAKE = _make_no_wake()  # type: ignore[assignment]
+
+
+def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
+    """Mean work after each operation, the part that belongs to the end of a wake-up taken out."""
+    gaps = Gaps()
+    extra_sum = extra_count = 0.0
+    between: list[float] = []
+    for key, class_work in works.items():
+        amounts: dict[OpName, float] = {}
+        for name, op in class_work.ops.items():
+            if op.inside >= max(3, 0.02 * op.before_wait):
+                amounts[name] = op.mean_inside
+                if op.before_wait >= 3:
+                    extra_sum += (op.mean_before_wait - op.mean_inside) * op.before_wait
+                    extra_count += op.before_wait
+            elif op.inside or op.before_wait:
+                total = op.gap_inside + op.gap_before_wait
+                amounts[name] = total / (op.inside + op.before_wait)
+                extra_count += op.before_wait
+        gaps.inside[key] = amounts
+        gaps.requests += len(class_work.cycles)
+        if class_work.between.inside:
+            between.append(class_work.between.mean_inside)
+    gaps.before_wait = max(0.0, extra_sum / extra_count) if extra_count else 0.0
+    gaps.between = sum(between) / len(between) if between else 0.0
+    wakes: Counter[str] = Counter()
+    for thread in work.threads.values():
+        for wake in thread.wakes:
+            if wake.wait is not None and wake.wait.gap >= 0 and wake.received:
+                wakes["count"] += 1
+                wakes["gap"] += wake.wait.gap  # type: ignore[assignment]
+    gaps.wakes = wakes["count"]
+    gaps.on_wake = wakes["gap"] / wakes["count"] if wakes["count"] else 0.0
+    gaps.instructions = sum(max(0.0, e.gap) for t in work.threads.values() for e in t.events)
+    gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))
+    return gaps
+
+
+def _mean_gaps(class_work: ClassWork) -> dict[OpName, float]:
+    return {
+        name: (op.gap_inside + op.gap_before_wait) / (op.inside + op.before_wait)
+        for name, op in class_work.ops.items()
+        if op.inside + op.before_wait
+    }
