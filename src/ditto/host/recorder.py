@@ -77,7 +77,8 @@ class CallCounter:
         program = paths.collector_binary()
         if not program.is_file():
             raise MissingCapabilityError("the eBPF collector is not built", "make -C native/collector (or: make setup)")
-        command = [str(program), "--count-only", *(word for pid in self._pids for word in ("--pid", str(pid)))]
+        command = [str(program), "--count-only", "--buffer-mb", "0.25"]
+        command += [word for pid in self._pids for word in ("--pid", str(pid))]
         with interrupts.held():
             # It ends by itself when its standard input closes, even if this process is killed.
             self._process = subprocess.Popen(
@@ -127,7 +128,8 @@ class CallCounter:
             raise self._ended() from None
         answer = self._line()
         counts = {(int(p), int(t), int(n)): Calls(int(c), int(b), int(a)) for p, t, n, c, b, a in answer["counts"]}
-        return CallCounts(counts, int(answer["lost"]))
+        # Births that found the small ring full are of no concern here.
+        return CallCounts(counts, int(answer["lost_map"]) + int(answer["lost_missed"]))
 
     def _line(self) -> dict[str, Any]:
         process = self._process

@@ -1,0 +1,226 @@
+"""What the template shows, worked out beforehand: lists of rows with their texts and plots."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from ditto.artifacts.fidelity import Curve, Fidelity, Record, Samples, SyscallRow, Verdict
+from ditto.artifacts.machine import MachineFacts
+from ditto.artifacts.observation import Observation
+from ditto.artifacts.profile import Profile
+from ditto.report import plots
+from ditto.report.text import CURVES, NONE, figure, grouped, label_of, verdict_sentence
+
+_KEY = (
+    "throughput.saturation",
+    "cpu.ns_per_request",
+    "cpu.user_ns_per_request",
+    "cpu.system_ns_per_request",
+    "instructions.user_per_request",
+    "syscalls.total",
+)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of a key figure."""
+
+    name: str
+    value: float
+    svg: Markup
+
+
+@dataclass(frozen=True)
+class KeyFigure:
+    """A key figure; without bars it is not available."""
+
+    record: Record
+    bars: tuple[Bar, ...]
+    strip: Markup
+
+
+@dataclass(frozen=True)
+class CallRow:
+    """A row of the table of system calls."""
+
+    row: SyscallRow
+    bars: Markup
+
+
+@dataclass(frozen=True)
+class CurveRow:
+    """One cache size of a curve, as texts."""
+
+    size: str
+    original: str
+    clone: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class CurveView:
+    """One curve: plot and numbers."""
+
+    title: str
+    svg: Markup
+    rows: tuple[CurveRow, ...]
+
+
+@dataclass(frozen=True)
+class MixRow:
+    """One class of the instruction mix, as texts."""
+
+    name: str
+    bars: Markup
+    original: str
+    clone: str
+    empty: str
+    difference: str
+
+
+def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observation | None) -> dict[str, Any]:
+    """The template's variables."""
+    lens = next((u.why for u in fidelity.unavailable if "instruction" in u.what), "it was not measured")
+    return {
+        "f": fidelity,
+        "s": fidelity.summary,
+        "sentence": verdict_sentence(fidelity),
+        "outside": [r for r in fidelity.records if r.verdict is Verdict.OUTSIDE],
+        "noisy": [r for r in fidelity.records if r.too_noisy],
+        "key": [_key_figure(r, fidelity.raw.get(r.metric, Samples())) for m in _KEY if (r := fidelity.record(m))],
+        "groups": grouped(fidelity),
+        "calls": _calls(fidelity.syscall_table),
+        "curves": [_curve(curve) for curve in fidelity.curves],
+        "curve_empty": any(curve.empty_body for curve in fidelity.curves),
+        "mix": _mix(fidelity),
+        "lens_missing": lens if lens.endswith(".") else f"{lens}.",
+        "conditions": _conditions(fidelity),
+        "machine": _machine(fidelity.machine),
+        "machine_line": _machine_line(fidelity.machine),
+        "profile": _profile(profile),
+        "notes": _notes(observation),
+        "hows": _hows(fidelity.records),
+    }
+
+
+def _key_figure(record: Record, samples: Samples) -> KeyFigure:
+    sides = (
+        ("Original", "original", record.original, samples.original),
+        ("Clone", "clone", record.clone, samples.clone),
+        ("Empty body", "empty", record.empty_body, samples.empty_body),
+    )
+    if record.error is None:
+        return KeyFigure(record, (), Markup(""))
+    largest = max([v for _, _, v, _ in sides if v is not None] + [x for *_, xs in sides for x in xs])
+    bars = tuple(
+        Bar(name, value, plots.bar(value, largest, xs, css, f"{label_of(record)}, {name.lower()}: {figure(value)}"))
+        for name, css, value, xs in sides
+        if value is not None
+    )
+    return KeyFigure(record, bars, plots.error_strip(record, f"{label_of(record)}: clone against original"))
+
+
+def _calls(table: Sequence[SyscallRow]) -> list[CallRow]:
+    largest = max((max(row.original, row.clone) for row in table), default=0.0)
+    return [CallRow(row, plots.pair(row.original, row.clone, largest, row.name)) for row in table]
+
+
+def _curve(curve: Curve) -> CurveView:
+    title = CURVES.get(curve.name, curve.name)
+    rows = []
+    for index, size in enumerate(curve.sizes_bytes):
+        a = curve.original[index] if index < len(curve.original) else None
+        b = curve.clone[index] if index < len(curve.clone) else None
+        rows.append(CurveRow(plots.size_text(size), _share(a), _share(b), _points(a, b)))
+    return CurveView(title, plots.miss_curve(curve, f"{title}: miss ratio by cache size"), tuple(rows))
+
+
+def _mix(fidelity: Fidelity) -> list[MixRow]:
+    largest = max((max(m.original, m.clone) for m in fidelity.mix), default=0.0)
+    return [
+        MixRow(
+            m.name,
+            plots.pair(m.original, m.clone, largest, m.name),
+            _share(m.original),
+            _share(m.clone),
+            _share(m.empty_body),
+            _points(m.original, m.clone),
+        )
+        for m in sorted(fidelity.mix, key=lambda m: (-m.original, m.name))
+    ]
+
+
+def _share(value: float | None) -> str:
+    return NONE if value is None else f"{value * 100:.2f} %"
+
+
+def _points(original: float | None, clone: float | None) -> str:
+    if original is None or clone is None:
+        return NONE
+    return f"{(clone - original) * 100:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
+    c = fidelity.conditions
+    return [
+        ("Load", c.load),
+        ("Connections", str(c.connections)),
+        ("Timed runs", f"{c.rounds} of each side, each about {c.seconds:g} s, every one on a newly started server"),
+        ("Requests a run", figure(c.requests, 9) if c.requests else "as many as the client made in its time"),
+        ("Requests counted by", c.counted),
+        ("Order", f"{c.order} (A original, B clone, C clone with an empty body)"),
+    ]
+
+
+def _machine(facts: MachineFacts) -> list[tuple[str, str]]:
+    caches = ", ".join(f"L{c.level} {c.kind} {plots.size_text(c.size_bytes)}" for c in facts.caches)
+    rows = [
+        ("Processor", facts.cpu_model or facts.cpu_family),
+        ("Processors used", f"{facts.cpus} of {facts.cpus_online}" if facts.cpus else ""),
+        ("Caches", caches),
+        ("Memory", plots.size_text(facts.memory_bytes) if facts.memory_bytes else ""),
+        ("Transparent huge pages", facts.thp),
+        ("Kernel", facts.kernel),
+        ("Distribution", facts.distribution),
+        ("Frequency governor", facts.governor),
+        ("Virtual machine", facts.hypervisor or "no"),
+        ("Hardware counters", "yes" if facts.hardware_counters else "none on this machine"),
+        ("Mitigations", ", ".join(sorted(facts.mitigations))),
+        ("Ditto", facts.ditto),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def _machine_line(facts: MachineFacts) -> str:
+    cpus = f"{facts.cpus} CPUs" if facts.cpus else ""
+    parts = [facts.cpu_model, cpus, f"Linux {facts.kernel}" if facts.kernel else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _profile(profile: Profile | None) -> list[tuple[str, str]]:
+    if profile is None:
+        return []
+    rows = [("Seed", str(profile.seed)), ("Services", str(len(profile.services)))]
+    for service in profile.services:
+        parts = f"{len(service.classes)} request classes, {len(service.roles)} thread roles"
+        rows.append((service.name, f"codec {service.codec}, {parts}, {len(service.blocks)} compute blocks"))
+    return rows
+
+
+def _notes(observation: Observation | None) -> list[str]:
+    if observation is None:
+        return []
+    native = observation.native
+    first = f"Native recording ({native.collector}): {native.records:,} records, {native.lost:,} lost."
+    return [first, *observation.notes]
+
+
+def _hows(records: Sequence[Record]) -> list[tuple[str, list[str]]]:
+    found: dict[str, list[str]] = {}
+    for record in records:
+        found.setdefault(record.how, []).append(record.metric)
+    return list(found.items())
