@@ -25,6 +25,7 @@ volatile __u32 mode = DITTO_MODE_OFF;
 volatile __u32 mode_seq = 1;	/* changes with mode: an entry noted under another mode is not trusted at the return */
 volatile __u64 mode_since = 0;	/* when the mode last changed */
 volatile __u32 walk = DITTO_WALK_FOLLOW;
+volatile __u32 own_pid = 0;	/* the loader itself is never followed: its own calls would feed on themselves */
 
 /* Read by the loader. */
 __u64 lost_ring = 0, lost_map = 0, followed = 0;
@@ -235,55 +236,6 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	return 0;
 }
 
-static __always_inline void count_call(struct task_struct *task, __u32 nr, long ret)
-{
-	struct ditto_count_key key = { .tid = task->pid, .nr = nr };
-	struct ditto_count *c = bpf_map_lookup_elem(&counts, &key);
-
-	if (!c) {
-		struct ditto_count first = { .pid = task->tgid };
-
-		bpf_map_update_elem(&counts, &key, &first, BPF_NOEXIST);
-		c = bpf_map_lookup_elem(&counts, &key);
-		if (!c) {
-			__sync_fetch_and_add(&lost_map, 1);
-			return;
-		}
-	}
-	c->calls++;
-	if (ret > 0)
-		c->bytes += ret;
-	else if (ret == -EAGAIN)
-		c->again++;
-}
-
-/* --count-only: stands in for on_sys_enter and on_sys_exit. */
-SEC("tp_btf/sys_exit")
-int BPF_PROG(count_sys_exit, struct pt_regs *regs, long ret)
-{
-	struct task_struct *task = bpf_get_current_task_btf();
-	__u32 nr;
-
-	if (mode == DITTO_MODE_OFF || !bpf_task_storage_get(&threads, task, NULL, 0))
-		return 0;
-	nr = (long)regs->orig_ax < 0 ? __NR_rt_sigreturn : regs->orig_ax;
-	if (ret == 0 && (nr == __NR_clone || nr == __NR_fork || nr == __NR_vfork || nr == __NR_clone3))
-		return 0;
-	count_call(task, nr, ret);
-	return 0;
-}
-
-SEC("tp_btf/sched_process_exit")
-int BPF_PROG(count_exit, struct task_struct *task)
-{
-	long nr = ((struct pt_regs *)bpf_task_pt_regs(task))->orig_ax;
-
-	if (mode != DITTO_MODE_OFF && (nr == __NR_exit || nr == __NR_exit_group) &&
-	    bpf_task_storage_get(&threads, task, NULL, 0))
-		count_call(task, nr, 0);
-	return 0;
-}
-
 SEC("tp_btf/sched_switch")
 int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_struct *next)
 {
@@ -304,4 +256,5 @@ int BPF_PROG(on_switch, bool preempt, struct task_struct *prev, struct task_stru
 	return 0;
 }
 
+#include "collect_count.bpf.h"
 #include "collect_life.bpf.h"

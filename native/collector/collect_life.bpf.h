@@ -148,7 +148,7 @@ int walk_tasks(struct bpf_iter__task *ctx)
 	}
 	pid = task->tgid;
 	parent = BPF_CORE_READ(task, real_parent, tgid);
-	if (st || (!bpf_map_lookup_elem(&wanted, &pid) && !bpf_map_lookup_elem(&wanted, &parent)))
+	if (st || pid == own_pid || (!bpf_map_lookup_elem(&wanted, &pid) && !bpf_map_lookup_elem(&wanted, &parent)))
 		return 0;
 	bpf_map_update_elem(&wanted, &pid, &one, BPF_ANY);
 	follow(task, NULL, 0);

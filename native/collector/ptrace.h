@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * ditto-ptrace: what its two files share.
+ * ditto-ptrace: what its files share.
  */
 #ifndef DITTO_PTRACE_H
 #define DITTO_PTRACE_H
@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "common.h"
 #include "record.h"
 
 /* A traced thread. */
@@ -18,19 +19,34 @@ struct tracee {
 	bool in_call;	/* its entry stop has been seen */
 	bool newborn;	/* its first stop is to come */
 	bool born;	/* its birth has been recorded */
-	bool listening; /* in a group stop, left there */
 	unsigned long long nr;
 	unsigned long long args[6];
 	unsigned long long entry_ns;
-	unsigned long long run_base;
 };
 
+
+/* The state of the recording. */
+struct tracing {
+	struct output out;
+	enum ditto_rec_mode mode;
+	unsigned long long mode_since;
+	unsigned long long lost_map; /* threads that found the table full */
+	unsigned long long followed;
+	int alive;
+};
+
+extern struct tracing tracing;
+
+/* Trace a process, its threads and all below it; 0, or -errno (-ESRCH if there is no such process). */
+int trace_follow(pid_t pid);
+/* Wait for one thread to stop or end, and deal with it; false on an interruption or with nothing to wait for. */
+bool trace_step(bool detaching);
+/* Make every thread that runs stop once. */
+void trace_interrupt_all(void);
 
 /* Fill payload, iov and aux of a finished call from the stopped thread's memory. */
 void payload_read(pid_t tid, struct ditto_rec *rec);
 /* The thread's name and its process, from /proc; false if it is gone. */
 bool thread_facts(pid_t tid, pid_t *pid, pid_t *parent, char comm[16]);
-/* CPU time of the thread so far, or 0. */
-unsigned long long thread_run_ns(pid_t tid);
 
 #endif

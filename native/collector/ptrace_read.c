@@ -157,19 +157,3 @@ bool thread_facts(pid_t tid, pid_t *pid, pid_t *parent, char comm[16])
 	fclose(file);
 	return *pid != 0;
 }
-
-unsigned long long thread_run_ns(pid_t tid)
-{
-	unsigned long long run = 0;
-	char path[64];
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/schedstat", tid);
-	file = fopen(path, "re");
-	if (!file)
-		return 0;
-	if (fscanf(file, "%llu", &run) != 1)
-		run = 0;
-	fclose(file);
-	return run;
-}
