@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A codec frames one wire protocol: where a request ends, of what class it is, and what a valid reply looks like.
+ * Adding one is one file behind struct codec.
+ *
+ * parse() is fed the bytes not yet consumed.  It may consume part of a request (payloads are skipped as they come,
+ * never kept), but it never consumes past the end of one request, and whether the bytes come at once or one by one
+ * makes no difference to what is consumed or answered.  It leaves at most max_head bytes unconsumed.
+ */
+#ifndef DITTO_CODEC_H
+#define DITTO_CODEC_H
+
+#include "ditto.h"
+#include "pool.h"
+#include "rng.h"
+
+enum codec_step {
+	CODEC_MORE,    /* all that can be consumed was; more bytes are needed */
+	CODEC_REQUEST, /* one request is complete; its reply is due before the next parse() */
+	CODEC_FATAL,   /* not this protocol: the request holds the error's reply, after which the connection closes */
+};
+
+/* What one connection remembers between two calls of parse(); all zero at first. */
+struct codec_state {
+	uint64_t need;    /* payload bytes still to be skipped */
+	uint32_t scanned; /* unconsumed bytes known to hold no end of line */
+	uint32_t argc, arg;
+	uint32_t first_len; /* length of the argument being read */
+	int16_t cls;
+	uint8_t phase;
+	uint8_t flags;
+	uint8_t canned;
+	uint8_t word_len;
+	uint8_t note_len;
+	union {
+		char word[24];
+		uint64_t word8[3];
+	};
+	char note[64]; /* start of an argument that the reply echoes */
+};
+
+enum request_flags {
+	REQ_NOREPLY = 1,
+	REQ_CLOSE = 2,   /* the connection closes after the reply */
+	REQ_NOBODY = 4,  /* HEAD: the head alone */
+	REQ_OLD = 8,     /* HTTP/1.0 */
+	REQ_INTERIM = 16, /* not a request of its own (100 Continue): no program is run */
+	REQ_MALFORMED = 32,
+	REQ_CAS = 64,    /* gets, gats */
+};
+
+struct request {
+	int16_t cls;       /* class index or DITTO_NONE: then `canned` is answered */
+	uint8_t canned;    /* a default or error reply; numbers are the codec's own */
+	uint8_t flags;
+	const uint8_t *keys; /* valid until the next parse() */
+	uint32_t keys_len;
+	const char *note;
+	uint32_t note_len;
+	uint32_t bytes;    /* opaque: length of the request */
+	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
+};
+
+/* Where the parts of a reply are: first byte of payload and of the tail, from the start of the reply. */
+struct reply_parts {
+	uint32_t head, tail;
+	uint64_t body; /* bytes that OP_SENDFILE has to send */
+};
+
+struct codec {
+	const char *name;
+	uint32_t max_head;
+	void (*setup)(const struct ditto_service *service);
+	enum codec_step (*parse)(struct codec_state *state, const uint8_t *p, size_t n, size_t *used,
+				 struct request *request);
+	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+};
+
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached;
+
+const struct codec *codec_by_id(unsigned id);
+
+/* codec_common.c */
+#define REPLY_LIMIT (64u << 20) /* most bytes of filler in one reply; tables that ask for more get this */
+
+extern const struct ditto_service *codec_service;
+
+const struct ditto_reply *codec_shape(int cls, struct rng *rng);
+unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; returns the length (at most 20) */
+void codec_text(struct outbuf *out, const char *text);
+uint32_t codec_clamp(uint32_t size);
+
+/* The words of the protocol and the classes of the tables, found by up to 24 bytes padded with zeros. */
+struct verb_entry {
+	uint64_t word8[3];
+	int16_t first;   /* first class with this verb, or DITTO_NONE */
+	uint8_t builtin; /* the codec's default reply, 0: none */
+	uint8_t used;
+};
+
+#define VERBS 1024 /* a power of two, well above commands plus classes */
+
+struct verb_entry *verb_add(const char *verb, size_t len); /* NULL when the table is full or the word too long */
+const struct verb_entry *verb_find(const uint64_t word8[3]);
+void verb_classes(const struct ditto_service *service);
+int verb_class_for(const struct verb_entry *entry, uint32_t argc); /* class by number of words, or the first */
+
+uint32_t ditto_path_print(uint32_t key, const char *path, size_t len);
+
+#endif

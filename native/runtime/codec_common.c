@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the codecs share: the table of verbs, numbers and filler.
+ */
+#include "codec.h"
+
+#include <string.h>
+
+const struct ditto_service *codec_service;
+
+static struct verb_entry verbs[VERBS];
+static int16_t next_same[UINT16_MAX + 1]; /* next class with the same verb */
+
+const struct codec *codec_by_id(unsigned id)
+{
+	switch (id) {
+	case DITTO_CODEC_HTTP1:
+		return &codec_http;
+	case DITTO_CODEC_RESP2:
+		return &codec_resp;
+	case DITTO_CODEC_MEMCACHED:
+		return &codec_memcached;
+	default:
+		return &codec_opaque;
+	}
+}
+
+static uint32_t verb_slot(const uint64_t word8[3])
+{
+	return (uint32_t)(((word8[0] ^ (word8[1] << 1) ^ (word8[2] << 2)) * 0x9E3779B97F4A7C15ULL) >> 54) & (VERBS - 1);
+}
+
+static int same_word(const struct verb_entry *entry, const uint64_t word8[3])
+{
+	return entry->word8[0] == word8[0] && entry->word8[1] == word8[1] && entry->word8[2] == word8[2];
+}
+
+const struct verb_entry *verb_find(const uint64_t word8[3])
+{
+	uint32_t at = verb_slot(word8);
+
+	for (; verbs[at].used; at = (at + 1) & (VERBS - 1))
+		if (same_word(&verbs[at], word8))
+			return &verbs[at];
+	return NULL;
+}
+
+struct verb_entry *verb_add(const char *verb, size_t len)
+{
+	uint64_t word8[3] = {0, 0, 0};
+	uint32_t at, tried;
+
+	if (len == 0 || len > sizeof(word8))
+		return NULL;
+	memcpy(word8, verb, len);
+	at = verb_slot(word8);
+	for (tried = 0; tried < VERBS - 1; tried++, at = (at + 1) & (VERBS - 1)) {
+		if (!verbs[at].used) {
+			memcpy(verbs[at].word8, word8, sizeof(word8));
+			verbs[at].first = DITTO_NONE;
+			verbs[at].used = 1;
+			return &verbs[at];
+		}
+		if (same_word(&verbs[at], word8))
+			return &verbs[at];
+	}
+	return NULL;
+}
+
+void verb_classes(const struct ditto_service *service)
+{
+	codec_service = service;
+	memset(verbs, 0, sizeof(verbs));
+	for (int i = service->classes - 1; i >= 0; i--) {
+		const char *verb = service->cls[i].match.verb;
+		struct verb_entry *entry = verb ? verb_add(verb, strlen(verb)) : NULL;
+
+		next_same[i] = DITTO_NONE;
+		if (!entry)
+			continue;
+		next_same[i] = entry->first;
+		entry->first = (int16_t)i;
+	}
+}
+
+int verb_class_for(const struct verb_entry *entry, uint32_t argc)
+{
+	for (int i = entry->first; i != DITTO_NONE; i = next_same[i])
+		if (codec_service->cls[i].match.argc == 0 || codec_service->cls[i].match.argc == argc)
+			return i;
+	return entry->first;
+}
+
+const struct ditto_reply *codec_shape(int cls, struct rng *rng)
+{
+	const struct ditto_class *c = &codec_service->cls[cls];
+	uint32_t u;
+	unsigned i;
+
+	if (c->replies <= 1)
+		return c->reply;
+	u = rng_u32(rng);
+	for (i = 0; i + 1u < c->replies && u > c->reply[i].prob; i++)
+		;
+	return &c->reply[i];
+}
+
+unsigned codec_digits(char *to, uint64_t value)
+{
+	char text[20];
+	unsigned n = 0;
+
+	do {
+		text[n++] = (char)('0' + value % 10);
+		value /= 10;
+	} while (value);
+	for (unsigned i = 0; i < n; i++)
+		to[i] = text[n - 1 - i];
+	return n;
+}
+
+void codec_text(struct outbuf *out, const char *text)
+{
+	size_t n = strlen(text);
+	uint8_t *to = out_room(out, n);
+
+	if (!to)
+		return;
+	memcpy(to, text, n);
+	out->end += (uint32_t)n;
+}
+
+uint32_t codec_clamp(uint32_t size)
+{
+	return size > REPLY_LIMIT ? REPLY_LIMIT : size;
+}

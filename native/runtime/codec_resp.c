@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * RESP2, the protocol of Redis: multibulk and inline requests.  Arguments after the first are skipped by their
+ * length; the first is the command.
+ */
+#include "codec.h"
+#include "resp_commands.h"
+
+#include <string.h>
+
+#define INLINE_LIMIT 65536u /* as the public server: longer lines are refused */
+#define BULK_LIMIT (512u << 20)
+#define ARGS_LIMIT (1u << 20)
+
+enum { PHASE_START, PHASE_LENGTH, PHASE_DATA, PHASE_SKIP };
+
+static void resp_setup(const struct ditto_service *service)
+{
+	verb_classes(service);
+	for (unsigned i = 0; i < sizeof(resp_commands) / sizeof(resp_commands[0]); i++) {
+		const char *p = resp_commands[i].words;
+
+		while (*p) {
+			size_t n = strcspn(p, " ");
+			struct verb_entry *entry = verb_add(p, n);
+
+			if (entry)
+				entry->builtin = resp_commands[i].reply;
+			p += n;
+			p += *p == ' ';
+		}
+	}
+}
+
+static enum codec_step fatal(struct codec_state *st, struct request *req, unsigned error, char got)
+{
+	memset(st, 0, sizeof(*st));
+	st->note[0] = got;
+	req->cls = DITTO_NONE;
+	req->canned = (uint8_t)error;
+	req->flags = REQ_CLOSE | REQ_MALFORMED;
+	req->note = st->note;
+	req->note_len = 1;
+	return CODEC_FATAL;
+}
+
+/* Reads "<digits>\r\n" after the type byte.  Returns bytes up to the line's end, 0 when it is not there yet, or -1. */
+static int line_number(const uint8_t *p, size_t n, int64_t *value)
+{
+	int64_t v = 0;
+	size_t i = 1;
+	int negative = 0;
+
+	if (i < n && p[i] == '-') {
+		negative = 1;
+		i++;
+	}
+	for (; i < n && (uint8_t)(p[i] - '0') < 10 && i < 21; i++)
+		v = v * 10 + (p[i] - '0');
+	if (i >= n)
+		return 0;
+	if (p[i] != '\r' || i == 1u + (unsigned)negative || i > 20) {
+		/* the whole line must be there before it is called wrong, so that pieces give the same answer */
+		const uint8_t *cr = memchr(p, '\r', n);
+
+		if (cr ? (size_t)(cr - p) > INLINE_LIMIT : n > INLINE_LIMIT)
+			return -2;
+		return cr && (size_t)(cr - p) + 1 < n ? -1 : 0;
+	}
+	if (i + 1 >= n)
+		return 0;
+	*value = negative ? -v : v;
+	return (int)i + 2;
+}
+
+static void take_word(struct codec_state *st, const uint8_t *p, size_t n)
+{
+	st->word8[0] = st->word8[1] = st->word8[2] = 0;
+	st->word_len = n > sizeof(st->word) ? 0 : (uint8_t)n;
+	for (size_t i = 0; i < st->word_len; i++) {
+		uint8_t ch = p[i];
+
+		st->word[i] = (char)(ch - ((uint8_t)(ch - 'a') < 26 ? 32 : 0));
+	}
+}
+
+static enum codec_step complete(struct codec_state *st, struct request *req)
+{
+	const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
+
+	st->phase = PHASE_START;
+	req->flags = 0;
+	req->cls = DITTO_NONE;
+	req->canned = RESP_D_UNKNOWN;
+	if (entry) {
+		req->cls = (int16_t)verb_class_for(entry, st->argc);
+		if (req->cls == DITTO_NONE) {
+			req->canned = entry->builtin ? entry->builtin : RESP_D_UNKNOWN;
+			req->note = st->note;
+			req->note_len = st->note_len;
+		}
+		if (entry->builtin == RESP_D_QUIT)
+			req->flags = REQ_CLOSE;
+	}
+	return CODEC_REQUEST;
+}
+
+/* The default replies that look at the next argument. */
+static int wants_note(const struct codec_state *st)
+{
+	const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
+
+	return entry && entry->first == DITTO_NONE && entry->builtin >= RESP_D_PING && entry->builtin <= RESP_D_CLIENT;
+}
+
+static int is_space(uint8_t ch)
+{
+	return ch == ' ' || (ch >= '\t' && ch <= '\r');
+}
+
+/* One word of an inline request; returns the position after it, or NULL for quotes that do not match. */
+static const uint8_t *inline_word(const uint8_t *p, const uint8_t *end)
+{
+	uint8_t quote = 0;
+
+	for (; p < end; p++) {
+		if (quote) {
+			if (*p == '\\' && quote == '"' && p + 1 < end)
+				p++;
+			else if (*p == '\\' && p + 1 < end && p[1] == '\'')
+				p++;
+			else if (*p == quote) {
+				if (p + 1 < end && !is_space(p[1]))
+					return NULL;
+				quote = 0;
+			}
+		} else if (*p == '"' || *p == '\'') {
+			quote = *p;
+		} else if (is_space(*p)) {
+			break;
+		}
+	}
+	return quote ? NULL : p;
+}
+
+static enum codec_step parse_inline(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				    struct request *req)
+{
+	const uint8_t *newline = memchr(p + st->scanned, '\n', n - st->scanned), *end, *at = p;
+
+	if (!newline) {
+		if (n > INLINE_LIMIT)
+			return fatal(st, req, RESP_E_INLINE_LONG, 0);
+		st->scanned = (uint32_t)n;
+		return CODEC_MORE;
+	}
+	if ((size_t)(newline - p) > INLINE_LIMIT)
+		return fatal(st, req, RESP_E_INLINE_LONG, 0);
+	st->scanned = 0;
+	end = newline > p && newline[-1] == '\r' ? newline - 1 : newline;
+	*used += (size_t)(newline - p) + 1;
+	st->argc = 0;
+	st->note_len = 0;
+	for (;;) {
+		const uint8_t *word;
+
+		while (at < end && is_space(*at))
+			at++;
+		if (at == end)
+			break;
+		word = at;
+		at = inline_word(at, end);
+		if (!at)
+			return fatal(st, req, RESP_E_QUOTES, 0);
+		if (st->argc == 0)
+			take_word(st, word, (size_t)(at - word));
+		else if (st->argc == 1) {
+			size_t len = (size_t)(at - word);
+
+			if (len > 1 && (*word == '"' || *word == '\'')) {
+				word++;
+				len -= 2;
+			}
+			st->note_len = (uint8_t)(len < sizeof(st->note) ? len : sizeof(st->note));
+			memcpy(st->note, word, st->note_len);
+		}
+		st->argc++;
+	}
+	return st->argc ? complete(st, req) : CODEC_MORE;
+}
+
+static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				  struct request *req)
+{
+	size_t at = 0;
+	int64_t value = 0;
+	int len;
+
+	*used = 0;
+	for (;;) {
+		switch (st->phase) {
+		case PHASE_START:
+			if (at == n)
+				return CODEC_MORE;
+			if (p[at] != '*') {
+				size_t before = *used;
+				enum codec_step step = parse_inline(st, p + at, n - at, used, req);
+
+				if (step != CODEC_MORE || *used == before)
+					return step;
+				at = *used; /* an empty line: nothing to answer */
+				continue;
+			}
+			len = line_number(p + at, n - at, &value);
+			if (len == 0)
+				return CODEC_MORE;
+			if (len < 0 || value > (int64_t)ARGS_LIMIT)
+				return fatal(st, req, len == -2 ? RESP_E_MULTIBULK_LONG : RESP_E_MULTIBULK, 0);
+			at += (size_t)len;
+			*used = at;
+			if (value <= 0)
+				continue;
+			st->argc = (uint32_t)value;
+			st->arg = 0;
+			st->note_len = 0;
+			st->phase = PHASE_LENGTH;
+			/* fall through */
+		case PHASE_LENGTH:
+			if (at == n)
+				return CODEC_MORE;
+			if (p[at] != '$')
+				return fatal(st, req, RESP_E_DOLLAR, (char)p[at]);
+			len = line_number(p + at, n - at, &value);
+			if (len == 0)
+				return CODEC_MORE;
+			if (len < 0 || value < 0 || value > (int64_t)BULK_LIMIT)
+				return fatal(st, req, len == -2 ? RESP_E_BULK_LONG : RESP_E_BULK, 0);
+			at += (size_t)len;
+			*used = at;
+			st->need = (uint64_t)value + 2;
+			st->phase = PHASE_SKIP;
+			if (st->arg == 0) {
+				if ((uint64_t)value <= sizeof(st->word))
+					st->phase = PHASE_DATA;
+				else
+					st->word_len = 0;
+			} else if (st->arg == 1 && (uint64_t)value <= sizeof(st->note) && wants_note(st)) {
+				st->phase = PHASE_DATA;
+			}
+			continue;
+		case PHASE_DATA: /* short and wanted: taken when all of it is there */
+			if (n - at < st->need)
+				return CODEC_MORE;
+			if (st->arg == 0) {
+				take_word(st, p + at, (size_t)st->need - 2);
+			} else {
+				st->note_len = (uint8_t)(st->need - 2);
+				memcpy(st->note, p + at, st->note_len);
+			}
+			/* fall through */
+		default:
+			if (n - at < st->need) {
+				st->need -= n - at;
+				*used = n;
+				return CODEC_MORE;
+			}
+			at += (size_t)st->need;
+			*used = at;
+			st->need = 0;
+			if (++st->arg == st->argc)
+				return complete(st, req);
+			st->phase = PHASE_LENGTH;
+		}
+	}
+}
+
+static void put_bulk(struct outbuf *out, const char *text, uint32_t size)
+{
+	uint8_t *start = out_room(out, (size_t)size + 24), *to = start;
+
+	if (!start)
+		return;
+	*to++ = '$';
+	to += codec_digits((char *)to, size);
+	*to++ = '\r';
+	*to++ = '\n';
+	if (text)
+		memcpy(to, text, size);
+	else
+		memset(to, 'x', size);
+	to += size;
+	*to++ = '\r';
+	*to++ = '\n';
+	out->end += (uint32_t)(to - start);
+}
+
+/* "<type><filler of size bytes>\r\n", beginning with text where it fits. */
+static void put_line(struct outbuf *out, char type, const char *text, uint32_t size, char filler)
+{
+	uint8_t *to = out_room(out, (size_t)size + 3);
+	size_t n = strlen(text);
+
+	if (!to)
+		return;
+	*to++ = (uint8_t)type;
+	memset(to, filler, size);
+	memcpy(to, text, n < size ? n : size);
+	to[size] = '\r';
+	to[size + 1] = '\n';
+	out->end += size + 3;
+}
+
+static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	uint32_t size = codec_clamp(dist_draw(shape->size, rng, 2)), count, line = size < 65536 ? size : 65536;
+
+	switch (shape->kind) {
+	case REPLY_ERROR:
+		put_line(out, '-', "ERR ", line < 4 ? 4 : line, 'x');
+		return;
+	case REPLY_INTEGER:
+		put_line(out, ':', "", size < 1 ? 1 : size > 18 ? 18 : size, '1');
+		return;
+	case REPLY_BULK:
+		put_bulk(out, NULL, size);
+		return;
+	case REPLY_NIL:
+		codec_text(out, "$-1\r\n");
+		return;
+	case REPLY_ARRAY:
+		count = dist_draw(shape->count, rng, 0);
+		if (count > ARGS_LIMIT)
+			count = ARGS_LIMIT;
+		{
+			uint8_t *to = out_room(out, 24);
+			unsigned n;
+
+			if (!to)
+				return;
+			to[0] = '*';
+			n = 1 + codec_digits((char *)to + 1, count);
+			to[n] = '\r';
+			to[n + 1] = '\n';
+			out->end += n + 2;
+		}
+		for (uint64_t total = 0; count && !out->failed; count--) {
+			if (total + size > REPLY_LIMIT)
+				size = 0; /* the count must be right; the rest is empty */
+			put_bulk(out, NULL, size);
+			total += size;
+			size = codec_clamp(dist_draw(shape->size, rng, 2));
+		}
+		return;
+	default:
+		put_line(out, '+', size == 4 ? "PONG" : "OK", line < 1 ? 1 : line, 'x');
+		return;
+	}
+}
+
+static int note_is(const struct request *req, const char *word)
+{
+	size_t n = strlen(word);
+
+	if (req->note_len != n)
+		return 0;
+	for (size_t i = 0; i < n; i++)
+		if ((req->note[i] & ~32) != word[i])
+			return 0;
+	return 1;
+}
+
+static void put_canned(const struct request *req, struct outbuf *out)
+{
+	static const char *const texts[] = {
+		[RESP_D_OK] = "+OK\r\n",
+		[RESP_D_QUIT] = "+OK\r\n",
+		[RESP_D_INT] = ":1\r\n",
+		[RESP_D_NIL] = "$-1\r\n",
+		[RESP_D_EMPTY] = "*0\r\n",
+		[RESP_D_BULK] = "$1\r\n1\r\n",
+		[RESP_D_SCAN] = "*2\r\n$1\r\n0\r\n*0\r\n",
+		[RESP_D_TIME] = "*2\r\n$1\r\n0\r\n$1\r\n0\r\n",
+		[RESP_D_TYPE] = "+none\r\n",
+		[RESP_D_INFO] = "$19\r\n# Server\r\nrole:x\r\n\r\n",
+		[RESP_D_UNKNOWN] = "-ERR unknown command\r\n",
+		[RESP_E_MULTIBULK] = "-ERR Protocol error: invalid multibulk length\r\n",
+		[RESP_E_MULTIBULK_LONG] = "-ERR Protocol error: too big mbulk count string\r\n",
+		[RESP_E_BULK] = "-ERR Protocol error: invalid bulk length\r\n",
+		[RESP_E_BULK_LONG] = "-ERR Protocol error: too big bulk count string\r\n",
+		[RESP_E_INLINE_LONG] = "-ERR Protocol error: too big inline request\r\n",
+		[RESP_E_QUOTES] = "-ERR Protocol error: unbalanced quotes in request\r\n",
+	};
+	char text[48] = "-ERR Protocol error: expected '$', got '?'\r\n";
+
+	switch (req->canned) {
+	case RESP_D_PING:
+		if (req->note_len == 0)
+			codec_text(out, "+PONG\r\n");
+		else
+			put_bulk(out, req->note, req->note_len);
+		break;
+	case RESP_D_ECHO:
+		put_bulk(out, req->note, req->note_len);
+		break;
+	case RESP_D_CONFIG:
+		codec_text(out, note_is(req, "GET") ? "*2\r\n$1\r\nx\r\n$0\r\n\r\n" : "+OK\r\n");
+		break;
+	case RESP_D_CLIENT:
+		codec_text(out, note_is(req, "ID") ? ":1\r\n" : "+OK\r\n");
+		break;
+	case RESP_E_DOLLAR:
+		if (req->note[0] > ' ' && req->note[0] < 127)
+			text[40] = req->note[0];
+		codec_text(out, text);
+		break;
+	default:
+		codec_text(out, texts[req->canned]);
+	}
+}
+
+static void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+{
+	uint64_t before = out_end(out);
+
+	parts->body = 0;
+	if (req->cls == DITTO_NONE)
+		put_canned(req, out);
+	else
+		put_shape(codec_shape(req->cls, rng), out, rng);
+	parts->head = 1;
+	parts->tail = (uint32_t)(out_end(out) - before);
+	parts->tail = parts->tail > 2 ? parts->tail - 2 : parts->tail;
+}
+
+const struct codec codec_resp = {
+	.name = "resp2",
+	.max_head = INLINE_LIMIT + 1,
+	.setup = resp_setup,
+	.parse = resp_parse,
+	.reply = resp_reply,
+};

@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The event loop: wait, handle every event, then what was deferred, then timers.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ACCEPTS_PER_WAKE 1000 /* so that a flood of connections does not starve those there are */
+
+static void accept_ready(struct worker *w)
+{
+	int once = !ditto_service.listener.accept_until_again || !ditto_service.listener.nonblocking;
+
+	for (unsigned n = 0; n < ACCEPTS_PER_WAKE; n++) {
+		int fd = worker_accept(w, w->listener.fd);
+
+		if (fd < 0)
+			return;
+		worker_accepted(w, fd);
+		if (once)
+			return;
+	}
+}
+
+/* Adopts one connection, or what there is, for each wake-up the acceptor wrote. */
+static void notified(struct worker *w)
+{
+	uint64_t count;
+	int fd;
+
+	if (w->role->notify_nr == SYS_pipe2 || w->role->notify_nr == SYS_pipe)
+		syscall(SYS_read, w->notify.fd, &count, 1);
+	else
+		syscall(SYS_read, w->notify.fd, &count, sizeof(count));
+	while ((fd = queue_take(w->queue)) >= 0)
+		worker_adopt(w, fd);
+}
+
+static void run_deferred(struct worker *w)
+{
+	while (w->deferred) {
+		struct conn *c = w->deferred;
+
+		w->deferred = c->next;
+		if (!w->deferred)
+			w->deferred_tail = &w->deferred;
+		conn_after(c);
+	}
+}
+
+static const struct waiter *waiter_for(unsigned wait)
+{
+	return wait == DITTO_WAIT_POLL ? &wait_poll : wait == DITTO_WAIT_SELECT ? &wait_select : &wait_epoll;
+}
+
+void loop_main(struct worker *w)
+{
+	const struct ditto_role *role = w->role;
+	int timeout = role->timeout_ms;
+
+	w->waiter = waiter_for(role->wait);
+	w->ready = calloc(role->max_events ? role->max_events : 1, sizeof(*w->ready));
+	w->deferred_tail = &w->deferred;
+	if (!w->ready || w->waiter->open(w) < 0)
+		fail("wait set");
+	if (w->listener.fd >= 0 && w->waiter->add(w, &w->listener, role->listen_events ? role->listen_events : EPOLLIN))
+		fail("listener in the wait set");
+	if (w->notify.fd >= 0 && w->waiter->add(w, &w->notify, EPOLLIN))
+		fail("wake-up descriptor in the wait set");
+	timers_start(w);
+	for (;;) {
+		int n;
+
+		if (w->due)
+			timeout = timers_timeout(w);
+		n = w->waiter->wait(w, timeout);
+		if (n < 0 && errno != EINTR)
+			fail("waiting for events");
+		w->wakes++;
+		worker_block(w, role->on_wake);
+		for (int i = 0; i < n; i++) {
+			struct source *s = w->ready[i].data.ptr;
+
+			if (s->type == SOURCE_CONN)
+				conn_events((struct conn *)s, w->ready[i].events);
+			else if (s->type == SOURCE_LISTENER)
+				accept_ready(w);
+			else
+				notified(w);
+		}
+		if (w->deferred)
+			run_deferred(w);
+		timers_run(w);
+		if (w->dead)
+			conn_free_dead(w);
+		worker_block(w, role->before_wait);
+	}
+}

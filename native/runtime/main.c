@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A clone: a synthetic service made of tables and blocks, without code or data of any other program.
+ */
+#include "runtime.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+struct options options = {.host = "127.0.0.1", .port = 0, .data = NULL, .skeleton = 0, .seed = 0};
+int listener_fd = -1;
+
+static const char usage[] =
+	"usage: clone --port P [--host H] [--data DIR] [--skeleton] [--seed S]\n"
+	"\n"
+	"  --port P     TCP port to listen on; 0 lets the kernel choose (it is printed)\n"
+	"  --host H     IPv4 or IPv6 address to listen on (default 127.0.0.1)\n"
+	"  --data DIR   where the clone makes its own files, which stay there; default: a temporary\n"
+	"               directory, removed at the end\n"
+	"  --skeleton   leave out all synthetic computing: system calls and protocol only\n"
+	"  --seed S     seed of every random choice (default: the seed of the tables)\n"
+	"\n"
+	"example: clone --port 6379\n";
+
+void fail(const char *what)
+{
+	int error = errno;
+
+	dprintf(2, "clone: %s: %s\n", what, strerror(error));
+	process_end_all();
+	files_remove();
+	_exit(1);
+}
+
+static void end_signal(int number)
+{
+	(void)number;
+	process_end_all();
+	files_remove();
+	_exit(0);
+}
+
+static uint64_t number_or_die(const char *name, const char *text, uint64_t most)
+{
+	char *end;
+	unsigned long long value;
+
+	errno = 0;
+	value = text ? strtoull(text, &end, 0) : 0;
+	if (!text || !*text || *text == '-' || *end || errno || value > most) {
+		dprintf(2, "clone: %s needs a number up to %llu\n", name, (unsigned long long)most);
+		_exit(2);
+	}
+	return value;
+}
+
+static void read_options(int argc, char **argv)
+{
+	int port_given = 0;
+
+	options.seed = ditto_service.seed;
+	for (int i = 1; i < argc; i++) {
+		const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			dprintf(1, "%s", usage);
+			_exit(0);
+		} else if (!strcmp(argv[i], "--skeleton")) {
+			options.skeleton = 1;
+			continue;
+		} else if (!strcmp(argv[i], "--port")) {
+			options.port = (int)number_or_die("--port", value, 65535);
+			port_given = 1;
+		} else if (!strcmp(argv[i], "--seed")) {
+			options.seed = number_or_die("--seed", value, UINT64_MAX);
+		} else if (!strcmp(argv[i], "--host") && value) {
+			options.host = value;
+		} else if (!strcmp(argv[i], "--data") && value) {
+			options.data = value;
+		} else {
+			dprintf(2, "clone: unknown or incomplete option %s\n%s", argv[i], usage);
+			_exit(2);
+		}
+		i++;
+	}
+	if (!port_given) {
+		dprintf(2, "clone: --port is missing\n%s", usage);
+		_exit(2);
+	}
+}
+
+int listener_open(void)
+{
+	const struct ditto_listener *table = &ditto_service.listener;
+	struct sockaddr_in six4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)options.port)};
+	int is4 = inet_pton(AF_INET, options.host, &six4.sin_addr) == 1, on = 1, fd;
+	const struct sockaddr *address = is4 ? (struct sockaddr *)&six4 : (struct sockaddr *)&six;
+
+	if (!is4 && inet_pton(AF_INET6, options.host, &six.sin6_addr) != 1) {
+		dprintf(2, "clone: --host: %s is no address\n", options.host);
+		files_remove();
+		_exit(2);
+	}
+	fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | (table->nonblocking ? SOCK_NONBLOCK : 0), 0);
+	if (fd < 0)
+		fail("socket");
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (table->reuseport)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
+	for (unsigned i = 0; i < table->sockopts; i++)
+		setsockopt(fd, table->sockopt[i].a, table->sockopt[i].b, &table->sockopt[i].c, sizeof(int));
+	if (bind(fd, address, is4 ? sizeof(six4) : sizeof(six)) || listen(fd, table->backlog))
+		fail("listening");
+	return fd;
+}
+
+unsigned listener_port(int fd)
+{
+	struct sockaddr_in6 address;
+	socklen_t size = sizeof(address);
+
+	if (getsockname(fd, (struct sockaddr *)&address, &size))
+		return 0;
+	return ntohs(address.sin6_port); /* the same place in both families */
+}
+
+/* With reuseport every thread has a socket of its own, so another instance on the port would go unnoticed: a socket
+ * without the option finds out first. */
+static void check_free(void)
+{
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
+	int on = 1, fd;
+
+	if (!ditto_service.listener.reuseport || inet_pton(AF_INET, options.host, &address.sin_addr) != 1)
+		return;
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
+		fail("listening");
+	if (options.port == 0)
+		options.port = (int)listener_port(fd);
+	close(fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct rlimit limit;
+	struct sigaction action;
+
+	read_options(argc, argv);
+	if (ditto_service.version != DITTO_TABLES_VERSION) {
+		dprintf(2, "clone: its tables have version %u, this runtime reads version %d; generate the clone again\n",
+			ditto_service.version, DITTO_TABLES_VERSION);
+		return 2;
+	}
+	if (!getrlimit(RLIMIT_NOFILE, &limit) && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGCHLD, SIG_IGN); /* processes that served a connection leave no trace */
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = end_signal;
+	sigfillset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+	sigaction(SIGINT, &action, NULL);
+	sigaction(SIGHUP, &action, NULL);
+	prctl(PR_SET_TIMERSLACK, 50000);
+	codec_by_id(ditto_service.codec)->setup(&ditto_service);
+	job_setup();
+	check_free();
+	if (!ditto_service.listener.reuseport) {
+		listener_fd = listener_open();
+		options.port = (int)listener_port(listener_fd);
+	}
+	files_create();
+	dprintf(1, "listening on %s port %d\n", options.host, options.port);
+	process_run(0, 0);
+}

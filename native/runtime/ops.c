@@ -1,0 +1,269 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The operations of programs, apart from computing and replying.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/utsname.h>
+#include <time.h>
+
+static void misc(uint16_t nr)
+{
+	struct timespec t;
+	struct timeval tv;
+	struct rusage usage;
+	struct utsname name;
+
+	switch (nr) {
+	case SYS_clock_gettime:
+	case SYS_clock_getres:
+		syscall(nr, CLOCK_MONOTONIC, &t);
+		break;
+	case SYS_gettimeofday:
+		syscall(nr, &tv, NULL);
+		break;
+	case SYS_getrusage:
+		syscall(nr, RUSAGE_SELF, &usage);
+		break;
+	case SYS_uname:
+		syscall(nr, &name);
+		break;
+	case SYS_time:
+	case SYS_getpid:
+	case SYS_getppid:
+	case SYS_gettid:
+	case SYS_getuid:
+	case SYS_geteuid:
+	case SYS_getgid:
+	case SYS_getegid:
+	case SYS_sched_yield:
+		syscall(nr, NULL);
+		break;
+	default:
+		break; /* the generator refuses others */
+	}
+}
+
+static void map_memory(struct worker *w, uint32_t bytes)
+{
+	uint8_t *p;
+
+	if (bytes == 0)
+		bytes = 4096;
+	p = (uint8_t *)syscall(SYS_mmap, NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return;
+	for (size_t at = 0; at < bytes; at += 4096)
+		p[at] = 1;
+	if (w->mapped)
+		syscall(SYS_munmap, w->mapped, w->mapped_bytes);
+	w->mapped = p;
+	w->mapped_bytes = bytes;
+}
+
+static void unmap_memory(struct worker *w)
+{
+	if (w->mapped)
+		syscall(SYS_munmap, w->mapped, w->mapped_bytes);
+	w->mapped = NULL;
+}
+
+static void advise(struct worker *w, uint32_t bytes)
+{
+	size_t size = bytes ? bytes : 4096;
+
+	if (size > SCRATCH_BYTES)
+		size = SCRATCH_BYTES;
+	/* the second half of the scratch mapping is nobody's */
+	syscall(SYS_madvise, w->scratch + SCRATCH_BYTES, size, MADV_DONTNEED);
+	for (size_t at = 0; at < size; at += 4096)
+		w->scratch[SCRATCH_BYTES + at] = 1;
+}
+
+static void pause_for(uint16_t nr, uint32_t microseconds)
+{
+	struct timespec t = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
+
+	if (nr == SYS_clock_nanosleep)
+		syscall(nr, CLOCK_MONOTONIC, 0, &t, NULL);
+	else
+		syscall(SYS_nanosleep, &t, NULL);
+}
+
+static void receive_again(struct conn *c)
+{
+	int n;
+
+	if (c->eof || c->backlog)
+		return;
+	n = conn_receive_once(c);
+	if (n == 0)
+		c->eof = 1;
+	else if (n > 0)
+		c->more = 1;
+	else if (n == -1 && errno != EAGAIN)
+		conn_close(c);
+}
+
+static void epoll_op(struct conn *c, const struct ditto_op *op)
+{
+	struct worker *w = c->worker;
+
+	if (w->waiter != &wait_epoll)
+		return;
+	if (op->kind == OP_EPOLL_DEL) {
+		c->unwatched = 1;
+		w->waiter->remove(w, &c->source);
+		return;
+	}
+	c->edge = ((uint32_t)op->a & EPOLLET) != 0;
+	c->idle_events = (uint32_t)op->a;
+	if (op->kind == OP_EPOLL_ADD && c->unwatched)
+		w->waiter->add(w, &c->source, (uint32_t)op->a);
+	else
+		w->waiter->modify(w, &c->source, (uint32_t)op->a);
+	c->unwatched = 0;
+}
+
+static void conn_op(struct conn *c, const struct ditto_op *op)
+{
+	struct sockaddr_storage address;
+	socklen_t size = sizeof(address);
+	int fd = c->source.fd, value = op->c;
+
+	switch (op->kind) {
+	case OP_SETSOCKOPT:
+		syscall(SYS_setsockopt, fd, op->a, op->b, &value, sizeof(value));
+		break;
+	case OP_GETSOCKOPT:
+		size = sizeof(address);
+		syscall(SYS_getsockopt, fd, op->a, op->b, &address, &size);
+		break;
+	case OP_GETPEERNAME:
+		syscall(SYS_getpeername, fd, &address, &size);
+		break;
+	case OP_GETSOCKNAME:
+		syscall(SYS_getsockname, fd, &address, &size);
+		break;
+	case OP_FCNTL:
+		syscall(SYS_fcntl, fd, op->a, (long)op->b);
+		break;
+	case OP_IOCTL:
+		value = op->b;
+		syscall(SYS_ioctl, fd, (unsigned long)(uint32_t)op->a, &value);
+		break;
+	case OP_SHUTDOWN:
+		syscall(SYS_shutdown, fd, op->a);
+		break;
+	case OP_RECV_AGAIN:
+		receive_again(c);
+		break;
+	case OP_CLOSE:
+		if (c->worker->waiter && c->worker->waiter->keeps)
+			c->worker->waiter->remove(c->worker, &c->source);
+		syscall(SYS_close, fd);
+		c->source.fd = -1;
+		break;
+	default:
+		epoll_op(c, op);
+	}
+}
+
+static enum run send_slot(struct op_context *x, const struct ditto_op *op)
+{
+	static const struct slot none = {.fd = -1, .size = 0};
+	const struct slot *slot = &none;
+
+	if (!x->job || !x->conn)
+		return RUN_DONE;
+	if (op->a >= DITTO_SLOT_PERSISTENT && op->a < DITTO_SLOTS)
+		slot = &x->worker->process->slot[op->a];
+	else if (op->a >= 0 && op->a < REQUEST_SLOTS && (*x->open_slots >> op->a & 1))
+		slot = &x->slot[op->a];
+	return send_file(x->conn, x->job, slot);
+}
+
+/* RUN_BLOCKED: run the same operation again when the connection is writable. */
+enum run op_run(struct op_context *x, const struct ditto_op *op)
+{
+	static uint32_t nobody; /* a futex word without waiters */
+	struct worker *w = x->worker;
+
+	switch (op->kind) {
+	case OP_COMPUTE:
+		worker_block(w, op->block);
+		break;
+	case OP_REPLY:
+		break; /* jobs.c; means nothing outside a request */
+	case OP_SENDFILE:
+		return send_slot(x, op);
+	case OP_FILE_OPEN:
+	case OP_FILE_STAT:
+	case OP_FILE_FSTAT:
+	case OP_FILE_READ:
+	case OP_FILE_WRITE:
+	case OP_FILE_SEEK:
+	case OP_FILE_SYNC:
+	case OP_FILE_CLOSE:
+		return file_op(x, op);
+	case OP_MISC:
+		misc(op->nr);
+		break;
+	case OP_MMAP:
+		map_memory(w, dist_draw(op->size, &w->rng, 4096));
+		break;
+	case OP_MUNMAP:
+		unmap_memory(w);
+		break;
+	case OP_MADVISE:
+		advise(w, dist_draw(op->size, &w->rng, 4096));
+		break;
+	case OP_FUTEX_WAKE:
+		syscall(SYS_futex, &nobody, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		break;
+	case OP_SLEEP:
+		pause_for(op->nr, dist_draw(op->size, &w->rng, 0));
+		break;
+	case OP_NOTIFY:
+		if (op->a >= 0 && op->a < ditto_service.roles)
+			worker_notify(w, (unsigned)op->a);
+		break;
+	default:
+		if (x->conn && x->conn->source.fd >= 0)
+			conn_op(x->conn, op);
+	}
+	/* an operation may find that the peer is gone; when it is closing already its program goes on */
+	return x->job && x->conn && x->conn->dead ? RUN_DEAD : RUN_DONE;
+}
+
+void op_program(struct op_context *x, const struct ditto_program *program)
+{
+	for (unsigned i = 0; i < program->n; i++)
+		if (rng_chance(&x->worker->rng, program->op[i].prob))
+			op_run(x, &program->op[i]);
+}
+
+/* A program outside requests: a timer's (c is NULL), or what follows accept, adoption and close. */
+void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program)
+{
+	struct slot slot[REQUEST_SLOTS];
+	uint32_t open = 0;
+	struct op_context x = {.worker = w, .conn = c, .job = NULL, .slot = slot, .open_slots = &open};
+
+	if (!program->n)
+		return;
+	x.pick = ditto_service.file_groups ? rng_u32(&w->rng) : 0;
+	op_program(&x, program);
+	if (open)
+		file_close_slots(slot, &open);
+}

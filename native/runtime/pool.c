@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "pool.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define SLAB_SHIFT 18 /* smaller buffers are cut from slabs of this size */
+
+static unsigned shift_for(size_t bytes)
+{
+	unsigned shift = POOL_MIN_SHIFT;
+
+	if (bytes > ((size_t)1 << POOL_MIN_SHIFT))
+		shift = 64 - (unsigned)__builtin_clzl(bytes - 1);
+	return shift;
+}
+
+#ifdef DITTO_POOL_MALLOC
+
+void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
+{
+	unsigned shift = shift_for(bytes);
+
+	(void)pool;
+	if (shift > POOL_MAX_SHIFT)
+		return NULL;
+	*capacity = (uint32_t)1 << shift;
+	return malloc(*capacity);
+}
+
+void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
+{
+	(void)pool;
+	(void)capacity;
+	free(buffer);
+}
+
+void pool_drain(struct pool *pool)
+{
+	(void)pool;
+}
+
+#else
+
+static void *map_bytes(size_t bytes)
+{
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
+{
+	unsigned shift = shift_for(bytes);
+	size_t size = (size_t)1 << shift;
+	char *slab;
+	void *buffer;
+
+	if (shift > POOL_MAX_SHIFT)
+		return NULL;
+	*capacity = (uint32_t)size;
+	buffer = pool->free[shift];
+	if (buffer) {
+		memcpy(&pool->free[shift], buffer, sizeof(void *));
+		if (shift >= SLAB_SHIFT)
+			pool->kept -= size;
+		return buffer;
+	}
+	if (shift >= SLAB_SHIFT)
+		return map_bytes(size);
+	slab = map_bytes((size_t)1 << SLAB_SHIFT);
+	if (!slab)
+		return NULL;
+	/* the first piece remembers the slab; it is never handed out */
+	memcpy(slab, &pool->slabs, sizeof(void *));
+	pool->slabs = slab;
+	for (size_t at = size; at + size < (size_t)1 << SLAB_SHIFT; at += size)
+		pool_put(pool, slab + at, (uint32_t)size);
+	/* the last piece is the one asked for */
+	return slab + ((size_t)1 << SLAB_SHIFT) - size;
+}
+
+void pool_drain(struct pool *pool)
+{
+	for (unsigned shift = SLAB_SHIFT; shift <= POOL_MAX_SHIFT; shift++)
+		while (pool->free[shift]) {
+			void *buffer = pool->free[shift];
+
+			memcpy(&pool->free[shift], buffer, sizeof(void *));
+			munmap(buffer, (size_t)1 << shift);
+		}
+	while (pool->slabs) {
+		void *slab = pool->slabs;
+
+		memcpy(&pool->slabs, slab, sizeof(void *));
+		munmap(slab, (size_t)1 << SLAB_SHIFT);
+	}
+	memset(pool, 0, sizeof(*pool));
+}
+
+void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
+{
+	unsigned shift = (unsigned)__builtin_ctz(capacity);
+
+	if (shift >= SLAB_SHIFT) {
+		if (pool->kept + capacity > POOL_KEEP_BYTES) {
+			munmap(buffer, capacity);
+			return;
+		}
+		pool->kept += capacity;
+	}
+	memcpy(buffer, &pool->free[shift], sizeof(void *));
+	pool->free[shift] = buffer;
+}
+
+#endif
+
+int out_grow(struct outbuf *o, size_t n)
+{
+	uint32_t used = o->end - o->start, capacity;
+	uint8_t *buf;
+
+	if (o->buf && n <= (size_t)o->cap - used && o->start >= o->cap / 2) {
+		memmove(o->buf, o->buf + o->start, used);
+	} else {
+		buf = pool_get(o->pool, used + n, &capacity);
+		if (!buf) {
+			o->failed = 1;
+			return -1;
+		}
+		if (used)
+			memcpy(buf, o->buf + o->start, used);
+		if (o->buf)
+			pool_put(o->pool, o->buf, o->cap);
+		o->buf = buf;
+		o->cap = capacity;
+	}
+	o->base += o->start;
+	o->start = 0;
+	o->end = used;
+	return 0;
+}
+
+void out_release(struct outbuf *o)
+{
+	o->base += o->end;
+	o->start = o->end = 0;
+	if (o->buf)
+		pool_put(o->pool, o->buf, o->cap);
+	o->buf = NULL;
+	o->cap = 0;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Processes and threads of the tables: children are forked before a process starts its threads.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+
+#define CHILDREN 4096
+
+static pid_t children[CHILDREN];
+static volatile unsigned child_count;
+
+void process_end_all(void)
+{
+	for (unsigned i = 0; i < child_count; i++)
+		kill(children[i], SIGKILL);
+}
+
+static void fork_children(unsigned index)
+{
+	for (unsigned i = 0; i < ditto_service.processes; i++) {
+		const struct ditto_process *table = &ditto_service.process[i];
+
+		if (table->parent != (int)index || i == index)
+			continue;
+		for (unsigned n = 0; n < table->count && child_count < CHILDREN; n++) {
+			pid_t parent = getpid(), child = fork();
+
+			if (child < 0)
+				fail("fork");
+			if (child == 0) {
+				prctl(PR_SET_PDEATHSIG, SIGKILL); /* the clone ends as a whole */
+				if (getppid() != parent)
+					_exit(0);
+				signal(SIGTERM, SIG_DFL);
+				signal(SIGINT, SIG_DFL);
+				child_count = 0;
+				process_run(i, n);
+			}
+			children[child_count++] = child;
+		}
+	}
+}
+
+static void open_files(struct process *p)
+{
+	for (unsigned i = 0; i < DITTO_SLOTS; i++)
+		p->slot[i].fd = -1;
+	for (unsigned i = 0; i < p->table->opens; i++) {
+		const struct ditto_open_at_start *open_it = &p->table->open_at_start[i];
+		struct worker w; /* only its path buffer is used */
+		const char *path;
+		uint64_t size;
+
+		if (open_it->slot >= DITTO_SLOTS || open_it->group >= ditto_service.file_groups)
+			continue;
+		path = file_path(&w, open_it->group, 0, &size);
+		p->slot[open_it->slot].fd = open(path, open_it->flags & ~(O_EXCL | O_TRUNC), 0600);
+		p->slot[open_it->slot].size = size;
+	}
+}
+
+static void touch_resident(void)
+{
+	uint8_t *p;
+
+	if (!ditto_service.resident_bytes)
+		return;
+	p = mmap(NULL, ditto_service.resident_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		 -1, 0);
+	if (p == MAP_FAILED)
+		fail("resident memory");
+	for (uint64_t at = 0; at < ditto_service.resident_bytes; at += 4096)
+		p[at] = 1;
+}
+
+static void make_notify(struct worker *w)
+{
+	uint16_t nr = w->role->notify_nr;
+	int ends[2];
+
+	if (!nr)
+		return;
+	if (nr == SYS_pipe2 || nr == SYS_pipe) {
+		if (pipe2(ends, O_NONBLOCK | O_CLOEXEC))
+			fail("pipe");
+		w->notify.fd = ends[0];
+		w->notify_write = ends[1];
+	} else {
+		w->notify.fd = w->notify_write = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+		if (w->notify.fd < 0)
+			fail("eventfd");
+	}
+}
+
+int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t seed)
+{
+	memset(w, 0, sizeof(*w));
+	w->process = p;
+	w->role = &ditto_service.role[role];
+	w->role_index = role;
+	w->listener = (struct source){.fd = -1, .type = SOURCE_LISTENER, .place = -1};
+	w->notify = (struct source){.fd = -1, .type = SOURCE_NOTIFY, .place = -1};
+	w->notify_write = w->wait_fd = w->first_fd = w->spare_fd = -1;
+	rng_seed(&w->rng, options.seed ^ rng_mix(seed + 1));
+	/* twice: contents of files, and the spare area that OP_MADVISE gives back */
+	w->scratch = mmap(NULL, 2 * SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (w->scratch == MAP_FAILED)
+		return -1;
+	memset(w->scratch, 'x', SCRATCH_BYTES);
+	if (ditto_service.body && ditto_body_init(&w->body, ditto_service.body, options.seed)) {
+		munmap(w->scratch, 2 * SCRATCH_BYTES);
+		return -1;
+	}
+	return 0;
+}
+
+struct worker *worker_new(struct process *p, unsigned role, uint64_t seed)
+{
+	struct worker *w = malloc(sizeof(*w));
+
+	if (w && worker_init(w, p, role, seed)) {
+		free(w);
+		w = NULL;
+	}
+	return w;
+}
+
+void worker_free(struct worker *w)
+{
+	munmap(w->scratch, 2 * SCRATCH_BYTES);
+	pool_drain(&w->pool);
+	free(w);
+}
+
+void worker_main(struct worker *w)
+{
+	const struct ditto_role *role = w->role;
+
+	if (role->listens) {
+		w->listener.fd = ditto_service.listener.reuseport ? listener_open() : listener_fd;
+		w->spare_fd = open("/", O_PATH | O_CLOEXEC);
+	}
+	switch (role->kind) {
+	case DITTO_ROLE_PERIODIC:
+		periodic_main(w);
+	case DITTO_ROLE_IDLE:
+		idle_main(w);
+	case DITTO_ROLE_ACCEPT_SERVE:
+		accept_serve_main(w);
+	case DITTO_ROLE_SERVE:
+		idle_main(w); /* its threads are made by whoever accepts */
+	default:
+		loop_main(w);
+	}
+}
+
+static void *thread_main(void *argument)
+{
+	worker_main(argument);
+	return NULL;
+}
+
+static void start_thread(struct worker *w)
+{
+	pthread_attr_t attributes;
+	pthread_t thread;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	if (w->role->body_stack_bytes)
+		pthread_attr_setstacksize(&attributes, w->role->body_stack_bytes);
+	errno = pthread_create(&thread, &attributes, thread_main, w);
+	if (errno)
+		fail("thread");
+	pthread_attr_destroy(&attributes);
+}
+
+static unsigned threads_of(unsigned role)
+{
+	const struct ditto_role *r = &ditto_service.role[role];
+
+	return r->kind == DITTO_ROLE_SERVE ? 0 : r->count ? r->count : 1;
+}
+
+void process_run(unsigned index, unsigned instance)
+{
+	const struct ditto_process *table = &ditto_service.process[index];
+	struct process *p = calloc(1, sizeof(*p));
+	unsigned total = 0, n = 0;
+
+	fork_children(index);
+	for (unsigned r = 0; r < table->roles; r++)
+		total += threads_of(table->role[r]);
+	if (p)
+		p->worker = calloc(total ? total : 1, sizeof(*p->worker));
+	if (!p || !p->worker || !total)
+		fail("threads of a process");
+	p->table = table;
+	if (index == 0)
+		touch_resident();
+	open_files(p);
+	for (unsigned r = 0; r < table->roles; r++) {
+		for (unsigned i = 0; i < threads_of(table->role[r]); i++, n++) {
+			struct worker *w = &p->worker[n];
+
+			if (worker_init(w, p, table->role[r], ((uint64_t)index << 40) + ((uint64_t)instance << 20) + n))
+				fail("memory of a thread");
+			w->number = n;
+			w->queue = queue_new();
+			if (!w->queue)
+				fail("queue of a thread");
+			make_notify(w);
+		}
+	}
+	p->workers = total;
+	for (unsigned i = 1; i < total; i++)
+		start_thread(&p->worker[i]);
+	worker_main(&p->worker[0]);
+	_exit(1);
+}

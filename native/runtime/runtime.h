@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * What the parts of the runtime know of each other.  One struct worker a thread; a connection belongs to one worker
+ * and is touched by no other thread.
+ */
+#ifndef DITTO_RUNTIME_H
+#define DITTO_RUNTIME_H
+
+#include "body.h"
+#include "codec.h"
+#include "ditto.h"
+#include "pool.h"
+#include "rng.h"
+
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+/* --- options and process-wide facts (main.c) ---------------------------------------------------------- */
+
+struct options {
+	const char *host;
+	int port;
+	const char *data;  /* NULL: a temporary directory, removed at the end */
+	int skeleton;      /* leave out every compute block */
+	uint64_t seed;
+};
+
+extern struct options options;
+void fail(const char *what); /* message with errno to stderr, ends the clone with 1 */
+
+/* --- connections -------------------------------------------------------------------------------------- */
+
+enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN };
+
+struct source {
+	int fd;
+	uint8_t type;
+	int place; /* index in the set of poll and select */
+	uint32_t events;
+};
+
+struct slot {
+	int fd;
+	uint64_t size;
+};
+
+#define REQUEST_SLOTS DITTO_SLOT_PERSISTENT
+
+/* A request whose reply is formatted and whose program has not ended. */
+struct job {
+	const struct ditto_program *program;
+	uint64_t end;       /* where its reply ends in the output stream */
+	uint64_t body_left; /* bytes for OP_SENDFILE */
+	uint64_t body_at;
+	uint32_t pick;      /* chooses the file of each group */
+	uint32_t head, tail; /* parts of the reply, for vectors */
+	uint16_t op;        /* next operation */
+	uint8_t traits;     /* enum trait */
+	uint8_t resumed;    /* op was begun in an earlier wake-up */
+	uint8_t whole;      /* everything runs in the second pass, since an earlier reply waits there */
+	uint64_t spare;     /* to 64 bytes: job rings come from the pool */
+};
+
+_Static_assert(sizeof(struct job) == 64, "pool buffers hold a whole number of jobs");
+
+enum trait { TRAIT_DEFERRED = 1, TRAIT_SENDFILE = 2 };
+
+struct conn {
+	struct source source; /* first: the wait set points here */
+	struct worker *worker;
+	struct conn *next;      /* in the list of deferred connections */
+	struct conn *next_dead;
+	struct conn *prev_all, *next_all;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held;
+	uint16_t calls;         /* sends in this wake-up */
+	uint64_t wake;          /* the wake-up that calls belongs to */
+	uint32_t idle_events;   /* what to wait for when nothing is blocked */
+	uint8_t *in;
+	uint32_t in_cap, in_start, in_end;
+	struct outbuf out;
+	struct job *job;
+	uint32_t job_cap, job_head, job_run, job_tail; /* head..run wait for the second pass, run..tail for the first */
+	uint32_t open_slots;    /* bit set */
+	struct codec_state codec;
+	struct slot slot[REQUEST_SLOTS];
+};
+
+enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
+
+#define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
+#define JOBS_HIGH 4096u
+
+struct conn *conn_new(struct worker *w, int fd); /* takes fd over; NULL (fd closed) without memory */
+void conn_events(struct conn *c, uint32_t events);
+void conn_after(struct conn *c); /* second pass */
+void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
+void conn_free_dead(struct worker *w);
+int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
+void conn_settle(struct conn *c);
+
+enum run conn_run(struct conn *c, int pass); /* jobs.c */
+int job_add(struct conn *c, const struct request *request);
+void job_setup(void);
+
+enum run send_until(struct conn *c, uint64_t target, const struct job *job);
+enum run send_file(struct conn *c, struct job *job, const struct slot *slot);
+void send_disarm(struct conn *c);
+
+/* --- operations ---------------------------------------------------------------------------------------- */
+
+struct op_context {
+	struct worker *worker;
+	struct conn *conn; /* NULL in timers */
+	struct job *job;   /* NULL outside requests */
+	struct slot *slot;
+	uint32_t *open_slots;
+	uint32_t pick;
+};
+
+enum run op_run(struct op_context *x, const struct ditto_op *op);
+void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
+void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
+
+void files_create(void);          /* the data directory and its files */
+void files_remove(void);          /* async-signal-safe; only what files_create made */
+const char *file_path(struct worker *w, unsigned group, uint32_t pick, uint64_t *size);
+enum run file_op(struct op_context *x, const struct ditto_op *op);
+void file_close_slots(struct slot *slot, uint32_t *open);
+
+/* --- waiting ------------------------------------------------------------------------------------------- */
+
+/* A wait primitive.  Events are those of epoll; wait() fills worker.ready. */
+struct waiter {
+	int (*open)(struct worker *w);
+	int (*add)(struct worker *w, struct source *s, uint32_t events);
+	int (*modify)(struct worker *w, struct source *s, uint32_t events);
+	void (*remove)(struct worker *w, struct source *s);
+	int (*wait)(struct worker *w, int timeout_ms);
+	uint8_t keeps; /* the set forgets a closed descriptor only by remove() */
+};
+
+extern const struct waiter wait_epoll, wait_poll, wait_select;
+
+/* --- threads -------------------------------------------------------------------------------------------- */
+
+struct queue; /* process.c: descriptors handed over */
+
+struct worker {
+	struct ditto_body body;
+	struct rng rng;
+	const struct ditto_role *role;
+	struct process *process;
+	unsigned role_index, number;
+	const struct waiter *waiter; /* NULL: blocking calls */
+	int wait_fd;
+	struct source listener, notify;
+	int notify_write;
+	int spare_fd; /* given up to refuse a connection when no descriptor is left */
+	struct epoll_event *ready;
+	void *wait_state;
+	uint64_t wakes;
+	struct conn *deferred, **deferred_tail, *dead, *all;
+	uint32_t conns;
+	struct pool pool;
+	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns */
+	unsigned hand_next; /* whose turn it is */
+	struct queue *queue;
+	char path[512];
+	uint8_t *scratch; /* file contents */
+	void *mapped;
+	size_t mapped_bytes;
+	int first_fd;     /* connection a spawned server starts with, or -1 */
+};
+
+#define SCRATCH_BYTES (256u << 10)
+
+struct process {
+	const struct ditto_process *table;
+	struct worker *worker;
+	unsigned workers;
+	struct slot slot[DITTO_SLOTS];
+};
+
+void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
+void process_end_all(void); /* async-signal-safe: children of this process */
+int listener_open(void);
+extern int listener_fd; /* shared listener, -1 with reuseport */
+unsigned listener_port(int fd);
+
+int worker_accept(struct worker *w, int listener);  /* the descriptor, or -1 */
+void worker_accepted(struct worker *w, int fd);     /* on_accept, then the hand-over */
+void worker_adopt(struct worker *w, int fd);
+void worker_notify(struct worker *from, unsigned role);
+void worker_main(struct worker *w);
+int queue_take(struct queue *q); /* -1: empty */
+
+void loop_main(struct worker *w) __attribute__((noreturn));
+void periodic_main(struct worker *w) __attribute__((noreturn));
+void idle_main(struct worker *w) __attribute__((noreturn));
+void serve_connection(struct worker *w, int fd);
+void accept_serve_main(struct worker *w) __attribute__((noreturn));
+int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
+
+void timers_start(struct worker *w);
+int timers_timeout(struct worker *w); /* ms for the next wait */
+void timers_run(struct worker *w);
+uint64_t now_ns(void);
+
+static inline void worker_block(struct worker *w, ditto_block_fn block)
+{
+	if (block && !options.skeleton)
+		block(&w->body);
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The send policy: how output is cut into calls and vectors, and what happens when the peer does not take it.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#define VECTORS 1024
+
+/* Waits for writability in the way of the role.  RUN_DONE: the descriptor is writable now (blocking roles). */
+static enum run must_wait(struct conn *c)
+{
+	const struct ditto_send *send = &ditto_service.send;
+	struct worker *w = c->worker;
+	uint32_t events = c->source.events;
+
+	if (!w->waiter)
+		return serve_wait(c, POLLOUT) ? RUN_DEAD : RUN_DONE;
+	c->blocked = 1;
+	if ((events & EPOLLOUT) && !(c->edge && send->calls_per_wake && c->calls >= send->calls_per_wake))
+		return RUN_BLOCKED; /* it is reported already; an edge already seen has to be asked for again */
+	events = c->idle_events | EPOLLOUT;
+	if (c->eof && !c->edge)
+		events &= ~(uint32_t)(EPOLLIN | EPOLLRDHUP); /* the end of input would be reported for ever */
+	c->armed = 1;
+	if (c->unwatched)
+		w->waiter->add(w, &c->source, events);
+	else
+		w->waiter->modify(w, &c->source, events);
+	c->unwatched = 0;
+	return RUN_BLOCKED;
+}
+
+/* Back to what is waited for between requests, in one call; none if nothing was changed. */
+void send_disarm(struct conn *c)
+{
+	if (!c->armed || c->blocked || c->dead)
+		return;
+	c->armed = 0;
+	if (!ditto_service.send.arm)
+		c->idle_events |= EPOLLOUT & c->source.events; /* the original leaves it */
+	if (c->source.events != c->idle_events && !c->unwatched && c->worker->waiter)
+		c->worker->waiter->modify(c->worker, &c->source, c->idle_events);
+}
+
+/* Cuts the next `total` bytes into vectors: head, payload and tail of the reply where they are known, each vector
+ * within iov_bytes. */
+static unsigned cut(const struct conn *c, size_t total, const struct job *job, struct iovec *iov)
+{
+	const struct ditto_send *send = &ditto_service.send;
+	unsigned want = send->iovs < VECTORS / 2 ? send->iovs : VECTORS / 2, n = 0;
+	size_t most = send->iov_bytes ? send->iov_bytes : total, tail = 0, part;
+	uint8_t *at = c->out.buf + c->out.start;
+
+	if (want > 1 && job && job->head < total && job->tail <= total) {
+		if (job->head) {
+			iov[n++] = (struct iovec){.iov_base = at, .iov_len = job->head};
+			at += job->head;
+			total -= job->head;
+		}
+		if (want > 2 && job->tail > job->head && job->tail - job->head < total)
+			tail = total - (job->tail - job->head);
+		total -= tail;
+		/* more vectors than parts: the payload is spread */
+		if (want > n + (tail != 0) + 1u && total / (want - n - (tail != 0)) < most)
+			most = (total + want - n - (tail != 0) - 1) / (want - n - (tail != 0));
+	}
+	for (; total && n < VECTORS - 1; total -= part, at += part) {
+		part = total < most ? total : most;
+		iov[n++] = (struct iovec){.iov_base = at, .iov_len = part};
+	}
+	if (tail && !total)
+		iov[n++] = (struct iovec){.iov_base = at, .iov_len = tail};
+	return n;
+}
+
+static ssize_t call(struct conn *c, size_t n, const struct job *job)
+{
+	const struct ditto_send *send = &ditto_service.send;
+	int fd = c->source.fd;
+	struct iovec iov[VECTORS];
+	struct msghdr message;
+
+	switch (send->nr) {
+	case SYS_writev:
+		return syscall(SYS_writev, fd, iov, cut(c, n, job, iov));
+	case SYS_sendmsg:
+		message = (struct msghdr){.msg_iov = iov, .msg_iovlen = cut(c, n, job, iov)};
+		return syscall(SYS_sendmsg, fd, &message, send->flags);
+	case SYS_sendto:
+		return syscall(SYS_sendto, fd, c->out.buf + c->out.start, n, send->flags, NULL, 0);
+	default:
+		return syscall(SYS_write, fd, c->out.buf + c->out.start, n);
+	}
+}
+
+/* A call that sent nothing.  RUN_DONE: try again. */
+static enum run refused(struct conn *c)
+{
+	if (errno == EINTR)
+		return RUN_DONE;
+	if (errno == EAGAIN)
+		return must_wait(c);
+	conn_close(c);
+	return RUN_DEAD;
+}
+
+static int over_limit(struct conn *c)
+{
+	const struct ditto_send *send = &ditto_service.send;
+
+	if (c->wake != c->worker->wakes) {
+		c->wake = c->worker->wakes;
+		c->calls = 0;
+	}
+	return send->calls_per_wake && c->calls >= send->calls_per_wake && c->worker->waiter;
+}
+
+/* Sends the output up to position target. */
+enum run send_until(struct conn *c, uint64_t target, const struct job *job)
+{
+	const struct ditto_send *send = &ditto_service.send;
+	enum run state;
+
+	while (out_sent(&c->out) < target) {
+		uint64_t left = target - out_sent(&c->out);
+		size_t n = send->call_bytes && left > send->call_bytes ? send->call_bytes : (size_t)left;
+		ssize_t sent;
+
+		if (over_limit(c))
+			return must_wait(c);
+		sent = call(c, n, job);
+		c->calls++;
+		if (sent < 0) {
+			state = refused(c);
+			if (state != RUN_DONE)
+				return state;
+			continue;
+		}
+		c->out.start += (uint32_t)sent;
+		job = NULL; /* what is left no longer begins with the head */
+		if ((uint64_t)sent < left)
+			worker_block(c->worker, send->between);
+	}
+	return RUN_DONE;
+}
+
+/* Sends the body of the job's reply from a file; without one, filler of the same length, so that the reply is right
+ * whatever became of the file. */
+enum run send_file(struct conn *c, struct job *job, const struct slot *slot)
+{
+	const struct ditto_send *send = &ditto_service.send;
+	enum run state;
+
+	while (job->body_left) {
+		size_t n = job->body_left < 0x7ffff000 ? (size_t)job->body_left : 0x7ffff000;
+		off_t at = (off_t)job->body_at;
+		ssize_t sent;
+
+		if (send->call_bytes && n > send->call_bytes)
+			n = send->call_bytes;
+		if (over_limit(c))
+			return must_wait(c);
+		if (slot->fd >= 0) {
+			sent = syscall(SYS_sendfile, c->source.fd, slot->fd, &at, n);
+		} else {
+			n = n < SCRATCH_BYTES ? n : SCRATCH_BYTES;
+			sent = syscall(SYS_write, c->source.fd, c->worker->scratch, n);
+		}
+		c->calls++;
+		if (sent < 0) {
+			state = refused(c);
+			if (state != RUN_DONE)
+				return state;
+			continue;
+		}
+		if (sent == 0) { /* the file is shorter than it was */
+			conn_close(c);
+			return RUN_DEAD;
+		}
+		job->body_left -= (uint64_t)sent;
+		job->body_at += (uint64_t)sent;
+		if (job->body_left)
+			worker_block(c->worker, send->between);
+	}
+	return RUN_DONE;
+}

@@ -1,0 +1,163 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Threads that block: one connection at a time, a period, or nothing to do.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/select.h>
+#include <sys/wait.h>
+#include <time.h>
+
+int serve_wait(struct conn *c, short events)
+{
+	struct pollfd fd = {.fd = c->source.fd, .events = events};
+	long n;
+
+	do
+		n = syscall(SYS_poll, &fd, 1, -1);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -1 : 0;
+}
+
+/* Serves one connection to its end.  A descriptor that does not block after all is waited for with poll. */
+void serve_connection(struct worker *w, int fd)
+{
+	int nonblocking = fcntl(fd, F_GETFL) & O_NONBLOCK;
+	struct conn *c;
+
+	w->deferred_tail = &w->deferred;
+	worker_adopt(w, fd);
+	for (c = w->all; c && !c->dead; c = w->all) {
+		if ((nonblocking || w->role->wait == DITTO_WAIT_POLL) && !c->eof && serve_wait(c, POLLIN))
+			break;
+		w->wakes++;
+		worker_block(w, w->role->on_wake);
+		conn_events(c, EPOLLIN);
+		while (w->deferred) {
+			w->deferred = NULL;
+			w->deferred_tail = &w->deferred;
+			conn_after(c);
+		}
+		worker_block(w, w->role->before_wait);
+	}
+	conn_free_dead(w);
+}
+
+void accept_serve_main(struct worker *w)
+{
+	for (;;) {
+		int fd = worker_accept(w, w->listener.fd);
+
+		if (fd >= 0) {
+			if (w->role->handover == DITTO_HAND_KEEP) {
+				if (w->role->on_accept.n) {
+					struct conn shell = {.source = {.fd = fd, .place = -1}, .worker = w};
+
+					worker_program(w, &shell, &w->role->on_accept);
+				}
+				serve_connection(w, fd);
+			} else {
+				worker_accepted(w, fd);
+			}
+		} else if (errno == EAGAIN) {
+			struct pollfd ready = {.fd = w->listener.fd, .events = POLLIN};
+
+			syscall(SYS_poll, &ready, 1, -1);
+		}
+	}
+}
+
+static void sleep_for(uint16_t nr, uint64_t ns, int epoll)
+{
+	static uint32_t word;
+	struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+	struct timeval tv = {.tv_sec = t.tv_sec, .tv_usec = t.tv_nsec / 1000};
+	struct timespec until;
+	struct epoll_event event;
+	sigset_t none;
+	int ms = ns / 1000000u > 1000000000u ? 1000000000 : (int)((ns + 999999u) / 1000000u);
+
+	switch (nr) {
+	case SYS_clock_nanosleep:
+		syscall(nr, CLOCK_MONOTONIC, 0, &t, NULL);
+		break;
+	case SYS_poll:
+		syscall(nr, NULL, 0, ms);
+		break;
+	case SYS_ppoll:
+		syscall(nr, NULL, 0, &t, NULL, 8);
+		break;
+	case SYS_select:
+		syscall(nr, 0, NULL, NULL, NULL, &tv);
+		break;
+	case SYS_pselect6:
+		syscall(nr, 0, NULL, NULL, NULL, &t, NULL);
+		break;
+	case SYS_epoll_wait:
+		syscall(nr, epoll, &event, 1, ms);
+		break;
+	case SYS_epoll_pwait:
+		syscall(nr, epoll, &event, 1, ms, NULL, 8);
+		break;
+	case SYS_futex: /* as pthread_cond_timedwait: until an absolute time */
+		clock_gettime(CLOCK_MONOTONIC, &until);
+		until.tv_sec += t.tv_sec;
+		until.tv_nsec += t.tv_nsec;
+		if (until.tv_nsec >= 1000000000) {
+			until.tv_nsec -= 1000000000;
+			until.tv_sec++;
+		}
+		syscall(nr, &word, FUTEX_WAIT_BITSET_PRIVATE, 0, &until, NULL, FUTEX_BITSET_MATCH_ANY);
+		break;
+	case SYS_rt_sigtimedwait:
+		sigemptyset(&none);
+		syscall(nr, &none, NULL, &t, 8);
+		break;
+	default:
+		syscall(SYS_nanosleep, &t, NULL);
+	}
+}
+
+void periodic_main(struct worker *w)
+{
+	const struct ditto_role *role = w->role;
+	int epoll = -1;
+
+	if (role->wait_nr == SYS_epoll_wait || role->wait_nr == SYS_epoll_pwait)
+		epoll = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (!role->timers)
+		idle_main(w);
+	for (;;) {
+		sleep_for(role->wait_nr, role->timer[0].period_ns, epoll);
+		worker_program(w, NULL, &role->timer[0].program);
+	}
+}
+
+void idle_main(struct worker *w)
+{
+	static uint32_t word;
+	sigset_t none;
+
+	sigemptyset(&none);
+	for (;;) {
+		switch (w->role->wait_nr) {
+		case SYS_futex:
+			syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+			break;
+		case SYS_rt_sigsuspend:
+			syscall(SYS_rt_sigsuspend, &none, 8);
+			break;
+		case SYS_wait4:
+			if (syscall(SYS_wait4, -1, NULL, 0, NULL) < 0 && errno == ECHILD)
+				syscall(SYS_pause); /* no child is left to wait for */
+			break;
+		default:
+			syscall(SYS_pause);
+		}
+	}
+}

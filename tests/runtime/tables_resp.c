@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A single event loop with deferred replies, timers and idle threads beside it.  TEST_* macros vary it. */
+#include "ditto.h"
+
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#ifndef TEST_WAIT
+#define TEST_WAIT DITTO_WAIT_EPOLL
+#endif
+#ifndef TEST_SEND
+#define TEST_SEND .nr = SYS_write, .per_read = 1, .arm = 1, .iovs = 1
+#endif
+#ifndef TEST_REPLY_FLAGS
+#define TEST_REPLY_FLAGS DITTO_DEFERRED
+#endif
+#ifndef TEST_RECV
+#define TEST_RECV .nr = SYS_read, .bytes = 16384
+#endif
+#ifndef TEST_EVENTS
+#define TEST_EVENTS EPOLLIN
+#endif
+
+static volatile unsigned long blocks_run;
+
+static void block(struct ditto_body *body)
+{
+	(void)body;
+	blocks_run++;
+}
+
+#define DIST(name, ...) \
+	static const uint32_t name##_value[] = {__VA_ARGS__}; \
+	static const uint32_t name##_cum[] = {DITTO_ALWAYS}; \
+	static const struct ditto_dist name = {1, name##_value, name##_cum}
+
+DIST(two, 2);
+DIST(hundred, 100);
+DIST(five, 5);
+DIST(big, 3000000);
+
+static const struct ditto_reply ok[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_SIMPLE, .size = &two}};
+static const struct ditto_reply bulk[] = {
+	{.prob = DITTO_ALWAYS / 10, .kind = REPLY_NIL},
+	{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &hundred},
+};
+static const struct ditto_reply array[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .count = &five, .size = &hundred}};
+static const struct ditto_reply huge[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &big}};
+
+static const struct ditto_op serve[] = {
+	{.kind = OP_COMPUTE, .prob = DITTO_ALWAYS, .block = block},
+	{.kind = OP_REPLY, .prob = DITTO_ALWAYS, .flags = TEST_REPLY_FLAGS},
+	{.kind = OP_COMPUTE, .prob = DITTO_ALWAYS, .flags = TEST_REPLY_FLAGS, .block = block},
+};
+
+#define PROGRAM {3, serve}
+
+static const struct ditto_class classes[] = {
+	{.match = {.verb = "SET", .argc = 3, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS / 2, .replies = 1, .reply = ok, .program = PROGRAM},
+	{.match = {.verb = "GET", .argc = 2, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = bulk, .program = PROGRAM},
+	{.match = {.verb = "LRANGE", .argc = 4, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = array, .program = PROGRAM},
+	{.match = {.verb = "HUGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = huge, .program = PROGRAM},
+};
+
+static const struct ditto_op accepted[] = {
+	{.kind = OP_FCNTL, .prob = DITTO_ALWAYS, .a = 3},
+	{.kind = OP_FCNTL, .prob = DITTO_ALWAYS, .a = 4, .b = 04002},
+	{.kind = OP_SETSOCKOPT, .prob = DITTO_ALWAYS, .a = 6, .b = 1, .c = 1},
+	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(TEST_EVENTS)},
+};
+static const struct ditto_op closed[] = {
+	{.kind = OP_EPOLL_DEL, .prob = DITTO_ALWAYS},
+	{.kind = OP_CLOSE, .prob = DITTO_ALWAYS},
+};
+static const struct ditto_op tick[] = {
+	{.kind = OP_FILE_OPEN, .prob = DITTO_ALWAYS, .a = 0, .b = 0, .nr = SYS_openat},
+	{.kind = OP_FILE_READ, .prob = DITTO_ALWAYS, .b = 0, .nr = SYS_read, .size = &hundred},
+	{.kind = OP_FILE_CLOSE, .prob = DITTO_ALWAYS, .b = 0},
+	{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getpid},
+};
+static const struct ditto_timer timers[] = {{.period_ns = 100000000, .program = {4, tick}}};
+
+static const struct ditto_role roles[] = {
+	{.name = "r0", .kind = DITTO_ROLE_LOOP, .wait = TEST_WAIT, .count = 1, .max_events = 1024, .timeout_ms = 100,
+	 .listens = 1, .listen_events = EPOLLIN, .deferred_lifo = 1, .on_wake = block, .before_wait = block,
+	 .on_adopt = {4, accepted}, .on_close = {2, closed}, .timers = 1, .timer = timers},
+	{.name = "r1", .kind = DITTO_ROLE_IDLE, .wait_nr = SYS_futex, .count = 3},
+};
+static const uint16_t p0[] = {0, 1};
+static const struct ditto_process processes[] = {{.name = "p0", .parent = DITTO_NONE, .count = 1, .roles = 2, .role = p0}};
+static const struct ditto_file_group files[] = {{.kind = DITTO_FILE_PROC_SELF_STAT, .count = 1}};
+
+const struct ditto_service ditto_service = {
+	.version = DITTO_TABLES_VERSION, .seed = 7, .codec = DITTO_CODEC_RESP2,
+	.classes = 4, .cls = classes,
+	.recv = {TEST_RECV}, .send = {TEST_SEND},
+	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 02000000,
+		     .accept_until_again = 1},
+	.roles = 2, .role = roles, .processes = 1, .process = processes, .file_groups = 1, .file_group = files,
+	.resident_bytes = 1 << 20,
+};
