@@ -87,7 +87,7 @@ def _record_once(
         began = time.monotonic()
         client = run.start_load(requests)
         processes = []
-        deadline = began + options.seconds * 1.6
+        deadline = began + options.seconds * (1.6 if requests else 1.0)
         while client.is_running() and time.monotonic() < deadline:
             run.check_alive()
             time.sleep(0.05)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -82,6 +83,14 @@ def load_evidence(folder: Path, observation: Observation) -> Evidence:
     Raises:
         BadInputError: a file is missing or damaged.
     """
+    gc.disable()  # a million small objects are made and kept: collections would only cost
+    try:
+        return _load(folder, observation)
+    finally:
+        gc.enable()
+
+
+def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
     known = [
         KnownDescriptor(d.pid, d.fd, d.kind, d.path.encode("utf-8", "surrogateescape"), d.port, d.flags, d.size, d.identity)

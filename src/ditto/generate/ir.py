@@ -1,0 +1,93 @@
+"""The clone IR: a service of the profile with every decision of generation taken, printable as text.
+
+Passes (one module each) turn a :class:`~ditto.artifacts.profile.ServiceProfile` into this; the emitters only write it
+down.  The text form is stable, so that tests and people can compare two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ditto.artifacts.profile import Block, Dist, Knobs, Op, ServiceProfile
+
+
+@dataclass(frozen=True)
+class CloneIR:
+    """What the emitters need.
+
+    Attributes:
+        service: the service; its programs name blocks that are not empty.
+        blocks: the blocks to emit, numbered as the programs name them.
+        seed: decides every random choice of the clone.
+        knobs: what tuning turned.
+    """
+
+    service: ServiceProfile
+    blocks: tuple[Block, ...]
+    seed: int
+    knobs: Knobs
+
+    def text(self) -> str:
+        """The IR as text, one line a thing."""
+        return "\n".join(_lines(self)) + "\n"
+
+
+def _lines(ir: CloneIR) -> Iterator[str]:
+    service = ir.service
+    yield f"service {service.name} codec {service.codec} seed {ir.seed}"
+    knobs = " ".join(f"{name}={value:g}" for name, value in ir.knobs.model_dump().items())
+    yield f"knobs {knobs}"
+    receive, send, listener = service.receive, service.send, service.listener
+    yield f"receive nr={receive.nr} bytes={receive.bytes} flags={receive.flags}"
+    yield (
+        f"send nr={send.nr} flags={send.flags} call_bytes={send.call_bytes} iovs={send.iovs} "
+        f"calls_per_wake={send.calls_per_wake} per_read={int(send.per_read)} arm={int(send.arm)}"
+    )
+    yield f"listener backlog={listener.backlog} accept={listener.accept_nr} until_again={int(listener.accept_until_again)}"
+    for number, group in enumerate(service.files):
+        yield f"files {number} {group.kind} count={group.count} depth={group.depth} size={_dist(group.size)}"
+    for number, process in enumerate(service.processes):
+        yield f"process {number} parent={process.parent} count={process.count} roles={process.roles}"
+    for number, role in enumerate(service.roles):
+        yield (
+            f"role {number} {role.kind} count={role.count} wait={role.wait}/{role.wait_nr} timeout={role.timeout_ms} "
+            f"listens={int(role.listens)} handover={role.handover}->{role.hand_to}"
+        )
+        for title, program in (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close)):
+            yield from _program(title, program)
+        for timer in role.timers:
+            yield from _program(f"every {timer.period_ms:g} ms", timer.program)
+    for number, cls in enumerate(service.classes):
+        match = cls.match
+        yield f"class {number} p={cls.probability:.4f} verb={match.verb or '-'} print={match.path_print}"
+        for reply in cls.replies:
+            yield f"  reply {reply.kind} p={reply.probability:.4f} status={reply.status} size={_dist(reply.size)}"
+        yield from _program("program", cls.program)
+    for number, block in enumerate(ir.blocks):
+        yield f"block {number} instructions={block.instructions:.1f} skeleton={block.skeleton_instructions:.1f}"
+
+
+def _program(title: str, program: list[Op]) -> Iterator[str]:
+    if program:
+        yield f"  {title}:"
+    for op in program:
+        words = [f"    {op.kind.value}"]
+        if op.probability < 1:
+            words.append(f"p={op.probability:.4f}")
+        if op.block is not None:
+            words.append(f"block={op.block}")
+        if op.nr:
+            words.append(f"nr={op.nr}")
+        words += [f"{name}={value}" for name, value in (("a", op.a), ("b", op.b), ("c", op.c)) if value]
+        if op.size is not None:
+            words.append(f"size={_dist(op.size)}")
+        if op.deferred:
+            words.append("deferred")
+        yield " ".join(words)
+
+
+def _dist(dist: Dist | None) -> str:
+    if dist is None:
+        return "-"
+    return f"{dist.values[0]}" if len(dist.values) == 1 else f"~{dist.mean:.1f}/{len(dist.values)}"
