@@ -234,13 +234,19 @@ class Unavailable(_Frozen):
 
 
 class Summary(_Frozen):
-    """Records by verdict."""
+    """Records by verdict.
+
+    Attributes:
+        too_noisy: of those inside the noise, how many have a noise floor wider than their bound, so that being inside
+            it says less than was asked.
+    """
 
     inside_noise: int
     inside_bound: int
     outside: int
     no_bound: int
     not_available: int
+    too_noisy: int
 
     @property
     def judged(self) -> int:
@@ -249,7 +255,8 @@ class Summary(_Frozen):
 
     def __str__(self) -> str:
         return (
-            f"{self.inside_noise} inside the noise, {self.inside_bound} inside the bound, {self.outside} outside, "
+            f"{self.inside_noise} inside the noise ({self.too_noisy} of them with noise beyond the bound), "
+            f"{self.inside_bound} inside the bound, {self.outside} outside, "
             f"{self.no_bound} without a bound, {self.not_available} not available"
         )
 
@@ -287,6 +294,7 @@ class Fidelity(_Frozen):
             outside=counts[Verdict.OUTSIDE],
             no_bound=counts[Verdict.NO_BOUND],
             not_available=counts[Verdict.NOT_AVAILABLE],
+            too_noisy=sum(r.too_noisy and r.verdict is Verdict.INSIDE_NOISE for r in self.records),
         )
 
     def record(self, metric: str) -> Record | None:

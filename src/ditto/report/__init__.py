@@ -36,7 +36,11 @@ def render(fidelity: Fidelity, profile: Profile | None = None, observation: Obse
         figure=text.figure,
         error=text.error_text,
         verdict_class=text.verdict_class,
-        none=text.NONE,
+        verdict_text=text.verdict_text,
+        breakable=text.breakable,
+        bound=text.bound_text,
+        interval=text.interval_text,
+        dash=text.NONE,
         # The style sheet is the program's own text; nothing of the artifacts is in it.
         css=Markup(css),
     )

@@ -58,14 +58,16 @@ def error_strip(record: Record, title: str) -> Markup:
         parts.append(Markup('<rect class="noise" x="{}" y="4" width="{}" height="18"/>').format(low, width))
     parts.append(Markup('<line class="axis" x1="4%" x2="96%" y1="13" y2="13"/>'))
     parts.append(Markup('<line class="axis" x1="50%" x2="50%" y1="2" y2="24"/>'))
+    marked = limit if limit is not None else record.noise
     if limit is not None:
         for value in (-limit, limit):
             parts.append(Markup('<line class="bound" x1="{0}" x2="{0}" y1="2" y2="24"/>').format(at(value)))
-            parts.append(_label(at(value), 38, error_text(record, value), "middle"))
-    elif record.noise:
-        for value in (-record.noise, record.noise):
-            parts.append(_label(at(value), 38, error_text(record, value), "middle"))
-    parts.append(_label("50%", 38, "0", "middle"))
+    if marked and marked / reach > 0.4:
+        parts += [_label(at(value), 38, error_text(record, value), "middle") for value in (-marked, marked)]
+        parts.append(_label("50%", 38, "0", "middle"))
+    elif marked:
+        # Too near each other for a label each.
+        parts.append(_label("50%", 38, f"\N{PLUS-MINUS SIGN}{error_text(record, marked, signed=False)}", "middle"))
     if record.interval is not None:
         parts.append(
             Markup('<line class="interval" x1="{}" x2="{}" y1="13" y2="13"/>').format(
@@ -89,12 +91,12 @@ def _limit(record: Record) -> float | None:
 
 
 def _reach(record: Record, limit: float | None) -> float:
-    """Half the width of the strip: the bound, the error and its interval fit; a wide noise floor may leave it."""
+    """Half the width of the strip: the bound and the error fit; a wide interval or noise floor may leave it."""
     sizes = [abs(record.error or 0.0), 1.3 * (limit or 0.0)]
+    wide = [record.noise or 0.0]
     if record.interval is not None:
-        sizes += [abs(record.interval.low), abs(record.interval.high)]
-    if record.noise is not None:
-        sizes.append(record.noise if limit is None else min(record.noise, 3 * limit))
+        wide += [abs(record.interval.low), abs(record.interval.high)]
+    sizes.append(max(wide) if limit is None else min(max(wide), 3 * limit))
     return max(sizes) * 1.05 or 1.0
 
 

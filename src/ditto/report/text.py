@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
+
+from markupsafe import Markup
 
 from ditto.artifacts.fidelity import Fidelity, Record, Verdict
 
@@ -28,7 +31,7 @@ _GROUPS = {
     "throughput": "Throughput",
     "cpu": "Processor time",
     "instructions": "Instructions",
-    "syscalls": "System calls",
+    "syscalls": "System calls per request",
     "bytes": "Bytes",
     "scheduling": "Scheduling",
     "memory": "Memory",
@@ -52,7 +55,7 @@ def label_of(record: Record) -> str:
         return known
     family, _, rest = record.metric.partition(".")
     if family == "syscalls":
-        return f"{rest} per request"
+        return rest
     return record.metric
 
 
@@ -78,7 +81,7 @@ def figure(value: float | None, digits: int = 4) -> str:
         return "0"
     size = math.floor(math.log10(abs(value)))
     decimals = max(0, min(9, digits - 1 - size))
-    text = f"{value:,.{decimals}f}"
+    text = f"{value:,.{min(decimals, 7)}f}"
     if "." in text and abs(value) < 1:
         text = text.rstrip("0").rstrip(".")
     return text.replace("-", MINUS).replace(",", NARROW)
@@ -94,21 +97,54 @@ def error_text(record: Record, value: float | None, signed: bool = True) -> str:
         text = f"{percent:+.2f}" if size < 9.995 else f"{percent:+.1f}" if size < 99.95 else f"{percent:+,.0f}"
         text = f"{text}{NARROW}%"
     else:
-        text = ("+" if value > 0 else "") + figure(value, 3) if value else "0"
+        text = ("+" if value > 0 else "") + figure(value, 2) if value else "0"
     if not signed:
         text = text.lstrip("+")
     return text.replace("-", MINUS).replace(",", NARROW)
 
 
-def verdict_class(verdict: Verdict) -> str:
-    """Class of the style sheet for a verdict."""
-    return {
-        Verdict.INSIDE_NOISE: "good",
-        Verdict.INSIDE_BOUND: "good",
-        Verdict.OUTSIDE: "bad",
-        Verdict.NO_BOUND: "plain",
-        Verdict.NOT_AVAILABLE: "missing",
-    }[verdict]
+def interval_text(record: Record) -> str:
+    """Both ends of a record's interval, the unit once."""
+    if record.interval is None:
+        return NONE
+    low, high = error_text(record, record.interval.low), error_text(record, record.interval.high)
+    return f"{low.removesuffix(f'{NARROW}%')} to {high}"
+
+
+def bound_text(record: Record) -> str:
+    """What is asked of a record, in as few words as will do."""
+    bound = record.bound
+    if bound is None:
+        return NONE
+    parts = []
+    if bound.relative is not None and record.error_kind == "relative":
+        parts.append(f"{bound.relative * 100:g}{NARROW}%")
+    if bound.absolute is not None:
+        parts.append(f"{bound.absolute:g}")
+    if bound.noise_multiple is not None:
+        parts.append(f"{bound.noise_multiple:g}{NARROW}x{NARROW}noise")
+    return " or ".join(parts)
+
+
+def verdict_class(record: Record) -> str:
+    """Class of the style sheet for a record's verdict: only what was judged is good or bad."""
+    verdict = record.verdict
+    if verdict is Verdict.OUTSIDE:
+        return "bad"
+    if verdict is Verdict.NOT_AVAILABLE:
+        return "missing"
+    return "good" if record.bound is not None and not record.too_noisy else "plain"
+
+
+def verdict_text(record: Record) -> str:
+    """The verdict in words."""
+    noisy = record.too_noisy and record.verdict is Verdict.INSIDE_NOISE
+    return f"{record.verdict.value}, noisy" if noisy else record.verdict.value
+
+
+def breakable(name: str) -> Markup:
+    """A dotted name that may be broken after its dots and underscores."""
+    return Markup("").join(Markup("{}<wbr>").format(part) for part in re.findall(r"[^._]*[._]|[^._]+", name))
 
 
 def verdict_sentence(fidelity: Fidelity) -> str:
@@ -116,9 +152,16 @@ def verdict_sentence(fidelity: Fidelity) -> str:
     counts = fidelity.summary
     if counts.judged == 0:
         return "No figure could be judged."
-    close = counts.inside_noise + counts.inside_bound
-    if counts.outside == 0:
+    close = counts.judged - counts.outside - counts.too_noisy
+    if close == counts.judged:
         return f"All {counts.judged} figures that were judged are as close to the original as asked."
-    return f"{close} of {counts.judged} figures that were judged are as close to the original as asked; " + (
-        "1 is outside." if counts.outside == 1 else f"{counts.outside} are outside."
-    )
+    rest = []
+    if counts.outside:
+        rest.append(f"{counts.outside} {_is(counts.outside)} outside")
+    if counts.too_noisy:
+        rest.append(f"{counts.too_noisy} {_is(counts.too_noisy)} within a noise floor wider than the bound")
+    return f"{close} of {counts.judged} judged figures are as close to the original as asked; {' and '.join(rest)}."
+
+
+def _is(count: int) -> str:
+    return "is" if count == 1 else "are"

@@ -90,7 +90,7 @@ def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observatio
         "s": fidelity.summary,
         "sentence": verdict_sentence(fidelity),
         "outside": [r for r in fidelity.records if r.verdict is Verdict.OUTSIDE],
-        "noisy": [r for r in fidelity.records if r.too_noisy],
+        "noisy": [r for r in fidelity.records if r.too_noisy and r.verdict is Verdict.INSIDE_NOISE],
         "key": [_key_figure(r, fidelity.raw.get(r.metric, Samples())) for m in _KEY if (r := fidelity.record(m))],
         "groups": grouped(fidelity),
         "calls": _calls(fidelity.syscall_table),
