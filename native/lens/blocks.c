@@ -15,7 +15,7 @@ static Desc* blocks[TABLE_SIZE];
 static Site* sites[TABLE_SIZE];
 static Branch* branches[TABLE_SIZE];
 static Indirect* indirects[TABLE_SIZE];
-static UInt nblocks, nsites;
+static UInt nblocks, nsites, nbranches, nindirects;
 
 static UInt hash_addr(Addr a) {
    return (UInt)((a * 0x9e3779b97f4a7c15ULL) >> (64 - TABLE_BITS));
@@ -63,7 +63,7 @@ Desc* desc_get(Addr start, UInt len, UInt ninsn, const Access* acc, UInt nacc, B
    d->partial = partial;
    d->line0 = start >> 6;
    d->nlines = (UInt)(((start + len - 1) >> 6) - d->line0 + 1);
-   d->id = nblocks++;
+   nblocks++;
    for (UInt i = 0; i < nacc; i++) {
       d->acc[i] = acc[i];
       d->nstore += acc[i].store;
@@ -100,6 +100,7 @@ Branch* branch_get(Addr addr, Addr target) {
    Branch* b = arena(sizeof *b);
    b->addr = addr;
    b->target = target;
+   b->id = nbranches++;
    b->hash = (UInt)(addr ^ (addr >> 12));
    b->next = *slot;
    *slot = b;
@@ -114,6 +115,7 @@ Indirect* indirect_get(Addr addr, UInt kind) {
    Indirect* x = arena(sizeof *x);
    x->addr = addr;
    x->kind = kind;
+   x->id = nindirects++;
    x->next = *slot;
    *slot = x;
    return x;
@@ -159,6 +161,14 @@ void indirects_each(void (*f)(Indirect*)) {
 
 UInt blocks_count(void) {
    return nblocks;
+}
+
+UInt branches_count(void) {
+   return nbranches;
+}
+
+UInt indirects_count(void) {
+   return nindirects;
 }
 
 UInt sites_count(void) {

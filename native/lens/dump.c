@@ -46,6 +46,7 @@ struct block_item {
    ULong addr, code_offset;
    UInt len, ninsn, first_access, naccesses;
    UInt kind, call, partial, rep;
+   UInt branch, indirect, pred, pad; /* indices; NONE if there is none; pred: the usual block before this one */
 };
 struct site_item {
    ULong addr;
@@ -65,6 +66,8 @@ struct indirect_item {
 enum { META, THREADS, CLASSES, KEYS, TRANS, BLOCKS, CODE, EXECS, ACC, SITES, BRANCHES, INDIRECT, EVENTS, DEPTH, NSECT };
 
 static Section sections[NSECT];
+#define NONE 0xffffffffu
+
 static UInt block_out; /* blocks written so far */
 static Bool written;
 
@@ -117,18 +120,26 @@ static void put_transition(UInt key, UInt next, ULong count) {
    VG_(memcpy)(put(TRANS, 1), &item, sizeof item);
 }
 
+static Bool ran(const Desc* d) {
+   for (const Exec* e = d->exec; e; e = e->next)
+      if (e->count || e->rep_extra) return True;
+   return False;
+}
+
+static void number_block(Desc* d) {
+   d->out_id = ran(d) ? block_out++ : NONE;
+}
+
 static void put_block(Desc* d) {
-   Bool ran = False;
+   if (d->out_id == NONE) return;
    for (Exec* e = d->exec; e; e = e->next) {
       if (!e->count && !e->rep_extra) continue;
       struct {
          UInt block, key;
          ULong count, rep_extra;
-      } item = {block_out, e->key->id, e->count, e->rep_extra};
+      } item = {d->out_id, e->key->id, e->count, e->rep_extra};
       VG_(memcpy)(put(EXECS, 1), &item, sizeof item);
-      ran = True;
    }
-   if (!ran) return;
    struct block_item b = {.addr = d->start,
                           .code_offset = sections[CODE].len,
                           .len = d->len,
@@ -138,12 +149,14 @@ static void put_block(Desc* d) {
                           .kind = d->kind,
                           .call = d->call,
                           .partial = d->partial,
-                          .rep = d->rep_addr ? 1 + d->rep_only : 0};
+                          .rep = d->rep_addr ? 1 + d->rep_only : 0,
+                          .branch = d->br ? d->br->id : NONE,
+                          .indirect = d->ind ? d->ind->id : NONE,
+                          .pred = d->pred ? d->pred->out_id : NONE};
    VG_(memcpy)(put(BLOCKS, 1), &b, sizeof b);
    VG_(memcpy)(put(CODE, d->len), d->code, d->len);
    UInt* acc = put(ACC, d->nacc);
    for (UInt i = 0; i < d->nacc; i++) acc[i] = d->acc[i].site->id;
-   block_out++;
 }
 
 static void put_site(Site* s) {
@@ -153,17 +166,17 @@ static void put_site(Site* s) {
 }
 
 static void put_branch(Branch* b) {
-   if (!b->execs) return;
+   struct branch_item* p = (struct branch_item*)sections[BRANCHES].data + b->id;
    struct branch_item item = {b->addr, b->target, b->execs, b->taken, b->transitions, b->misses};
-   VG_(memcpy)(put(BRANCHES, 1), &item, sizeof item);
+   *p = item;
 }
 
 static void put_indirect(Indirect* x) {
-   if (!x->execs) return;
+   struct indirect_item* p = (struct indirect_item*)sections[INDIRECT].data + x->id;
    struct indirect_item item = {x->addr, x->kind, x->ntargets, x->execs, x->misses, x->other, {0}, {0}};
    VG_(memcpy)(item.targets, x->targets, sizeof item.targets);
    VG_(memcpy)(item.counts, x->counts, sizeof item.counts);
-   VG_(memcpy)(put(INDIRECT, 1), &item, sizeof item);
+   *p = item;
 }
 
 static void put_meta(Bool stopped) {
@@ -239,10 +252,13 @@ static void collect(Bool stopped) {
    put(KEYS, keys_count());
    keys_each(put_key);
    transitions_each(put_transition);
+   blocks_each(number_block);
    blocks_each(put_block);
    put(SITES, sites_count());
    sites_each(put_site);
+   put(BRANCHES, branches_count());
    branches_each(put_branch);
+   put(INDIRECT, indirects_count());
    indirects_each(put_indirect);
    if (g_event_count) VG_(memcpy)(put(EVENTS, g_event_count), g_events, (SizeT)g_event_count * sizeof *g_events);
    VG_(memcpy)(put(DEPTH, DEPTH_BUCKETS), g_depth, sizeof g_depth);

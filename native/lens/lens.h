@@ -52,7 +52,7 @@ typedef struct Site { /* a static memory instruction's n-th access */
 typedef struct Branch { /* a static conditional branch */
    ULong execs, taken, transitions, misses;
    Addr addr, target;
-   UInt hash;
+   UInt hash, id;
    UChar last, seen;
    struct Branch* next;
 } Branch;
@@ -66,6 +66,7 @@ typedef struct Indirect { /* a static indirect jump, call or return */
    Addr targets[MAX_TARGETS];
    ULong counts[MAX_TARGETS];
    Addr addr;
+   UInt id;
    struct Indirect* next;
 } Indirect;
 
@@ -93,8 +94,10 @@ typedef struct Desc {
    UChar rep_only; /* the block is just a rep instruction */
    UChar partial;  /* a prefix of a block, left early */
    UChar invert;   /* the exit's guard is true when the branch is not taken */
+   const struct Desc* pred; /* candidate for the most common predecessor, by majority vote */
+   UInt pred_votes;
    Addr start;
-   UInt len, id;
+   UInt len, out_id;
    ULong code_hash;
    const UChar* code; /* copy of the code bytes */
    struct Desc* next;
@@ -140,6 +143,8 @@ void branches_each(void (*f)(Branch*));
 void indirects_each(void (*f)(Indirect*));
 UInt blocks_count(void);
 UInt sites_count(void);
+UInt branches_count(void);
+UInt indirects_count(void);
 Exec* exec_find(Desc* d, Key* k);
 
 /* run.c: called from generated code */

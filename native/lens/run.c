@@ -118,6 +118,12 @@ void lens_block(Desc* d, UWord outcome) {
       e->count += inc;
       t->insns += d->ninsn;
       run_code(t, key, d, inc);
+      if (d->pred == t->last_desc) d->pred_votes++;
+      else if (d->pred_votes) d->pred_votes--;
+      else {
+         d->pred = t->last_desc;
+         d->pred_votes = 1;
+      }
    }
    run_accesses(t, key, d, inc);
    if (d->kind == K_COND) run_branch(t, key, d->br, (UInt)outcome ^ d->invert, inc);
