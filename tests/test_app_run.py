@@ -209,6 +209,16 @@ def test_commands_that_are_missing(folder: Path) -> None:
             AppRun(spec).start()
 
 
+def test_a_script_that_cannot_be_executed(folder: Path) -> None:
+    script = folder / "run.sh"
+    script.write_text("exec sleep 60\n")
+    script.chmod(0o755)
+    spec = write_app(folder)
+    service = spec.service.model_copy(update={"command": ("./run.sh", "{port}")})
+    with pytest.raises(AppError, match="cannot be executed: Exec format error"):
+        AppRun(spec.model_copy(update={"services": (service,)})).start()
+
+
 @pytest.mark.parametrize("server", ["daemon", "stubborn", "chatty"])
 def test_nothing_is_left_of_difficult_servers(folder: Path, server: str) -> None:
     with AppRun(write_app(folder, server=server), stop_patience_s=0.5) as run:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -93,9 +94,9 @@ def _explain(error: Exception, debug: bool) -> int:
             _say(f"remedy: {context.command_path} --help shows its use")
         return EXIT_BAD_INPUT
     if isinstance(error, OSError):
-        place = error.filename or "the disk (see df)"
+        place = error.filename
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _say(f"error: no space left on {place}")
+            _say(f"error: no space left on {place or _full_disks()}")
             _say("remedy: free some space, or give a folder on another disk with -o or TMPDIR")
             return EXIT_NO_SPACE
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR) and error.filename:
@@ -106,6 +107,21 @@ def _explain(error: Exception, debug: bool) -> int:
     if not debug:
         _say("remedy: this is a defect of ditto; run it again as `ditto --debug ...` and report what it prints")
     return EXIT_UNEXPECTED
+
+
+def _full_disks() -> str:
+    """Mounted disks without space, for an error that does not name its file."""
+    full = []
+    with Path("/proc/mounts").open(encoding="utf-8", errors="replace") as mounts:
+        for line in mounts:
+            place = line.split()[1].replace("\\040", " ")
+            try:
+                state = os.statvfs(place)
+            except OSError:
+                continue
+            if state.f_blocks and state.f_bavail * state.f_frsize < 1 << 20 and not state.f_flag & os.ST_RDONLY:
+                full.append(place)
+    return ", ".join(full) or "the device written to"
 
 
 def _say(text: str) -> None:

@@ -279,7 +279,7 @@ class AppRun:
             try:
                 while client.is_running() and time.monotonic() < until:
                     self.check_alive()
-                    time.sleep(0.005)
+                    client.pause(min(0.05, until - time.monotonic()))
             except BaseException:
                 client.stop()
                 raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,7 @@ from ditto.errors import AppError
 from ditto.host import interrupts, process
 from ditto.host.ready import last_lines
 
-_POLL_S = 0.005
+_POLL_S = 0.05
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,7 @@ class Client:
         with interrupts.held():
             self._popen = process.spawn(command, folder=folder, environment=env, output=self._out, errors=self._err)
             self._root = process.identify(self._popen.pid)
+            self._handle = os.pidfd_open(self._popen.pid)
         self._result: LoadResult | None = None
         self._stopped = False
 
@@ -65,11 +67,16 @@ class Client:
         """Whether it has not ended yet."""
         return self._result is None and self._popen.poll() is None
 
+    def pause(self, seconds: float) -> None:
+        """Sleep, but no longer than until the client's end."""
+        if self.is_running():
+            select.select([self._handle], [], [], max(seconds, 0.0))
+
     def wait(self, timeout_s: float | None = None, check: Callable[[], None] = lambda: None) -> LoadResult:
         """Wait for its end.
 
         Args:
-            check: called every few milliseconds; what it raises ends the client.
+            check: called about twenty times a second; what it raises ends the client.
 
         Raises:
             AppError: it failed, or was not done after ``timeout_s``.
@@ -83,7 +90,7 @@ class Client:
                         "let it make fewer requests, or check that the server answers it",
                     )
                 check()
-                time.sleep(_POLL_S)
+                self.pause(_POLL_S)
         except BaseException:
             self.stop()
             raise
@@ -111,6 +118,7 @@ class Client:
         if self._result is None:
             code = self._popen.wait()
             seconds = (time.monotonic_ns() - self.began_ns) / 1e9
+            os.close(self._handle)
             process.forget(self._popen.pid)
             self._result = LoadResult(
                 command=self.command,
@@ -142,8 +150,8 @@ class RepeatedLoad:
         try:
             while not self._stop.is_set():
                 client = self._client = self._start()
-                while client.is_running() and not self._stop.wait(_POLL_S):
-                    pass
+                while client.is_running() and not self._stop.is_set():
+                    client.pause(_POLL_S)
                 self._results.append(client.stop() if self._stop.is_set() else client.wait(check=self._check))
         except Exception as error:
             self._error = error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ditto.errors import AppError
 from ditto.host import interrupts
 
 MARKER = "DITTO_RUN"
@@ -89,20 +91,31 @@ def spawn(
 
     With ``hold`` the process exists but waits before its exec until a line is written to its ``stdin``; its
     number stays the same.  Without ``errors`` both streams go to ``output``, which is appended to.
+
+    Raises:
+        AppError: the command cannot be executed.
     """
     words = list(command)
     if hold:
         words = ["/bin/sh", "-c", 'read -r go || exit 125; exec "$@" </dev/null', "ditto-hold", *words]
     with interrupts.held(), output.open("ab") as out, (errors or output).open("ab") as err:
-        process = subprocess.Popen(
-            words,
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.PIPE if hold else subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            start_new_session=True,
-        )
+        try:
+            process = subprocess.Popen(
+                words,
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.PIPE if hold else subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.E2BIG):
+                raise
+            raise AppError(
+                f"{command[0]} cannot be executed: {os.strerror(error.errno)}",
+                "a script needs a first line such as #!/bin/sh that names a program which is there",
+            ) from None
         _own_children.add(process.pid)
     return process
 
@@ -192,12 +205,15 @@ def end_processes(
     tracked = set(known)
     deadline = time.monotonic() + patience_s
     told: set[ProcessId] = set()
+    empty_looks = 0
     while True:
         live = find_tree(tracked, marker)
         tracked |= live
         _reap(tracked)
         reap()
-        if not live:
+        # Twice, for one look at /proc can miss a process in the middle of forking itself into the background.
+        empty_looks = 0 if live else empty_looks + 1
+        if empty_looks == 2:
             return
         late = time.monotonic() >= deadline
         for process in live:

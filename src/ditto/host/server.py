@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 from ditto.errors import AppError
@@ -48,10 +49,18 @@ class Server:
     def check_alive(self) -> None:
         """Raise AppError, with its last lines, when nothing of it runs any more."""
         code = self._popen.poll()
-        if code is None or (code == 0 and self.processes()):
+        if code is None or (code == 0 and self._left_a_daemon()):
             return
         how = f"with exit code {code}" if code >= 0 else f"by signal {-code}"
         raise AppError(f"{self.name} ended {how}{last_lines(self.log)}", "run its command by hand to see why it ends")
+
+    def _left_a_daemon(self) -> bool:
+        # A look at /proc can miss a server in the middle of forking itself into the background: look again.
+        for _ in range(5):
+            if self.processes():
+                return True
+            time.sleep(0.02)
+        return False
 
     def stop(self, patience_s: float) -> int | None:
         """End it all; the exit code of the process that was started, if it is known."""
