@@ -1,0 +1,55 @@
+"""How many requests a run made, from what clients print."""
+
+from __future__ import annotations
+
+import pytest
+
+from ditto.errors import AppError
+from ditto.host.load import LoadResult
+from ditto.validate.requests import Passes, count_requests, passes_of
+
+
+def result(stdout: str = "", stderr: str = "") -> LoadResult:
+    return LoadResult(("client",), 0, 1.0, stdout, stderr, 0)
+
+
+@pytest.mark.parametrize(
+    ("stdout", "requests"),
+    [
+        ("Running 2s test @ http://x\n  123456 requests in 2.00s, 100.0MB read\nRequests/sec: 61728\n", 123456),
+        ("= SET =\n  1000 requests completed in 0.01 seconds\n= GET =\n  1000 requests completed in 1", 2000),
+        ("cmd_get: 90\ncmd_set: 10\nRun time: 0.1s Ops: 100 TPS: 900 Net_rate: 1M/s\n", 100),
+        ("number of transactions actually processed: 4321/5000\n", 4321),
+        ("    transactions:             777    (77.7 per sec.)\n    queries:       1554 (155 per sec.)", 777),
+        ("Complete requests:      5,000\nFailed requests:        0\n", 5000),
+        ("  Queries sent:         10000\n  Queries completed:    9999\n", 10000),
+    ],
+)  # fmt: skip
+def test_clients_print_their_number(stdout: str, requests: int) -> None:
+    assert count_requests(result(stdout), None).requests == requests
+    assert count_requests(result(stdout), None).how.startswith("printed by the client")
+
+
+def test_the_pattern_of_the_app_comes_first() -> None:
+    text = "100 requests in 1s\nsteps=42;\nsteps=8;\n"
+    count = count_requests(result(text), 7, r"steps=(\d+);")
+    assert count.requests == 50 and "load.count" in count.how
+    with pytest.raises(AppError, match=r"load\.count"):
+        count_requests(result("nothing"), 7, r"steps=(\d+);")
+
+
+def test_a_client_that_prints_nothing_is_taken_at_its_word() -> None:
+    assert count_requests(result(), 1000).requests == 1000
+    assert count_requests(result(), 1000, passes=Passes(2.0, "twice")).requests == 2000
+
+
+def test_a_silent_client_bound_by_time_needs_a_pattern() -> None:
+    with pytest.raises(AppError, match=r"load\.count = "):
+        count_requests(result("done"), None)
+
+
+@pytest.mark.parametrize(
+    ("receives", "factor"), [(1000, 1), (2004, 2), (3020, 3), (125, 1), (1500, 1), (2300, 1), (0, 1)]
+)
+def test_passes_are_whole_numbers_seen_in_the_receives(receives: float, factor: float) -> None:
+    assert passes_of(receives, 1000).factor == factor
