@@ -19,13 +19,16 @@ def command(
     seed: Seed = None,
     rounds: Annotated[int, typer.Option("--rounds", min=1, help="Rounds of original and clone in turn.")] = 5,
     seconds: Annotated[float, typer.Option("--seconds", min=0.5, help="Seconds of load per round and side.")] = 3.0,
+    tune: Annotated[
+        bool, typer.Option("--tune/--no-tune", help="Correct the clone by the CPU time measured here.")
+    ] = True,
     as_json: AsJson = False,
 ) -> None:
     """Observe an app, fit its profile, generate and build its clone, validate it and write a report."""
     from ditto import pipeline
 
-    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds)
+    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds, tune=tune)
     with shown() as progress:
         made = pipeline.clone(app, out, options, progress)
-    result = {"out": str(out), "profile": str(made.profile), "clone": str(made.clone), "report": str(made.report)}
+    result = {name: str(getattr(made, name)) for name in ("profile", "clone", "fidelity", "report")}
     show(result, as_json, f"clone: {made.clone}\nreport: {made.report}")
