@@ -68,14 +68,45 @@ static int follow(struct collector *c, pid_t pid)
 	return error;
 }
 
-static void set_mode(struct collector *c, enum ditto_rec_mode mode)
+/* The system call hooks slow every process of the machine a little, so they are only there while they are used. */
+static int hook_calls(struct collector *c, bool on)
 {
+	struct {
+		struct bpf_program *program;
+		struct bpf_link **link;
+	} hooks[] = {
+		{ c->skel->progs.on_sys_enter, &c->skel->links.on_sys_enter },
+		{ c->skel->progs.on_sys_exit, &c->skel->links.on_sys_exit },
+		{ c->skel->progs.count_sys_exit, &c->skel->links.count_sys_exit },
+	};
+
+	for (size_t i = 0; i < sizeof(hooks) / sizeof(hooks[0]); i++) {
+		if (!bpf_program__autoload(hooks[i].program) || on == (*hooks[i].link != NULL))
+			continue;
+		if (on) {
+			*hooks[i].link = bpf_program__attach(hooks[i].program);
+			if (!*hooks[i].link)
+				return -errno;
+		} else {
+			bpf_link__destroy(*hooks[i].link);
+			*hooks[i].link = NULL;
+		}
+	}
+	return 0;
+}
+
+static int set_mode(struct collector *c, enum ditto_rec_mode mode)
+{
+	int error = mode == DITTO_MODE_OFF ? 0 : hook_calls(c, true);
 	unsigned long long now = monotonic_ns();
 
+	if (error)
+		return error;
 	c->skel->bss->mode_since = now;
 	c->skel->data->mode_seq++;
 	c->skel->bss->mode = mode;
 	output_mark(&c->out, now, mode);
+	return mode == DITTO_MODE_OFF ? hook_calls(c, false) : 0;
 }
 
 /* Runs of our programs that the kernel skipped because one was running on that CPU already. */
@@ -155,9 +186,13 @@ static void handle(struct collector *c, const struct request *request, bool *qui
 
 	switch (request->command) {
 	case COMMAND_MODE:
-		set_mode(c, request->mode);
+		error = set_mode(c, request->mode);
 		ring_buffer__consume(c->ring);
-		answer(c);
+		snprintf(text, sizeof(text), "cannot change mode: %s", strerror(-error));
+		if (error)
+			answer_error(text);
+		else
+			answer(c);
 		break;
 	case COMMAND_ADD:
 		error = follow(c, request->pid);

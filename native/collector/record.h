@@ -33,12 +33,17 @@ typedef __s64 ditto_s64;
 
 enum ditto_rec_kind {
 	DITTO_REC_SYSCALL = 1, /* one call, written when it returned */
-	DITTO_REC_BIRTH = 2,   /* pid/tid: the new task; args[0] parent tid, args[1] parent pid, args[2] clone flags or 0 */
-	DITTO_REC_EXIT = 3,    /* pid/tid ended; ret: exit code where known */
+	DITTO_REC_BIRTH = 2,   /* pid/tid: the new task; args[0] parent tid (0: it ran before the recording),
+				  args[1] parent pid, args[2] clone flags or 0; payload: its name (16 bytes) */
+	DITTO_REC_EXIT = 3,    /* pid/tid ended; ret: exit code where known; args[0]: the signal that killed it, or 0 */
 	DITTO_REC_EXEC = 4,    /* pid ran a new program; payload: first bytes of its file name */
-	DITTO_REC_FAULT = 5,   /* args[0]: user page faults of this thread since its last FAULT record (summed) */
+	DITTO_REC_FAULT = 5,   /* args[0]: page faults of this thread since its last FAULT record, as getrusage
+				  counts them; args[1]: of these, major ones */
 	DITTO_REC_BLOCK = 6,   /* block I/O issued: args[0] bytes, args[1] 1 for write, args[2] nanoseconds to completion or 0 */
 	DITTO_REC_MARK = 7,    /* the recorder changed mode; nr: new mode */
+	/* BIRTH, EXIT and EXEC are recorded in every mode.  A call in flight when it began to be seen (at a MARK or the
+	 * BIRTH of its thread) is recorded at its return with wall_ns counted from then: t_ns - wall_ns is that moment.
+	 * A result of -512 to -516 is the kernel's own: the call was interrupted and is made again. */
 };
 
 enum ditto_rec_mode {
@@ -81,6 +86,8 @@ struct ditto_rec {
 	 *   poll: the struct pollfd (8 bytes each), as many as fit
 	 *   setsockopt, getsockopt: the option value; nanosleep, clock_nanosleep, timerfd_settime: the timespec/itimerspec
 	 *   pipe*, socketpair: the two descriptors; ioctl: nothing
+	 *   sendfile: the offset (8 bytes) after the call, if one was given; select, pselect6: the set of readable ones
+	 *   sendto, recvfrom: aux is the address length if payload is the address, else 0
 	 */
 	ditto_u8 payload[DITTO_REC_PAYLOAD];
 };
