@@ -172,7 +172,10 @@ def test_progress_is_on_standard_error_and_only_for_long_work(
     assert shown.out == "binary: slow\n"
 
 
-def test_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_tells_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     code = entry.run_guarded(["doctor", "--json"])
     found = json.loads(capsys.readouterr().out)
     assert code == (0 if found["sufficient"] else 3)
@@ -181,6 +184,7 @@ def test_doctor_tells_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     for check in checks.values():
         assert check["detail"]
         assert bool(check["remedy"]) != check["ok"], check
+    assert list(tmp_path.iterdir()) == []
     assert found["sufficient"] == all(check["ok"] or not check["needed"] for check in checks.values())
 
 

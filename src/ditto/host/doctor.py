@@ -94,12 +94,12 @@ def examine() -> Examination:
     return Examination(sufficient=all(check.ok or not check.needed for check in checks), checks=checks)
 
 
-def _run(words: list[str], env: dict[str, str] | None = None) -> tuple[int, str]:
+def _run(words: list[str], env: dict[str, str] | None = None, folder: str | None = None) -> tuple[int, str]:
     """Exit code and the last line of what was said; -1 where it cannot be run or does not end."""
     environment = {**os.environ, **(env or {})}
     try:
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environment, check=False
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=30, env=environment, cwd=folder, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return -1, str(error)
@@ -231,7 +231,8 @@ def _lens() -> Check:
     valgrind = commands.find_program("valgrind")
     if not tool.is_file() or valgrind is None:
         return Check(name="lens", ok=False, needed=True, detail=f"{tool} is not built", remedy=remedy)
-    code, said = _run([valgrind, "--tool=lens", "/bin/true"], env={"VALGRIND_LIB": str(folder)})
+    with tempfile.TemporaryDirectory(prefix="ditto-doctor-") as temporary:  # it writes where it is started
+        code, said = _run([valgrind, "--tool=lens", "/bin/true"], {"VALGRIND_LIB": str(folder)}, temporary)
     return Check(
         name="lens",
         ok=code == 0,
