@@ -103,6 +103,7 @@ struct verb_entry {
 struct verb_entry *verb_add(const char *verb, size_t len); /* NULL when the table is full or the word too long */
 const struct verb_entry *verb_find(const uint64_t word8[3]);
 void verb_classes(const struct ditto_service *service);
+int verb_next(int cls); /* the next class with the same verb, or DITTO_NONE */
 int verb_class_for(const struct verb_entry *entry, uint32_t argc); /* class by number of words, or the first */
 
 uint32_t ditto_path_print(uint32_t key, const char *path, size_t len);

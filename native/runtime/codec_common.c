@@ -83,6 +83,11 @@ void verb_classes(const struct ditto_service *service)
 	}
 }
 
+int verb_next(int cls)
+{
+	return next_same[cls];
+}
+
 int verb_class_for(const struct verb_entry *entry, uint32_t argc)
 {
 	for (int i = entry->first; i != DITTO_NONE; i = next_same[i])

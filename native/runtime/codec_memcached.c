@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The text protocol of memcached: requests.  Replies are in memcached_reply.c.
+ */
+#include "memcached.h"
+
+#include <string.h>
+
+#define LINE_LIMIT 2048u
+#define GET_LIMIT 65536u /* get and gat lines hold many keys */
+#define KEY_LIMIT 250u
+#define ITEM_LIMIT (1u << 30)
+
+enum { PHASE_LINE, PHASE_DATA, PHASE_END };
+
+struct line {
+	const uint8_t *word[8]; /* the first words */
+	uint32_t len[8];
+	uint32_t words;
+	const uint8_t *last;
+	uint32_t last_len;
+};
+
+static const struct {
+	unsigned char command;
+	const char *word;
+} commands[] = {
+	{MC_GET, "get"},	 {MC_GET, "gets"},    {MC_GAT, "gat"},	      {MC_GAT, "gats"},	      {MC_SET, "set"},
+	{MC_SET, "add"},	 {MC_SET, "replace"}, {MC_SET, "append"},    {MC_SET, "prepend"},     {MC_CAS, "cas"},
+	{MC_DELETE, "delete"},	 {MC_INCR, "incr"},   {MC_INCR, "decr"},      {MC_TOUCH, "touch"},     {MC_VERSION, "version"},
+	{MC_STATS, "stats"},	 {MC_OK, "verbosity"}, {MC_OK, "flush_all"},  {MC_QUIT, "quit"},      {MC_META_NOOP, "mn"},
+	{MC_META_GET, "mg"},	 {MC_META_SET, "ms"}, {MC_META_DELETE, "md"}, {MC_META_DELETE, "ma"}, {MC_META_GET, "me"},
+};
+
+static void memcached_setup(const struct ditto_service *service)
+{
+	verb_classes(service);
+	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
+		struct verb_entry *entry = verb_add(commands[i].word, strlen(commands[i].word));
+
+		if (entry)
+			entry->builtin = commands[i].command;
+	}
+}
+
+static void split(struct line *line, const uint8_t *p, const uint8_t *end)
+{
+	line->words = 0;
+	line->last_len = 0;
+	for (;;) {
+		const uint8_t *word;
+
+		while (p < end && *p == ' ')
+			p++;
+		if (p == end)
+			return;
+		word = p;
+		while (p < end && *p != ' ')
+			p++;
+		line->last = word;
+		line->last_len = (uint32_t)(p - word);
+		if (line->words < 8) {
+			line->word[line->words] = word;
+			line->len[line->words] = line->last_len;
+		}
+		line->words++;
+	}
+}
+
+static int number(const struct line *line, unsigned index, uint64_t *value)
+{
+	uint64_t v = 0;
+
+	if (index >= line->words || line->len[index] == 0 || line->len[index] > 19)
+		return -1;
+	for (uint32_t i = 0; i < line->len[index]; i++) {
+		uint8_t digit = (uint8_t)(line->word[index][i] - '0');
+
+		if (digit > 9)
+			return -1;
+		v = v * 10 + digit;
+	}
+	*value = v;
+	return 0;
+}
+
+static int signed_number(struct line *line, unsigned index)
+{
+	uint64_t value;
+
+	if (index < line->words && line->len[index] > 1 && line->word[index][0] == '-') {
+		line->word[index]++;
+		line->len[index]--;
+	}
+	return number(line, index, &value);
+}
+
+static enum codec_step say(struct request *req, unsigned canned)
+{
+	req->cls = DITTO_NONE;
+	req->canned = (uint8_t)canned;
+	if (canned >= MC_E_GENERIC)
+		req->flags |= REQ_MALFORMED;
+	return CODEC_REQUEST;
+}
+
+static enum codec_step fatal(struct codec_state *st, struct request *req, unsigned canned)
+{
+	memset(st, 0, sizeof(*st));
+	req->flags = REQ_CLOSE;
+	say(req, canned);
+	return CODEC_FATAL;
+}
+
+static int keys_fit(const uint8_t *p, uint32_t n)
+{
+	uint32_t run = 0;
+
+	if (n <= KEY_LIMIT)
+		return 1;
+	for (uint32_t i = 0; i < n; i++) {
+		run = p[i] == ' ' ? 0 : run + 1;
+		if (run > KEY_LIMIT)
+			return 0;
+	}
+	return 1;
+}
+
+/* Storage commands: the data block follows, whatever becomes of it. */
+static enum codec_step storage(struct codec_state *st, struct request *req, struct line *line, unsigned command)
+{
+	unsigned size_at = command == MC_META_SET ? 2 : 4, least = command == MC_CAS ? 6 : size_at + 1;
+	uint64_t bytes, unique;
+
+	if (line->words < least)
+		return say(req, MC_E_GENERIC);
+	if (line->len[1] > KEY_LIMIT)
+		return say(req, MC_E_FORMAT);
+	if (number(line, size_at, &bytes))
+		return say(req, MC_E_FORMAT);
+	if (command != MC_META_SET && (signed_number(line, 2) || signed_number(line, 3)))
+		return say(req, MC_E_FORMAT);
+	if (command == MC_CAS && number(line, 5, &unique))
+		return say(req, MC_E_FORMAT);
+	if (bytes > 1ull << 40)
+		return say(req, MC_E_FORMAT);
+	st->canned = (uint8_t)command;
+	st->cls = req->cls;
+	st->flags = req->flags;
+	if (bytes > ITEM_LIMIT) {
+		st->cls = DITTO_NONE;
+		st->canned = MC_E_LARGE;
+	}
+	st->need = bytes;
+	st->phase = PHASE_DATA;
+	return CODEC_MORE;
+}
+
+static enum codec_step command_line(struct codec_state *st, struct request *req, const uint8_t *p,
+				    const uint8_t *end)
+{
+	const struct verb_entry *entry = NULL;
+	struct line line;
+	unsigned command;
+	uint64_t value;
+
+	memset(req, 0, sizeof(*req));
+	split(&line, p, end);
+	if (line.words && line.len[0] <= sizeof(st->word)) {
+		st->word8[0] = st->word8[1] = st->word8[2] = 0;
+		for (uint32_t i = 0; i < line.len[0]; i++)
+			st->word[i] = (char)line.word[0][i];
+		entry = verb_find(st->word8);
+	}
+	if (!entry || !entry->builtin)
+		return say(req, MC_E_GENERIC);
+	command = entry->builtin;
+	req->cls = (int16_t)verb_class_for(entry, line.words);
+	req->canned = (uint8_t)command;
+	if (command == MC_GET || command == MC_GAT) {
+		unsigned first = command == MC_GET ? 1 : 2;
+
+		if (line.words <= first)
+			return say(req, MC_E_GENERIC);
+		if (command == MC_GAT && signed_number(&line, 1))
+			return say(req, MC_E_EXPTIME);
+		req->keys = line.word[first];
+		req->keys_len = (uint32_t)(end - req->keys);
+		if (line.len[0] == 4)
+			req->flags |= REQ_CAS;
+		return keys_fit(req->keys, req->keys_len) ? CODEC_REQUEST : say(req, MC_E_FORMAT);
+	}
+	if (line.words > 1 && line.last_len == 7 && memcmp(line.last, "noreply", 7) == 0)
+		req->flags |= REQ_NOREPLY;
+	if (line.words > 1 && line.len[1] > KEY_LIMIT)
+		return say(req, MC_E_FORMAT);
+	switch (command) {
+	case MC_SET:
+	case MC_CAS:
+	case MC_META_SET:
+		return storage(st, req, &line, command);
+	case MC_DELETE:
+	case MC_META_GET:
+	case MC_META_DELETE:
+		return line.words < 2 ? say(req, MC_E_GENERIC) : CODEC_REQUEST;
+	case MC_INCR:
+		if (line.words < 3)
+			return say(req, MC_E_GENERIC);
+		return number(&line, 2, &value) ? say(req, MC_E_DELTA) : CODEC_REQUEST;
+	case MC_TOUCH:
+		if (line.words < 3)
+			return say(req, MC_E_GENERIC);
+		return signed_number(&line, 2) ? say(req, MC_E_EXPTIME) : CODEC_REQUEST;
+	case MC_STATS:
+		req->note_len = line.words > 1 && line.len[1] == 5 && memcmp(line.word[1], "reset", 5) == 0;
+		return CODEC_REQUEST;
+	case MC_QUIT:
+		req->flags |= REQ_CLOSE | REQ_NOREPLY;
+		return CODEC_REQUEST;
+	default:
+		return CODEC_REQUEST;
+	}
+}
+
+static enum codec_step parse_line(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				  struct request *req)
+{
+	const uint8_t *newline;
+	size_t limit;
+
+	if (n == 0)
+		return CODEC_MORE;
+	if (*p == 0x80 || *p == 0x81) /* the binary protocol is not spoken here */
+		return fatal(st, req, MC_E_GENERIC);
+	limit = *p == 'g' ? GET_LIMIT : LINE_LIMIT;
+	newline = memchr(p + st->scanned, '\n', n - st->scanned);
+	if (newline ? (size_t)(newline - p) > limit : n > limit)
+		return fatal(st, req, MC_E_LINE);
+	if (!newline) {
+		st->scanned = (uint32_t)n;
+		return CODEC_MORE;
+	}
+	st->scanned = 0;
+	*used += (size_t)(newline - p) + 1;
+	return command_line(st, req, p, newline > p && newline[-1] == '\r' ? newline - 1 : newline);
+}
+
+static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				       struct request *req)
+{
+	size_t at;
+
+	*used = 0;
+	if (st->phase == PHASE_LINE) {
+		enum codec_step step = parse_line(st, p, n, used, req);
+
+		if (step != CODEC_MORE || st->phase == PHASE_LINE)
+			return step;
+	}
+	at = *used;
+	if (st->phase == PHASE_DATA) {
+		if (n - at < st->need) {
+			st->need -= n - at;
+			*used = n;
+			return CODEC_MORE;
+		}
+		at += (size_t)st->need;
+		*used = at;
+		st->need = 0;
+		st->phase = PHASE_END;
+	}
+	if (n - at < 2)
+		return CODEC_MORE;
+	*used = at + 2;
+	st->phase = PHASE_LINE;
+	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags};
+	if (p[at] != '\r' || p[at + 1] != '\n')
+		return say(req, MC_E_CHUNK);
+	return CODEC_REQUEST;
+}
+
+const struct codec codec_memcached = {
+	.name = "memcached",
+	.max_head = GET_LIMIT + 1,
+	.setup = memcached_setup,
+	.parse = memcached_parse,
+	.reply = memcached_reply,
+};

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The opaque codec, for protocols that have no codec of their own: right sizes, no meaning.
+ *
+ * A request made for it begins with a header of 8 bytes, little endian, inside its size:
+ *
+ *     u32 length   of the whole request, 8 to 64 MiB
+ *     u16 class    index of the request class, or 0xffff: by size
+ *     u8  flags    1: no reply, 2: close after the reply
+ *     u8  marker   0xd7
+ *
+ * and its reply begins with the same header (length of the reply, class of the request).  A connection whose bytes do
+ * not have this form is answered receive by receive: one reply for each, of the class whose size range fits.
+ */
+#include "codec.h"
+
+#include <string.h>
+
+#define HEADER 8u
+#define MARKER 0xd7
+#define LENGTH_LIMIT (64u << 20)
+#define BY_SIZE 0xffffu
+
+enum { PHASE_START, PHASE_SKIP, PHASE_RAW };
+enum { WIRE_NOREPLY = 1, WIRE_CLOSE = 2 };
+
+static void opaque_setup(const struct ditto_service *service)
+{
+	verb_classes(service);
+}
+
+static int16_t class_for(uint32_t bytes)
+{
+	for (unsigned i = 0; i < codec_service->classes; i++) {
+		const struct ditto_match *match = &codec_service->cls[i].match;
+
+		if (bytes >= match->min_bytes && bytes <= match->max_bytes)
+			return (int16_t)i;
+	}
+	return 0;
+}
+
+static uint32_t load32(const uint8_t *p)
+{
+	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+/* Whether the bytes that are there can begin a header. */
+static int plausible(const uint8_t *p, size_t n)
+{
+	if (n >= 4 && (load32(p) < HEADER || load32(p) > LENGTH_LIMIT))
+		return 0;
+	if (n >= 6 && (p[4] | p[5] << 8) >= codec_service->classes && (p[4] | p[5] << 8) != BY_SIZE)
+		return 0;
+	if (n >= 7 && p[6] > (WIRE_NOREPLY | WIRE_CLOSE))
+		return 0;
+	return n < 8 || p[7] == MARKER;
+}
+
+static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				    struct request *req)
+{
+	uint32_t cls;
+
+	*used = 0;
+	if (st->phase == PHASE_START) {
+		if (!plausible(p, n)) {
+			st->phase = PHASE_RAW; /* and so it stays */
+		} else {
+			if (n < HEADER)
+				return CODEC_MORE;
+			cls = p[4] | (uint32_t)p[5] << 8;
+			st->first_len = load32(p);
+			st->cls = cls == BY_SIZE ? class_for(st->first_len) : (int16_t)cls;
+			st->flags = p[6];
+			st->need = st->first_len;
+			st->phase = PHASE_SKIP;
+		}
+	}
+	if (st->phase == PHASE_RAW) {
+		*used = n;
+		*req = (struct request){.cls = class_for((uint32_t)n), .bytes = (uint32_t)n};
+		return CODEC_REQUEST;
+	}
+	if (n < st->need) {
+		st->need -= n;
+		*used = n;
+		return CODEC_MORE;
+	}
+	*used = (size_t)st->need;
+	st->need = 0;
+	st->phase = PHASE_START;
+	*req = (struct request){.cls = st->cls, .bytes = st->first_len, .canned = 1};
+	if (st->flags & WIRE_NOREPLY)
+		req->flags |= REQ_NOREPLY;
+	if (st->flags & WIRE_CLOSE)
+		req->flags |= REQ_CLOSE;
+	return CODEC_REQUEST;
+}
+
+static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+{
+	const struct ditto_reply *shape = codec_shape(req->cls, rng);
+	uint32_t size = codec_clamp(dist_draw(shape->size, rng, HEADER));
+	uint8_t *to;
+
+	parts->head = 0;
+	parts->tail = 0;
+	parts->body = 0;
+	if (req->flags & REQ_NOREPLY)
+		return;
+	if (req->canned && size < HEADER)
+		size = HEADER;
+	if (req->file_body != DITTO_NONE) {
+		parts->body = (uint64_t)req->file_body;
+		size = req->canned ? HEADER : 0;
+	}
+	to = out_room(out, size);
+	if (!to)
+		return;
+	memset(to, 'x', size);
+	if (req->canned) {
+		uint32_t whole = size + (uint32_t)parts->body;
+		uint8_t header[HEADER] = {(uint8_t)whole, (uint8_t)(whole >> 8), (uint8_t)(whole >> 16),
+					  (uint8_t)(whole >> 24), (uint8_t)req->cls, (uint8_t)((uint16_t)req->cls >> 8),
+					  0, MARKER};
+
+		memcpy(to, header, HEADER);
+		parts->head = HEADER;
+	}
+	out->end += size;
+	parts->tail = size;
+}
+
+const struct codec codec_opaque = {
+	.name = "opaque", .max_head = HEADER, .setup = opaque_setup, .parse = opaque_parse, .reply = opaque_reply,
+};

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The text protocol of memcached: replies.
+ */
+#include "memcached.h"
+
+#include <string.h>
+
+/* Writes a number of so many digits; a single digit is 0. */
+static uint8_t *put_digits(uint8_t *to, uint32_t digits)
+{
+	if (digits > 19)
+		digits = 19;
+	if (digits <= 1) {
+		*to++ = '0';
+		return to;
+	}
+	memset(to, '1', digits);
+	return to + digits;
+}
+
+static void put_value(const uint8_t *key, uint32_t key_len, const struct ditto_reply *shape, uint32_t size, int cas,
+		      struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+{
+	uint8_t *start = out_room(out, (size_t)size + key_len + 64), *to = start;
+
+	if (!start)
+		return;
+	memcpy(to, "VALUE ", 6);
+	to += 6;
+	memcpy(to, key, key_len);
+	to += key_len;
+	*to++ = ' ';
+	to = put_digits(to, dist_draw(shape->second, rng, 1));
+	*to++ = ' ';
+	to += codec_digits((char *)to, size);
+	if (cas) {
+		*to++ = ' ';
+		*to++ = '1';
+	}
+	*to++ = '\r';
+	*to++ = '\n';
+	if (!parts->head)
+		parts->head = (uint32_t)(to - start);
+	memset(to, 'x', size);
+	to += size;
+	*to++ = '\r';
+	*to++ = '\n';
+	out->end += (uint32_t)(to - start);
+}
+
+/* Each key is a hit or a miss of its own. */
+static void put_values(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+{
+	const uint8_t *p = req->keys, *end = p + req->keys_len;
+	uint64_t before = out_end(out), total = 0;
+
+	while (p < end) {
+		const struct ditto_reply *shape = codec_shape(req->cls, rng);
+		const uint8_t *key = p;
+		uint32_t size;
+
+		while (p < end && *p != ' ')
+			p++;
+		size = codec_clamp(dist_draw(shape->size, rng, 0));
+		if (p > key && shape->kind == REPLY_VALUE && total + size <= REPLY_LIMIT) {
+			put_value(key, (uint32_t)(p - key), shape, size, req->flags & REQ_CAS, out, rng, parts);
+			total += size;
+		}
+		while (p < end && *p == ' ')
+			p++;
+	}
+	parts->tail = (uint32_t)(out_end(out) - before);
+	if (parts->tail >= 2 && parts->head)
+		parts->tail -= 2; /* the value's end of line goes with END */
+	codec_text(out, "END\r\n");
+}
+
+static void put_stats(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	uint32_t count = dist_draw(shape->count, rng, 1);
+
+	for (uint32_t i = 0; i < count && i < 4096; i++) {
+		uint32_t size = dist_draw(shape->size, rng, 1), n;
+		uint8_t *to;
+
+		n = size > 1024 ? 1024 : size ? size : 1;
+		to = out_room(out, n + 16);
+		if (!to)
+			return;
+		memcpy(to, "STAT x ", 7);
+		memset(to + 7, '1', n);
+		memcpy(to + 7 + n, "\r\n", 2);
+		out->end += n + 9;
+	}
+	codec_text(out, "END\r\n");
+}
+
+static void put_number(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	uint8_t *start = out_room(out, 24), *to;
+
+	if (!start)
+		return;
+	to = put_digits(start, dist_draw(shape->size, rng, 1));
+	*to++ = '\r';
+	*to++ = '\n';
+	out->end += (uint32_t)(to - start);
+}
+
+static void put_version(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	uint32_t size = dist_draw(shape->size, rng, 5);
+	uint8_t *to;
+
+	size = size < 5 ? 5 : size > 256 ? 256 : size;
+	to = out_room(out, size + 10);
+	if (!to)
+		return;
+	memcpy(to, "VERSION ", 8);
+	memset(to + 8, '0', size);
+	memcpy(to + 8, "1.0.0", 5);
+	memcpy(to + 8 + size, "\r\n", 2);
+	out->end += size + 10;
+}
+
+static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	static const char *const texts[] = {
+		[REPLY_MISS] = "END\r\n",	  [REPLY_STORED] = "STORED\r\n",       [REPLY_NOT_STORED] = "NOT_STORED\r\n",
+		[REPLY_EXISTS] = "EXISTS\r\n",	  [REPLY_NOT_FOUND] = "NOT_FOUND\r\n", [REPLY_DELETED] = "DELETED\r\n",
+		[REPLY_TOUCHED] = "TOUCHED\r\n", [REPLY_OK] = "OK\r\n",
+	};
+
+	switch (shape->kind) {
+	case REPLY_NUMBER:
+		put_number(shape, out, rng);
+		break;
+	case REPLY_VERSION:
+		put_version(shape, out, rng);
+		break;
+	case REPLY_STATS:
+		put_stats(shape, out, rng);
+		break;
+	default:
+		if (shape->kind < sizeof(texts) / sizeof(texts[0]) && texts[shape->kind])
+			codec_text(out, texts[shape->kind]);
+		else
+			codec_text(out, "ERROR\r\n");
+	}
+}
+
+static void put_canned(const struct request *req, struct outbuf *out)
+{
+	static const char *const texts[] = {
+		[MC_GET] = "END\r\n",
+		[MC_GAT] = "END\r\n",
+		[MC_SET] = "STORED\r\n",
+		[MC_CAS] = "NOT_FOUND\r\n",
+		[MC_DELETE] = "NOT_FOUND\r\n",
+		[MC_INCR] = "NOT_FOUND\r\n",
+		[MC_TOUCH] = "NOT_FOUND\r\n",
+		[MC_VERSION] = "VERSION 1.0.0\r\n",
+		[MC_STATS] = "STAT threads 1\r\nEND\r\n",
+		[MC_OK] = "OK\r\n",
+		[MC_META_NOOP] = "MN\r\n",
+		[MC_META_GET] = "EN\r\n",
+		[MC_META_SET] = "NS\r\n",
+		[MC_META_DELETE] = "NF\r\n",
+		[MC_E_GENERIC] = "ERROR\r\n",
+		[MC_E_FORMAT] = "CLIENT_ERROR bad command line format\r\n",
+		[MC_E_LINE] = "CLIENT_ERROR line too long\r\n",
+		[MC_E_CHUNK] = "CLIENT_ERROR bad data chunk\r\n",
+		[MC_E_DELTA] = "CLIENT_ERROR invalid numeric delta argument\r\n",
+		[MC_E_EXPTIME] = "CLIENT_ERROR invalid exptime argument\r\n",
+		[MC_E_LARGE] = "SERVER_ERROR object too large for cache\r\n",
+	};
+
+	if (req->canned == MC_STATS && req->note_len)
+		codec_text(out, "RESET\r\n");
+	else if (texts[req->canned])
+		codec_text(out, texts[req->canned]);
+}
+
+void memcached_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+{
+	parts->head = parts->tail = 0;
+	parts->body = 0;
+	if (req->flags & REQ_NOREPLY)
+		return;
+	if (req->cls == DITTO_NONE)
+		put_canned(req, out);
+	else if (req->keys)
+		put_values(req, out, rng, parts);
+	else
+		put_shape(codec_shape(req->cls, rng), out, rng);
+}

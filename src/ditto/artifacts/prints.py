@@ -1,0 +1,20 @@
+"""Keyed fingerprints of HTTP paths: they tell paths apart without telling what they are.
+
+The clone's runtime computes the same (``ditto_path_print`` in ``native/runtime/codec_http.c``); a test holds the two
+together.
+"""
+
+from __future__ import annotations
+
+PRINT_BITS = 12
+
+
+def path_print(key: int, path: bytes) -> int:
+    """Fingerprint of an HTTP path without its query, 0 to 4095.
+
+    FNV-1a (32 bits) over the key's four bytes, lowest first, and the path; folded to 12 bits.
+    """
+    value = 2166136261
+    for byte in key.to_bytes(4, "little") + path:
+        value = (value ^ byte) * 16777619 & 0xFFFFFFFF
+    return (value ^ value >> 12 ^ value >> 24) & 0xFFF
