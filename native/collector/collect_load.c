@@ -7,18 +7,19 @@
 
 #include "collector.h"
 
-/* libbpf's own messages, kept to tell the cause if loading fails: the last line that says something. */
-static char last_message[256];
+/* libbpf's own messages, kept to tell the cause if loading fails: the first that says something. */
+static char first_message[256];
 
 static int keep_message(enum libbpf_print_level level, const char *format, va_list args)
 {
 	if (level == LIBBPF_WARN) {
-		char text[sizeof(last_message)];
+		char text[sizeof(first_message)];
 
 		vsnprintf(text, sizeof(text), format, args);
 		text[strcspn(text, "\n")] = '\0';
-		if (!last_message[0] && text[0])
-			memcpy(last_message, text, sizeof(last_message));
+		/* A first message about RLIMIT_MEMLOCK is harmless since Linux 5.11 and hides the cause. */
+		if (!first_message[0] && text[0] && !strstr(text, "RLIMIT_MEMLOCK"))
+			memcpy(first_message, text, sizeof(first_message));
 	}
 	return 0;
 }
@@ -33,7 +34,7 @@ static void refuse(const char *step, int error)
 	else if (error == -ENOENT || error == -ESRCH)
 		remedy = "this kernel has no BTF or lacks a tracepoint: use collector ptrace";
 	fprintf(stderr, "%s: %s refused: %s (%s); %s\n", PROGRAM, step, strerror(-error),
-		last_message[0] ? last_message : "no detail", remedy);
+		first_message[0] ? first_message : "no detail", remedy);
 	exit(DITTO_EXIT_CAPABILITY);
 }
 
