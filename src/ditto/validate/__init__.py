@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.fidelity import Conditions, Dropped, Fidelity, Unavailable, without_paths
+from ditto.artifacts.fidelity import Conditions, Fidelity, Unavailable, without_paths
 from ditto.errors import BadInputError
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
@@ -88,7 +88,7 @@ def validate(
         mix=list(instructions.mix),
         syscall_table=counting.table(),
         roles=counting.role_counts(),
-        dropped=[*counting.dropped(), *_failed(runs)],
+        dropped=[*counting.dropped(), *instructions.dropped],
         unavailable=[*counting.unavailable, *instructions.unavailable, _LATENCY],
         raw=dict(figures.raw),
     )
@@ -123,8 +123,3 @@ def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], as
         counted=first.counted,
         order=" ".join([turn] * options.rounds),
     )
-
-
-def _failed(runs: list[TimedRun]) -> list[Dropped]:
-    """Timed runs that were left out; none is, for a failing run ends the comparison."""
-    return [Dropped(what="timed runs left out", count=0)] if runs else []

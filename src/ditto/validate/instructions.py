@@ -1,14 +1,57 @@
-"""Instructions, instruction mix and miss ratios of both sides, from runs under the lens tool where it is there."""
+"""Instructions, instruction mix and miss ratios of both sides, from runs under the lens tool where it is there.
+
+Each side runs once: what the lens counts hardly varies.  Its caches are warmed by a quarter of the load first.
+"""
 
 from __future__ import annotations
 
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from ditto.artifacts.fidelity import Curve, MixShare, Unavailable
+import numpy as np
+from iced_x86 import Decoder
+from numpy.typing import NDArray
+
+from ditto.artifacts.fidelity import Curve, Dropped, MixShare, Samples, Unavailable
+from ditto.artifacts.iforms import classify
+from ditto.artifacts.lens import BUCKETS, LensProcess
+from ditto.errors import DittoError, MissingCapabilityError
+from ditto.host.lens import LensRun
 from ditto.host.progress import Progress
-from ditto.validate.compare import INSTRUCTIONS, Figures, missing
-from ditto.validate.requests import Passes
-from ditto.validate.runs import Sides
+from ditto.validate.compare import INSTRUCTIONS, Figures, figure, missing
+from ditto.validate.requests import Passes, count_requests
+from ditto.validate.runs import Side, Sides, order_of
+
+LINE_BYTES = 64
+SIZES = [LINE_BYTES << step for step in range(BUCKETS - 2)]
+"""Cache sizes of the curves, 64 B to 128 MiB."""
+_MARKS = (32 << 10, 1 << 20)
+"""Cache sizes that have a record of their own."""
+_CURVES = ("loads", "stores", "code")
+
+
+@dataclass(frozen=True)
+class LensFigures:
+    """What one side executed, per request, over all its processes and threads.
+
+    Attributes:
+        histograms: by curve, accesses per request in the buckets of `ditto.artifacts.lens`.
+        mix: iform class to its share of the instructions.
+        dropped: what the lens could not record.
+    """
+
+    side: Side
+    requests: float
+    instructions: float
+    histograms: dict[str, NDArray[np.float64]]
+    mix: dict[str, float]
+    branches: float
+    mispredicted: float
+    indirect: float
+    dropped: int
 
 
 @dataclass(frozen=True)
@@ -18,20 +61,179 @@ class Instructions:
     figures: Figures = field(default_factory=Figures)
     curves: tuple[Curve, ...] = ()
     mix: tuple[MixShare, ...] = ()
+    dropped: tuple[Dropped, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
 
 
 def compare_instructions(
     sides: Sides, wanted: bool, passes: Passes, pattern: str | None, seed: int, progress: Progress
 ) -> Instructions:
-    """Run both sides under the lens with the app's lens load, and compare."""
-    why = "not asked for" if not wanted else "the lens tool is not built"
+    """Run all sides under the lens with the app's lens load, and compare.
+
+    What cannot run there (the tool is missing, the program fails under it) is marked, not raised.
+    """
+    if not wanted:
+        return _without("not asked for", "")
+    found: dict[Side, LensFigures] = {}
+    unavailable: list[Unavailable] = []
+    for side in order_of(sides):
+        progress.update(f"counting instructions: {side.replace('_', ' ')}", len(found) / 3)
+        try:
+            found[side] = lens_side(sides, side, passes, pattern)
+        except MissingCapabilityError as error:
+            return _without(error.message, error.remedy)
+        except DittoError as error:
+            if side != "empty_body":
+                return _without(f"the {side} could not be counted: {error.message}", error.remedy)
+            unavailable.append(
+                Unavailable(what="instructions of the empty body", why=error.message, remedy=error.remedy)
+            )
+    dropped = [
+        Dropped(what=f"accesses and classes the lens left out ({side.replace('_', ' ')})", count=figures.dropped)
+        for side, figures in found.items()
+    ]
+    return Instructions(_figures(found, seed), _curves(found), _mix(found), tuple(dropped), tuple(unavailable))
+
+
+def _without(why: str, remedy: str) -> Instructions:
     return Instructions(
         figures=missing("instructions.user_per_request", "instructions", "instructions", why, INSTRUCTIONS),
-        unavailable=(
-            Unavailable(
-                what="instructions, instruction mix and miss ratios", why=why,
-                remedy="make -C native/lens" if wanted else "",
-            ),
-        ),
+        unavailable=(Unavailable(what="instructions, instruction mix and miss ratios", why=why, remedy=remedy),),
+    )
+
+
+def lens_side(sides: Sides, side: Side, passes: Passes, pattern: str | None) -> LensFigures:
+    """One side under the lens.
+
+    Raises:
+        MissingCapabilityError: valgrind or the tool is not there.
+        AppError: the side or the client failed.
+        RecordingError: a process wrote no file.
+    """
+    with tempfile.TemporaryDirectory(prefix="ditto-lens-") as folder:
+        lens = LensRun.create(Path(folder))
+        with (
+            lens.control,
+            sides.run_of(side, "lens", lambda command, env: (lens.command(command), lens.env(env))) as run,
+        ):
+            run.prepare()
+            asked = sides.spec.load.requests.lens if sides.spec.load.counts_requests else None
+            lens.control.warm()
+            run.load(max(1, asked // 4) if asked is not None else None)
+            lens.control.count()
+            result = run.load(asked)
+            processes = lens.stop()
+        requests = count_requests(result, asked, pattern, passes).requests
+        return figures_of(side, processes, requests)
+
+
+def figures_of(side: Side, processes: Sequence[LensProcess], requests: float) -> LensFigures:
+    """Sum what the processes executed, per request."""
+
+    def total(value: Callable[[LensProcess], float]) -> float:
+        return sum(value(process) for process in processes) / requests
+
+    histograms = {
+        name: np.sum([np.asarray(getattr(p, key), np.float64).sum(axis=0) for p in processes], axis=0) / requests
+        for name, key in zip(_CURVES, ("load_hist", "store_hist", "code_hist"), strict=True)
+    }
+    mix: Counter[str] = Counter()
+    for process in processes:
+        mix.update(_mix_of(process))
+    executed = sum(mix.values())
+    return LensFigures(
+        side=side,
+        requests=requests,
+        instructions=total(lambda p: float(p.instructions.sum())),
+        histograms=histograms,
+        mix={name: count / executed for name, count in mix.items()} if executed else {},
+        branches=total(lambda p: float(p.branches["executions"].sum())),
+        mispredicted=total(lambda p: float(p.branch_misses.sum())),
+        indirect=total(lambda p: float(p.indirects["executions"][p.indirects["kind"] != 2].sum())),
+        dropped=sum(p.dropped.accesses + p.dropped.classes for p in processes),
+    )
+
+
+def _mix_of(process: LensProcess) -> Counter[str]:
+    """Instructions by iform class, over all keys."""
+    counts = np.zeros(len(process.blocks))
+    np.add.at(counts, process.execs["block"], process.execs["count"].astype(np.float64))
+    mix: Counter[str] = Counter()
+    for block in np.flatnonzero(counts):
+        number = int(counts[block])
+        for instruction in Decoder(64, process.block_bytes(int(block)), ip=int(process.blocks["addr"][block])):
+            mix[classify(instruction)] += number
+    return mix
+
+
+def miss_ratios(histogram: NDArray[np.float64]) -> list[float]:
+    """Misses per access at each of `SIZES`; empty where there was no access."""
+    accesses = float(histogram.sum())
+    if accesses <= 0:
+        return []
+    # A cache of 2**k lines hits buckets 0 to k.
+    hits = np.cumsum(histogram)[: len(SIZES)]
+    return [max(0.0, float(1.0 - hit / accesses)) for hit in hits]
+
+
+_HOW = "measured: lens, all server threads, over the client's run under it, divided by its requests"
+_PREDICTOR = f"{_HOW}; gshare with 12 bits of history, a reference and not this machine's predictor"
+_LRU = "measured: lens, exact LRU stack distances of 64-byte lines, one stack a thread; misses per access"
+
+
+def _figures(found: dict[Side, LensFigures], seed: int) -> Figures:
+    def of(value: Callable[[LensFigures], float]) -> Samples:
+        return Samples(**{side: [value(figures)] for side, figures in found.items()})
+
+    total = figure(
+        "instructions.user_per_request", "instructions", "instructions", of(lambda f: f.instructions), _HOW,
+        INSTRUCTIONS, seed=seed,
+    )  # fmt: skip
+    for name, unit in (("loads", "loads"), ("stores", "stores"), ("code", "line touches")):
+        metric = "instructions.code_touches_per_request" if name == "code" else f"instructions.{name}_per_request"
+        samples = of(lambda f, name=name: float(f.histograms[name].sum()))  # type: ignore[misc]
+        total += figure(metric, unit, "instructions", samples, _HOW, seed=seed)
+    total += figure("branches.conditional_per_request", "branches", "branches", of(lambda f: f.branches), _HOW)
+    total += figure(
+        "branches.mispredicted_per_request", "branches", "branches", of(lambda f: f.mispredicted), _PREDICTOR
+    )
+    total += figure(
+        "branches.indirect_per_request", "branches", "branches", of(lambda f: f.indirect), _HOW, near_zero=0.01
+    )
+    for name in _CURVES:
+        if not all(figures.histograms[name].sum() > 0 for figures in found.values()):
+            continue
+        for size in _MARKS:
+            index = SIZES.index(size)
+            samples = of(lambda f, name=name, index=index: miss_ratios(f.histograms[name])[index])  # type: ignore[misc]
+            # A ratio of small ratios tells little: the difference is what counts.
+            total += figure(f"{name}.miss_ratio.{size}", "misses/access", "cache", samples, _LRU, near_zero=1.0)
+    reference = found["original"].mix
+    distance = of(lambda f: sum(abs(f.mix.get(n, 0) - reference.get(n, 0)) for n in set(f.mix) | set(reference)) / 2)
+    how = "measured: lens; half the sum of the differences of all shares, so the share that is of another class"
+    return total + figure("mix.distance", "share", "mix", distance, how, near_zero=1.0)
+
+
+def _curves(found: dict[Side, LensFigures]) -> tuple[Curve, ...]:
+    def of(side: Side, name: str) -> list[float]:
+        return miss_ratios(found[side].histograms[name]) if side in found else []
+
+    return tuple(
+        Curve(
+            name=name, sizes_bytes=SIZES, original=of("original", name), clone=of("clone", name),
+            empty_body=of("empty_body", name),
+        )
+        for name in _CURVES
+    )  # fmt: skip
+
+
+def _mix(found: dict[Side, LensFigures]) -> tuple[MixShare, ...]:
+    a, b = found["original"].mix, found["clone"].mix
+    empty = found["empty_body"].mix if "empty_body" in found else None
+    return tuple(
+        MixShare(
+            name=name, original=a.get(name, 0.0), clone=b.get(name, 0.0),
+            empty_body=None if empty is None else empty.get(name, 0.0),
+        )
+        for name in sorted(set(a) | set(b))
     )  # fmt: skip
