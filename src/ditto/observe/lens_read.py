@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpAccess, Register, RegisterExt
@@ -31,7 +32,7 @@ _IGNORED = frozenset((Register.NONE, Register.RIP, Register.EIP, Register.CS, Re
 def _full(register: int) -> int:
     found = _FULL.get(register)
     if found is None:
-        found = _FULL[register] = RegisterExt.full_register(register)
+        found = _FULL[register] = RegisterExt.full_register(cast(Any, register))
     return found
 
 
