@@ -322,13 +322,13 @@ def test_a_killed_observer_leaves_the_app_serving(folder: Path) -> None:
             connection.sendall(b"alive")
             assert connection.recv(100) == b"alive"
     finally:
+        with AppRun(write_app(folder)):
+            assert len(list((folder.parent / "tmp").iterdir())) == 2, "the folder stays while its app runs"
         os.kill(pid, signal.SIGKILL)
         while processes_in(folder):
             time.sleep(0.01)
-        for left in (folder.parent / "tmp").iterdir():
-            for file in left.iterdir():
-                file.unlink()
-            left.rmdir()
+        with AppRun(write_app(folder)):
+            assert len(list((folder.parent / "tmp").iterdir())) == 1, "a later run removes it"
 
 
 def test_runs_side_by_side_do_not_end_each_other(folder: Path) -> None:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from types import TracebackType
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which, substitute
 from ditto.errors import AppError
-from ditto.host import commands, interrupts, ports, process
+from ditto.host import commands, interrupts, leftovers, ports, process
 from ditto.host.load import Client, LoadResult, RepeatedLoad
 from ditto.host.process import CpuTimes, Memory
 from ditto.host.ready import wait_ready
@@ -168,8 +167,9 @@ class AppRun:
         if self._folder is not None:
             raise AppError(f"{self.spec.name} is running already", "stop it first")
         process.become_subreaper()
+        leftovers.remove_stale_folders()
         with interrupts.held():
-            self._folder = Path(tempfile.mkdtemp(prefix="ditto-run-"))
+            self._folder = leftovers.make_run_folder()
             _live_runs.add(self)
         self._choose_ports()
         if self.spec.setup:

@@ -163,6 +163,12 @@ def find_tree(known: Iterable[ProcessId], marker: str) -> set[ProcessId]:
     return {ProcessId(pid, stats[pid].start_ticks) for pid in found}
 
 
+def any_marked(prefix: str) -> bool:
+    """Whether a live process has a marker that begins with ``prefix``."""
+    wanted = f"{MARKER}={prefix}".encode()
+    return any(b"\0" + wanted in b"\0" + _environment(pid) for pid in _all_pids())
+
+
 def cpu_times(processes: Iterable[ProcessId]) -> CpuTimes:
     """CPU used by these processes since they began, with their children that ended and were waited for."""
     user = system = run = 0.0
