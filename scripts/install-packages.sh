@@ -30,7 +30,7 @@ if ! command -v apt-get >/dev/null 2>&1; then
 fi
 if [ "$(id -u)" -ne 0 ]; then
 	echo "missing Debian packages; run this, then make again:" >&2
-	echo "    sudo $(cd "$(dirname "$0")" && pwd)/install-packages.sh$missing" >&2
+	echo "    sudo $0$missing" >&2
 	exit 3
 fi
 
