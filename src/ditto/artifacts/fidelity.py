@@ -30,8 +30,8 @@ class Verdict(StrEnum):
     """What a record says.
 
     ``INSIDE_NOISE``: the error is no larger than the original's difference from itself.  ``INSIDE_BOUND``: larger
-    than that, but within the bound asked for.  ``OUTSIDE``: beyond both.  ``NO_BOUND``: beyond the noise, and no
-    bound is asked for.  ``NOT_AVAILABLE``: not measured on this machine or for this app.
+    than that, but within the bound asked for.  ``OUTSIDE``: beyond both.  ``NO_BOUND``: beyond the noise (or
+    that is not known), and no bound is asked for.  ``NOT_AVAILABLE``: not measured on this machine or for this app.
     """
 
     INSIDE_NOISE = "inside noise"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from ditto.artifacts.fidelity import Curve, Record
-from ditto.report.text import error_text
+from ditto.report.text import error_text, size_text
 
 BAR_HEIGHT = 18
 
@@ -108,7 +108,7 @@ def _label(x: str, y: float, text: str, anchor: str) -> Markup:
 class _Frame:
     """A plot area inside an SVG: percentages across, pixels down."""
 
-    left: float = 9.0
+    left: float = 12.0
     right: float = 98.0
     top: float = 8.0
     bottom: float = 208.0
@@ -174,16 +174,6 @@ def _nice_top(largest: float) -> float:
         return 1.0
     power = 10.0 ** math.floor(math.log10(largest))
     return next((power * k for k in (1, 2, 4, 10) if power * k >= largest - 1e-12), power * 10)
-
-
-def size_text(size: int) -> str:
-    """A size in bytes with a binary unit."""
-    value = float(size)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024 or unit == "GiB":
-            return f"{value:.3g} {unit}"
-        value /= 1024
-    return f"{value:.3g}"
 
 
 def pair(original: float, clone: float, largest: float, title: str) -> Markup:

@@ -25,6 +25,13 @@ _LABELS = {
     "syscalls.total": "All system calls per request",
     "syscalls.foreign_types": "Kinds of calls that only the clone makes",
     "instructions.user_per_request": "User instructions per request",
+    "instructions.loads_per_request": "Data lines loaded per request",
+    "instructions.stores_per_request": "Data lines stored per request",
+    "instructions.code_touches_per_request": "Code lines touched per request",
+    "branches.conditional_per_request": "Conditional branches per request",
+    "branches.mispredicted_per_request": "Mispredicted branches per request",
+    "branches.indirect_per_request": "Indirect jumps and calls per request",
+    "mix.distance": "Instructions of another class",
 }
 
 _GROUPS = {
@@ -41,7 +48,7 @@ _GROUPS = {
 }
 _ORDER = list(_GROUPS)
 
-CURVES = {"loads": "Data loads", "stores": "Data stores", "code": "Code", "pages": "Code pages"}
+CURVES = {"loads": "Data loads", "stores": "Data stores", "code": "Code fetches", "pages": "Data pages"}
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
@@ -56,7 +63,20 @@ def label_of(record: Record) -> str:
     family, _, rest = record.metric.partition(".")
     if family == "syscalls":
         return rest
+    ratio, _, size = rest.partition(".")
+    if family in CURVES and ratio == "miss_ratio" and size.isdigit():
+        return f"{CURVES[family]} that miss {size_text(int(size))}"
     return record.metric
+
+
+def size_text(size: int) -> str:
+    """A size in bytes with a binary unit."""
+    value = float(size)
+    for unit in ("B", "KiB", "MiB"):
+        if value < 1024:
+            return f"{value:.3g} {unit}"
+        value /= 1024
+    return f"{value:.3g} GiB"
 
 
 def group_title(group: str) -> str:
@@ -95,6 +115,7 @@ def error_text(record: Record, value: float | None, signed: bool = True) -> str:
         percent = value * 100
         size = abs(percent)
         text = f"{percent:+.2f}" if size < 9.995 else f"{percent:+.1f}" if size < 99.95 else f"{percent:+,.0f}"
+        text = "0.00" if size < 0.005 else text
         text = f"{text}{NARROW}%"
     else:
         text = ("+" if value > 0 else "") + figure(value, 2) if value else "0"

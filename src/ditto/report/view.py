@@ -8,12 +8,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ditto.artifacts.fidelity import Curve, Fidelity, Record, Samples, SyscallRow, Verdict
+from ditto.artifacts.fidelity import Curve, Fidelity, MixShare, Record, Samples, SyscallRow, Verdict
 from ditto.artifacts.machine import MachineFacts
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
 from ditto.report import plots
-from ditto.report.text import CURVES, NONE, figure, grouped, label_of, verdict_sentence
+from ditto.report.text import CURVES, NONE, figure, grouped, label_of, size_text, verdict_sentence
 
 _KEY = (
     "throughput.saturation",
@@ -135,12 +135,26 @@ def _curve(curve: Curve) -> CurveView:
     for index, size in enumerate(curve.sizes_bytes):
         a = curve.original[index] if index < len(curve.original) else None
         b = curve.clone[index] if index < len(curve.clone) else None
-        rows.append(CurveRow(plots.size_text(size), _share(a), _share(b), _points(a, b)))
+        rows.append(CurveRow(size_text(size), _share(a), _share(b), _points(a, b)))
     return CurveView(title, plots.miss_curve(curve, f"{title}: miss ratio by cache size"), tuple(rows))
 
 
+_RARE_SHARE = 0.001
+
+
 def _mix(fidelity: Fidelity) -> list[MixRow]:
+    """The classes by share; those below a thousandth on both sides are put together in a last row."""
     largest = max((max(m.original, m.clone) for m in fidelity.mix), default=0.0)
+    shown = [m for m in fidelity.mix if max(m.original, m.clone) >= _RARE_SHARE]
+    rare = [m for m in fidelity.mix if max(m.original, m.clone) < _RARE_SHARE]
+    rest = [
+        MixShare(
+            name=f"{len(rare)} more",
+            original=sum(m.original for m in rare),
+            clone=sum(m.clone for m in rare),
+            empty_body=sum(m.empty_body or 0.0 for m in rare) if rare[0].empty_body is not None else None,
+        )
+    ] if rare else []  # fmt: skip
     return [
         MixRow(
             m.name,
@@ -150,7 +164,7 @@ def _mix(fidelity: Fidelity) -> list[MixRow]:
             _share(m.empty_body),
             _points(m.original, m.clone),
         )
-        for m in sorted(fidelity.mix, key=lambda m: (-m.original, m.name))
+        for m in [*sorted(shown, key=lambda m: (-m.original, m.name)), *rest]
     ]
 
 
@@ -161,7 +175,8 @@ def _share(value: float | None) -> str:
 def _points(original: float | None, clone: float | None) -> str:
     if original is None or clone is None:
         return NONE
-    return f"{(clone - original) * 100:+.2f}".replace("-", "\N{MINUS SIGN}")
+    points = (clone - original) * 100
+    return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}") if abs(points) >= 0.005 else "0.00"
 
 
 def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
@@ -177,12 +192,12 @@ def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
 
 
 def _machine(facts: MachineFacts) -> list[tuple[str, str]]:
-    caches = ", ".join(f"L{c.level} {c.kind} {plots.size_text(c.size_bytes)}" for c in facts.caches)
+    caches = ", ".join(f"L{c.level} {c.kind} {size_text(c.size_bytes)}" for c in facts.caches)
     rows = [
         ("Processor", facts.cpu_model or facts.cpu_family),
         ("Processors used", f"{facts.cpus} of {facts.cpus_online}" if facts.cpus else ""),
         ("Caches", caches),
-        ("Memory", plots.size_text(facts.memory_bytes) if facts.memory_bytes else ""),
+        ("Memory", size_text(facts.memory_bytes) if facts.memory_bytes else ""),
         ("Transparent huge pages", facts.thp),
         ("Kernel", facts.kernel),
         ("Distribution", facts.distribution),

@@ -1,6 +1,7 @@
 """Instructions, instruction mix and miss ratios of both sides, from runs under the lens tool where it is there.
 
-Each side runs once: what the lens counts hardly varies.  Its caches are warmed by a quarter of the load first.
+The original runs twice, for its own spread, the others once: what the lens counts hardly varies.  LRU stacks are
+warmed by a quarter of the load before counting.
 """
 
 from __future__ import annotations
@@ -74,23 +75,28 @@ def compare_instructions(
     """
     if not wanted:
         return _without("not asked for", "")
-    found: dict[Side, LensFigures] = {}
+    found: dict[Side, list[LensFigures]] = {}
     unavailable: list[Unavailable] = []
-    for side in order_of(sides):
-        progress.update(f"counting instructions: {side.replace('_', ' ')}", len(found) / 3)
+    order: list[Side] = [*order_of(sides), "original"]
+    for number, side in enumerate(order):
+        progress.update(f"counting instructions: {side.replace('_', ' ')}", number / len(order))
         try:
-            found[side] = lens_side(sides, side, passes, pattern)
+            found.setdefault(side, []).append(lens_side(sides, side, passes, pattern))
         except MissingCapabilityError as error:
             return _without(error.message, error.remedy)
         except DittoError as error:
             if side != "empty_body":
                 return _without(f"the {side} could not be counted: {error.message}", error.remedy)
+            del found[side]
             unavailable.append(
                 Unavailable(what="instructions of the empty body", why=error.message, remedy=error.remedy)
             )
     dropped = [
-        Dropped(what=f"accesses and classes the lens left out ({side.replace('_', ' ')})", count=figures.dropped)
-        for side, figures in found.items()
+        Dropped(
+            what=f"accesses and classes the lens left out ({side.replace('_', ' ')})",
+            count=sum(figures.dropped for figures in runs),
+        )
+        for side, runs in found.items()
     ]
     return Instructions(_figures(found, seed), _curves(found), _mix(found), tuple(dropped), tuple(unavailable))
 
@@ -181,9 +187,9 @@ _PREDICTOR = f"{_HOW}; gshare with 12 bits of history, a reference and not this 
 _LRU = "measured: lens, exact LRU stack distances of 64-byte lines, one stack a thread; misses per access"
 
 
-def _figures(found: dict[Side, LensFigures], seed: int) -> Figures:
+def _figures(found: dict[Side, list[LensFigures]], seed: int) -> Figures:
     def of(value: Callable[[LensFigures], float]) -> Samples:
-        return Samples(**{side: [value(figures)] for side, figures in found.items()})
+        return Samples(**{side: [value(figures) for figures in runs] for side, runs in found.items()})
 
     total = figure(
         "instructions.user_per_request", "instructions", "instructions", of(lambda f: f.instructions), _HOW,
@@ -201,22 +207,22 @@ def _figures(found: dict[Side, LensFigures], seed: int) -> Figures:
         "branches.indirect_per_request", "branches", "branches", of(lambda f: f.indirect), _HOW, near_zero=0.01
     )
     for name in _CURVES:
-        if not all(figures.histograms[name].sum() > 0 for figures in found.values()):
+        if not all(figures.histograms[name].sum() > 0 for runs in found.values() for figures in runs):
             continue
         for size in _MARKS:
             index = SIZES.index(size)
             samples = of(lambda f, name=name, index=index: miss_ratios(f.histograms[name])[index])  # type: ignore[misc]
             # A ratio of small ratios tells little: the difference is what counts.
             total += figure(f"{name}.miss_ratio.{size}", "misses/access", "cache", samples, _LRU, near_zero=1.0)
-    reference = found["original"].mix
+    reference = found["original"][0].mix
     distance = of(lambda f: sum(abs(f.mix.get(n, 0) - reference.get(n, 0)) for n in set(f.mix) | set(reference)) / 2)
     how = "measured: lens; half the sum of the differences of all shares, so the share that is of another class"
     return total + figure("mix.distance", "share", "mix", distance, how, near_zero=1.0)
 
 
-def _curves(found: dict[Side, LensFigures]) -> tuple[Curve, ...]:
+def _curves(found: dict[Side, list[LensFigures]]) -> tuple[Curve, ...]:
     def of(side: Side, name: str) -> list[float]:
-        return miss_ratios(found[side].histograms[name]) if side in found else []
+        return miss_ratios(found[side][0].histograms[name]) if side in found else []
 
     return tuple(
         Curve(
@@ -227,9 +233,9 @@ def _curves(found: dict[Side, LensFigures]) -> tuple[Curve, ...]:
     )  # fmt: skip
 
 
-def _mix(found: dict[Side, LensFigures]) -> tuple[MixShare, ...]:
-    a, b = found["original"].mix, found["clone"].mix
-    empty = found["empty_body"].mix if "empty_body" in found else None
+def _mix(found: dict[Side, list[LensFigures]]) -> tuple[MixShare, ...]:
+    a, b = found["original"][0].mix, found["clone"][0].mix
+    empty = found["empty_body"][0].mix if "empty_body" in found else None
     return tuple(
         MixShare(
             name=name, original=a.get(name, 0.0), clone=b.get(name, 0.0),
