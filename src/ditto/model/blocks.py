@@ -46,6 +46,14 @@ class BlockBook:
                 return amounts
         return next(iter(self.gaps.inside.values()), {})
 
+    def rare_amounts(self) -> dict[OpName, float]:
+        """Instructions after operations wherever they were made: for what belongs to no class, such as a timer."""
+        found: dict[OpName, list[float]] = {}
+        for amounts in self.gaps.inside.values() if self.gaps else ():
+            for name, amount in amounts.items():
+                found.setdefault(name, []).append(amount)
+        return {name: sum(values) / len(values) for name, values in found.items()}
+
     def namer(self, key: bytes, share: float) -> BlockFor:
         """A function that makes blocks for a class that makes up ``share`` of the requests."""
 

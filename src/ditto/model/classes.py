@@ -12,6 +12,7 @@ from ditto.model.distributions import constant, dist
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
+from ditto.streams.evidence import gap_name
 from ditto.streams.programs import RECEIVE, ClassWork, OpName, OpWork
 from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
 
@@ -128,7 +129,7 @@ def fit_program(
     ordered = [(name, op) for name, op in work.ordered() if op.count >= minimum * total]
     steps: list[tuple[OpName | None, OpWork | None, float]] = [(None, None, 0.0)]
     for name, op in ordered:
-        amount = amounts.get(name, 0.0)
+        amount = amounts.get(gap_name(name), 0.0)
         probability = min(1.0, op.count / total)
         if name.kind == RECEIVE:
             if name.occurrence == 0:
@@ -142,15 +143,19 @@ def fit_program(
             steps.append((name, op, amount))
     program: list[Op] = []
     late = False
+    small = 0.0
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
             late = late or (deferred and step_name.kind in ("reply", "reply_head"))
             op_model = fit_op(step_name, step_op, total, placement, late)
             if op_model is not None:
                 program.append(op_model)
-        block = block_for(step_name, amount)
+        # Work too small for a block of its own is not lost: it joins what comes next.
+        small += amount
+        block = block_for(step_name, small)
         if block is not None:
             program.append(Op(kind=OpKind.COMPUTE, block=block, deferred=late))
+            small = 0.0
     return program
 
 

@@ -216,7 +216,7 @@ def _closing(this: _Fit) -> list[Op]:
 
 def _timer(this: _Fit, timer: TimerSeen) -> Timer:
     work = _pseudo(b"timer", timer.bursts)
-    ops = fit_program(work, {}, this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1)
+    ops = fit_program(work, this.book.rare_amounts(), this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1)
     return Timer(period_ms=max(0.1, timer.period_ns / 1e6), program=ops)
 
 

@@ -14,7 +14,7 @@ from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
-from ditto.observe.snapshot import file_sizes, tree
+from ditto.host.snapshot import file_sizes, tree
 
 RECORDING = "native.rec"
 LOST_SHARE = 0.001

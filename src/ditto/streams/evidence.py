@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from ditto.artifacts.lens import KeySummary
-from ditto.artifacts.observation import Observation
-from ditto.artifacts.records import load_recording
+from ditto.artifacts.observation import DescriptorSeen, Observation
+from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
-from ditto.streams.cycles import Cycle, Work, follow
+from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.events import SENDS, KnownDescriptor, Stream, from_recording
 from ditto.streams.programs import ClassWork, OpName
 
@@ -20,6 +22,7 @@ RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
 MAX_CLASSES = 32
 SAMPLE = 4000
+CODEC_RECORDS = 60_000
 
 
 @dataclass
@@ -57,15 +60,6 @@ class Gaps:
 
 
 @dataclass
-class SegmentWork:
-    """The segments that follow one call in one class: ``summary`` per visit."""
-
-    visits: float
-    instructions: float
-    summary: KeySummary
-
-
-@dataclass
 class Evidence:
     """Everything the model is fitted to."""
 
@@ -87,18 +81,47 @@ def load_evidence(folder: Path, observation: Observation) -> Evidence:
     try:
         return _load(folder, observation)
     finally:
+        gc.freeze()
         gc.enable()
 
 
 def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
-    known = [
-        KnownDescriptor(d.pid, d.fd, d.kind, d.path.encode("utf-8", "surrogateescape"), d.port, d.flags, d.size, d.identity)
-        for d in native.descriptors
-    ]
+    known = known_descriptors(native.descriptors)
     stream = from_recording(load_recording(folder / native.recording), known)
     work = follow(stream.threads)
-    return Evidence(observation, stream, work, requests_of(work))
+    evidence = Evidence(observation, stream, work, requests_of(work))
+    if observation.lens is not None:
+        from ditto.streams.instructions import read_instruction_run
+
+        files = [folder / name for name in observation.lens.files]
+        run = read_instruction_run(files, observation.lens.descriptors, evidence.requests.codec)
+        evidence.gaps, evidence.segments = run.gaps, run.segments
+    return evidence
+
+
+def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescriptor]:
+    """An observation's descriptors for :class:`~ditto.streams.events.Descriptors`."""
+    return [
+        KnownDescriptor(
+            d.pid, d.fd, d.kind, d.path.encode("utf-8", "surrogateescape"), d.port, d.flags, d.size, d.identity
+        )
+        for d in descriptors
+    ]
+
+
+def codec_of(recording: Path) -> str:
+    """The wire protocol that a native recording shows, from its beginning (a full reading is not needed for that).
+
+    Raises:
+        BadInputError: the file is no recording.
+    """
+    loaded = load_recording(recording)
+    every = loaded.records["kind"] == Kind.MARK
+    starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
+    first = int(starts[0]) if len(starts) else 0
+    head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
+    return requests_of(follow(from_recording(head).threads)).codec
 
 
 def requests_of(work: Work, codec: str | None = None) -> Requests:
@@ -168,13 +191,14 @@ def closing_work(work: Work) -> ClassWork:
     return programs.build(b"close", cycles)
 
 
-def _make_no_wake() -> object:
-    from ditto.streams.cycles import Wake
-
-    return Wake(0, None, 0)
+_NO_WAKE = Wake(0, None, 0)
 
 
-_NO_WAKE = _make_no_wake()  # type: ignore[assignment]
+def gap_name(name: OpName) -> OpName:
+    """An operation's name in tables of gaps: files that stay open have other paths in other runs."""
+    if name.slot is not None and name.slot[0] == "p":
+        return name._replace(slot=("p", b""))
+    return name
 
 
 def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
@@ -186,13 +210,13 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
         amounts: dict[OpName, float] = {}
         for name, op in class_work.ops.items():
             if op.inside >= max(3, 0.02 * op.before_wait):
-                amounts[name] = op.mean_inside
+                amounts[gap_name(name)] = op.mean_inside
                 if op.before_wait >= 3:
                     extra_sum += (op.mean_before_wait - op.mean_inside) * op.before_wait
                     extra_count += op.before_wait
             elif op.inside or op.before_wait:
                 total = op.gap_inside + op.gap_before_wait
-                amounts[name] = total / (op.inside + op.before_wait)
+                amounts[gap_name(name)] = total / (op.inside + op.before_wait)
                 extra_count += op.before_wait
         gaps.inside[key] = amounts
         gaps.requests += len(class_work.cycles)
@@ -215,7 +239,7 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
 
 def _mean_gaps(class_work: ClassWork) -> dict[OpName, float]:
     return {
-        name: (op.gap_inside + op.gap_before_wait) / (op.inside + op.before_wait)
+        gap_name(name): (op.gap_inside + op.gap_before_wait) / (op.inside + op.before_wait)
         for name, op in class_work.ops.items()
         if op.inside + op.before_wait
     }

@@ -73,7 +73,9 @@ def _descriptor(pid: int, link: Path, listeners: dict[str, int], connections: se
             kind = "connection" if inode in connections else "socket"
     elif target.startswith("anon_inode:"):
         name = target.partition(":")[2].strip("[]")
-        kind = {"eventpoll": "epoll", "eventfd": "eventfd", "timerfd": "timerfd", "signalfd": "signalfd"}.get(name, "unknown")
+        kind = {"eventpoll": "epoll", "eventfd": "eventfd", "timerfd": "timerfd", "signalfd": "signalfd"}.get(
+            name, "unknown"
+        )
     elif target.startswith("pipe:"):
         kind = "pipe"
     elif target.startswith("/"):

@@ -1,0 +1,104 @@
+"""One run of an app, or of its clone, under the lens tool and the app's own client."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.observation import DescriptorSeen, LensRun, ProcessSeen
+from ditto.errors import RecordingError
+from ditto.host.app import AppRun
+from ditto.host.lens import Codec, LensMode
+from ditto.host.lens import LensRun as Instrument
+from ditto.host.progress import Progress
+from ditto.host.snapshot import descriptors, tree
+
+EVENTS = 3_000_000
+WARM_S = 1.5
+COUNT_S = 4.0
+
+_CODECS: dict[str, Codec] = {"resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque"}
+
+
+def run_under_lens(
+    spec: AppSpec,
+    folder: Path,
+    codec: str,
+    progress: Progress,
+    clone: Sequence[str] | None = None,
+    requests: int | None = None,
+) -> LensRun:
+    """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
+
+    Args:
+        spec: the app, whose client drives the run.
+        folder: gets the files; earlier ones there are removed.
+        codec: the profile's name of the wire protocol.
+        clone: a clone's command (with ``{port}``) to run in the app's place.
+        requests: instead of the app's own number for such runs.
+
+    Returns:
+        The run's facts; file names are relative to ``folder``.
+
+    Raises:
+        AppError: the app or its client failed.
+        MissingCapabilityError: valgrind or the lens tool is missing.
+        RecordingError: nothing was written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.lens"):
+        old.unlink()
+    # Servers that change their user must be able to write: a folder of its own under the system's temporary one.
+    work = Path(tempfile.mkdtemp(prefix="ditto-lens-"))
+    try:
+        work.chmod(0o755)
+        instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, mode=LensMode.OFF)
+        seen = _drive(spec, instrument, progress, clone, requests)
+        files = []
+        for path in sorted((work / "out").glob("run.*.lens")):
+            shutil.copyfile(path, folder / path.name)
+            (folder / path.name).chmod(0o600)
+            files.append(path.name)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    if not files:
+        raise RecordingError(f"{spec.name}: the run under valgrind wrote nothing", "see 'ditto doctor'")
+    return LensRun(files=files, codec=codec, descriptors=seen[0], processes=seen[1])
+
+
+def _drive(
+    spec: AppSpec, instrument: Instrument, progress: Progress, clone: Sequence[str] | None, requests: int | None
+) -> tuple[list[DescriptorSeen], list[ProcessSeen]]:
+    def wrap(command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+        return instrument.command(command), instrument.env(environment)
+
+    if clone is None:
+        run = AppRun(spec, wrap=wrap, which="lens")
+    else:
+        run = AppRun.for_clone(spec, list(clone), wrap=wrap, which="lens")
+    counted = any("{requests}" in word for word in spec.load.command)
+    requests = requests or spec.load.requests.lens
+    progress.update("starting under valgrind")
+    with run:
+        progress.update("filling under valgrind")
+        run.prepare()
+        progress.update("warming up under valgrind")
+        instrument.control.warm()
+        if counted:
+            run.load(max(100, requests // 4))
+        else:
+            run.load_for(WARM_S)
+        open_now = descriptors(run.pids())
+        progress.update("counting instructions")
+        instrument.control.count()
+        if counted:
+            run.load(requests)
+        else:
+            run.load_for(COUNT_S)
+        processes = tree(run.pids())
+        instrument.stop()
+    instrument.control.close()
+    return open_now, processes

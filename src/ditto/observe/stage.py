@@ -1,0 +1,131 @@
+"""The observe stage: an app's native run and its instruction run, or a running process for a while."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.observation import LensRun, NativeRun, Observation
+from ditto.artifacts.records import Mode
+from ditto.errors import BadInputError, MissingCapabilityError
+from ditto.host.lens_session import run_under_lens
+from ditto.host.machine import read_facts
+from ditto.host.progress import Progress
+from ditto.host.snapshot import descriptors, file_sizes, tree
+from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native
+from ditto.observe.native_run import NativeRecorder
+from ditto.streams.evidence import codec_of
+
+LENS_FOLDER = "lens"
+
+
+def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Progress) -> Observation:
+    """Record an app under its own load: natively, then under lens.
+
+    Args:
+        spec: the app.
+        folder: made if need be, for the owner's eyes only; an earlier observation there is replaced.
+        seconds: how long the native window is.
+
+    Raises:
+        AppError: the app or its client failed.
+        MissingCapabilityError: nothing here can record system calls.
+        RecordingError: a recording failed or lost too much.
+    """
+    _make_private(folder)
+    options = NativeOptions(seconds=seconds or WINDOW_S)
+    native, notes = record_native(spec, folder, options, progress)
+    lens: LensRun | None = None
+    try:
+        progress.update("recognising the protocol")
+        codec = codec_of(folder / native.recording)
+        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress)
+        lens = made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
+    except MissingCapabilityError as error:
+        notes.append(f"no instruction run: {error}")
+        progress.note(notes[-1])
+    return _save(spec.name, folder, native, lens, notes)
+
+
+def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:
+    """Record a running process and everything below it for ``seconds``; it is not disturbed.
+
+    Raises:
+        BadInputError: no such process.
+        RecordingError: the recording failed.
+    """
+    if not Path(f"/proc/{pid}").is_dir():
+        raise BadInputError(f"no process {pid}", "give the number of a running process")
+    _make_private(folder)
+    path = folder / RECORDING
+    path.unlink(missing_ok=True)
+    pids = _with_children(pid)
+    with NativeRecorder() as recorder:
+        progress.update(f"recording process {pid} for {seconds:g} s")
+        recorder.start([pid], path, mode=Mode.OFF)
+        os.chmod(path, 0o600)
+        open_now = descriptors(pids)
+        recorder.set_mode(Mode.ALL)
+        began = time.monotonic()
+        processes = []
+        while time.monotonic() - began < seconds:
+            time.sleep(0.05)
+            if not processes and time.monotonic() - began > seconds * 0.3:
+                processes = tree(_with_children(pid))
+        recorder.set_mode(Mode.OFF)
+        status = recorder.stop()
+        collector = str(recorder.collector)
+    ports = [d.port for d in open_now if d.kind == "listener" and d.port]
+    native = NativeRun(
+        recording=RECORDING,
+        collector=collector,
+        records=status.records,
+        lost=status.lost,
+        seconds=seconds,
+        connections=sum(d.kind == "connection" for d in open_now),
+        port=ports[0] if ports else 0,
+        descriptors=open_now,
+        processes=processes or tree(pids),
+        files=file_sizes(path, pids),
+    )
+    notes = ["no instruction run: the process was observed while it ran; give an app.toml for one"]
+    return _save(f"pid-{pid}", folder, native, None, notes)
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
+
+
+def _with_children(pid: int) -> list[int]:
+    """The process and all its descendants."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+            children.setdefault(parent, []).append(int(entry.name))
+    found, pending = [], [pid]
+    while pending:
+        current = pending.pop()
+        found.append(current)
+        pending += children.get(current, [])
+    return sorted(found)
+
+
+def _save(app: str, folder: Path, native: NativeRun, lens: LensRun | None, notes: list[str]) -> Observation:
+    observation = Observation(
+        app=app,
+        made_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=read_facts().model_dump(mode="json"),
+        native=native,
+        lens=lens,
+        notes=notes,
+    )
+    observation.save(folder)
+    return observation

@@ -1,0 +1,168 @@
+"""The stages in order: the table of contents of the program.
+
+    observe → model → generate → build → tune → validate → report
+
+Each function here loads a stage's input artifact, runs the stage and saves its output artifact.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+from ditto import paths
+from ditto.artifacts.app import AppSpec, load_app
+from ditto.artifacts.fidelity import Fidelity, load_fidelity
+from ditto.artifacts.files import write_atomic
+from ditto.artifacts.observation import load_observation
+from ditto.artifacts.profile import Profile, load_profile
+from ditto.host.progress import Progress
+
+DEFAULT_SEED = 1
+
+
+@dataclass(frozen=True)
+class CloneOptions:
+    """Options of ``ditto clone``.
+
+    Attributes:
+        seed: of generation; the default seed without it.
+        rounds: rounds of the final comparison.
+        seconds: load of each timed run in it.
+        tune: whether the measured CPU time is tuned as well.
+    """
+
+    seed: int | None = None
+    rounds: int = 5
+    seconds: float = 3.0
+    tune: bool = True
+
+
+@dataclass(frozen=True)
+class CloneResult:
+    """What ``ditto clone`` made."""
+
+    profile: Path
+    clone: Path
+    fidelity: Path
+    report: Path
+
+
+def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None, progress: Progress) -> Path:
+    """Record an app under its own load, or a running process for some time; ``OUT/observation``."""
+    from ditto.observe.stage import attach_to, observe_app
+
+    folder = out / "observation"
+    progress.stage("observe")
+    if app is not None:
+        observe_app(load_app(app), folder, seconds, progress)
+    else:
+        attach_to(pid or 0, folder, seconds or 10.0, progress)
+    return folder
+
+
+def model(out: Path, progress: Progress, seed: int | None = None) -> Path:
+    """Fit the profile to ``OUT/observation``; ``OUT/profile.json``."""
+    from ditto.model.service import fit
+    from ditto.streams.evidence import load_evidence
+
+    folder = out / "observation"
+    progress.stage("model")
+    observation = load_observation(folder)
+    progress.update("reading the recordings")
+    evidence = load_evidence(folder, observation)
+    progress.update("fitting")
+    fitted = fit(evidence, version("ditto-clone"), DEFAULT_SEED if seed is None else seed)
+    for note in fitted.notes:
+        progress.note(note)
+    path = out / "profile.json"
+    fitted.profile.save(path)
+    return path
+
+
+def generate(profile: Path, clone: Path, seed: int | None, progress: Progress) -> Path:
+    """Write the sources of a clone from a profile alone."""
+    progress.stage("generate")
+    _write_clone(load_profile(profile), clone, seed)
+    return clone
+
+
+def build(clone: Path, progress: Progress) -> Path:
+    """Compile a clone; ``CLONE/build/clone``."""
+    from ditto.run.build import build_clone
+
+    progress.stage("build")
+    return build_clone(clone)
+
+
+def tune(app: Path, out: Path, progress: Progress, native: bool = True) -> Path:
+    """Correct ``OUT/profile.json`` until the clone's instructions and CPU time are the original's; rebuilds the clone."""
+    from ditto.run.build import build_clone
+    from ditto.tune.loop import tune_profile
+
+    progress.stage("tune")
+    folder = out / "observation"
+    clone = out / "clone"
+
+    def remake(profile: Profile) -> Path:
+        _write_clone(profile, clone, None)
+        return build_clone(clone)
+
+    tuned = tune_profile(
+        load_app(app), load_profile(out / "profile.json"), folder, load_observation(folder), remake, progress, native
+    )
+    tuned.profile.save(out / "profile.json")
+    write_atomic(out / "tuning.json", tuned.rounds_json())
+    return out / "profile.json"
+
+
+def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: float, progress: Progress) -> Fidelity:
+    """Compare original and clone; ``OUT/fidelity.json`` if a folder is given."""
+    from ditto.validate import ValidateOptions
+    from ditto.validate import validate as compare
+
+    fidelity = compare(load_app(app), clone, ValidateOptions(rounds=rounds, seconds=seconds), progress)
+    if out is not None:
+        fidelity.save(out / "fidelity.json")
+    return fidelity
+
+
+def report(out: Path, progress: Progress) -> Path:
+    """Render ``OUT/report.html`` from ``OUT/fidelity.json`` and what lies beside it."""
+    from ditto.report import render
+
+    progress.stage("report")
+    fidelity = load_fidelity(out / "fidelity.json")
+    profile = load_profile(out / "profile.json") if (out / "profile.json").is_file() else None
+    folder = out / "observation"
+    observation = load_observation(folder) if (folder / "observation.json").is_file() else None
+    path = out / "report.html"
+    write_atomic(path, render(fidelity, profile, observation))
+    return path
+
+
+def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
+    """All stages in order."""
+    load_app(app)
+    observe(app, out, None, None, progress)
+    profile = model(out, progress, options.seed)
+    folder = out / "clone"
+    generate(profile, folder, None, progress)
+    build(folder, progress)
+    tune(app, out, progress, native=options.tune)
+    validate(app, folder, out, options.rounds, options.seconds, progress)
+    made = report(out, progress)
+    return CloneResult(profile, folder, out / "fidelity.json", made)
+
+
+def _write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:
+    from ditto.generate.clone import generate as make_sources
+    from ditto.generate.clone import write_clone
+
+    write_clone(make_sources(profile, paths.runtime_sources(), seed), clone_folder)
+
+
+def spec_of(app: Path) -> AppSpec:
+    """The app's description."""
+    return load_app(app)

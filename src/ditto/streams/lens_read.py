@@ -1,0 +1,256 @@
+"""Work out, from what the lens counted, what the instructions of a segment are and how they depend on each other.
+
+Blocks are decoded once per process; everything per key is then a product of block counts and block facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpAccess, Register, RegisterExt
+from numpy.typing import NDArray
+
+from ditto.artifacts.iforms import classify
+from ditto.artifacts.lens import BUCKETS, NONE, KeySummary, LensProcess
+
+DEPENDENCE_BUCKETS = 8
+_LOOK_BACK = 128
+"""Instructions before a block that are searched for the producers of its operands."""
+
+_READS = frozenset((OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
+_WRITES = frozenset((OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
+_INFO = InstructionInfoFactory()
+_FULL: dict[Register, Register] = {}
+_IGNORED = frozenset((Register.NONE, Register.RIP, Register.EIP, Register.CS, Register.DS, Register.ES, Register.SS,
+                      Register.FS, Register.GS))  # fmt: skip
+
+
+
+def _full(register: Register) -> Register:
+    found = _FULL.get(register)
+    if found is None:
+        found = _FULL[register] = RegisterExt.full_register(register)
+    return found
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What an instruction does to registers (full registers) and memory."""
+
+    iform: str
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    address: tuple[int, ...]
+    loads: bool
+
+
+def _decode(instruction: Instruction) -> Decoded:
+    info = _INFO.info(instruction)
+    reads: dict[int, None] = {}
+    writes: dict[int, None] = {}
+    for used in info.used_registers():
+        register = _full(used.register)
+        if register in _IGNORED or register == Register.RSP:
+            continue
+        if used.access in _READS:
+            reads[register] = None
+        if used.access in _WRITES:
+            writes[register] = None
+    address: dict[int, None] = {}
+    loads = False
+    for memory in info.used_memory():
+        if memory.access in _READS:
+            loads = True
+            for part in (memory.base, memory.index):
+                register = _full(part) if part != Register.NONE else Register.NONE
+                if register not in _IGNORED and register != Register.RSP:
+                    address[register] = None
+    return Decoded(classify(instruction), tuple(reads), tuple(writes), tuple(address), loads)
+
+
+def dependence_bucket(distance: int) -> int:
+    """Bucket of a dependence distance in instructions: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more."""
+    return min((distance - 1).bit_length(), DEPENDENCE_BUCKETS - 1)
+
+
+@dataclass
+class _Facts:
+    """Per block (row) facts whose product with execution counts gives a key's figures."""
+
+    names: list[str]
+    mix: NDArray[np.float64]
+    raw: NDArray[np.float64]
+    war: NDArray[np.float64]
+    waw: NDArray[np.float64]
+    loads: NDArray[np.float64]
+    chased: NDArray[np.float64]
+
+
+@dataclass
+class LensReader:
+    """Aggregates one process.  Decodes all blocks on first use (some 10 microseconds an instruction)."""
+
+    process: LensProcess
+    _facts: _Facts | None = field(default=None, repr=False)
+
+    def decode_block(self, block: int) -> list[Decoded]:
+        """The instructions of a block."""
+        code = self.process.block_bytes(block)
+        decoder = Decoder(64, code, ip=int(self.process.blocks["addr"][block]))
+        return [_decode(instruction) for instruction in decoder]
+
+    def _before(self, block: int, decoded: list[list[Decoded]]) -> list[Decoded]:
+        """Up to `_LOOK_BACK` instructions that usually run before a block, nearest first."""
+        found: list[Decoded] = []
+        at = block
+        while len(found) < _LOOK_BACK:
+            at = int(self.process.blocks["pred"][at])
+            if at == NONE or not decoded[at]:
+                break
+            found.extend(reversed(decoded[at]))
+        return found
+
+    def facts(self) -> _Facts:
+        if self._facts is not None:
+            return self._facts
+        count = len(self.process.blocks)
+        decoded = [self.decode_block(b) for b in range(count)]
+        index: dict[str, int] = {}
+        for block in decoded:
+            for instruction in block:
+                index.setdefault(instruction.iform, len(index))
+        mix = np.zeros((count, max(len(index), 1)))
+        distances = np.zeros((3, count, DEPENDENCE_BUCKETS))
+        loads, chased = np.zeros(count), np.zeros(count)
+        for b, block in enumerate(decoded):
+            for instruction in block:
+                mix[b, index[instruction.iform]] += 1
+            chased[b], loads[b] = _dependences(self._before(b, decoded), block, distances[:, b])
+        self._facts = _Facts(list(index), mix, distances[0], distances[1], distances[2], loads, chased)
+        return self._facts
+
+    def counts(self, keys: Iterable[int]) -> NDArray[np.float64]:
+        """[b] executions of each block under these keys."""
+        execs = self.process.execs
+        chosen = np.isin(execs["key"], np.fromiter(keys, np.uint32))
+        out = np.zeros(len(self.process.blocks))
+        np.add.at(out, execs["block"][chosen], execs["count"][chosen].astype(np.float64))
+        return out
+
+    def iform_mix(self, keys: Iterable[int]) -> dict[str, int]:
+        """Instructions by iform class under these keys."""
+        facts = self.facts()
+        total = self.counts(keys) @ facts.mix
+        return {name: int(n) for name, n in sorted(zip(facts.names, total, strict=False)) if n}
+
+    def summary(self, keys: Iterable[int] | None = None) -> KeySummary:
+        """One summary of these keys together (of all keys by default)."""
+        p = self.process
+        chosen = tuple(range(len(p.keys))) if keys is None else tuple(keys)
+        rows = np.array(chosen, np.intp)
+        counts = self.counts(chosen)
+        facts = self.facts()
+        total_loads = float(counts @ facts.loads)
+        branches = _per_target(counts, p.blocks["branch"], len(p.branches))
+        indirect = _per_target(counts, p.blocks["indirect"], len(p.indirects))
+        jumps = np.where(p.indirects["kind"] != 2, indirect, 0.0)
+        hist = {name: np.asarray(getattr(p, name)[rows].sum(axis=0), np.uint64).reshape(BUCKETS)
+                for name in ("load_hist", "store_hist", "code_hist", "page_hist")}  # fmt: skip
+        ran = p.blocks[counts > 0]
+        return KeySummary(
+            keys=chosen,
+            visits=int(p.visits[rows].sum()),
+            instructions=int(p.instructions[rows].sum()),
+            mix=self.iform_mix(chosen),
+            loads=int(hist["load_hist"].sum()),
+            stores=int(hist["store_hist"].sum()),
+            load_hist=hist["load_hist"],
+            store_hist=hist["store_hist"],
+            code_hist=hist["code_hist"],
+            page_hist=hist["page_hist"],
+            stride_share=self._stride_share(counts),
+            branches=int(branches.sum()),
+            branch_taken=int(p.branch_taken[rows].sum()),
+            branch_misses=int(p.branch_misses[rows].sum()),
+            branch_bins=_branch_bins(p, branches),
+            branch_sites=int((branches > 0).sum()),
+            indirect=int(jumps.sum()),
+            indirect_sites=int((jumps > 0).sum()),
+            indirect_targets=float(jumps @ p.indirects["ntargets"] / jumps.sum()) if jumps.sum() else 0.0,
+            indirect_misses=int(p.indirect_misses[rows].sum()),
+            calls=int(counts[p.blocks["call"] == 1].sum()),
+            returns=int(counts[p.blocks["call"] == 2].sum()),
+            raw=counts @ facts.raw,
+            war=counts @ facts.war,
+            waw=counts @ facts.waw,
+            chase_share=float(counts @ facts.chased / total_loads) if total_loads else 0.0,
+            code_lines=len({line for b in ran
+                            for line in range(int(b["addr"]) >> 6, (int(b["addr"] + b["length"]) - 1 >> 6) + 1)}),
+        )  # fmt: skip
+
+    def summaries(self) -> list[KeySummary]:
+        """One summary for each key, in the order of ``process.keys``."""
+        return [self.summary((k,)) for k in range(len(self.process.keys))]
+
+    def _stride_share(self, counts: NDArray[np.float64]) -> float:
+        sites = self.process.sites
+        share = sites["same_stride"] / np.maximum(sites["executions"], 1)
+        blocks = self.process.blocks
+        weights = np.repeat(counts, blocks["accesses"])
+        if not weights.sum():
+            return 0.0
+        return float(weights @ share[self.process.access_sites] / weights.sum())
+
+
+def _per_target(counts: NDArray[np.float64], index: NDArray[np.uint32], size: int) -> NDArray[np.float64]:
+    out = np.zeros(size)
+    has = index != NONE
+    np.add.at(out, index[has], counts[has])
+    return out
+
+
+def _branch_bins(p: LensProcess, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    bins = np.zeros((10, 10))
+    executions = np.maximum(p.branches["executions"], 1)
+    taken = np.minimum((p.branches["taken"] * 10 // executions).astype(int), 9)
+    transitions = np.minimum((p.branches["transitions"] * 10 // executions).astype(int), 9)
+    np.add.at(bins, (taken, transitions), weights)
+    return bins
+
+
+def _dependences(before: list[Decoded], block: list[Decoded], out: NDArray[np.float64]) -> tuple[int, int]:
+    """Add the block's RAW, WAR and WAW distances to ``out`` [3, 8]; return (loads with a loaded address, loads)."""
+    written: dict[int, int] = {}
+    read: dict[int, int] = {}
+    loaded: dict[int, bool] = {}
+    for i in range(len(before) - 1, -1, -1):
+        _step(before[i], -1 - i, written, read, loaded)
+    chased = loads = 0
+    for i, instruction in enumerate(block):
+        for register in instruction.reads:
+            if register in written:
+                out[0, dependence_bucket(i - written[register])] += 1
+        for register in instruction.writes:
+            if register in read and read[register] < i:
+                out[1, dependence_bucket(i - read[register])] += 1
+            if register in written:
+                out[2, dependence_bucket(i - written[register])] += 1
+        if instruction.loads:
+            loads += 1
+            chased += any(loaded.get(register, False) for register in instruction.address)
+        _step(instruction, i, written, read, loaded)
+    return chased, loads
+
+
+def _step(
+    instruction: Decoded, i: int, written: dict[int, int], read: dict[int, int], loaded: dict[int, bool]
+) -> None:
+    for register in instruction.reads:
+        read[register] = i
+    # what is computed from a loaded value alone (a copy, a sum with a constant) still is an address that was loaded
+    from_load = instruction.loads or (len(instruction.reads) == 1 and loaded.get(instruction.reads[0], False))
+    for register in instruction.writes:
+        written[register] = i
+        loaded[register] = from_load
