@@ -119,7 +119,7 @@ def test_memcached(tmp_path: Path) -> None:
     classes = per_class(process)
     assert classes[b"set"][0] >= 20 and classes[b"get"][0] >= 20
     assert len(process.threads) >= 5
-    busy = {process.keys[i].tid for i in range(len(process.keys)) if process.classes[process.keys[i].class_id] == b"get"}
+    busy = {key.tid for key in process.keys if process.classes[key.class_id] == b"get"}
     assert busy and 1 not in busy  # a worker answers, not the main thread
 
 
