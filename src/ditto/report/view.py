@@ -181,11 +181,12 @@ def _points(original: float | None, clone: float | None) -> str:
 
 def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
     c = fidelity.conditions
+    each = f", about {c.seconds:g} s" if c.requests else ""
     return [
         ("Load", c.load),
         ("Connections", str(c.connections)),
-        ("Timed runs", f"{c.rounds} of each side, each about {c.seconds:g} s, every one on a newly started server"),
-        ("Requests a run", figure(c.requests, 9) if c.requests else "as many as the client made in its time"),
+        ("Timed runs", f"{c.rounds} rounds, each run on a newly started server{each}"),
+        ("Requests a run", figure(c.requests, 9) if c.requests else "as many as the client makes in its own time"),
         ("Requests counted by", c.counted),
         ("Order", f"{c.order} (A original, B clone, C clone with an empty body)"),
     ]

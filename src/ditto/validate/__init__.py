@@ -1,8 +1,9 @@
 """The validate stage: original and clone side by side, metric by metric, beside the original's own spread.
 
-The original (A), the clone (B) and the clone with an empty body (C) run in turn, A B C A B C ..., each started anew
-and filled, under the app's own client at its own number of connections.  Calls and bytes come from separate runs, for
-counting costs time.  `ditto.validate.statistics` says what error, interval and noise are.
+The original (A), the clone (B) and the clone with an empty body (C, in the first rounds) run in turn, A B C A B C ...,
+each started anew and filled, under the app's own client at its own number of connections.  Calls and bytes come from
+separate runs, for counting costs time, and so do instructions.  `ditto.validate.statistics` says what error, interval
+and noise are.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from ditto.validate.compare import counted_figures, timed_figures
 from ditto.validate.counting import Counting, count_sides
 from ditto.validate.instructions import compare_instructions
 from ditto.validate.requests import Passes
-from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, order_of, sides_of, timed_rounds
+from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of, timed_rounds
 
 __all__ = ["ValidateOptions", "validate"]
 
@@ -112,7 +113,6 @@ def _fewer(asked: int | None) -> int | None:
 
 
 def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], asked: int | None) -> Conditions:
-    turn = " ".join(LETTERS[side] for side in order_of(sides))
     first = runs[0]
     return Conditions(
         connections=sides.spec.load.connections,
@@ -121,5 +121,5 @@ def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], as
         requests=int(first.requests) if asked is not None else 0,
         load=without_paths(sides.spec.load.command),
         counted=first.counted,
-        order=" ".join([turn] * options.rounds),
+        order=" ".join(LETTERS[run.side] for run in runs),
     )

@@ -31,6 +31,8 @@ SIZES = [LINE_BYTES << step for step in range(BUCKETS - 2)]
 """Cache sizes of the curves, 64 B to 128 MiB."""
 _MARKS = (32 << 10, 1 << 20)
 """Cache sizes that have a record of their own."""
+_WARM_S = 1.0
+"""How long a client that is bound by time warms up."""
 _CURVES = ("loads", "stores", "code")
 
 
@@ -125,7 +127,10 @@ def lens_side(sides: Sides, side: Side, passes: Passes, pattern: str | None) -> 
             run.prepare()
             asked = sides.spec.load.requests.lens if sides.spec.load.counts_requests else None
             lens.control.warm()
-            run.load(max(1, asked // 4) if asked is not None else None)
+            if asked is not None:
+                run.load(max(1, asked // 4))
+            else:
+                run.load_for(_WARM_S)
             lens.control.count()
             result = run.load(asked)
             processes = lens.stop()
@@ -177,9 +182,9 @@ def miss_ratios(histogram: NDArray[np.float64]) -> list[float]:
     accesses = float(histogram.sum())
     if accesses <= 0:
         return []
-    # A cache of 2**k lines hits buckets 0 to k.
-    hits = np.cumsum(histogram)[: len(SIZES)]
-    return [max(0.0, float(1.0 - hit / accesses)) for hit in hits]
+    # A cache of 2**k lines hits buckets 0 to k, and misses the rest (summed from the far end: no difference of sums).
+    misses = np.cumsum(histogram[::-1])[::-1][1 : len(SIZES) + 1]
+    return [float(miss / accesses) for miss in misses]
 
 
 _HOW = "measured: lens, all server threads, over the client's run under it, divided by its requests"

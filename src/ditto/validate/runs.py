@@ -18,6 +18,8 @@ from ditto.validate.usage import Usage, read_usage, thread_count
 Side = Literal["original", "clone", "empty_body"]
 LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
 
+EMPTY_BODY_ROUNDS = 3
+"""Rounds with an empty-body run: it only shows what the body is worth, so fewer will do."""
 _MIN_REQUESTS, _MAX_REQUESTS = 100, 50_000_000
 
 
@@ -124,19 +126,22 @@ def timed_run(sides: Sides, side: Side, asked: int | None, passes: Passes, patte
 def timed_rounds(
     sides: Sides, rounds: int, asked: int | None, passes: Passes, pattern: str | None, progress: Progress
 ) -> list[TimedRun]:
-    """``rounds`` times each side, in turn (A B C A B C ...).
+    """``rounds`` times each side, in turn (A B C A B C ...); the empty body in the first three rounds only.
 
     Raises:
         AppError: see `timed_run`.
     """
-    order = order_of(sides)
+    plan = [
+        (number, side)
+        for number in range(rounds)
+        for side in order_of(sides)
+        if side != "empty_body" or number < EMPTY_BODY_ROUNDS
+    ]
     runs: list[TimedRun] = []
     began = time.monotonic()
-    for number in range(rounds):
-        for side in order:
-            done = len(runs) / (rounds * len(order))
-            progress.update(f"round {number + 1} of {rounds}: {side.replace('_', ' ')}", done)
-            runs.append(timed_run(sides, side, asked, passes, pattern))
+    for number, side in plan:
+        progress.update(f"round {number + 1} of {rounds}: {side.replace('_', ' ')}", len(runs) / len(plan))
+        runs.append(timed_run(sides, side, asked, passes, pattern))
     progress.note(f"{len(runs)} timed runs in {time.monotonic() - began:.0f} s")
     return runs
 
