@@ -98,7 +98,7 @@ struct verb_entry {
 	uint8_t used;
 };
 
-#define VERBS 1024 /* a power of two, well above commands plus classes */
+#define VERBS 4096 /* a power of two, well above commands plus classes */
 
 struct verb_entry *verb_add(const char *verb, size_t len); /* NULL when the table is full or the word too long */
 const struct verb_entry *verb_find(const uint64_t word8[3]);

@@ -27,7 +27,7 @@ const struct codec *codec_by_id(unsigned id)
 
 static uint32_t verb_slot(const uint64_t word8[3])
 {
-	return (uint32_t)(((word8[0] ^ (word8[1] << 1) ^ (word8[2] << 2)) * 0x9E3779B97F4A7C15ULL) >> 54) & (VERBS - 1);
+	return (uint32_t)(((word8[0] ^ (word8[1] << 1) ^ (word8[2] << 2)) * 0x9E3779B97F4A7C15ULL) >> 52) & (VERBS - 1);
 }
 
 static int same_word(const struct verb_entry *entry, const uint64_t word8[3])
@@ -113,8 +113,27 @@ const struct ditto_reply *codec_shape(int cls, struct rng *rng)
 unsigned codec_digits(char *to, uint64_t value)
 {
 	char text[20];
-	unsigned n = 0;
+	unsigned n = 0, small = (unsigned)value;
 
+	if (value < 10) {
+		to[0] = (char)('0' + small);
+		return 1;
+	}
+	if (value < 100) {
+		to[0] = (char)('0' + small / 10);
+		to[1] = (char)('0' + small % 10);
+		return 2;
+	}
+	if (value < 10000) { /* most lengths */
+		unsigned high = small / 100, low = small % 100;
+
+		if (high >= 10)
+			to[n++] = (char)('0' + high / 10);
+		to[n++] = (char)('0' + high % 10);
+		to[n++] = (char)('0' + low / 10);
+		to[n++] = (char)('0' + low % 10);
+		return n;
+	}
 	do {
 		text[n++] = (char)('0' + value % 10);
 		value /= 10;

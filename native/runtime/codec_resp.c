@@ -55,11 +55,11 @@ static int line_number(const uint8_t *p, size_t n, int64_t *value)
 		negative = 1;
 		i++;
 	}
-	for (; i < n && (uint8_t)(p[i] - '0') < 10 && i < 21; i++)
+	for (; i < n && (uint8_t)(p[i] - '0') < 10 && i < 19u + (unsigned)negative; i++)
 		v = v * 10 + (p[i] - '0');
 	if (i >= n)
 		return 0;
-	if (p[i] != '\r' || i == 1u + (unsigned)negative || i > 20) {
+	if (p[i] != '\r' || i == 1u + (unsigned)negative) {
 		/* the whole line must be there before it is called wrong, so that pieces give the same answer */
 		const uint8_t *cr = memchr(p, '\r', n);
 
@@ -73,15 +73,23 @@ static int line_number(const uint8_t *p, size_t n, int64_t *value)
 	return (int)i + 2;
 }
 
+/* Upper case in each of the eight bytes. */
+static uint64_t upper8(uint64_t x)
+{
+	uint64_t low = x & 0x7f7f7f7f7f7f7f7fULL;
+	uint64_t from_a = low + 0x1f1f1f1f1f1f1f1fULL, past_z = low + 0x0505050505050505ULL;
+
+	return x ^ ((from_a & ~past_z & ~x & 0x8080808080808080ULL) >> 2);
+}
+
 static void take_word(struct codec_state *st, const uint8_t *p, size_t n)
 {
 	st->word8[0] = st->word8[1] = st->word8[2] = 0;
 	st->word_len = n > sizeof(st->word) ? 0 : (uint8_t)n;
-	for (size_t i = 0; i < st->word_len; i++) {
-		uint8_t ch = p[i];
-
-		st->word[i] = (char)(ch - ((uint8_t)(ch - 'a') < 26 ? 32 : 0));
-	}
+	for (size_t i = 0; i < st->word_len; i++)
+		st->word[i] = (char)p[i];
+	for (unsigned i = 0; i < 3; i++)
+		st->word8[i] = upper8(st->word8[i]);
 }
 
 static enum codec_step complete(struct codec_state *st, struct request *req)
@@ -102,6 +110,64 @@ static enum codec_step complete(struct codec_state *st, struct request *req)
 		if (entry->builtin == RESP_D_QUIT)
 			req->flags = REQ_CLOSE;
 	}
+	return CODEC_REQUEST;
+}
+
+/* "<type>d\r\n" or "<type>dd\r\n": the number, or -1 for anything else; *p moves past it. */
+static inline int short_number(const uint8_t **p, uint8_t type)
+{
+	const uint8_t *q = *p;
+	unsigned tens = (unsigned)q[1] - '0', ones;
+
+	if (q[0] != type || tens > 9)
+		return -1;
+	if (q[2] == '\r') {
+		*p = q + 4;
+		return q[3] == '\n' ? (int)tens : -1;
+	}
+	ones = (unsigned)q[2] - '0';
+	if (ones > 9 || q[3] != '\r' || q[4] != '\n')
+		return -1;
+	*p = q + 5;
+	return (int)(tens * 10 + ones);
+}
+
+/* The usual request, short and complete: the command and its arguments in one go.  CODEC_MORE: take the long way. */
+static enum codec_step short_request(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
+				     struct request *req)
+{
+	const uint8_t *at = p, *end = p + n;
+	int argc, len;
+
+	if (n < 16)
+		return CODEC_MORE;
+	argc = short_number(&at, '*');
+	if (argc < 2 || end - at < 12) /* one word alone goes the long way, it may be a PING */
+		return CODEC_MORE;
+	len = short_number(&at, '$');
+	if (len < 1 || len > 8 || end - at < 10)
+		return CODEC_MORE;
+	memcpy(&st->word8[0], at, 8);
+	st->word8[0] = upper8(st->word8[0] & (~0ULL >> (64 - 8 * len)));
+	st->word8[1] = st->word8[2] = 0;
+	at += len + 2;
+	for (int i = 1; i < argc; i++) {
+		if (end - at < 6)
+			return CODEC_MORE;
+		len = short_number(&at, '$');
+		if (len < 0 || end - at < len + 2)
+			return CODEC_MORE;
+		at += len + 2;
+	}
+	{
+		const struct verb_entry *entry = verb_find(st->word8);
+
+		if (!entry || entry->first == DITTO_NONE)
+			return CODEC_MORE; /* default replies may need an argument */
+		req->cls = (int16_t)verb_class_for(entry, (uint32_t)argc);
+		req->flags = entry->builtin == RESP_D_QUIT ? REQ_CLOSE : 0;
+	}
+	*used = (size_t)(at - p);
 	return CODEC_REQUEST;
 }
 
@@ -197,6 +263,8 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 	int len;
 
 	*used = 0;
+	if (st->phase == PHASE_START && short_request(st, p, n, used, req) == CODEC_REQUEST)
+		return CODEC_REQUEST;
 	for (;;) {
 		switch (st->phase) {
 		case PHASE_START:
@@ -427,9 +495,8 @@ static void resp_reply(const struct request *req, struct outbuf *out, struct rng
 		put_canned(req, out);
 	else
 		put_shape(codec_shape(req->cls, rng), out, rng);
-	parts->head = 1;
+	parts->head = 0;
 	parts->tail = (uint32_t)(out_end(out) - before);
-	parts->tail = parts->tail > 2 ? parts->tail - 2 : parts->tail;
 }
 
 const struct codec codec_resp = {

@@ -10,13 +10,14 @@
 #include <sys/socket.h>
 #include <sys/uio.h>
 
-static const struct codec *codec(void)
-{
-	static const struct codec *found;
+#define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
+#define KEPT_OUT 16384
 
-	if (!found)
-		found = codec_by_id(ditto_service.codec);
-	return found;
+static const struct codec *codec;
+
+void conn_setup(void)
+{
+	codec = codec_by_id(ditto_service.codec);
 }
 
 struct conn *conn_new(struct worker *w, int fd)
@@ -179,7 +180,7 @@ static void take_requests(struct conn *c)
 			return;
 		}
 		request.note_len = 0;
-		step = codec()->parse(&c->codec, c->in + c->in_start, c->in_end - c->in_start, &used, &request);
+		step = codec->parse(&c->codec, c->in + c->in_start, c->in_end - c->in_start, &used, &request);
 		c->in_start += (uint32_t)used;
 		if (step == CODEC_MORE)
 			break;
@@ -190,7 +191,7 @@ static void take_requests(struct conn *c)
 		if (request.flags & REQ_INTERIM) {
 			struct reply_parts parts;
 
-			codec()->reply(&request, &c->out, &c->worker->rng, &parts);
+			codec->reply(&request, &c->out, &c->worker->rng, &parts);
 			continue;
 		}
 		if (job_add(c, &request)) {
@@ -200,8 +201,11 @@ static void take_requests(struct conn *c)
 	}
 	if (c->closing)
 		c->in_start = c->in_end;
-	if (c->in_start == c->in_end)
-		in_release(c);
+	if (c->in_start == c->in_end) {
+		c->in_start = c->in_end = 0;
+		if (c->worker->conns > CONNS_WITH_BUFFERS)
+			in_release(c);
+	}
 }
 
 static void queue_second_pass(struct conn *c)
@@ -232,8 +236,12 @@ void conn_settle(struct conn *c)
 		queue_second_pass(c);
 		return;
 	}
-	if (c->out.start == c->out.end && c->out.buf)
-		out_release(&c->out);
+	if (c->out.start == c->out.end && c->out.buf) {
+		if (c->out.cap > KEPT_OUT || w->conns > CONNS_WITH_BUFFERS)
+			out_release(&c->out);
+		else
+			out_reset(&c->out);
+	}
 	if (c->backlog)
 		return;
 	if (c->eof || c->closing) {

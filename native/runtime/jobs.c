@@ -8,45 +8,65 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What a class's program means for the job, worked out once. */
+/* A class's program, worked out once: what runs in each pass, and which file OP_SENDFILE sends. */
 struct plan {
+	const struct ditto_op **pass[3]; /* [0]: everything, in order */
+	uint16_t n[3];
 	uint8_t traits;
-	int16_t group;      /* of the file that OP_SENDFILE sends */
-	uint8_t persistent; /* that file is open since the start */
+	uint8_t persistent; /* the file is open since the start */
+	uint8_t picks;      /* some operation chooses a file */
+	int16_t group;      /* of the file, or DITTO_NONE */
 };
 
 static struct plan *plans;
 static struct ditto_op default_op[1];
 static struct ditto_program default_program = {.n = 1, .op = default_op};
+static const struct codec *codec;
 
-static struct plan plan_for(const struct ditto_program *program)
+static int sent_group(const struct ditto_program *program, int slot)
 {
-	struct plan plan = {.traits = 0, .group = DITTO_NONE};
-	int slot = -1;
+	int group = DITTO_NONE;
 
-	for (unsigned i = 0; i < program->n; i++) {
-		const struct ditto_op *op = &program->op[i];
-
-		if (op->flags & DITTO_DEFERRED)
-			plan.traits |= TRAIT_DEFERRED;
-		if (op->kind == OP_SENDFILE) {
-			plan.traits |= TRAIT_SENDFILE;
-			slot = op->a;
-		}
-	}
 	for (unsigned i = 0; slot >= 0 && i < program->n; i++)
 		if (program->op[i].kind == OP_FILE_OPEN && program->op[i].b == slot)
-			plan.group = (int16_t)program->op[i].a;
-	plan.persistent = slot >= DITTO_SLOT_PERSISTENT;
-	for (unsigned p = 0; plan.persistent && p < ditto_service.processes; p++)
+			group = program->op[i].a;
+	for (unsigned p = 0; slot >= DITTO_SLOT_PERSISTENT && p < ditto_service.processes; p++)
 		for (unsigned i = 0; i < ditto_service.process[p].opens; i++)
 			if (ditto_service.process[p].open_at_start[i].slot == slot)
-				plan.group = (int16_t)ditto_service.process[p].open_at_start[i].group;
-	return plan;
+				group = ditto_service.process[p].open_at_start[i].group;
+	return group;
+}
+
+static void make_plan(struct plan *plan, const struct ditto_program *program)
+{
+	const struct ditto_op **ops = calloc(3 * ((size_t)program->n + 1), sizeof(*ops));
+	int slot = -1;
+
+	if (!ops)
+		fail("memory for classes");
+	*plan = (struct plan){.pass = {ops, ops + program->n, ops + 2 * (size_t)program->n}};
+	for (unsigned i = 0; i < program->n; i++) {
+		const struct ditto_op *op = &program->op[i];
+		unsigned pass = op->flags & DITTO_DEFERRED ? 2 : 1;
+
+		plan->pass[0][plan->n[0]++] = op;
+		plan->pass[pass][plan->n[pass]++] = op;
+		if (pass == 2)
+			plan->traits |= TRAIT_DEFERRED;
+		if (op->kind == OP_SENDFILE) {
+			plan->traits |= TRAIT_SENDFILE;
+			slot = op->a;
+		}
+		if (op->kind == OP_FILE_OPEN || op->kind == OP_FILE_STAT)
+			plan->picks = 1;
+	}
+	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
+	plan->group = (int16_t)sent_group(program, slot);
 }
 
 void job_setup(void)
 {
+	codec = codec_by_id(ditto_service.codec);
 	plans = calloc(ditto_service.classes + 1u, sizeof(*plans));
 	if (!plans)
 		fail("memory for classes");
@@ -54,12 +74,12 @@ void job_setup(void)
 	for (unsigned i = 0; i < ditto_service.classes; i++) {
 		const struct ditto_program *program = &ditto_service.cls[i].program;
 
-		plans[i] = plan_for(program);
+		make_plan(&plans[i], program);
 		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
 			if (program->op[k].kind == OP_REPLY)
 				default_op[0].flags |= program->op[k].flags;
 	}
-	plans[ditto_service.classes] = plan_for(&default_program);
+	make_plan(&plans[ditto_service.classes], &default_program);
 }
 
 static int job_room(struct conn *c)
@@ -87,31 +107,26 @@ static int job_room(struct conn *c)
 }
 
 /* Formats the reply of a complete request and queues its program.  Returns -1 without memory. */
-int job_add(struct conn *c, const struct request *request)
+int job_add(struct conn *c, struct request *request)
 {
 	struct worker *w = c->worker;
-	unsigned cls = request->cls == DITTO_NONE ? ditto_service.classes : (unsigned)request->cls;
-	const struct plan *plan = &plans[cls];
-	struct request filled = *request;
-	struct reply_parts parts = {0, 0, 0};
+	const struct plan *plan = &plans[request->cls == DITTO_NONE ? ditto_service.classes : (unsigned)request->cls];
+	struct reply_parts parts;
 	struct job *job;
 
 	if (c->job_tail == c->job_cap && job_room(c))
 		return -1;
 	job = &c->job[c->job_tail];
-	job->program = cls == ditto_service.classes ? &default_program : &ditto_service.cls[cls].program;
-	job->traits = plan->traits;
-	job->pick = 0;
-	if (plan->group != DITTO_NONE || ditto_service.file_groups)
-		job->pick = plan->persistent ? 0 : rng_u32(&w->rng);
-	filled.file_body = DITTO_NONE;
-	if (plan->group != DITTO_NONE && (plan->traits & TRAIT_SENDFILE)) {
+	job->plan = plan;
+	job->pick = plan->picks ? rng_u32(&w->rng) : 0;
+	request->file_body = DITTO_NONE;
+	if (plan->group != DITTO_NONE) {
 		uint64_t size;
 
-		file_path(w, (unsigned)plan->group, job->pick, &size);
-		filled.file_body = (int64_t)size;
+		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : job->pick, &size);
+		request->file_body = (int64_t)size;
 	}
-	codec_by_id(ditto_service.codec)->reply(&filled, &c->out, &w->rng, &parts);
+	codec->reply(request, &c->out, &w->rng, &parts);
 	if (c->out.failed)
 		return -1;
 	job->end = out_end(&c->out);
@@ -120,8 +135,10 @@ int job_add(struct conn *c, const struct request *request)
 	job->head = parts.head;
 	job->tail = parts.tail;
 	job->op = 0;
+	job->traits = plan->traits;
 	job->resumed = 0;
 	job->whole = 0;
+	job->ended = 0;
 	c->job_tail++;
 	return 0;
 }
@@ -137,30 +154,36 @@ static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass)
 	return send_until(c, job->end, job);
 }
 
+static enum run other_op(struct conn *c, struct job *job, const struct ditto_op *op)
+{
+	struct op_context x = {c->worker, c, job, c->slot, &c->open_slots, job->pick};
+
+	return op_run(&x, op);
+}
+
 /* Runs what is left of a job in this pass. */
 static enum run job_run(struct conn *c, uint32_t index, int pass)
 {
 	struct job *job = &c->job[index];
-	const struct ditto_program *program = job->program;
-	struct op_context x = {c->worker, c, job, c->slot, &c->open_slots, job->pick};
-	enum run state = RUN_DONE;
+	int list = job->whole ? 0 : pass;
+	const struct ditto_op *const *op = job->plan->pass[list];
+	unsigned n = job->plan->n[list];
 
-	for (; job->op < program->n; job->op++) {
-		const struct ditto_op *op = &program->op[job->op];
+	for (unsigned i = job->op; i < n; i++) {
+		enum run state;
 
-		if (!job->whole && (op->flags & DITTO_DEFERRED) != (pass == 1 ? 0 : DITTO_DEFERRED))
+		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && rng_u32(&c->worker->rng) >= op[i]->prob)
 			continue;
-		if (!job->resumed && !rng_chance(&c->worker->rng, op->prob))
+		if (op[i]->kind == OP_COMPUTE) {
+			worker_block(c->worker, op[i]->block);
 			continue;
-		job->resumed = 1;
-		if (op->kind == OP_COMPUTE)
-			worker_block(c->worker, op->block);
-		else if (op->kind == OP_REPLY)
-			state = reply(c, job, index, pass);
-		else
-			state = op_run(&x, op);
-		if (state != RUN_DONE)
+		}
+		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass) : other_op(c, job, op[i]);
+		if (state != RUN_DONE) {
+			job->op = (uint16_t)i;
+			job->resumed = 1;
 			return state;
+		}
 		job->resumed = 0;
 	}
 	job->op = 0;
@@ -198,27 +221,26 @@ static enum run first_pass(struct conn *c)
 {
 	enum run state;
 
-	while (c->job_run < c->job_tail) {
+	for (; c->job_run < c->job_tail; c->job_run++) {
 		struct job *job = &c->job[c->job_run];
 
 		if (c->job_head < c->job_run && !job->op && !job->resumed && file_ahead(c)) {
 			job->whole = 1;
 			job->traits |= TRAIT_DEFERRED;
-		} else if (job->op < job->program->n) {
+			continue;
+		}
+		if (!job->ended) {
 			state = job_run(c, c->job_run, 1);
 			if (state != RUN_DONE)
 				return state;
 		}
-		if (!(job->traits & TRAIT_DEFERRED)) {
-			if (c->job_head == c->job_run) {
-				job->op = job->program->n; /* should its end be blocked, nothing runs again */
-				state = job_end(c, job);
-				if (state != RUN_DONE)
-					return state;
-				c->job_head++;
-			}
-		}
-		c->job_run++;
+		if ((job->traits & TRAIT_DEFERRED) || c->job_head < c->job_run)
+			continue;
+		job->ended = 1; /* should its end be blocked, nothing runs again */
+		state = job_end(c, job);
+		if (state != RUN_DONE)
+			return state;
+		c->job_head++;
 	}
 	return RUN_DONE;
 }
@@ -227,19 +249,18 @@ static enum run second_pass(struct conn *c)
 {
 	enum run state;
 
-	while (c->job_head < c->job_run) {
+	for (; c->job_head < c->job_run; c->job_head++) {
 		struct job *job = &c->job[c->job_head];
 
-		if ((job->traits & TRAIT_DEFERRED) && job->op < job->program->n) {
+		if ((job->traits & TRAIT_DEFERRED) && !job->ended) {
 			state = job_run(c, c->job_head, 2);
 			if (state != RUN_DONE)
 				return state;
 		}
-		job->op = job->program->n;
+		job->ended = 1;
 		state = job_end(c, job);
 		if (state != RUN_DONE)
 			return state;
-		c->job_head++;
 	}
 	return RUN_DONE;
 }

@@ -176,6 +176,7 @@ int main(int argc, char **argv)
 	sigaction(SIGHUP, &action, NULL);
 	prctl(PR_SET_TIMERSLACK, 50000);
 	codec_by_id(ditto_service.codec)->setup(&ditto_service);
+	conn_setup();
 	job_setup();
 	check_free();
 	if (!ditto_service.listener.reuseport) {

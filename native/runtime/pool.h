@@ -45,6 +45,13 @@ static inline uint8_t *out_room(struct outbuf *o, size_t n)
 	return o->buf + o->end;
 }
 
+/* Everything was sent: begin at the front again. */
+static inline void out_reset(struct outbuf *o)
+{
+	o->base += o->end;
+	o->start = o->end = 0;
+}
+
 static inline uint64_t out_sent(const struct outbuf *o)
 {
 	return o->base + o->start;

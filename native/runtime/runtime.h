@@ -48,9 +48,11 @@ struct slot {
 
 #define REQUEST_SLOTS DITTO_SLOT_PERSISTENT
 
+struct plan; /* jobs.c */
+
 /* A request whose reply is formatted and whose program has not ended. */
 struct job {
-	const struct ditto_program *program;
+	const struct plan *plan;
 	uint64_t end;       /* where its reply ends in the output stream */
 	uint64_t body_left; /* bytes for OP_SENDFILE */
 	uint64_t body_at;
@@ -60,6 +62,7 @@ struct job {
 	uint8_t traits;     /* enum trait */
 	uint8_t resumed;    /* op was begun in an earlier wake-up */
 	uint8_t whole;      /* everything runs in the second pass, since an earlier reply waits there */
+	uint8_t ended;      /* its program has ended, though not all was sent */
 	uint64_t spare;     /* to 64 bytes: job rings come from the pool */
 };
 
@@ -92,6 +95,7 @@ enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
 #define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
 #define JOBS_HIGH 4096u
 
+void conn_setup(void);
 struct conn *conn_new(struct worker *w, int fd); /* takes fd over; NULL (fd closed) without memory */
 void conn_events(struct conn *c, uint32_t events);
 void conn_after(struct conn *c); /* second pass */
@@ -101,7 +105,7 @@ int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2
 void conn_settle(struct conn *c);
 
 enum run conn_run(struct conn *c, int pass); /* jobs.c */
-int job_add(struct conn *c, const struct request *request);
+int job_add(struct conn *c, struct request *request);
 void job_setup(void);
 
 enum run send_until(struct conn *c, uint64_t target, const struct job *job);

@@ -48,7 +48,7 @@ void send_disarm(struct conn *c)
 }
 
 /* Cuts the next `total` bytes into vectors: head, payload and tail of the reply where they are known, each vector
- * within iov_bytes. */
+ * within iov_bytes.  A reply without such parts is one vector. */
 static unsigned cut(const struct conn *c, size_t total, const struct job *job, struct iovec *iov)
 {
 	const struct ditto_send *send = &ditto_service.send;
@@ -56,7 +56,7 @@ static unsigned cut(const struct conn *c, size_t total, const struct job *job, s
 	size_t most = send->iov_bytes ? send->iov_bytes : total, tail = 0, part;
 	uint8_t *at = c->out.buf + c->out.start;
 
-	if (want > 1 && job && job->head < total && job->tail <= total) {
+	if (want > 1 && job && job->tail && job->head < total && job->tail <= total) {
 		if (job->head) {
 			iov[n++] = (struct iovec){.iov_base = at, .iov_len = job->head};
 			at += job->head;

@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A fuzzer for one codec:  fuzz_codec [--runs N] [--seconds S] [--seed X]
+ *
+ * Inputs are mutated from a few valid ones.  Each is parsed twice, in one piece and in random pieces, always from
+ * heap buffers of exactly the right size, so that a sanitizer sees every byte read too far; consumption, classes and
+ * replies must be the same both ways.
+ */
+#include "codec.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define INPUT_MAX 16384
+#define REQUESTS_MAX 4096
+
+extern const struct ditto_service ditto_service;
+
+static const char *const seeds[4][14] = {
+	{"\x0c\0\0\0\0\0\0\xd7""abcd", "\x08\0\0\0\xff\xff\x01\xd7", "nothing at all", "\x10\0\0\0\x01\0\x02\xd7""12345678"},
+	{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /x?y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+	 "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
+	 "POST /p HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+	 "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\nabc",
+	 "GET http://a/b HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", "BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n",
+	 "GET / HTTP/2.0\r\n\r\n", "\r\n\r\nGET / HTTP/1.1\nHost: a\n\n", "PUT /p HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999\r\n\r\n"},
+	{"*2\r\n$3\r\nGET\r\n$5\r\nkey:1\r\n", "*3\r\n$3\r\nset\r\n$1\r\na\r\n$3\r\nxyz\r\n", "PING\r\n", "ECHO \"a b\"\r\n",
+	 "*1\r\n$4\r\nPING\r\n", "*2\r\n$4\r\nECHO\r\n$3\r\nabc\r\n", "*-1\r\n", "*0\r\n", "*3\r\n$6\r\nCONFIG\r\n$3\r\nGET\r\n$4\r\nsave\r\n",
+	 "*4\r\n$6\r\nLRANGE\r\n$1\r\na\r\n$1\r\n0\r\n$2\r\n99\r\n", "QUIT\r\n", "*2\r\n$4\r\nHUGE\r\n$70\r\n0123456789012345678901234567890123456789012345678901234567890123456789\r\n",
+	 "SET a 'b\\'c' \"d\\x41\"\r\n", "*2\r\n$10\r\nNOTACOMMAND\r\n"},
+	{"get a b c\r\n", "gets key1 key2\r\n", "set k 0 0 5\r\nhello\r\n", "set k 0 0 5 noreply\r\nhello\r\nget k\r\n",
+	 "cas k 0 -1 2 77\r\nab\r\n", "delete k\r\n", "incr k 5\r\n", "touch k 100\r\n", "gat 10 a b\r\n", "version\r\nstats\r\n",
+	 "verbosity 1\r\nflush_all 0 noreply\r\n", "quit\r\n", "mn\r\nmg k v\r\nms k 3 T0\r\nabc\r\n", "add k 1 2 1073741825\r\nxx"},
+};
+
+static const char *const tokens[] = {
+	"\r\n", "\n", "\r", " ", "$", "*", "-1", "0", "noreply", "Content-Length: ", "Transfer-Encoding: chunked\r\n", "\r\n\r\n",
+	"HTTP/1.1", "ffffffff", "99999999999999999999", "2147483648", "\"", "'", "\\", ":", "Connection: close\r\n", "GET ", "get ",
+	"Expect: 100-continue\r\n", "*1000\r\n", "$0\r\n", "\x80", "\xd7",
+};
+
+struct outcome {
+	size_t used;
+	unsigned requests, fatal;
+	uint64_t hash; /* of classes and replies */
+};
+
+static struct rng rng;
+static const struct codec *codec;
+static unsigned codec_id;
+
+static uint64_t hash_bytes(uint64_t h, const void *bytes, size_t n)
+{
+	const uint8_t *p = bytes;
+
+	for (size_t i = 0; i < n; i++)
+		h = (h ^ p[i]) * 1099511628211ull;
+	return h;
+}
+
+/* Feeds the input; pieces: cut at random.  The reply generator is seeded the same for both ways. */
+static struct outcome feed(const uint8_t *input, size_t n, int pieces)
+{
+	struct outcome o = {0, 0, 0, 1469598103934665603ull};
+	struct codec_state state;
+	struct pool pool = {0};
+	struct rng replies;
+	size_t have = 0;
+
+	memset(&state, 0, sizeof(state));
+	rng_seed(&replies, 5);
+	while (!o.fatal && o.requests < REQUESTS_MAX) {
+		uint8_t *exact;
+		size_t end = n, from;
+
+		if (pieces && have < n)
+			end = have + 1 + rng_below(&rng, rng_u32(&rng) & 1 ? 3 : (uint32_t)(n - have));
+		if (end > n)
+			end = n;
+		have = end;
+		exact = malloc(have - o.used ? have - o.used : 1);
+		memcpy(exact, input + o.used, have - o.used);
+		from = o.used;
+		while (o.requests < REQUESTS_MAX && o.used < have) {
+			struct request request;
+			struct outbuf out = {.pool = &pool};
+			struct reply_parts parts = {0, 0, 0};
+			size_t used = 0, left = have - o.used;
+			uint8_t *rest = malloc(left); /* exact for every call */
+			enum codec_step step;
+
+			memcpy(rest, exact + (o.used - from), left);
+			memset(&request, 0, sizeof(request));
+			step = codec->parse(&state, rest, left, &used, &request);
+			if (used > left) {
+				fprintf(stderr, "consumed %zu of %zu bytes\n", used, left);
+				abort();
+			}
+			o.used += used;
+			if (step == CODEC_MORE) {
+				if (left - used > codec->max_head) {
+					fprintf(stderr, "%zu bytes left unconsumed\n", left - used);
+					abort();
+				}
+				free(rest);
+				break;
+			}
+			request.file_body = DITTO_NONE;
+			codec->reply(&request, &out, &replies, &parts);
+			if (parts.head > out.end || parts.tail > out.end)
+				abort();
+			if (codec_id != DITTO_CODEC_OPAQUE)
+				o.hash = hash_bytes(o.hash, out.buf, out.end > 512 ? 512 : out.end);
+			o.hash = hash_bytes(o.hash, &request.cls, sizeof(request.cls));
+			out_release(&out);
+			free(rest);
+			o.requests++;
+			if (step == CODEC_FATAL || (request.flags & REQ_CLOSE)) {
+				o.fatal = 1;
+				break;
+			}
+		}
+		free(exact);
+		if (have == n)
+			break;
+	}
+	return o;
+}
+
+static size_t mutate(uint8_t *input)
+{
+	size_t n = 0;
+	unsigned parts = 1 + rng_below(&rng, 4), changes = rng_below(&rng, 6);
+
+	while (parts--) {
+		unsigned k = rng_below(&rng, 14);
+		const char *seed = seeds[codec_id][k];
+		size_t len;
+
+		if (!seed)
+			continue;
+		len = codec_id == DITTO_CODEC_OPAQUE && k != 2 ? (k == 1 ? 8 : k == 3 ? 16 : 12) : strlen(seed);
+		memcpy(input + n, seed, len);
+		n += len;
+	}
+	while (changes-- && n) {
+		size_t at = rng_below(&rng, (uint32_t)n), len;
+		const char *token;
+
+		switch (rng_below(&rng, 7)) {
+		case 0:
+			input[at] = (uint8_t)rng_u32(&rng);
+			break;
+		case 1:
+			input[at] ^= (uint8_t)(1u << rng_below(&rng, 8));
+			break;
+		case 2: /* remove */
+			len = 1 + rng_below(&rng, 8);
+			len = len > n - at ? n - at : len;
+			memmove(input + at, input + at + len, n - at - len);
+			n -= len;
+			break;
+		case 3: /* repeat */
+			len = 1 + rng_below(&rng, rng_u32(&rng) % 64 ? 16 : 4000);
+			len = len > n - at ? n - at : len;
+			if (n + len > INPUT_MAX / 2)
+				break;
+			memmove(input + at + len, input + at, n - at);
+			n += len;
+			break;
+		case 4:
+		case 5: /* insert a token */
+			token = tokens[rng_below(&rng, sizeof(tokens) / sizeof(tokens[0]))];
+			len = strlen(token);
+			if (n + len > INPUT_MAX / 2)
+				break;
+			memmove(input + at + len, input + at, n - at);
+			memcpy(input + at, token, len);
+			n += len;
+			break;
+		default: /* a long run, rarely */
+			if (rng_below(&rng, 200) || n > 64)
+				break;
+			memset(input + n, 'a' + (int)rng_below(&rng, 26), 9000);
+			n += 9000;
+		}
+	}
+	return n;
+}
+
+static void compare(const uint8_t *input, size_t n, uint64_t run)
+{
+	struct outcome whole = feed(input, n, 0), cut = feed(input, n, 1);
+	int raw = codec_id == DITTO_CODEC_OPAQUE && whole.hash != cut.hash; /* answered receive by receive */
+
+	if (whole.used != cut.used || (!raw && (whole.requests != cut.requests || whole.hash != cut.hash))) {
+		fprintf(stderr, "run %llu: whole: %zu bytes %u requests, in pieces: %zu bytes %u requests\n",
+			(unsigned long long)run, whole.used, whole.requests, cut.used, cut.requests);
+		fwrite(input, 1, n, stderr);
+		abort();
+	}
+}
+
+int main(int argc, char **argv)
+{
+	uint64_t runs = 100000, seed = 1;
+	double seconds = 3600;
+	time_t began = time(NULL);
+	static uint8_t input[INPUT_MAX + 10000];
+	uint64_t run;
+
+	codec_id = ditto_service.codec;
+	codec = codec_by_id(codec_id);
+	for (int i = 1; i + 1 < argc; i += 2) {
+		if (!strcmp(argv[i], "--runs"))
+			runs = strtoull(argv[i + 1], NULL, 10);
+		else if (!strcmp(argv[i], "--seconds"))
+			seconds = strtod(argv[i + 1], NULL);
+		else if (!strcmp(argv[i], "--seed"))
+			seed = strtoull(argv[i + 1], NULL, 10);
+		else
+			return 2;
+	}
+	codec->setup(&ditto_service);
+	rng_seed(&rng, seed);
+	for (run = 0; run < runs; run++) {
+		if (run % 1024 == 0 && difftime(time(NULL), began) >= seconds)
+			break;
+		compare(input, mutate(input), run);
+	}
+	printf("%s: %llu inputs\n", codec->name, (unsigned long long)run);
+	return 0;
+}
