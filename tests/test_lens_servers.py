@@ -96,7 +96,7 @@ def per_class(process: LensProcess) -> dict[bytes, tuple[int, int]]:
 def test_redis(tmp_path: Path) -> None:
     port = free_port()
     command = ["redis-server", "--port", str(port), "--save", "", "--appendonly", "no", "--dir", str(tmp_path)]
-    requests = [b"SET a 1\r\n", b"*2\r\n$3\r\nget\r\n$1\r\na\r\n"] * 20
+    requests = [b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n", b"*2\r\n$3\r\nget\r\n$1\r\na\r\n"] * 20
     processes = observe(tmp_path, "resp", command, port, requests)
     (process,) = processes
     classes = per_class(process)

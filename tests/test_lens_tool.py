@@ -112,6 +112,27 @@ def test_cyclic_walk_has_one_distance(tmp_path: Path, lines: int) -> None:
     assert int(site["same_stride"]) == rounds * lines - 2 - 2 * (rounds - 1)  # each jump back breaks the stride twice
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("lines", "bucket"), [(1 << 21, 21), ((1 << 21) + 1, 22)])
+def test_the_deepest_buckets(tmp_path: Path, lines: int, bucket: int) -> None:
+    """Three rounds over 2**21 lines are distance 2**21 - 1; one line more is beyond what the stack keeps."""
+    body = f"""
+    mov $3, %ecx
+    2: lea buf(%rip), %rsi
+    mov ${lines}, %edx
+    1: mov (%rsi), %rax
+    add $64, %rsi
+    dec %edx
+    jnz 1b
+    dec %ecx
+    jnz 2b
+    """
+    process = run(tmp_path, build_asm(tmp_path, body, f".bss\n.balign 4096\nbuf: .zero {64 * lines}"))
+    histogram = process.load_hist.sum(0)
+    assert (histogram[23], histogram[bucket]) == (lines, 2 * lines)
+    assert histogram.sum() == 3 * lines
+
+
 def test_access_over_two_lines_counts_both(tmp_path: Path) -> None:
     process = run(tmp_path, build_asm(tmp_path, "mov buf+60(%rip), %rax\nmov %rax, buf+124(%rip)", "buf: .zero 256"))
     assert process.load_hist.sum(0)[23] == 2
@@ -262,6 +283,8 @@ def test_forked_children_write_their_own_file(tmp_path: Path) -> None:
     assert 10007 < child.store_hist.sum() < 12000
     assert parent.store_hist.sum() > 50021
     assert list(child.threads.values()) == [child.pid]
+    assert (child.ppid, child.command) == (parent.pid, parent.command)
+    assert child.command[0].endswith("/p")
 
 
 def test_fatal_signal_still_writes(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ enum { FD_UNKNOWN = 0, FD_NOT_SOCKET, FD_SERVER, FD_CLIENT };
 Int g_codec = CODEC_OPAQUE;
 ULong g_class_overflow;
 
-static UChar fd_kind[MAX_FD], fd_class[MAX_FD];
+static UChar fd_kind[MAX_FD], fd_class[MAX_FD], fd_arrays[MAX_FD];
 static struct {
    UInt len;
    HChar name[CLASS_LEN];
@@ -65,14 +65,17 @@ static UInt word_length(const HChar* p, ULong n) {
    return i;
 }
 
-static UInt class_resp(const HChar* p, ULong n) {
+/* A peer that speaks in arrays sends no inline commands: what looks like one is the rest of a long value. */
+static UInt class_resp(const HChar* p, ULong n, Int fd) {
    ULong i = 0;
-   if (n && p[0] == '*') { /* *3\r\n$3\r\nSET\r\n */
+   if (p[0] != '*' && fd_arrays[fd]) return 0;
+   if (p[0] == '*') { /* *3\r\n$3\r\nSET\r\n */
       while (i < n && p[i] != '\n') i++;
       i++;
       if (i >= n || p[i] != '$') return 0;
       while (i < n && p[i] != '\n') i++;
       i++;
+      fd_arrays[fd] = 1;
    }
    if (i >= n) return 0;
    UInt len = word_length(p + i, n - i);
@@ -102,14 +105,14 @@ static UInt class_memcached(const HChar* p, ULong n) {
 static UInt class_opaque(const HChar* p, ULong n) {
    static const HChar hex[] = "0123456789abcdef";
    UChar b = (UChar)p[0];
-   UInt size = (UInt)VG_(log2_64)(n);
+   UInt size = 63u - (UInt)__builtin_clzll(n);
    HChar name[8] = {'x', hex[b >> 4], hex[b & 15], '/', '2', '^', (HChar)('0' + size / 10), (HChar)('0' + size % 10)};
    return class_id(name, 8);
 }
 
-static UInt classify(const HChar* p, ULong n) {
+static UInt classify(const HChar* p, ULong n, Int fd) {
    switch (g_codec) {
-      case CODEC_RESP: return class_resp(p, n);
+      case CODEC_RESP: return class_resp(p, n, fd);
       case CODEC_HTTP1: return class_http1(p, n);
       case CODEC_MEMCACHED: return class_memcached(p, n);
       default: return class_opaque(p, n);
@@ -197,12 +200,14 @@ static void forget(Long fd) {
    if (fd < 0 || fd >= MAX_FD) return;
    fd_kind[fd] = FD_UNKNOWN;
    fd_class[fd] = 0;
+   fd_arrays[fd] = 0;
 }
 
 static void copy_fd(Int from, Long to) {
    if (from < 0 || from >= MAX_FD || to < 0 || to >= MAX_FD) return;
    fd_kind[to] = fd_kind[from];
    fd_class[to] = fd_class[from];
+   fd_arrays[to] = fd_arrays[from];
 }
 
 /* The thread's class after a call has returned. */
@@ -230,7 +235,7 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    } else if (ok && ret > 0) {
       ULong n = (ULong)ret;
       const HChar* p = payload(nr, args, &n);
-      UInt c = p && n ? classify(p, n) : 0;
+      UInt c = p && n ? classify(p, n, fd) : 0;
       if (c) fd_class[fd] = (UChar)c;
    }
    return fd_class[fd] ? fd_class[fd] : current;

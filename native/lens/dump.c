@@ -6,7 +6,8 @@
  * `count` packed items of that size.  An unknown section is to be skipped, an unknown version to be refused.
  *
  *   meta      u64[8]: pid, accesses dropped (static, per translation), events dropped, class overflows, blocks
- *             translated, ended by (0 exit, 1 stop), codec, zero
+ *             translated, ended by (0 exit, 1 stop),  codec, parent process
+ *   command   u8: the program and its arguments, each ended by a zero byte
  *   threads   u32 serial, u32 kernel thread id
  *   classes   u32 length, char name[76]; the index is the class id, 0 is "none"
  *   keys      struct key_item below; the index is the key id
@@ -22,7 +23,8 @@
  *   depth     u64: calls made at call depth = index, deeper ones in the last */
 #include "lens.h"
 
-#include "pub_tool_libcassert.h"
+#include "pub_tool_xarray.h"
+#include "pub_tool_clientstate.h"
 #include "pub_tool_libcbase.h"
 #include "pub_tool_libcfile.h"
 #include "pub_tool_libcprint.h"
@@ -63,7 +65,7 @@ struct indirect_item {
    ULong execs, misses, other, targets[MAX_TARGETS], counts[MAX_TARGETS];
 };
 
-enum { META, THREADS, CLASSES, KEYS, TRANS, BLOCKS, CODE, EXECS, ACC, SITES, BRANCHES, INDIRECT, EVENTS, DEPTH, NSECT };
+enum { META, COMMAND, THREADS, CLASSES, KEYS, TRANS, BLOCKS, CODE, EXECS, ACC, SITES, BRANCHES, INDIRECT, EVENTS, DEPTH, NSECT };
 
 static Section sections[NSECT];
 #define NONE 0xffffffffu
@@ -179,9 +181,17 @@ static void put_indirect(Indirect* x) {
    *p = item;
 }
 
+static void put_word(const HChar* word) {
+   UInt n = (UInt)VG_(strlen)(word) + 1;
+   VG_(memcpy)(put(COMMAND, n), word, n);
+}
+
 static void put_meta(Bool stopped) {
+   put_word(VG_(args_the_exename));
+   for (Word i = 0; i < VG_(sizeXA)(VG_(args_for_client)); i++)
+      put_word(*(HChar**)VG_(indexXA)(VG_(args_for_client), i));
    ULong m[8] = {(ULong)VG_(getpid)(), g_dropped_accesses, g_events_dropped, g_class_overflow,
-                 blocks_count(),       stopped,            (ULong)g_codec,   0};
+                 blocks_count(),       stopped,            (ULong)g_codec,   (ULong)VG_(getppid)()};
    VG_(memcpy)(put(META, 8), m, sizeof m);
    for (UInt i = 0; i < classes_count(); i++) {
       UInt len;
@@ -232,6 +242,7 @@ static void collect(Bool stopped) {
       const HChar* name;
       UInt item;
    } layout[NSECT] = {{"meta", 8},
+                      {"command", 1},
                       {"threads", 8},
                       {"classes", 4 + CLASS_LEN},
                       {"keys", sizeof(struct key_item)},

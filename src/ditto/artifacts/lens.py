@@ -60,9 +60,9 @@ EVENT = np.dtype(
 _CLASS = np.dtype([("length", "<u4"), ("name", "V76")])
 _THREAD = np.dtype([("tid", "<u4"), ("os_tid", "<u4")])
 _LAYOUT: dict[str, np.dtype[Any]] = {
-    "meta": np.dtype("<u8"), "threads": _THREAD, "classes": _CLASS, "keys": KEY, "trans": TRANSITION, "blocks": BLOCK,
-    "code": np.dtype("u1"), "execs": EXEC, "acc": np.dtype("<u4"), "sites": SITE, "branches": BRANCH,
-    "indirect": INDIRECT, "events": EVENT, "depth": np.dtype("<u8"),
+    "meta": np.dtype("<u8"), "command": np.dtype("u1"), "threads": _THREAD, "classes": _CLASS,
+    "keys": KEY, "trans": TRANSITION, "blocks": BLOCK, "code": np.dtype("u1"), "execs": EXEC,
+    "acc": np.dtype("<u4"), "sites": SITE, "branches": BRANCH, "indirect": INDIRECT, "events": EVENT, "depth": np.dtype("<u8"),
 }  # fmt: skip
 
 
@@ -96,6 +96,8 @@ class LensProcess:
 
     Attributes:
         pid: its process id.
+        ppid: its parent's, when it wrote the file.
+        command: the program and its arguments.
         threads: kernel thread id by serial number.
         classes: names of the request classes; index 0 is ``none``, 255 (if there) ``other``.
         keys: the segment keys; all arrays over keys have this order.
@@ -115,6 +117,8 @@ class LensProcess:
     """
 
     pid: int
+    ppid: int
+    command: tuple[str, ...]
     threads: dict[int, int]
     classes: list[bytes]
     keys: list[SegmentKey]
@@ -249,6 +253,8 @@ def load_lens(path: Path) -> LensProcess:
     np.add.at(instructions, execs["key"], execs["count"] * blocks["instructions"][execs["block"]])
     return LensProcess(
         pid=int(meta[0]),
+        ppid=int(meta[7]),
+        command=tuple(s["command"].tobytes().decode("utf-8", "replace").split("\0")[:-1]),
         threads={int(t["tid"]): int(t["os_tid"]) for t in s["threads"]},
         classes=[bytes(c["name"])[: int(c["length"])] for c in s["classes"]],
         keys=[SegmentKey(int(k["tid"]), int(k["class_id"]), int(k["prev_nr"])) for k in keys],

@@ -1,0 +1,95 @@
+"""Request classes: what the lens takes from the first bytes a socket receives."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ditto.artifacts.lens import LensProcess, load_lens
+from ditto.observe.lens_run import Codec, lens_command, lens_env
+from ditto.paths import lens_directory
+
+pytestmark = [
+    pytest.mark.valgrind,
+    pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed"),
+    pytest.mark.skipif(
+        not (lens_directory() / "lens-amd64-linux").is_file(), reason="the lens is not built: make -C native/lens"
+    ),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed"),
+]
+
+# Each argument goes through a socket pair and is received in one read; getppid follows; "-" waits (poll of nothing).
+ECHO = """
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(int argc, char **argv) {
+    int pair[2]; char buf[4096];
+    socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "-")) { poll(0, 0, 0); continue; }
+        if (write(pair[0], argv[i], strlen(argv[i])) < 0) return 1;
+        if (read(pair[1], buf, sizeof buf) < 0) return 1;
+        getppid();
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def echo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("echo")
+    (folder / "p.c").write_text(ECHO)
+    subprocess.run(["gcc", "-O1", "-o", folder / "p", folder / "p.c"], check=True)
+    return folder / "p"
+
+
+def run(folder: Path, codec: Codec, echo: Path, payloads: list[str]) -> LensProcess:
+    command = lens_command([str(echo), *payloads], folder / "out", codec=codec)
+    subprocess.run(command, env=lens_env(), check=True, timeout=60)
+    (file,) = folder.glob("out.*.lens")
+    return load_lens(file)
+
+
+def received(process: LensProcess, prev: int = 110) -> Counter[bytes]:
+    """Segments after getppid by class."""
+    out: Counter[bytes] = Counter()
+    for key, visits in zip(process.keys, process.visits, strict=True):
+        if key.prev_nr == prev and visits:
+            out[process.classes[key.class_id]] += int(visits)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("codec", "payloads", "classes"),
+    [
+        ("resp", ["set a b\r\n", "PING\r\n", "*2\r\n$3\r\nget\r\n$1\r\na\r\n"], {b"GET": 1, b"SET": 1, b"PING": 1}),
+        ("resp", ["GET a\r\n", "$5\r\nhello\r\n"], {b"GET": 2}),
+        ("resp", ["*2\r\n$3\r\nset\r\n$99999\r\na", "rest of a long value"], {b"SET": 2}),
+        ("http1", ["GET /a/b?q=1 HTTP/1.1\r\n\r\n", "POST /c HTTP/1.1\r\n\r\nx", "body goes on"],
+         {b"GET /a/b": 1, b"POST /c": 2}),
+        ("http1", ["GET /" + "x" * 200 + " HTTP/1.1\r\n\r\n"], {b"GET /" + b"x" * 59: 1}),
+        ("memcached", ["get k\r\n", "set k 0 0 3\r\nabc\r\n", "\x01\x02\x03", "get j\r\n"], {b"get": 2, b"set": 2}),
+        ("opaque", ["a" * 100, "b", "a" * 90], {b"x61/2^06": 2, b"x62/2^00": 1}),
+    ],
+)  # fmt: skip
+def test_codecs(tmp_path: Path, echo: Path, codec: Codec, payloads: list[str], classes: dict[bytes, int]) -> None:
+    assert received(run(tmp_path, codec, echo, payloads)) == classes
+
+
+def test_a_wait_ends_the_class_and_the_socket_keeps_it(tmp_path: Path, echo: Path) -> None:
+    process = run(tmp_path, "memcached", echo, ["get k\r\n", "-", "\x01", "-"])
+    assert received(process) == {b"get": 2}  # after the wait, a receive that begins no request: the socket's class
+    assert received(process, prev=7) == {b"none": 2}
+
+
+def test_too_many_classes_become_other(tmp_path: Path, echo: Path) -> None:
+    process = run(tmp_path, "http1", echo, [f"GET /{i} HTTP/1.1\r\n\r\n" for i in range(300)])
+    assert len(process.classes) == 256
+    assert received(process)[b"other"] == 300 - 254
+    assert process.dropped.classes > 0
