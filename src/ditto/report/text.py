@@ -22,7 +22,7 @@ _LABELS = {
     "memory.resident_bytes": "Resident memory",
     "bytes.sent_per_request": "Bytes written and sent per request",
     "bytes.received_per_request": "Bytes read and received per request",
-    "syscalls.total": "All system calls per request",
+    "syscalls.total": "System calls per request, waits apart",
     "syscalls.foreign_types": "Kinds of calls that only the clone makes",
     "instructions.user_per_request": "User instructions per request",
     "instructions.loads_per_request": "Data lines loaded per request",

@@ -219,10 +219,18 @@ def _figures(found: dict[Side, list[LensFigures]], seed: int) -> Figures:
             samples = of(lambda f, name=name, index=index: miss_ratios(f.histograms[name])[index])  # type: ignore[misc]
             # A ratio of small ratios tells little: the difference is what counts.
             total += figure(f"{name}.miss_ratio.{size}", "misses/access", "cache", samples, _LRU, near_zero=1.0)
-    reference = found["original"][0].mix
+    reference = _mean_mix(found["original"])
     distance = of(lambda f: sum(abs(f.mix.get(n, 0) - reference.get(n, 0)) for n in set(f.mix) | set(reference)) / 2)
-    how = "measured: lens; half the sum of the differences of all shares, so the share that is of another class"
+    how = (
+        "measured: lens; half the sum of the differences of all shares from the original's mean, so the share of "
+        "instructions that are of another class"
+    )
     return total + figure("mix.distance", "share", "mix", distance, how, near_zero=1.0)
+
+
+def _mean_mix(runs: Sequence[LensFigures]) -> dict[str, float]:
+    names = sorted({name for figures in runs for name in figures.mix})
+    return {name: sum(figures.mix.get(name, 0.0) for figures in runs) / len(runs) for name in names}
 
 
 def _curves(found: dict[Side, list[LensFigures]]) -> tuple[Curve, ...]:
@@ -239,7 +247,7 @@ def _curves(found: dict[Side, list[LensFigures]]) -> tuple[Curve, ...]:
 
 
 def _mix(found: dict[Side, list[LensFigures]]) -> tuple[MixShare, ...]:
-    a, b = found["original"][0].mix, found["clone"][0].mix
+    a, b = _mean_mix(found["original"]), found["clone"][0].mix
     empty = found["empty_body"][0].mix if "empty_body" in found else None
     return tuple(
         MixShare(

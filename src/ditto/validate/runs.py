@@ -92,9 +92,11 @@ def calibrate(sides: Sides, seconds: float, progress: Progress) -> int | None:
         while True:
             took = run.load(asked).seconds
             # A client's own start takes milliseconds: only a longer run tells the rate.
-            if took >= min(0.4, seconds) or asked >= _MAX_REQUESTS:
+            if took >= seconds / 4 or asked >= _MAX_REQUESTS:
                 break
-            asked = min(_MAX_REQUESTS, int(asked * min(16.0, 0.6 / max(took, 0.01))) + 1)
+            asked = min(_MAX_REQUESTS, int(asked * min(16.0, seconds / 3 / max(took, 0.01))) + 1)
+        # Whatever else ran meanwhile can only have slowed it down: the faster of two runs counts.
+        took = min(took, run.load(asked).seconds)
     chosen = max(_MIN_REQUESTS, min(_MAX_REQUESTS, asked * seconds / took))
     step = int(10 ** max(0, len(str(int(chosen))) - 2))
     return max(_MIN_REQUESTS, round(chosen / step) * step)
