@@ -3,16 +3,21 @@
  * The data that compute blocks work on.
  *
  * A generated block is `void ditto_block_N(struct ditto_body *)` in blocks.S, with the System V x86-64 calling
- * convention.  Each thread has one struct ditto_body; the layout of the arena (which lines form linked lists, which
- * hold branch patterns) comes from the generated ditto_body_layout.
+ * convention.  Each thread has one struct ditto_body; the layout of the arena comes from the generated
+ * ditto_body_layout.
+ *
+ * Every 64-byte line of the arena begins with what makes any loaded value usable:
+ *     0   address of the next line of its pool (one cycle through the pool, in permuted or ascending order)
+ *     8   the arena's base as blocks hold it (arena + DITTO_BODY_BIAS), so that a loaded word is a valid base
+ *     16  the double 1.0, so that floating-point work is exact and never slow
+ *     24  two floats 1.0
+ *     32  written by blocks; never read as an address
  */
 #ifndef DITTO_BODY_H
 #define DITTO_BODY_H
 
 #include <stdint.h>
 
-/* A pool of lines in the arena, linked into one cycle in a permuted (or ascending) order: the first 8 bytes of
- * each line point to the next line. */
 struct ditto_body_pool {
 	uint64_t offset;   /* bytes from the start of the arena */
 	uint32_t lines;    /* 64-byte lines */
@@ -30,16 +35,20 @@ struct ditto_body_layout {
 };
 
 #define DITTO_BODY_CURSORS 448
+#define DITTO_BODY_BIAS 128 /* blocks hold arena + 128: the first four lines have one-byte displacements */
 
+/* Blocks know these offsets. */
 struct ditto_body {
 	uint8_t *arena;             /* offset 0 */
-	uint64_t random;            /* offset 8: xorshift state for random branch rows */
-	uint64_t runs;              /* offset 16: blocks run, for pattern rows */
-	uint64_t spare[5];          /* offset 24 */
+	uint64_t random;            /* offset 8: xorshift state for random branches, never 0 */
+	uint64_t runs;              /* offset 16: unused by blocks */
+	uint8_t *base;              /* offset 24: arena + DITTO_BODY_BIAS */
+	uint64_t counter[4];        /* offset 32: of loops nested too deep for registers */
 	uint64_t cursor[DITTO_BODY_CURSORS]; /* offset 64 */
-};
+} __attribute__((aligned(64)));
 
-/* Makes the arena of one thread.  Returns 0, or -1 with errno set.  `seed` decides every permutation. */
+/* Makes the arena of one thread, every page touched, so that serving causes no page fault.  Returns 0, or -1 with errno
+ * set (EINVAL: the layout is inconsistent) and nothing left mapped.  `seed` decides every permutation. */
 int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *layout, uint64_t seed);
 void ditto_body_free(struct ditto_body *body, const struct ditto_body_layout *layout);
 

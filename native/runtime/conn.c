@@ -267,7 +267,7 @@ static void process(struct conn *c)
 	} while (c->backlog && c->job_head == c->job_tail && c->out.start == c->out.end);
 }
 
-static void receive(struct conn *c, uint32_t events)
+static void receive(struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
 
@@ -303,7 +303,7 @@ static void receive(struct conn *c, uint32_t events)
 			continue;
 		if ((recv->until_short || c->edge) && (uint32_t)n >= recv->bytes)
 			continue;
-		if (c->edge && (events & (EPOLLRDHUP | EPOLLHUP)))
+		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
 			continue;
 		return;
 	}
@@ -313,6 +313,8 @@ void conn_events(struct conn *c, uint32_t events)
 {
 	if (c->dead)
 		return;
+	if (events & (EPOLLRDHUP | EPOLLHUP))
+		c->hung_up = 1;
 	if (c->blocked && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
@@ -335,7 +337,7 @@ void conn_events(struct conn *c, uint32_t events)
 				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
 			}
 		} else {
-			receive(c, events);
+			receive(c);
 		}
 	}
 	conn_settle(c);
@@ -346,10 +348,11 @@ void conn_after(struct conn *c)
 	c->queued = 0;
 	if (c->dead || c->blocked)
 		return;
-	if (conn_run(c, 2) == RUN_DONE && c->backlog) {
-		process(c);
-		if (!c->dead && !c->blocked && !c->backlog && c->readable)
-			receive(c, 0);
+	if (conn_run(c, 2) == RUN_DONE) {
+		if (c->backlog)
+			process(c);
+		if (c->readable && !c->dead && !c->blocked && !c->backlog)
+			receive(c);
 	}
 	conn_settle(c);
 }

@@ -62,7 +62,8 @@ _THREAD = np.dtype([("tid", "<u4"), ("os_tid", "<u4")])
 _LAYOUT: dict[str, np.dtype[Any]] = {
     "meta": np.dtype("<u8"), "command": np.dtype("u1"), "threads": _THREAD, "classes": _CLASS,
     "keys": KEY, "trans": TRANSITION, "blocks": BLOCK, "code": np.dtype("u1"), "execs": EXEC,
-    "acc": np.dtype("<u4"), "sites": SITE, "branches": BRANCH, "indirect": INDIRECT, "events": EVENT, "depth": np.dtype("<u8"),
+    "acc": np.dtype("<u4"), "sites": SITE, "branches": BRANCH, "indirect": INDIRECT,
+    "events": EVENT, "depth": np.dtype("<u8"),
 }  # fmt: skip
 
 
@@ -176,7 +177,8 @@ class KeySummary:
             (mean by execution).
         indirect_misses: of jumps, calls and returns, last-target predictor.
         calls, returns: executed; calls both direct and indirect.
-        raw, war, waw: [8] register dependences by distance 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
+        raw, war, waw: [8] register dependences by distance in instructions: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
+            (also: none within 64).  Across blocks along each block's usual predecessor; flags and rsp left out.
         chase_share: share of loads whose address comes from an earlier load.
         code_lines: distinct code lines executed.
     """

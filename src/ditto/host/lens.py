@@ -1,12 +1,12 @@
 """Run a program under the lens tool, and tell it when to warm up, count, write and rest.
 
-run = LensRun.create(folder, codec="resp")
-process = subprocess.Popen(run.command(["redis-server", ...]), env=run.env())
-...                      # until it is ready
-run.control.warm()       # fill the LRU stacks
-run.control.count()
-...                      # load
-processes = run.stop()   # every process of the run, as written at this moment
+    run = LensRun.create(folder, codec="resp")
+    process = subprocess.Popen(run.command(["redis-server", ...]), env=run.env())
+    ...                      # until it is ready
+    run.control.warm()       # fill the LRU stacks
+    run.control.count()
+    ...                      # load
+    processes = run.stop()   # every process of the run, as written at this moment
 """
 
 from __future__ import annotations

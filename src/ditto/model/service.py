@@ -82,11 +82,12 @@ def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
     skip = _find_timers(this)
     works = class_works(evidence.requests, skip)
-    total = sum(len(work.cycles) for work in works.values())
+    counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
+    total = sum(counts.values())
     gaps = evidence.gaps
     classes = []
-    for key, work in sorted(works.items(), key=lambda item: (-len(item[1].cycles), item[0])):
-        share = len(work.cycles) / total
+    for key, work in sorted(works.items(), key=lambda item: (-counts[item[0]], item[0])):
+        share = counts[key] / total
         amounts = this.book.amounts(key)
         block_for = this.book.namer(key, share)
         classes.append(
@@ -97,7 +98,7 @@ def _service(this: _Fit) -> ServiceProfile:
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(None, None, gaps.between, 0.1) if gaps else None
-    roles = [_role(this, index, role) for index, role in enumerate(this.roles.roles)]
+    roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
@@ -152,11 +153,12 @@ def _note_unsupported(this: _Fit, work: ClassWork) -> None:
 
 
 def _pseudo(key: bytes, bursts: list[list[Event]]) -> ClassWork:
-    """Bursts of events as the cycles of a class."""
+    """Bursts of events, some of which may be empty, as the cycles of a class."""
     nowhere = Wake(0, None, 0)
     cycles = []
+    first = next(burst[0] for burst in bursts if burst)
     for burst in bursts:
-        cycle = Cycle(_NOBODY, burst[0].tid, nowhere, burst[0], events=burst)
+        cycle = Cycle(_NOBODY, first.tid, nowhere, first, events=burst)
         cycle.wake_of = [nowhere] * len(burst)
         cycles.append(cycle)
     return programs.build(key, cycles)
@@ -197,6 +199,14 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     )
 
 
+def _woken(roles: list[Role]) -> list[Role]:
+    """The descriptor that wakes a role belongs to the role that is woken."""
+    for role in list(roles):
+        if role.hand_to >= 0:
+            roles[role.hand_to] = roles[role.hand_to].model_copy(update={"notify_nr": role.notify_nr})
+    return [role.model_copy(update={"notify_nr": 0}) if role.hand_to >= 0 else role for role in roles]
+
+
 def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) -> list[Op]:
     block_for = this.book.namer(work.key, 0.001)
     ops = fit_program(work, amounts, block_for, this.placement, deferred=False, minimum=0.2)
@@ -233,16 +243,16 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
         burst: list[Event] = []
         for event in thread.events:
             if id(event) in pause_ids:
-                if burst:
-                    bursts.append(burst)
+                bursts.append(burst)
                 burst = []
             else:
                 burst.append(event)
     period_ns = sum(periods) / len(periods) if periods else 1e9
     program: list[Op] = []
-    if bursts:
+    if any(bursts):
         work = _pseudo(b"periodic", bursts)
-        program = fit_program(work, {}, this.book.namer(b"periodic", 0.0), this.placement, deferred=False, minimum=0.1)
+        amounts = this.book.rare_amounts()
+        program = fit_program(work, amounts, this.book.namer(b"periodic", 0.0), this.placement, deferred=False)
     return [Timer(period_ms=max(0.1, period_ns / 1e6), program=program)]
 
 

@@ -13,7 +13,7 @@ from ditto.artifacts.machine import MachineFacts
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
 from ditto.report import plots
-from ditto.report.text import CURVES, NONE, figure, grouped, label_of, size_text, verdict_sentence
+from ditto.report.text import CURVES, NARROW, NONE, figure, grouped, label_of, size_text, verdict_sentence
 
 _KEY = (
     "throughput.saturation",
@@ -186,7 +186,7 @@ def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
         ("Load", c.load),
         ("Connections", str(c.connections)),
         ("Timed runs", f"{c.rounds} rounds, each run on a newly started server{each}"),
-        ("Requests a run", figure(c.requests, 9) if c.requests else "as many as the client makes in its own time"),
+        ("Requests a run", f"{c.requests:,}".replace(",", NARROW) if c.requests else "as many as the client makes in its own time"),
         ("Requests counted by", c.counted),
         ("Order", f"{c.order} (A original, B clone, C clone with an empty body)"),
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpAccess, Register, RegisterExt
@@ -22,16 +23,16 @@ _LOOK_BACK = 128
 _READS = frozenset((OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _WRITES = frozenset((OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _INFO = InstructionInfoFactory()
-_FULL: dict[Register, Register] = {}
+_FULL: dict[int, int] = {}
 _IGNORED = frozenset((Register.NONE, Register.RIP, Register.EIP, Register.CS, Register.DS, Register.ES, Register.SS,
                       Register.FS, Register.GS))  # fmt: skip
 
 
 
-def _full(register: Register) -> Register:
+def _full(register: int) -> int:
     found = _FULL.get(register)
     if found is None:
-        found = _FULL[register] = RegisterExt.full_register(register)
+        found = _FULL[register] = RegisterExt.full_register(cast(Any, register))
     return found
 
 

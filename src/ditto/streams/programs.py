@@ -110,6 +110,9 @@ class ClassWork:
         return sorted(self.ops.items(), key=lambda item: (item[1].position / item[1].count, item[0].kind))
 
 
+MAX_CYCLES = 30_000
+"""Cycles of a class that are counted, evenly spaced: more would only take time."""
+
 RECEIVE = "receive"
 """Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
 
@@ -123,6 +126,7 @@ def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: 
         skip: ``id`` of events that belong to something else (timers).
         heads: whether a first send that ends with a reply's head is an operation of its own (HTTP).
     """
+    cycles = cycles[:: max(1, len(cycles) // MAX_CYCLES)]
     work = ClassWork(key, cycles)
     for cycle in cycles:
         _count(work, cycle, skip or set(), heads)
@@ -149,7 +153,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         if position in sends:
             if split_head and position == sends[0]:
                 name = ("reply_head", event.nr, None)
-            elif reply_at < 0 or (heads and not split_head and False):
+            elif reply_at < 0:
                 name = ("reply", event.nr, None)
                 reply_at = position
             else:
@@ -163,7 +167,10 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         occurrence = seen[name]
         seen[name] += 1
         kind, nr, slot = name
-        op = work.ops.setdefault(OpName(kind, nr, slot, occurrence), OpWork())
+        op_name = OpName(kind, nr, slot, occurrence)
+        op = work.ops.get(op_name)
+        if op is None:
+            op = work.ops[op_name] = OpWork()
         op.add(event, position, arguments(event, kind))
         if event.ret >= 0:
             op.sizes[_size(event, kind)] += 1
