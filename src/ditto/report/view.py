@@ -181,12 +181,13 @@ def _points(original: float | None, clone: float | None) -> str:
 
 def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
     c = fidelity.conditions
+    requests = f"{c.requests:,}".replace(",", NARROW) if c.requests else "as many as the client makes in its own time"
     each = f", about {c.seconds:g} s" if c.requests else ""
     return [
         ("Load", c.load),
         ("Connections", str(c.connections)),
         ("Timed runs", f"{c.rounds} rounds, each run on a newly started server{each}"),
-        ("Requests a run", f"{c.requests:,}".replace(",", NARROW) if c.requests else "as many as the client makes in its own time"),
+        ("Requests a run", requests),
         ("Requests counted by", c.counted),
         ("Order", f"{c.order} (A original, B clone, C clone with an empty body)"),
     ]
