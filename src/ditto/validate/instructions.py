@@ -119,7 +119,9 @@ def lens_side(sides: Sides, side: Side, passes: Passes, pattern: str | None) -> 
         RecordingError: a process wrote no file.
     """
     with tempfile.TemporaryDirectory(prefix="ditto-lens-") as folder:
-        lens = LensRun.create(Path(folder))
+        # A server that changes its user must still reach the folder that it writes to.
+        Path(folder).chmod(0o755)
+        lens = LensRun.create(Path(folder) / "out")
         with (
             lens.control,
             sides.run_of(side, "lens", lambda command, env: (lens.command(command), lens.env(env))) as run,
