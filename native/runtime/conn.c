@@ -53,6 +53,16 @@ static void in_release(struct conn *c)
 	c->in_cap = c->in_start = c->in_end = 0;
 }
 
+/* Closing over bytes that were never read makes the kernel send a reset, which can overtake the last reply: after an
+ * error or a goodbye, what has come already is read first. */
+static void read_rest(struct conn *c)
+{
+	shutdown(c->source.fd, SHUT_WR);
+	for (int tries = 0; tries < 16; tries++)
+		if (recv(c->source.fd, c->worker->scratch + SCRATCH_BYTES, SCRATCH_BYTES, MSG_DONTWAIT) <= 0)
+			return;
+}
+
 void conn_close(struct conn *c)
 {
 	struct worker *w = c->worker;
@@ -62,6 +72,8 @@ void conn_close(struct conn *c)
 	c->dead = 1;
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
+	if (c->closing && c->filled && !c->eof)
+		read_rest(c);
 	worker_program(w, c, &w->role->on_close);
 	if (w->waiter && w->waiter->keeps)
 		w->waiter->remove(w, &c->source);
@@ -163,6 +175,7 @@ int conn_receive_once(struct conn *c)
 	} while (n < 0 && errno == EINTR);
 	if (n > 0)
 		c->in_end += (uint32_t)n;
+	c->filled = n > 0 && (size_t)n == iov.iov_len;
 	return (int)n;
 }
 
@@ -301,7 +314,7 @@ static void receive(struct conn *c)
 		}
 		if (recv->until_again)
 			continue;
-		if ((recv->until_short || c->edge) && (uint32_t)n >= recv->bytes)
+		if ((recv->until_short || c->edge) && c->filled)
 			continue;
 		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
 			continue;

@@ -76,7 +76,7 @@ struct conn {
 	struct conn *next;      /* in the list of deferred connections */
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled;
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
 	uint32_t idle_events;   /* what to wait for when nothing is blocked */

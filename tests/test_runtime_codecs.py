@@ -1,0 +1,321 @@
+"""The codecs of the runtime, over real sockets, under the address and undefined-behaviour sanitizers."""
+
+from __future__ import annotations
+
+import random
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runtime_build import Clone, build_clone, build_fuzzer, exchange, receive, receive_all, running
+
+VARIANTS = {
+    "resp": ("resp",),
+    "resp-edge": ("resp", "-DTEST_EVENTS=(EPOLLIN|EPOLLRDHUP|EPOLLET)"),
+    "resp-poll": ("resp", "-DTEST_WAIT=DITTO_WAIT_POLL"),
+    "resp-select": ("resp", "-DTEST_WAIT=DITTO_WAIT_SELECT"),
+    "resp-direct": ("resp", "-DTEST_REPLY_FLAGS=0", "-DTEST_SEND=.nr=SYS_writev,.iovs=3,.iov_bytes=100,.calls_per_wake=2"),
+    "resp-small": ("resp", "-DTEST_RECV=.nr=SYS_readv,.bytes=7,.until_again=1", "-DTEST_SEND=.nr=SYS_sendto,.call_bytes=1000"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("codecs")
+    built = {name: build_clone(folder / name, *spec) for name, spec in VARIANTS.items()}
+    for name in ("http", "memcached", "opaque"):
+        built[name] = build_clone(folder / name, name)
+    return built
+
+
+@pytest.fixture(scope="module", params=sorted(VARIANTS))
+def resp(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Iterator[Clone]:
+    with running(binaries[request.param]) as clone:
+        yield clone
+
+
+@pytest.fixture(scope="module")
+def http(binaries: dict[str, Path]) -> Iterator[Clone]:
+    with running(binaries["http"]) as clone:
+        yield clone
+
+
+@pytest.fixture(scope="module")
+def memcached(binaries: dict[str, Path]) -> Iterator[Clone]:
+    with running(binaries["memcached"]) as clone:
+        yield clone
+
+
+def split_everywhere(clone: Clone, data: bytes, expected: re.Pattern[bytes]) -> None:
+    """Cut in two at every byte, and once into single bytes: always the same shape of reply."""
+    for at in range(1, len(data)):
+        with clone.connect() as sock:
+            sock.sendall(data[:at])
+            time.sleep(0.0005)
+            sock.sendall(data[at:])
+            sock.shutdown(socket.SHUT_WR)
+            assert expected.fullmatch(receive_all(sock)), at
+    assert expected.fullmatch(exchange(clone, [bytes([byte]) for byte in data], 0.0002))
+
+
+BULK = rb"(\$-1\r\n|\$100\r\nx{100}\r\n)"
+ARRAY = rb"\*5\r\n(\$100\r\nx{100}\r\n){5}"
+
+
+def test_resp_split_at_every_byte(resp: Clone) -> None:
+    data = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$4\r\n\r\n\0x\r\n*2\r\n$3\r\ngEt\r\n$1\r\nk\r\nPING\r\nECHO 'a b'\r\n"
+    data += b"*4\r\n$6\r\nLRANGE\r\n$1\r\nk\r\n$1\r\n0\r\n$2\r\n99\r\n"
+    pattern = rb"\+OK\r\n" + BULK + rb"\+PONG\r\n\$3\r\na b\r\n" + ARRAY
+    split_everywhere(resp, data, re.compile(pattern, re.S))
+
+
+def test_resp_pipelines_of_any_length(resp: Clone) -> None:
+    rng = random.Random(1)
+    for count in (1, 2, 16, 63, 500, 9000):
+        kinds = rng.choices(["s", "g", "l", "u"], k=count)
+        words = {
+            "s": b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3\r\nabc\r\n", "g": b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n",
+            "l": b"LRANGE a 0 1\r\n", "u": b"NOSUCH\r\n",
+        }  # fmt: skip
+        answers = {"s": rb"\+OK\r\n", "g": BULK, "l": ARRAY, "u": rb"-ERR unknown command\r\n"}
+        with resp.connect() as sock:
+            sock.sendall(b"".join(words[kind] for kind in kinds) if count < 1000 else words["s"] * count)
+            sock.shutdown(socket.SHUT_WR)
+            reply = receive_all(sock)
+        if count < 1000:
+            at = 0
+            for kind in kinds:
+                match = re.compile(answers[kind], re.S).match(reply, at)
+                assert match, (count, kind, reply[at : at + 80])
+                at = match.end()
+            assert at == len(reply)
+        else:
+            assert reply == b"+OK\r\n" * count
+
+
+@pytest.mark.parametrize(
+    ("data", "reply"),
+    [
+        (b"*1\r\n:1\r\n", b"-ERR Protocol error: expected '$', got ':'\r\n"),
+        (b"*x\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*99999999\r\n", b"-ERR Protocol error: invalid multibulk length\r\n"),
+        (b"*1\r\n$-5\r\n", b"-ERR Protocol error: invalid bulk length\r\n"),
+        (b"*1\r\n$99999999999\r\n", b"-ERR Protocol error: invalid bulk length\r\n"),
+        (b"SET 'a\r\n", b"-ERR Protocol error: unbalanced quotes in request\r\n"),
+        (b"a" * 70000, b"-ERR Protocol error: too big inline request\r\n"),
+        (b"*-1\r\n*0\r\n\r\nPING\r\n", b"+PONG\r\n"),
+        (b"QUIT\r\nPING\r\n", b"+OK\r\n"),
+        (b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$1\r\na\r\nSELECT 1\r\nHELLO 3\r\n", b"+OK\r\n+OK\r\n-ERR unknown command\r\n"),
+        (b"*2\r\n$3\r\nGET\r\n", b""),
+        (b"*2\r\n$4\r\nPING\r\n$2\r\nhi\r\n", b"$2\r\nhi\r\n"),
+    ],
+)  # fmt: skip
+def test_resp_errors_and_public_commands(resp: Clone, data: bytes, reply: bytes) -> None:
+    assert exchange(resp, [data]) == reply
+
+
+def test_resp_large_payloads_pass_through(resp: Clone) -> None:
+    value = random.Random(2).randbytes(3_000_000)
+    data = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%b\r\nPING\r\n" % (len(value), value)
+    assert exchange(resp, [data]) == b"+OK\r\n+PONG\r\n"
+
+
+def test_a_client_that_never_reads_costs_only_itself(resp: Clone) -> None:
+    with resp.connect() as greedy, resp.connect() as other:
+        greedy.setblocking(False)
+        sent = 0
+        try:
+            for _ in range(200):  # 600 MB of replies are asked for
+                sent += greedy.send(b"HUGE\r\n")
+        except BlockingIOError:
+            pass
+        for _ in range(20):
+            other.sendall(b"PING\r\n")
+            assert receive(other, 7) == b"+PONG\r\n"
+        status = Path(f"/proc/{resp.process.pid}/status").read_text()
+        resident = int(re.search(r"VmRSS:\s+(\d+) kB", status)[1])  # type: ignore[index]
+        assert resident < 400_000, status
+        # and when it reads after all, everything comes
+        greedy.setblocking(True)
+        greedy.shutdown(socket.SHUT_WR)
+        total = 0
+        while piece := greedy.recv(1 << 20):
+            total += len(piece)
+        assert total == sent // 6 * 3_000_012
+
+
+def test_dropped_connections_leave_the_server_well(resp: Clone) -> None:
+    rng = random.Random(3)
+    for _ in range(200):
+        sock = resp.connect()
+        sock.sendall(rng.choice([b"HUGE\r\n" * 3, b"*2\r\n$3\r\nGE", b"GET a\r\n" * 50, b""]))
+        if rng.random() < 0.5:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
+        sock.close()
+    assert exchange(resp, [b"PING\r\n"]) == b"+PONG\r\n"
+
+
+def http_replies(data: bytes, heads: list[bool]) -> list[tuple[int, int, bytes]]:
+    """(status, bytes of the head, body) of each reply; heads: which of them answer HEAD."""
+    replies = []
+    at = 0
+    for is_head in heads:
+        end = data.index(b"\r\n\r\n", at) + 4
+        head = data[at:end]
+        status = int(head.split()[1])
+        length = re.search(rb"(?i)content-length: *(\d+)", head)
+        body = b""
+        if re.search(rb"(?i)transfer-encoding: chunked", head):
+            stop = end
+            while True:
+                line = data.index(b"\r\n", stop)
+                size = int(data[stop:line], 16)
+                body += data[line + 2 : line + 2 + size]
+                stop = line + 2 + size + 2
+                if size == 0:
+                    break
+            replies.append((status, len(head), body))
+            at = stop
+            continue
+        if length and not is_head:
+            body = data[end : end + int(length[1])]
+            assert len(body) == int(length[1])
+        replies.append((status, len(head), body))
+        at = end + len(body)
+    assert at == len(data)
+    return replies
+
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+def test_http_split_at_every_byte(http: Clone) -> None:
+    data = (
+        GET
+        + b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5;e=1\r\nhello\r\n0\r\nT: 1\r\n\r\n"
+        + GET
+    )
+    head = rb"HTTP/1\.1 \d+ [A-Za-z ]+\r\n([-A-Za-z]+: [^\r]*\r\n)+\r\n"
+    split_everywhere(http, data, re.compile(head + rb"x{612}" + head + rb"x{40}" + head + rb"x{612}"))
+
+
+def test_http_heads_have_their_size(http: Clone) -> None:
+    assert http_replies(exchange(http, [GET]), [False]) == [(200, 238, b"x" * 612)]
+    post = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"
+    assert http_replies(exchange(http, [post]), [False]) == [(201, 150, b"x" * 40)]
+    chunked = b"GET /chunked?q HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert http_replies(exchange(http, [chunked]), [False]) == [(200, 200, b"x" * 612)]
+    unchanged = b"GET http://a/unchanged HTTP/1.1\r\nHost: a\r\n\r\n"
+    assert http_replies(exchange(http, [unchanged]), [False]) == [(304, 100, b"")]
+
+
+def test_http_pipelines_head_and_bodies(http: Clone) -> None:
+    head = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
+    post = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" + b"z" * 3000
+    data = (GET + head + post) * 40
+    replies = http_replies(exchange(http, [data]), [False, True, False] * 40)
+    assert [status for status, _, _ in replies] == [200, 200, 201] * 40
+
+
+def test_http_continue_comes_before_the_body(http: Clone) -> None:
+    with http.connect() as sock:
+        sock.sendall(b"POST /p HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n")
+        assert receive(sock, 25) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        sock.sendall(b"hello")
+        assert sock.recv(9) == b"HTTP/1.1 "
+        assert sock.recv(3) == b"201"
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400), (b"GET /\r\n\r\n", 400), (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n\r\n", 400), (b"GET / HTTP/1.1\r\nHost: a\r\n folded\r\n\r\n", 400),
+        (b"GET / HTTP/3.0\r\nHost: a\r\n\r\n", 505), (b"BREW / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 501),
+        (b"GET /" + b"a" * 9000, 414), (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 6000, 431),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
+        (b"GET / HTTP/1.0\r\n\r\n", 200), (b"DELETE / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 404),
+    ],
+)  # fmt: skip
+def test_http_errors_close(http: Clone, data: bytes, status: int) -> None:
+    with http.connect() as sock:
+        sock.sendall(data)
+        reply = receive_all(sock)  # the server ends the connection
+    assert reply.startswith(b"HTTP/1.1 %d " % status)
+    assert [found for found, _, _ in http_replies(reply, [False])] == [status]
+
+
+VALUE = rb"(VALUE %b 0 1024\r\nx{1024}\r\n)?"
+
+
+def test_memcached_split_at_every_byte(memcached: Clone) -> None:
+    data = b"set k 0 0 5\r\nab\r\nc\r\nget \xff\x01 key2\r\nincr k 5\r\nset k 0 0 1 noreply\r\nz\r\nbogus\r\n"
+    pattern = rb"STORED\r\n" + VALUE % rb"\xff\x01" + VALUE % b"key2" + rb"END\r\n1111\r\nERROR\r\n"
+    split_everywhere(memcached, data, re.compile(pattern, re.S))
+
+
+def test_memcached_hits_and_misses_have_their_share(memcached: Clone) -> None:
+    reply = exchange(memcached, [b"get " + b" ".join(b"k%d" % i for i in range(2000)) + b"\r\n"])
+    hits = re.findall(rb"VALUE (k\d+) 0 1024\r\n", reply)
+    assert len(set(hits)) == len(hits)
+    assert 1500 < len(hits) < 1700  # four in five
+    assert reply.endswith(b"END\r\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "reply"),
+    [
+        (b"get\r\n", rb"ERROR\r\n"), (b"get " + b"k" * 251 + b"\r\n", rb"CLIENT_ERROR bad command line format\r\n"),
+        (b"set k 0 0 x\r\n", rb"CLIENT_ERROR bad command line format\r\n"),
+        (b"set k 0 0 2\r\nabcd", rb"CLIENT_ERROR bad data chunk\r\n"),
+        (b"incr k abc\r\n", rb"CLIENT_ERROR invalid numeric delta argument\r\n"),
+        (b"touch k 5\r\ndelete k\r\ndelete k noreply\r\nversion\r\n", rb"NOT_FOUND\r\nNOT_FOUND\r\nVERSION 1\.0\.0\r\n"),
+        (b"stats\r\n", rb"(STAT [^\r]+\r\n)+END\r\n"), (b"verbosity 1\r\nflush_all noreply\r\n", rb"OK\r\n"),
+        (b"cas k 0 0 1 5\r\na\r\ngat 10 k\r\n", rb"NOT_FOUND\r\nEND\r\n"), (b"quit\r\nversion\r\n", rb""),
+        (b"mn\r\n", rb"MN\r\n"), (b"\x80\x0a\0\0\0\0\0\0\0\0\0\0", rb"ERROR\r\n"),
+        (b"x" * 3000, rb"CLIENT_ERROR line too long\r\n"), (b"gets k\r\n", rb"(VALUE k 0 1024 1\r\nx+\r\n)?END\r\n"),
+        (b"set k 0 0 1073741999\r\n", rb""),
+    ],
+)  # fmt: skip
+def test_memcached_commands_and_errors(memcached: Clone, data: bytes, reply: bytes) -> None:
+    assert re.fullmatch(reply, exchange(memcached, [data]), re.S)
+
+
+@pytest.mark.parametrize("handover", ["DITTO_HAND_KEEP", "DITTO_HAND_SPAWN_THREAD", "DITTO_HAND_SPAWN_PROCESS"])
+def test_opaque_over_blocking_roles(tmp_path: Path, handover: str) -> None:
+    small = (12).to_bytes(4, "little") + b"\xff\xff\0\xd7" + b"abcd"
+    large = (200).to_bytes(4, "little") + b"\xff\xff\0\xd7" + bytes(192)
+    binary = build_clone(tmp_path / "clone", "opaque", f"-DTEST_HANDOVER={handover}")
+    with running(binary) as clone:
+        data = (small + large) * 3
+        for at in (1, 3, 7, 8, 11, 12, 13, 100):
+            reply = exchange(clone, [data[:at], data[at:]], 0.001)
+            assert len(reply) == 3 * (20 + 5000)
+            assert reply[:8] == (20).to_bytes(4, "little") + b"\0\0\0\xd7"
+        assert exchange(clone, [b"any other protocol"]) == b"x" * 20
+        assert exchange(clone, [b"y" * 500]) == b"x" * 5000
+        with clone.connect() as idle, clone.connect() as busy:  # an idle connection keeps no other waiting
+            busy.sendall(small)
+            assert len(receive(busy, 20)) == 20
+            idle.sendall(small)
+            assert len(receive(idle, 20)) == 20
+
+
+@pytest.mark.parametrize("tables", ["opaque", "http", "resp", "memcached"])
+def test_fuzz_briefly(tmp_path: Path, tables: str) -> None:
+    import subprocess
+
+    fuzzer = build_fuzzer(tmp_path / "fuzz", tables)
+    done = subprocess.run(
+        [str(fuzzer), "--runs", "60000", "--seconds", "20", "--seed", "4"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout.split()[1]) > 1000
