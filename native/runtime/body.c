@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The arena of a thread: lines linked into cycles, and the cursors that follow them.
+ */
+#include "body.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+
+enum { LINE = 64 };
+
+_Static_assert(offsetof(struct ditto_body, base) == 24 && offsetof(struct ditto_body, counter) == 32 &&
+		       offsetof(struct ditto_body, cursor) == 64,
+	       "blocks.S knows these offsets");
+
+struct line {
+	struct line *next;
+	uint8_t *base;
+	double one;
+	float ones[2];
+	uint8_t work[32];
+};
+
+static uint64_t next_random(uint64_t *state)
+{
+	uint64_t x = *state;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	*state = x;
+	return x * 0x2545F4914F6CDD1DULL;
+}
+
+/* Seeds that differ little give states that differ much, and never 0. */
+static uint64_t scatter(uint64_t seed)
+{
+	seed = (seed ^ 0x9E3779B97F4A7C15ULL) * 0xD6E8FEB86659FD93ULL;
+	seed ^= seed >> 32;
+	return seed ? seed : 1;
+}
+
+static struct line *line_at(uint8_t *arena, const struct ditto_body_pool *pool, uint64_t index)
+{
+	return (struct line *)(arena + pool->offset + index * pool->step * LINE);
+}
+
+/* One cycle through all lines of the pool.  Sattolo's shuffle of the successors needs no memory but the lines. */
+static void link_pool(struct ditto_body *body, const struct ditto_body_pool *pool, uint64_t *state)
+{
+	for (uint64_t i = 0; i < pool->lines; i++) {
+		struct line *line = line_at(body->arena, pool, i);
+
+		line->next = line_at(body->arena, pool, pool->permuted ? i : i + 1 < pool->lines ? i + 1 : 0);
+		line->base = body->base;
+		line->one = 1.0;
+		line->ones[0] = line->ones[1] = 1.0f;
+	}
+	if (!pool->permuted)
+		return;
+	for (uint64_t i = pool->lines; i > 1; i--) {
+		struct line *a = line_at(body->arena, pool, i - 1);
+		struct line *b = line_at(body->arena, pool, next_random(state) % (i - 1));
+		struct line *swapped = a->next;
+
+		a->next = b->next;
+		b->next = swapped;
+	}
+}
+
+static int consistent(const struct ditto_body_layout *layout)
+{
+	if (layout->arena_bytes == 0 || layout->cursors > DITTO_BODY_CURSORS)
+		return 0;
+	for (uint32_t i = 0; i < layout->pools; i++) {
+		const struct ditto_body_pool *pool = &layout->pool[i];
+
+		if (pool->lines == 0 || pool->step == 0 || pool->offset % LINE != 0 || pool->offset >= layout->arena_bytes ||
+		    (uint64_t)pool->lines * pool->step > (layout->arena_bytes - pool->offset) / LINE)
+			return 0;
+	}
+	for (uint32_t i = 0; i < layout->cursors; i++)
+		if (layout->cursor_pool[i] >= layout->pools)
+			return 0;
+	return 1;
+}
+
+int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *layout, uint64_t seed)
+{
+	uint64_t state = scatter(seed);
+	void *arena;
+
+	memset(body, 0, sizeof(*body));
+	if (!consistent(layout)) {
+		errno = EINVAL;
+		return -1;
+	}
+	arena = mmap(NULL, layout->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (arena == MAP_FAILED)
+		return -1;
+	body->arena = arena;
+	body->base = body->arena + DITTO_BODY_BIAS;
+	body->random = scatter(state);
+	for (uint32_t i = 0; i < layout->pools; i++)
+		link_pool(body, &layout->pool[i], &state);
+	for (uint32_t i = 0; i < layout->cursors; i++)
+		body->cursor[i] = (uint64_t)(uintptr_t)line_at(body->arena, &layout->pool[layout->cursor_pool[i]], 0);
+	return 0;
+}
+
+void ditto_body_free(struct ditto_body *body, const struct ditto_body_layout *layout)
+{
+	if (body->arena)
+		munmap(body->arena, layout->arena_bytes);
+	memset(body, 0, sizeof(*body));
+}

@@ -1,0 +1,6 @@
+"""Synthetic instruction blocks from block statistics: ``emit`` turns profile blocks into assembly and its facts."""
+
+from ditto.generate.body.emit import emit
+from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
+
+__all__ = ["BlockFacts", "BodyCode", "Layout", "Pool", "emit"]

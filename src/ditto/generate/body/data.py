@@ -1,0 +1,239 @@
+"""Which line each access touches: drawn from a simulated LRU stack, so that distances come out as wanted.
+
+One pass walks a request: every block, in order, as often as a request runs it.  Each static access draws a bucket from
+what its block still lacks and takes the line at that depth; later executions of the same access (in a loop) are
+accounted as they fall.  Passes repeat from the stack the last one left; accesses that fall where they are wanted stay,
+the others are drawn again.  The best pass, judged on a full request from its own steady state, is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from ditto.artifacts.profile import DISTANCE_BUCKETS
+from ditto.generate.body.fill import Filled
+from ditto.generate.body.forest import Node
+from ditto.generate.body.lru import CAP, Stack, bucket_of
+from ditto.generate.body.pools import Cursor, Reach
+
+CURSOR_TOUCH = -(1 << 20)
+ROUNDS = 6
+MAX_EVENTS = 400_000
+
+
+@dataclass(slots=True)
+class Site:
+    """A drawn access: line (or first line of a strided range of ``trips`` lines)."""
+
+    store: bool
+    times: int
+    trips: int
+    height: int
+    both: bool
+    line: int = -1
+    strided: bool = False
+
+
+@dataclass
+class Simulated:
+    """Counts of one pass of a block, loads and stores apart, and the lines touched."""
+
+    load: list[float]
+    store: list[float]
+    lines: int
+
+
+def sequence(node: Node) -> list[int]:
+    """Line numbers in execution order."""
+    out: list[int] = []
+    for child in node.children:
+        if isinstance(child, Node):
+            out += sequence(child)
+        else:
+            out.append(child)
+    return out * node.trips
+
+
+class Walker:
+    """The data accesses of all blocks and the choice of their lines."""
+
+    def __init__(
+        self, blocks: list[Filled], roots: list[Node], streams: list[Cursor], split: Reach, rng: Random
+    ) -> None:
+        self._rng = rng
+        self._split = split
+        self._streams = streams
+        self._blocks = blocks
+        self.sites: list[Site] = []
+        self._orders = [sequence(root) for root in roots]
+        self._events: list[list[list[int]]] = []
+        self.fixed = 4
+        """Fixed lines given out; the first four are reached with one-byte displacements."""
+        for filled in blocks:
+            self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
+        self.schedule = self._request()
+        self.stack = Stack()
+
+    def _slot_events(self, filled: Filled, number: int) -> list[int]:
+        """Accesses as codes: 4 * id + 2 * fixed + store; ids of fixed lines are negated places."""
+        slot, codes = filled.slots[number], []
+        for step in filled.steps[number]:
+            if step.weight == 0.0:
+                continue
+            for position, (store, line) in enumerate(step.lines):
+                if line is None and position == 0:
+                    step.site = len(self.sites)
+                    both = len(step.lines) > 1 and step.lines[1][1] is None
+                    self.sites.append(Site(store, slot.times, slot.trips, slot.height, both))
+                    codes.append(step.site * 4 + store)
+                elif line is None:
+                    codes.append(step.site * 4 + 2 + store)
+                else:
+                    codes.append((line - 1) * 4 + store)
+        return codes
+
+    def _request(self) -> list[int]:
+        schedule: list[int] = []
+        events = 0
+        for at, filled in enumerate(self._blocks):
+            length = sum(len(self._events[at][s]) for s in self._orders[at]) or 1
+            times = min(max(1, round(filled.target.runs)), 50, max(1, (MAX_EVENTS - events) // length))
+            schedule += [at] * times
+            events += times * length
+        return schedule
+
+    def choose(self) -> list[Simulated]:
+        """Draw all lines; returns the steady-state counts of one pass of each block."""
+        best: tuple[float, list[int], list[bool], list[Simulated]] | None = None
+        for round_number in range(ROUNDS):
+            self._pass(draw=True, keep=round_number > 0)
+            self._pass(draw=False, keep=True)
+            result = self._pass(draw=False, keep=True)
+            error = self._error(result)
+            if best is None or error < best[0]:
+                best = (error, [s.line for s in self.sites], [s.strided for s in self.sites], result)
+        assert best is not None
+        for site, line, strided in zip(self.sites, best[1], best[2], strict=True):
+            site.line, site.strided = line, strided
+        return best[3]
+
+    def _error(self, results: list[Simulated]) -> float:
+        total = 0.0
+        for filled, result in zip(self._blocks, results, strict=True):
+            target = filled.target
+            for have, want in ((result.load, target.load_distance), (result.store, target.store_distance)):
+                scale = sum(have) / max(sum(want), 1e-9)
+                running = 0.0
+                for a, b in zip(have, want, strict=True):
+                    running += a - b * scale
+                    total += abs(running) * target.runs
+        return total
+
+    def _pass(self, draw: bool, keep: bool) -> list[Simulated]:
+        count = len(self._blocks)
+        sums = [Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0) for _ in range(count)]
+        runs = [0] * count
+        for at in self.schedule:
+            runs[at] += 1
+            self._run(at, sums[at], draw and runs[at] == 1, keep)
+        for result, times in zip(sums, runs, strict=True):
+            result.load = [v / times for v in result.load]
+            result.store = [v / times for v in result.store]
+        return sums
+
+    def _run(self, at: int, result: Simulated, draw: bool, keep: bool) -> None:
+        target = self._blocks[at].target
+        needs = (list(target.load_distance), list(target.store_distance))
+        hists = (result.load, result.store)
+        stack, sites, events, streams = self.stack, self.sites, self._events[at], self._streams
+        split = self._split.bucket
+        scale = []
+        for store in (0, 1):
+            actual = sum((c & 1) == store for s in self._orders[at] for c in events[s]) if draw else 0
+            wanted = sum(needs[store])
+            scale.append(actual / wanted if wanted > 0 else 1.0)
+        for store in (0, 1):
+            needs[store][:] = [v * scale[store] for v in needs[store]]
+        done: dict[int, int] = {}
+        touched: set[int] = set()
+        unique = 1 << 40
+        for number in self._orders[at]:
+            for code in events[number]:
+                store = code & 1
+                if code < 0:
+                    line = (code >> 2) + 1
+                    if line <= CURSOR_TOUCH:
+                        stream = CURSOR_TOUCH - line
+                        self._fresh = getattr(self, "_fresh", unique) + 1
+                        stack.touch(self._fresh)
+                        hists[store][streams[stream].bucket] += 1
+                        needs[store][streams[stream].bucket] -= 1
+                        continue
+                elif code & 2:
+                    hists[store][0] += 1
+                    needs[store][0] -= 1
+                    continue
+                else:
+                    index = code >> 2
+                    site = sites[index]
+                    execution = done.get(index, 0)
+                    done[index] = execution + 1
+                    if draw and not execution:
+                        self._draw(site, needs[store], keep, split, touched)
+                    line = site.line
+                    if site.strided:
+                        line += execution % site.trips
+                touched.add(line)
+                depth = stack.touch(line)
+                bucket = bucket_of(depth) if depth >= 0 else max(split, 1)
+                hists[store][bucket] += 1
+                needs[store][bucket] -= 1
+        result.lines = len(touched)
+
+    def _draw(self, site: Site, need: list[float], keep: bool, split: int, touched: set[int]) -> None:
+        lines, rng = self.stack.lines, self._rng
+        if keep and site.line >= 0 and not site.strided:
+            try:
+                depth = lines.index(site.line)
+                if need[bucket_of(depth)] >= 0.5:
+                    return
+            except ValueError:
+                pass
+        elif keep and site.strided and rng.random() < 0.8:
+            return
+        weights = [max(0.0, v) for v in need[: split + 1]]
+        total = sum(weights)
+        if total <= 0:
+            bucket = 0
+        else:
+            bucket = rng.choices(range(split + 1), weights)[0]
+        site.strided = False
+        if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and rng.random() < 0.7:
+            if site.line < 0 or not keep:
+                site.line = self._more(site.trips)
+            site.strided = True
+            return
+        low, high = (0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)
+        known = len(lines)
+        if (low >= known or (bucket == split and self.fixed < self._split.lines)) and self.fixed < CAP:
+            if low >= known or rng.random() < 0.5:
+                site.line = self._more(1)
+                return
+        high = min(high, known - 1)
+        for _ in range(12):
+            depth = rng.randint(min(low, high), high) if known else 0
+            if known and 0 <= lines[depth] < 1 << 40:
+                site.line = lines[depth]
+                return
+        # Only places that cannot be chosen there: the nearest fixed line above or below.
+        for depth in range(min(low, max(known - 1, 0)), min(known, low + 200)):
+            if 0 <= lines[depth] < 1 << 40:
+                site.line = lines[depth]
+                return
+        site.line = self._more(1) if self.fixed < CAP else 0
+
+    def _more(self, count: int) -> int:
+        first = self.fixed
+        self.fixed += count
+        return first

@@ -1,0 +1,175 @@
+"""From block statistics to assembly: the steps in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+
+from ditto.artifacts.profile import Block, Knobs
+from ditto.generate.body import target as targets
+from ditto.generate.body.count import Counts, code_distances, touches, walk
+from ditto.generate.body.data import Simulated, Walker, sequence
+from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
+from ditto.generate.body.fill import Filled, fill
+from ditto.generate.body.forest import Node, footprint, grow
+from ditto.generate.body.place import Placed, place
+from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
+from ditto.generate.body.pools import Cursor, Reach, cursors, layout, reach
+from ditto.generate.body.render import Rendered, Renderer
+from ditto.generate.body.target import Target
+
+REPEAT_COST = 3
+"""Instructions a pass costs when it is repeated: call, count, branch."""
+
+
+@dataclass
+class _Block:
+    target: Target
+    root: Node
+    filled: Filled
+
+
+def emit(blocks: Sequence[Block], knobs: Knobs, seed: int, prefix: str = "ditto_block_") -> BodyCode:
+    """Generate the assembly of all blocks of a service.
+
+    Args:
+        blocks: statistics of one run each; run in this order in a request.
+        knobs: scales of instructions, dependence, irregularity and entropy.
+        seed: decides every choice; the same arguments give the same bytes.
+        prefix: symbol of block N is ``prefix + str(N)``.
+    """
+    wanted = [targets.make(i, block, knobs) for i, block in enumerate(blocks)]
+    real = [t for t in wanted if t is not None]
+    split = reach(real) if real else Reach(1, 4)
+    streams = cursors(real, split)
+    built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
+    walker = Walker([b.filled for b in built], [b.root for b in built], streams, split, Random(f"{seed}/data"))
+    simulated = walker.choose() if built else []
+    rendered = [
+        Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render() for b in built
+    ]
+    placed = [place(b.filled.slots, r.slots) for b, r in zip(built, rendered, strict=True)]
+    orders = [sequence(b.root) for b in built]
+    lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
+    code = code_distances(orders, lines, walker.schedule)
+
+    pools = layout(streams, real, walker.fixed, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
+    end = pools[-1].offset + pools[-1].lines * 64
+    arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
+    at = {b.target.index: n for n, b in enumerate(built)}
+    facts, text = [], [_HEADER]
+    for index, block in enumerate(blocks):
+        symbol = f"{prefix}{index}"
+        goal = max(0.0, block.instructions * knobs.instructions - block.skeleton_instructions)
+        if index not in at:
+            facts.append(BlockFacts(symbol, goal, True, 1.0, loads=1.0, mix={"ret": 1.0}))
+            text.append(_empty(symbol))
+            continue
+        n = at[index]
+        text.append(_function(symbol, built[n], rendered[n], placed[n]))
+        facts.append(_facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n]))
+    text.append('\t.section .note.GNU-stack,"",@progbits\n')
+    return BodyCode("".join(text), arena, tuple(facts))
+
+
+_HEADER = """\
+# SPDX-License-Identifier: Apache-2.0
+# Generated compute blocks: void ditto_block_N(struct ditto_body *), System V x86-64.
+\t.text
+"""
+
+
+def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
+    lines = footprint(target)
+    touched = sum(target.code_distance)
+    visits = max(1.0, touched - target.code_distance[0])
+    per_visit = target.instructions / visits
+    inline = min(target.code_distance[0], max(0.0, target.branches * 0.8), visits * max(0.0, per_visit / 3.5))
+    root, lines = grow(target, inline, rng)
+    dense = per_visit * 4.3 > DENSE_BYTES
+    plan = Planner(target, root, lines, rng, dense)
+    total = float(sum(s.times for s in plan.slots))
+    spread_inline(plan.slots, target, plan.loop_branches, target.instructions / total, rng)
+    number = -1
+    for number, stream in enumerate(streams):
+        if stream.block != target.index:
+            continue
+        left = stream.per_run
+        for slot in sorted(plan.slots, key=lambda s: (-s.times, rng.random())):
+            while slot.times <= left and len(slot.pools) < 3:
+                slot.pools.append(number)
+                left -= slot.times
+                if slot.times == 1:
+                    break
+            if left <= 0:
+                break
+    return _Block(target, root, fill(plan.slots, target, rng))
+
+
+def _empty(symbol: str) -> str:
+    return f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n{symbol}:\n\tret\n\t.size {symbol}, .-{symbol}\n"
+
+
+def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed) -> str:
+    label = f".Lb{block.target.index}"
+    out = [f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"]
+    if block.target.repeat > 1:
+        out.append(
+            f"{symbol}:\n\tpush ${block.target.repeat}\n{label}_pass:\n\tcall {label}_0\n\tdecl (%rsp)\n"
+            f"\tjne {label}_pass\n\tpop %rcx\n\tret\n\t.p2align 6, 0xcc\n"
+        )
+    offset = 0
+    for number in placed.order:
+        gap = placed.start[number] - offset
+        if gap > 0:
+            out.append(f"\t.skip {gap}, 0xcc\n")
+        code = rendered.slots[number]
+        if number == 0 and block.target.repeat == 1:
+            out.append(f"{symbol}:\n")
+        out.append(f"{label}_{number}:\n")
+        out += [line + "\n" for line in code.text]
+        offset = placed.start[number] + code.size
+    out.append(f"\t.size {symbol}, .-{symbol}\n\t.p2align 6, 0xcc\n")
+    if rendered.tables:
+        out.append('\t.section .data.rel.ro,"aw",@progbits\n\t.p2align 6\n')
+        for name, entries in rendered.tables:
+            out.append(f"{name}:\n\t.quad {', '.join(entries)}\n")
+        out.append("\t.text\n")
+    return "".join(out)
+
+
+def _facts(
+    symbol: str, goal: float, block: _Block, rendered: Rendered, placed: Placed, data: Simulated,
+    code: tuple[list[float], int],
+) -> BlockFacts:  # fmt: skip
+    counts, classes = walk(block.filled)
+    repeat = block.target.repeat
+    if repeat > 1:
+        counts = Counts(**{**vars(counts), "instructions": counts.instructions + REPEAT_COST})
+        for name in ("call", "arith_m", "jcc"):
+            classes[name] = classes.get(name, 0.0) + 1
+    total = sum(classes.values())
+    return BlockFacts(
+        symbol=symbol,
+        target=goal,
+        empty=False,
+        instructions=counts.instructions * repeat + (REPEAT_COST if repeat > 1 else 0),
+        loads=counts.loads * repeat,
+        stores=counts.stores * repeat,
+        load_distance=tuple(v * repeat for v in data.load),
+        store_distance=tuple(v * repeat for v in data.store),
+        code_distance=tuple(v * repeat for v in code[0]),
+        code_touches=sum(code[0]) * repeat,
+        branches=classes.get("jcc", 0.0) * repeat,
+        taken=counts.taken * repeat,
+        random=counts.random * repeat,
+        indirect=(classes.get("icall", 0.0) + classes.get("ijmp", 0.0)) * repeat,
+        calls=(classes.get("call", 0.0) + classes.get("icall", 0.0)) * repeat,
+        mix={name: count / total for name, count in sorted(classes.items())},
+        raw=rendered.raw,
+        chase_share=rendered.chased / counts.loads if counts.loads else 0.0,
+        code_lines=code[1],
+        data_lines=data.lines,
+        code_bytes=placed.bytes,
+    )

@@ -1,0 +1,127 @@
+"""The shape of a block's code: nested loops over code lines that meet a stack-distance histogram.
+
+A loop of w lines that runs T times, entered m times, gives w (T-1) m line touches at distance w-1.  Lines are split by
+halves, one level for each power-of-two bucket, from the whole footprint down to one line; at each level the trip counts
+are chosen so that the touches of its bucket come out, fractions being carried from group to group and, at the end of a
+level, to the next smaller one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from random import Random
+
+from ditto.generate.body.target import Target
+
+MAX_LINES = 12_000
+MAX_HEIGHT = 8
+"""Loops inside each other: as many as there are counters (four registers, four memory words)."""
+
+
+@dataclass(slots=True)
+class Node:
+    """Children in order (line numbers or nodes), repeated ``trips`` times."""
+
+    trips: int
+    children: list[int | Node] = field(default_factory=list)
+
+    def height(self) -> int:
+        """Nested loops from here down, this one included."""
+        inner = max((c.height() for c in self.children if isinstance(c, Node)), default=0)
+        return inner + (1 if self.trips > 1 else 0)
+
+
+@dataclass(slots=True)
+class _Group:
+    low: int
+    high: int
+    times: int
+    depth: int
+    trips: int = 1
+    parts: list[_Group] = field(default_factory=list)
+
+
+def footprint(target: Target) -> int:
+    """Distinct code lines of one pass, the first and last included."""
+    touches = sum(target.code_distance[1:])
+    if target.code_lines > 0:
+        lines = min(target.code_lines, touches)
+    else:
+        lines = 1.0
+        for bucket in range(len(target.code_distance)):
+            deeper = sum(target.code_distance[bucket + 1 :])
+            if deeper >= 2**bucket:
+                lines = min(deeper, 2.0 ** (bucket + 1))
+    return int(max(1, min(lines, MAX_LINES, target.instructions / 3)))
+
+
+def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
+    """The forest over ``footprint`` lines, and the number of lines.
+
+    Args:
+        inline: touches at distance 0 that branches inside a line give; the rest come from one-line loops.
+    """
+    lines = footprint(target)
+    need = list(target.code_distance)
+    need[0] = max(0.0, need[0] - inline)
+    top = max(0, (lines - 1).bit_length())
+    first = float(lines)
+    # Touches beyond the block's own reach are first touches of a run; what is left over is reused at the largest loop.
+    beyond = sum(need[top:]) - first
+    root = _Group(0, lines, 1, 0)
+    level = [root]
+    carry = 0.0
+    for bucket in range(top, -1, -1):
+        wanted = (beyond if bucket == top else need[bucket]) + carry
+        carry = _trips(level, wanted, bucket, rng)
+        if bucket:
+            level = _split(level, 2 ** (bucket - 1))
+    return _node(root), lines
+
+
+def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> float:
+    """Choose trip counts of the groups of one level; returns the touches that could not be placed."""
+    low = 2 ** (bucket - 1) if bucket else 0
+    fit = [g for g in level if g.high - g.low > low and g.depth < MAX_HEIGHT]
+    rest = float(sum((g.high - g.low) * g.times for g in fit))
+    order = list(fit)
+    rng.shuffle(order)
+    order.sort(key=lambda g: -g.times)
+    for group in order:
+        weight = (group.high - group.low) * group.times
+        share = max(0.0, wanted) / rest if rest > 0 else 0.0
+        more = int(share)
+        # The heaviest groups come first and the rest absorb what their rounding leaves.
+        if rng.random() < share - more and weight <= max(wanted, 0.0) * 1.3:
+            more += 1
+        group.trips = 1 + min(more, 1 << 24)
+        wanted -= weight * (group.trips - 1)
+        rest -= weight
+    return wanted
+
+
+def _split(level: list[_Group], most: int) -> list[_Group]:
+    out: list[_Group] = []
+    for group in level:
+        depth = group.depth + (1 if group.trips > 1 else 0)
+        times = group.times * group.trips
+        size = group.high - group.low
+        pieces = max(1, -(-size // most))
+        cuts = [group.low + size * i // pieces for i in range(pieces + 1)]
+        group.parts = [_Group(a, b, times, depth) for a, b in zip(cuts, cuts[1:], strict=False)]
+        out += group.parts
+    return out
+
+
+def _node(group: _Group) -> Node:
+    """The group as a tree in which only loops are nodes (and the root)."""
+    node = Node(group.trips)
+    if not group.parts:
+        node.children = list(range(group.low, group.high))
+    for part in group.parts:
+        child = _node(part)
+        if child.trips == 1:
+            node.children += child.children
+        else:
+            node.children.append(child)
+    return node

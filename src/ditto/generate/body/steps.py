@@ -1,0 +1,174 @@
+"""A slot's instructions before registers and lines are chosen: one step is one instruction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from ditto.generate.body.plan import CALL, END, FALL, ICALL, IJUMP, JUMP, NOT_TAKEN, RET, TAKEN, Slot
+
+STACK_LINE, BODY_LINE = -1, -2
+TABLE_LINES = -1000
+"""Lines of jump tables count down from here, one for 8 pointers."""
+CURSOR_LINES = -10
+"""Lines of cursor slots count down from here, one for 8 cursors."""
+
+
+@dataclass(slots=True)
+class Step:
+    """One instruction.
+
+    Attributes:
+        cls: its iform class.
+        kind: what the code generator makes of it; ``op`` is a filler.
+        a, b: arguments of the kind.
+        weight: share of the slot's executions in which it executes.
+        lines: its accesses, in order: (store, line); lines below 0 are fixed places, None is to be drawn.
+        site: number of the drawn access; -1 none.
+    """
+
+    cls: str
+    kind: str
+    a: int = 0
+    b: int = 0
+    weight: float = 1.0
+    lines: tuple[tuple[bool, int | None], ...] = ()
+    site: int = -1
+
+
+@dataclass
+class Context:
+    """What the steps of one block share."""
+
+    rng: Random
+    word: bool = False
+    bits: int = 0
+    tables: int = 0
+    table_words: int = 0
+    targets: int = 1
+    setters: dict[str, float] | None = None
+
+
+LOAD_BODY = ((False, BODY_LINE),)
+STORE_BODY = ((True, BODY_LINE),)
+PUSH = ((True, STACK_LINE),)
+POP = ((False, STACK_LINE),)
+
+
+def next_word() -> list[Step]:
+    """Load the random word, one xorshift round, store it back."""
+    steps = [Step("mov_l", "word_load", lines=LOAD_BODY)]
+    for amount, shift in ((13, "shl"), (7, "shr"), (17, "shl")):
+        steps.append(Step("mov_r", "word_copy"))
+        steps.append(Step("shift_r", f"word_{shift}", amount))
+        steps.append(Step("logic_r", "word_xor"))
+    steps.append(Step("mov_s", "word_store", lines=STORE_BODY))
+    return steps
+
+
+def _setter(context: Context, times: int) -> str:
+    """Class of the instruction that sets the flags of a branch whose outcome is fixed."""
+    budget = context.setters or {}
+    names = [n for n in ("cmp_r", "cmp_l", "logic_r") if budget.get(n, 0.0) >= times]
+    if not names:
+        return "cmp_r"
+    name = context.rng.choices(names, [budget[n] * (0.3 if n == "logic_r" else 1.0) for n in names])[0]
+    budget[name] -= times
+    return name
+
+
+def fixed_branch(context: Context, times: int, taken: bool, far: int = -1) -> list[Step]:
+    """A branch always or never taken; ``far`` is the slot it goes to, -1 for a place in its own line."""
+    setter = _setter(context, times)
+    lines: tuple[tuple[bool, int | None], ...] = ((False, None),) if setter == "cmp_l" else ()
+    carry = 1 if setter == "logic_r" else 0
+    steps = [Step(setter, "set", lines=lines), Step("jcc", "taken" if taken else "never", far, carry)]
+    if taken and far < 0:
+        steps.append(Step("mov_r", "skipped", weight=0.0))
+    return steps
+
+
+def random_branch(context: Context, rate: float, looped: bool) -> list[Step]:
+    """A branch taken with about ``rate`` in each run, by fresh bits of the random word; skips one move."""
+    inverse = rate > 0.5
+    small = 1 - rate if inverse else rate
+    bits = min(6, max(1, round(-_log2(max(small, 1e-3)))))
+    steps: list[Step] = []
+    if looped or context.bits + bits > 31:
+        steps = [Step("mul_r", "remix"), Step("shift_r", "rotate")]
+        context.bits = 0
+    mask = ((1 << bits) - 1) << context.bits
+    context.bits += bits
+    taken = 1 - 0.5**bits if inverse else 0.5**bits
+    steps.append(Step("cmp_r", "test_word", mask))
+    steps.append(Step("jcc", "random_not" if inverse else "random", b=int(taken * 1e6)))
+    steps.append(Step("mov_r", "skipped", weight=1 - taken))
+    return steps
+
+
+def _log2(value: float) -> float:
+    from math import log2
+
+    return log2(value)
+
+
+def enter(slot: Slot) -> list[Step]:
+    steps = []
+    for height, trips in slot.enters:
+        memory = height > 4
+        steps.append(Step("mov_s" if memory else "mov_r", "loop_init", height, trips, lines=STORE_BODY if memory else ()))
+        steps.append(Step("", "loop_head", height))
+    return steps
+
+
+def leave(slot: Slot) -> list[Step]:
+    steps = []
+    for height, trips in slot.leaves:
+        memory = height > 4
+        lines = ((False, BODY_LINE), (True, BODY_LINE)) if memory else ()
+        steps.append(Step("arith_m" if memory else "arith_r", "loop_count", height, lines=lines))
+        steps.append(Step("jcc", "loop_back", height, trips))
+    return steps
+
+
+def transfer(slot: Slot, context: Context) -> list[Step]:
+    """The instructions that take control to the next slot; may open a jump table."""
+    kind = slot.transfer
+    if kind in (END, FALL):
+        return []
+    if kind == JUMP:
+        return [Step("jmp", "jump", slot.to)]
+    if kind == TAKEN:
+        return fixed_branch(context, slot.times, True, slot.to)
+    if kind == NOT_TAKEN:
+        return fixed_branch(context, slot.times, False)
+    if kind == CALL:
+        return [Step("call", "call", slot.to, lines=PUSH)]
+    if kind == RET:
+        return [Step("ret", "ret", lines=POP)]
+    assert kind in (ICALL, IJUMP)
+    table, context.tables = context.tables, context.tables + 1
+    place: tuple[bool, int | None] = (False, TABLE_LINES - context.table_words // 8)
+    spread = context.targets
+    context.table_words += spread
+    cls = "icall" if kind == ICALL else "ijmp"
+    last = Step(cls, cls, table, slot.to, lines=(place, *(PUSH if kind == ICALL else ())))
+    if spread == 1:
+        last.kind += "_one"
+        return [last]
+    return [
+        Step("movx_l", "index_load", table % 8, lines=LOAD_BODY),
+        Step("logic_r", "index_mask", spread - 1),
+        Step("lea_r", "index_base", table),
+        last,
+    ]
+
+
+def pool_unit(cursor: int) -> list[Step]:
+    """Follow a pool's list by one line: load the cursor, load through it, store it."""
+    line = CURSOR_LINES - cursor // 8
+    return [
+        Step("mov_l", "cursor_load", cursor, lines=((False, line),)),
+        Step("mov_l", "cursor_next", cursor, lines=((False, -(1 << 20) - cursor),)),
+        Step("mov_s", "cursor_store", cursor, lines=((True, line),)),
+    ]

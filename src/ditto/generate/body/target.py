@@ -1,0 +1,175 @@
+"""What one run of a block must do: the profile's numbers made safe, scaled by the knobs, and mutually consistent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ditto.artifacts.profile import DISTANCE_BUCKETS, Block, Knobs
+from ditto.generate.body.mixes import folded
+
+MIN_INSTRUCTIONS = 5.0
+MAX_PASS = 150_000
+"""Instructions of one pass over a block's program; a longer block repeats the pass."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Counts of one pass; ``repeat`` passes make one run."""
+
+    index: int
+    instructions: float
+    repeat: int
+    runs: float
+    mix: dict[str, float]
+    loads: float
+    stores: float
+    load_distance: tuple[float, ...]
+    store_distance: tuple[float, ...]
+    code_distance: tuple[float, ...]
+    code_lines: float
+    branches: float
+    taken_share: float
+    random_rates: tuple[tuple[float, float], ...]
+    """(taken rate, executions) wanted of unpredictable branches."""
+    icalls: float
+    ijumps: float
+    targets: int
+    calls: float
+    raw: tuple[float, ...]
+    chase_share: float
+    stride_share: float
+    irregular: float
+    page_lines: float
+    """Data lines per 4 KiB page of the original, by its first-touch counts; at least 1."""
+
+
+def _histogram(values: Sequence[float], total: float, default: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
+    """``values`` padded to the known buckets and scaled to ``total``; ``default`` where they say nothing."""
+    out = [max(0.0, v) for v in values[:DISTANCE_BUCKETS]] + [0.0] * (DISTANCE_BUCKETS - len(values[:DISTANCE_BUCKETS]))
+    have = sum(out)
+    if have <= 0:
+        for bucket, share in default:
+            out[bucket] = share
+        have = sum(out)
+    return tuple(v * total / have for v in out)
+
+
+_CODE_DEFAULT = ((0, 0.4), (1, 0.03), (2, 0.05), (3, 0.05), (4, 0.05), (5, 0.05), (9, 0.37))
+_DATA_DEFAULT = ((0, 0.2), (1, 0.15), (2, 0.15), (3, 0.15), (4, 0.12), (5, 0.08), (6, 0.06), (8, 0.09))
+_FAR = (21, 22, 23)
+
+
+def _fold_far(values: tuple[float, ...]) -> tuple[float, ...]:
+    """First touches and very far ones become reuses of the farthest size seen (at least 2 MiB)."""
+    out = list(values)
+    far = sum(out[b] for b in _FAR)
+    for bucket in _FAR:
+        out[bucket] = 0.0
+    if far > 0:
+        near = max((b for b in range(_FAR[0]) if out[b] > 0), default=0)
+        out[max(near, 15)] += far
+    return tuple(out)
+
+
+def _branching(block: Block, knobs: Knobs, scale: float, branches: float) -> tuple[float, tuple[tuple[float, float], ...]]:
+    """Taken share, and the (rate, executions) to make unpredictable so that the misses come out right."""
+    bins = list(block.branch_bins)
+    total = sum(bins)
+    if total <= 0:
+        return 0.5, ()
+    rates = [0.0] * 10
+    for index, count in enumerate(bins):
+        rates[min(9, index // 10)] += count * branches / total
+    centre = (0.01, *(0.1 * i + 0.05 for i in range(1, 9)), 0.99)
+    taken = sum(c * r for c, r in zip(centre, rates, strict=True)) / branches if branches else 0.5
+    wanted = block.predictor_misses * scale * knobs.entropy
+    middle = [(centre[i], rates[i]) for i in range(1, 9) if rates[i] > 0]
+    supply = sum(min(c, 1 - c) * r for c, r in middle)
+    if wanted <= 0:
+        return taken, ()
+    if supply <= 0:
+        return taken, ((0.5, min(2 * wanted, 0.5 * branches)),)
+    share = min(wanted / supply, 1.0)
+    picked = [(c, r * share) for c, r in middle]
+    short = wanted - supply
+    if short > 0:
+        picked.append((0.5, min(2 * short, 0.3 * branches)))
+    return taken, tuple(picked)
+
+
+def make(index: int, block: Block, knobs: Knobs) -> Target | None:
+    """The target of one block, or None if it is too small to be anything but a return."""
+    wanted = block.instructions * knobs.instructions - block.skeleton_instructions
+    if wanted < MIN_INSTRUCTIONS or block.instructions <= 0:
+        return None
+    wanted = min(wanted, 1e11)
+    repeat = max(1, int(-(-wanted // MAX_PASS)))
+    pass_instructions = wanted / repeat
+    scale = pass_instructions / block.instructions
+    mix = folded(dict(block.mix))
+    branches = block.branches * scale if block.branches else mix.get("jcc", 0.0) * pass_instructions
+    branches = min(branches, 0.4 * pass_instructions)
+    loads = block.loads * scale
+    stores = block.stores * scale
+    if loads + stores <= 0:
+        loads = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_l", "_m")) or c in ("pop_r", "ret"))
+        stores = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_s", "_m")) or c in ("push_r", "call"))
+    if loads + stores > 1.1 * pass_instructions:
+        shrink = 1.1 * pass_instructions / (loads + stores)
+        loads, stores = loads * shrink, stores * shrink
+    touches = block.code_touches * scale or sum(block.code_distance) * scale or 0.28 * pass_instructions
+    touches = min(max(touches, pass_instructions / 14), 0.8 * pass_instructions)
+    taken, random_rates = _branching(block, knobs, scale, branches)
+    calls = min(block.calls * scale if block.calls else (mix.get("call", 0.0) + mix.get("icall", 0.0)) * pass_instructions,
+                0.12 * pass_instructions)  # fmt: skip
+    indirect = min(block.indirect * scale, 0.1 * pass_instructions)
+    weight_call, weight_jump = mix.get("icall", 0.0), mix.get("ijmp", 0.0)
+    call_part = weight_call / (weight_call + weight_jump) if weight_call + weight_jump > 0 else 0.5
+    icalls = min(indirect * call_part, calls)
+    raw = [max(0.0, v) for v in block.raw[:8]] + [0.0] * (8 - len(block.raw[:8]))
+    if sum(raw) <= 0:
+        raw = [0.22, 0.13, 0.14, 0.12, 0.1, 0.08, 0.06, 0.15]
+    raw = [v / sum(raw) for v in raw]
+    return Target(
+        index=index,
+        instructions=pass_instructions,
+        repeat=repeat,
+        runs=block.runs_per_request,
+        mix=mix,
+        loads=loads,
+        stores=stores,
+        load_distance=_fold_far(_histogram(block.load_distance, loads, _DATA_DEFAULT)),
+        store_distance=_fold_far(_histogram(block.store_distance, stores, _DATA_DEFAULT)),
+        code_distance=_fold_far(_histogram(block.code_distance, touches, _CODE_DEFAULT)),
+        code_lines=block.code_lines,
+        branches=branches,
+        taken_share=taken,
+        random_rates=random_rates,
+        icalls=icalls,
+        ijumps=indirect - icalls,
+        targets=max(1, min(16, round(block.indirect_targets))),
+        calls=max(0.0, calls - icalls),
+        raw=_stretch(raw, knobs.dependence),
+        chase_share=min(0.9, block.chase_share * knobs.irregular),
+        stride_share=block.stride_share,
+        irregular=knobs.irregular,
+        page_lines=8.0,
+    )
+
+
+def _stretch(raw: list[float], factor: float) -> tuple[float, ...]:
+    """Distances scaled by ``factor``: shares moved between the power-of-two buckets, fractions split between two."""
+    if factor == 1.0:
+        return tuple(raw)
+    from math import log2
+
+    shift = log2(factor)
+    out = [0.0] * 8
+    for bucket, share in enumerate(raw):
+        place = min(7.0, max(0.0, bucket + shift))
+        low = int(place)
+        out[low] += share * (1 - (place - low))
+        if low < 7:
+            out[low + 1] += share * (place - low)
+    return tuple(out)
