@@ -124,12 +124,14 @@ def test_memcached(tmp_path: Path) -> None:
 
 
 @needs("nginx")
-def test_nginx(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", ["user root;", ""])
+def test_nginx(tmp_path: Path, user: str) -> None:
+    """As root, and with workers that change their user: these can neither walk to the folder nor open root's pipes."""
     port = free_port()
     (tmp_path / "html").mkdir()
     (tmp_path / "html" / "a.txt").write_text("hello" * 100)
     (tmp_path / "nginx.conf").write_text(f"""
-        daemon off; worker_processes 2; user root; pid {tmp_path}/pid; error_log {tmp_path}/error.log;
+        daemon off; worker_processes 2; {user} pid {tmp_path}/pid; error_log {tmp_path}/error.log;
         events {{ worker_connections 64; }}
         http {{ access_log off; client_body_temp_path {tmp_path}/t1; proxy_temp_path {tmp_path}/t2;
           fastcgi_temp_path {tmp_path}/t3; uwsgi_temp_path {tmp_path}/t4; scgi_temp_path {tmp_path}/t5;

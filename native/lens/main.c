@@ -4,13 +4,14 @@
 #include "instrument.h"
 
 #include "pub_tool_basics.h"
-#include "pub_tool_libcassert.h"
 #include "pub_tool_libcbase.h"
+#include "pub_tool_libcfile.h"
 #include "pub_tool_libcprint.h"
 #include "pub_tool_libcproc.h"
 #include "pub_tool_mallocfree.h"
 #include "pub_tool_options.h"
 #include "pub_tool_tooliface.h"
+#include "pub_tool_vki.h"
 
 #include "valgrind.h"
 
@@ -75,13 +76,31 @@ static Bool client_request(ThreadId tid, UWord* arg, UWord* ret) {
    return True;
 }
 
+/* Not in a public header of Valgrind 3.19, but in the library that tools link: moves a descriptor to where the
+ * program cannot close it. */
+extern Int VG_(safe_fd)(Int oldfd);
+
+/* The folder is opened at once and named through /proc from then on: a server that changes its user may no longer be
+ * able to walk to it. */
+static const HChar* reachable(const HChar* path) {
+   const HChar* base = VG_(strrchr)(path, '/');
+   if (!base) return path;
+   SizeT room = VG_(strlen)(path) + 40;
+   HChar* folder = VG_(malloc)("lens.folder", room);
+   VG_(strlcpy)(folder, path, (SizeT)(base - path) + 1);
+   Int fd = VG_(fd_open)(folder[0] ? folder : "/", VKI_O_RDONLY, 0);
+   if (fd < 0) return path;
+   VG_(snprintf)(folder, (Int)room, "/proc/self/fd/%d%s", VG_(safe_fd)(fd), base);
+   return folder;
+}
+
 static void post_clo_init(void) {
    /* one translation = one basic block, and no load is dropped because its value dies */
    VG_(clo_vex_control).guest_chase = False;
    VG_(clo_vex_control).iropt_unroll_thresh = 0;
    VG_(clo_vex_control).iropt_register_updates_default = VexRegUpdAllregsAtEachInsn;
    VG_(clo_px_file_backed) = VexRegUpdAllregsAtEachInsn;
-   g_out = VG_(expand_file_name)("--out", clo_out);
+   g_out = reachable(VG_(expand_file_name)("--out", clo_out));
    g_event_cap = clo_events;
    if (g_event_cap) g_events = VG_(malloc)("lens.events", (SizeT)g_event_cap * sizeof *g_events);
    segments_init();
