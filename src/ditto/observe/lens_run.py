@@ -265,6 +265,8 @@ def _poke(pid: int) -> None:
             os.kill(pid, signal.SIGSTOP)
             time.sleep(_POLL_S)
             os.kill(pid, signal.SIGCONT)
+            for pipe in Path("/tmp").glob(f"vgdb-pipe-*-{pid}-by-*"):
+                pipe.unlink(missing_ok=True)  # of no use to that user, who cannot delete them either
             return
         vgdb = shutil.which("vgdb")
         if vgdb is None:
