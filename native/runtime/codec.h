@@ -90,6 +90,23 @@ unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; retu
 void codec_text(struct outbuf *out, const char *text);
 uint32_t codec_clamp(uint32_t size);
 
+/* The first space in [p, end), or end; eight bytes at a time. */
+static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)
+{
+	for (; end - p >= 8; p += 8) {
+		uint64_t x, found;
+
+		__builtin_memcpy(&x, p, 8);
+		x ^= 0x2020202020202020ULL;
+		found = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
+		if (found)
+			return p + (__builtin_ctzll(found) >> 3);
+	}
+	while (p < end && *p != ' ')
+		p++;
+	return p;
+}
+
 /* The words of the protocol and the classes of the tables, found by up to 24 bytes padded with zeros. */
 struct verb_entry {
 	uint64_t word8[3];

@@ -52,6 +52,8 @@ static enum codec_step fatal(struct codec_state *st, struct request *req, unsign
 
 static int same(const uint8_t *p, size_t n, const char *lower)
 {
+	if (n && (*p | 32) != (uint8_t)*lower)
+		return 0;
 	for (size_t i = 0; i < n; i++) {
 		uint8_t ch = p[i];
 

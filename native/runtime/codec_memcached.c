@@ -55,8 +55,7 @@ static void split(struct line *line, const uint8_t *p, const uint8_t *end)
 		if (p == end)
 			return;
 		word = p;
-		while (p < end && *p != ' ')
-			p++;
+		p = codec_space(p, end);
 		line->last = word;
 		line->last_len = (uint32_t)(p - word);
 		if (line->words < 8) {

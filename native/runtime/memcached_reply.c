@@ -60,8 +60,7 @@ static void put_values(const struct request *req, struct outbuf *out, struct rng
 		const uint8_t *key = p;
 		uint32_t size;
 
-		while (p < end && *p != ' ')
-			p++;
+		p = codec_space(p, end);
 		size = codec_clamp(dist_draw(shape->size, rng, 0));
 		if (p > key && shape->kind == REPLY_VALUE && total + size <= REPLY_LIMIT) {
 			put_value(key, (uint32_t)(p - key), shape, size, req->flags & REQ_CAS, out, rng, parts);

@@ -104,7 +104,7 @@ static void receive_again(struct conn *c)
 {
 	int n;
 
-	if (c->eof || c->backlog)
+	if (c->eof || c->backlog || c->shell)
 		return;
 	n = conn_receive_once(c);
 	if (n == 0)
@@ -119,7 +119,7 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 {
 	struct worker *w = c->worker;
 
-	if (w->waiter != &wait_epoll)
+	if (w->waiter != &wait_epoll || c->shell)
 		return;
 	if (op->kind == OP_EPOLL_DEL) {
 		c->unwatched = 1;

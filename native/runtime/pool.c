@@ -36,11 +36,6 @@ void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
 	free(buffer);
 }
 
-void pool_drain(struct pool *pool)
-{
-	(void)pool;
-}
-
 #else
 
 static void *map_bytes(size_t bytes)
@@ -72,31 +67,9 @@ void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
 	slab = map_bytes((size_t)1 << SLAB_SHIFT);
 	if (!slab)
 		return NULL;
-	/* the first piece remembers the slab; it is never handed out */
-	memcpy(slab, &pool->slabs, sizeof(void *));
-	pool->slabs = slab;
-	for (size_t at = size; at + size < (size_t)1 << SLAB_SHIFT; at += size)
+	for (size_t at = size; at < (size_t)1 << SLAB_SHIFT; at += size)
 		pool_put(pool, slab + at, (uint32_t)size);
-	/* the last piece is the one asked for */
-	return slab + ((size_t)1 << SLAB_SHIFT) - size;
-}
-
-void pool_drain(struct pool *pool)
-{
-	for (unsigned shift = SLAB_SHIFT; shift <= POOL_MAX_SHIFT; shift++)
-		while (pool->free[shift]) {
-			void *buffer = pool->free[shift];
-
-			memcpy(&pool->free[shift], buffer, sizeof(void *));
-			munmap(buffer, (size_t)1 << shift);
-		}
-	while (pool->slabs) {
-		void *slab = pool->slabs;
-
-		memcpy(&pool->slabs, slab, sizeof(void *));
-		munmap(slab, (size_t)1 << SLAB_SHIFT);
-	}
-	memset(pool, 0, sizeof(*pool));
+	return slab;
 }
 
 void pool_put(struct pool *pool, void *buffer, uint32_t capacity)

@@ -16,13 +16,11 @@
 struct pool {
 	void *free[POOL_MAX_SHIFT + 1];
 	size_t kept; /* bytes of free buffers that came from a mapping of their own */
-	void *slabs; /* mappings that smaller buffers were cut from, for pool_drain */
 };
 
 /* A buffer of at least `bytes`; *capacity tells how many.  NULL when there is no memory or bytes exceeds 2 GiB. */
 void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity);
 void pool_put(struct pool *pool, void *buffer, uint32_t capacity);
-void pool_drain(struct pool *pool); /* gives all memory back; no buffer may be in use */
 
 /* Bytes waiting to be sent.  Positions are offsets in the stream of all output of the connection, so that they stay
  * valid when the buffer moves: buf[start] has position base + start. */

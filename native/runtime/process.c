@@ -19,11 +19,12 @@
 
 static pid_t children[CHILDREN];
 static volatile unsigned child_count;
+static uint8_t *scratch;
 
 void process_end_all(void)
 {
 	for (unsigned i = 0; i < child_count; i++)
-		kill(children[i], SIGKILL);
+		kill(children[i], SIGTERM); /* which lets a tool that runs them write what it found */
 }
 
 static void fork_children(unsigned index)
@@ -39,7 +40,8 @@ static void fork_children(unsigned index)
 			if (child < 0)
 				fail("fork");
 			if (child == 0) {
-				prctl(PR_SET_PDEATHSIG, SIGKILL); /* the clone ends as a whole */
+				prctl(PR_SET_PDEATHSIG, SIGTERM); /* the clone ends as a whole */
+				signal(SIGHUP, SIG_DFL);
 				if (getppid() != parent)
 					_exit(0);
 				signal(SIGTERM, SIG_DFL);
@@ -84,6 +86,15 @@ static void touch_resident(void)
 		p[at] = 1;
 }
 
+/* Contents of files, and behind them the spare area that OP_MADVISE gives back; all threads of a process share it. */
+static void make_scratch(void)
+{
+	scratch = mmap(NULL, 2 * SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (scratch == MAP_FAILED)
+		fail("memory for file contents");
+	memset(scratch, 'x', SCRATCH_BYTES);
+}
+
 static void make_notify(struct worker *w)
 {
 	uint16_t nr = w->role->notify_nr;
@@ -113,15 +124,9 @@ int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t see
 	w->notify = (struct source){.fd = -1, .type = SOURCE_NOTIFY, .place = -1};
 	w->notify_write = w->wait_fd = w->first_fd = w->spare_fd = -1;
 	rng_seed(&w->rng, options.seed ^ rng_mix(seed + 1));
-	/* twice: contents of files, and the spare area that OP_MADVISE gives back */
-	w->scratch = mmap(NULL, 2 * SCRATCH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (w->scratch == MAP_FAILED)
+	w->scratch = scratch;
+	if (ditto_service.body && ditto_body_init(&w->body, ditto_service.body, options.seed))
 		return -1;
-	memset(w->scratch, 'x', SCRATCH_BYTES);
-	if (ditto_service.body && ditto_body_init(&w->body, ditto_service.body, options.seed)) {
-		munmap(w->scratch, 2 * SCRATCH_BYTES);
-		return -1;
-	}
 	return 0;
 }
 
@@ -134,13 +139,6 @@ struct worker *worker_new(struct process *p, unsigned role, uint64_t seed)
 		w = NULL;
 	}
 	return w;
-}
-
-void worker_free(struct worker *w)
-{
-	munmap(w->scratch, 2 * SCRATCH_BYTES);
-	pool_drain(&w->pool);
-	free(w);
 }
 
 void worker_main(struct worker *w)
@@ -210,6 +208,7 @@ void process_run(unsigned index, unsigned instance)
 	if (index == 0)
 		touch_resident();
 	open_files(p);
+	make_scratch();
 	for (unsigned r = 0; r < table->roles; r++) {
 		for (unsigned i = 0; i < threads_of(table->role[r]); i++, n++) {
 			struct worker *w = &p->worker[n];

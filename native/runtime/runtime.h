@@ -76,7 +76,7 @@ struct conn {
 	struct conn *next;      /* in the list of deferred connections */
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell;
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
 	uint32_t idle_events;   /* what to wait for when nothing is blocked */
@@ -172,10 +172,11 @@ struct worker {
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	char path[512];
-	uint8_t *scratch; /* file contents */
+	uint8_t *scratch; /* file contents; shared by all threads */
 	void *mapped;
 	size_t mapped_bytes;
 	int first_fd;     /* connection a spawned server starts with, or -1 */
+	struct worker *rest_next, *spawn; /* worker.c */
 };
 
 #define SCRATCH_BYTES (256u << 10)

@@ -9,7 +9,6 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <signal.h>
@@ -86,10 +85,32 @@ int worker_accept(struct worker *w, int listener)
 	return fd;
 }
 
-static void spawned_thread_ends(struct worker *w)
+/* Workers of threads that have ended wait for the next connection: their memory is made once. */
+static struct worker *resting;
+static atomic_flag resting_lock = ATOMIC_FLAG_INIT;
+
+static struct worker *worker_take(struct worker *from, unsigned role)
 {
-	ditto_body_free(&w->body, ditto_service.body);
-	worker_free(w);
+	struct worker **at, *w;
+
+	while (atomic_flag_test_and_set_explicit(&resting_lock, memory_order_acquire))
+		;
+	for (at = &resting; *at && (*at)->role_index != role; at = &(*at)->rest_next)
+		;
+	w = *at;
+	if (w)
+		*at = w->rest_next;
+	atomic_flag_clear_explicit(&resting_lock, memory_order_release);
+	return w ? w : worker_new(from->process, role, rng_u32(&from->rng));
+}
+
+static void worker_rest(struct worker *w)
+{
+	while (atomic_flag_test_and_set_explicit(&resting_lock, memory_order_acquire))
+		;
+	w->rest_next = resting;
+	resting = w;
+	atomic_flag_clear_explicit(&resting_lock, memory_order_release);
 }
 
 static void *serve_thread(void *argument)
@@ -97,13 +118,13 @@ static void *serve_thread(void *argument)
 	struct worker *w = argument;
 
 	serve_connection(w, w->first_fd);
-	spawned_thread_ends(w);
+	worker_rest(w);
 	return NULL;
 }
 
 static void spawn_thread(struct worker *from, unsigned role, int fd)
 {
-	struct worker *w = worker_new(from->process, role, rng_u32(&from->rng));
+	struct worker *w = worker_take(from, role);
 	pthread_attr_t attributes;
 	pthread_t thread;
 
@@ -118,26 +139,30 @@ static void spawn_thread(struct worker *from, unsigned role, int fd)
 		pthread_attr_setstacksize(&attributes, w->role->body_stack_bytes);
 	if (pthread_create(&thread, &attributes, serve_thread, w)) {
 		close(fd);
-		spawned_thread_ends(w);
+		worker_rest(w);
 	}
 	pthread_attr_destroy(&attributes);
 }
 
+/* The worker of a child is made before the first fork, and copied by each. */
 static void spawn_process(struct worker *from, unsigned role, int fd)
 {
-	pid_t parent = getpid(), child = fork();
-	struct worker *w;
+	pid_t parent = getpid(), child;
+	uint64_t seed = rng_next(&from->rng);
 
+	if (!from->spawn)
+		from->spawn = worker_new(from->process, role, seed);
+	child = from->spawn ? fork() : -1;
 	if (child == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		signal(SIGTERM, SIG_DFL);
 		signal(SIGINT, SIG_DFL);
+		signal(SIGHUP, SIG_DFL);
 		if (getppid() != parent)
 			_exit(0);
-		w = worker_new(from->process, role, rng_u32(&from->rng) ^ (uint32_t)getpid());
-		if (w)
-			serve_connection(w, fd);
-		_exit(w ? 0 : 1);
+		rng_seed(&from->spawn->rng, seed);
+		serve_connection(from->spawn, fd);
+		_exit(0);
 	}
 	close(fd);
 }
@@ -175,15 +200,42 @@ void worker_notify(struct worker *from, unsigned role)
 		wake(w);
 }
 
+/* Takes a connection over; before: a program to run first, may be NULL. */
+static void adopt(struct worker *w, int fd, const struct ditto_program *before)
+{
+	struct conn *c = conn_new(w, fd);
+
+	if (!c)
+		return;
+	if (w->waiter && w->waiter != &wait_epoll) {
+		c->unwatched = 0;
+		if (w->waiter->add(w, &c->source, EPOLLIN)) {
+			conn_close(c);
+			return;
+		}
+	}
+	if (before)
+		worker_program(w, c, before);
+	worker_program(w, c, &w->role->on_adopt);
+	if (c->source.fd < 0)
+		conn_close(c); /* the program has closed it */
+	else
+		conn_settle(c);
+}
+
 void worker_accepted(struct worker *w, int fd)
 {
 	const struct ditto_role *role = w->role;
 	unsigned to = (unsigned)role->hand_to;
-	struct conn shell; /* what on_accept's operations work on */
+	struct conn shell; /* what on_accept's operations work on before the connection has an owner */
 	struct worker *other;
 
 	if (role->connection_limit && w->conns >= role->connection_limit) {
 		close(fd);
+		return;
+	}
+	if (role->handover == DITTO_HAND_KEEP || role->hand_to < 0 || to >= ditto_service.roles) {
+		adopt(w, fd, &role->on_accept);
 		return;
 	}
 	if (role->on_accept.n) {
@@ -191,16 +243,12 @@ void worker_accepted(struct worker *w, int fd)
 		shell.source.fd = fd;
 		shell.source.place = -1;
 		shell.worker = w;
-		shell.unwatched = 1;
+		shell.shell = 1;
 		worker_program(w, &shell, &role->on_accept);
 		if (shell.source.fd < 0)
 			return;
-		if (!shell.unwatched && w->waiter) /* watched before it has an owner: the owner does it again */
-			w->waiter->remove(w, &shell.source);
 	}
-	if (role->handover == DITTO_HAND_KEEP || role->hand_to < 0 || to >= ditto_service.roles) {
-		worker_adopt(w, fd);
-	} else if (role->handover == DITTO_HAND_SPAWN_THREAD) {
+	if (role->handover == DITTO_HAND_SPAWN_THREAD) {
 		spawn_thread(w, to, fd);
 	} else if (role->handover == DITTO_HAND_SPAWN_PROCESS) {
 		spawn_process(w, to, fd);
@@ -215,17 +263,5 @@ void worker_accepted(struct worker *w, int fd)
 
 void worker_adopt(struct worker *w, int fd)
 {
-	struct conn *c = conn_new(w, fd);
-
-	if (!c)
-		return;
-	if (w->waiter && w->waiter != &wait_epoll) {
-		c->unwatched = 0;
-		if (w->waiter->add(w, &c->source, EPOLLIN)) {
-			conn_close(c);
-			return;
-		}
-	}
-	worker_program(w, c, &w->role->on_adopt);
-	conn_settle(c);
+	adopt(w, fd, NULL);
 }

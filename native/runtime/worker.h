@@ -12,6 +12,5 @@
 struct queue *queue_new(void);
 int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t seed); /* 0, or -1 with errno */
 struct worker *worker_new(struct process *p, unsigned role, uint64_t seed);
-void worker_free(struct worker *w);
 
 #endif
