@@ -14,6 +14,7 @@ enum { PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_CHUNK_END, P
 enum { SEEN_HOST = 1, SEEN_LENGTH = 2, SEEN_CHUNKED = 4, SEEN_EXPECT = 8, SEEN_CLOSE = 16, SEEN_KEEP = 32 };
 
 static uint8_t by_path; /* some class asks for a path */
+static uint8_t name_char[256]; /* what header names are made of */
 
 static const char methods[][8] = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"};
 
@@ -21,6 +22,8 @@ static void http_setup(const struct ditto_service *service)
 {
 	verb_classes(service);
 	by_path = 0;
+	for (unsigned ch = '!'; ch < 127; ch++)
+		name_char[ch] = !strchr("\"(),/:;<=>?@[\\]{}", (int)ch);
 	for (unsigned i = 0; i < service->classes; i++)
 		by_path |= service->cls[i].match.path_print != DITTO_NONE;
 	for (unsigned i = 0; i < sizeof(methods) / sizeof(methods[0]); i++) {
@@ -81,12 +84,6 @@ static int has_token(const uint8_t *p, const uint8_t *end, const char *token, si
 	return 0;
 }
 
-static int name_char(uint8_t ch)
-{
-	return ch > ' ' && ch < 127 && ch != ':' && ch != '(' && ch != ')' && ch != ',' && ch != '/' && ch != '"' &&
-	       !(ch >= ';' && ch <= '@') && !(ch >= '[' && ch <= ']') && ch != '{' && ch != '}';
-}
-
 /* One header line.  Returns 0 or the error to answer. */
 static unsigned header_line(const uint8_t *p, const uint8_t *end, unsigned *seen, uint64_t *length)
 {
@@ -94,7 +91,7 @@ static unsigned header_line(const uint8_t *p, const uint8_t *end, unsigned *seen
 	uint64_t v = 0;
 	size_t n;
 
-	while (p < end && name_char(*p))
+	while (p < end && name_char[*p])
 		p++;
 	n = (size_t)(p - name);
 	if (n == 0 || p == end || *p != ':')

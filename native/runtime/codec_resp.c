@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RESP2, the protocol of Redis: multibulk and inline requests.  Arguments after the first are skipped by their
+ * RESP2, the protocol of Redis: multibulk and inline requests; replies are in resp_reply.c.  Arguments after the first are skipped by their
  * length; the first is the command.
  */
 #include "codec.h"
+#include "resp.h"
 #include "resp_commands.h"
 
 #include <string.h>
 
 #define INLINE_LIMIT 65536u /* as the public server: longer lines are refused */
 #define BULK_LIMIT (512u << 20)
-#define ARGS_LIMIT (1u << 20)
 
 enum { PHASE_START, PHASE_LENGTH, PHASE_DATA, PHASE_SKIP };
 
@@ -340,163 +340,6 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			st->phase = PHASE_LENGTH;
 		}
 	}
-}
-
-static void put_bulk(struct outbuf *out, const char *text, uint32_t size)
-{
-	uint8_t *start = out_room(out, (size_t)size + 24), *to = start;
-
-	if (!start)
-		return;
-	*to++ = '$';
-	to += codec_digits((char *)to, size);
-	*to++ = '\r';
-	*to++ = '\n';
-	if (text)
-		memcpy(to, text, size);
-	else
-		memset(to, 'x', size);
-	to += size;
-	*to++ = '\r';
-	*to++ = '\n';
-	out->end += (uint32_t)(to - start);
-}
-
-/* "<type><filler of size bytes>\r\n", beginning with text where it fits. */
-static void put_line(struct outbuf *out, char type, const char *text, uint32_t size, char filler)
-{
-	uint8_t *to = out_room(out, (size_t)size + 3);
-	size_t n = strlen(text);
-
-	if (!to)
-		return;
-	*to++ = (uint8_t)type;
-	memset(to, filler, size);
-	memcpy(to, text, n < size ? n : size);
-	to[size] = '\r';
-	to[size + 1] = '\n';
-	out->end += size + 3;
-}
-
-static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
-{
-	uint32_t size = codec_clamp(dist_draw(shape->size, rng, 2)), count, line = size < 65536 ? size : 65536;
-
-	switch (shape->kind) {
-	case REPLY_ERROR:
-		put_line(out, '-', "ERR ", line < 4 ? 4 : line, 'x');
-		return;
-	case REPLY_INTEGER:
-		put_line(out, ':', "", size < 1 ? 1 : size > 18 ? 18 : size, '1');
-		return;
-	case REPLY_BULK:
-		put_bulk(out, NULL, size);
-		return;
-	case REPLY_NIL:
-		codec_text(out, "$-1\r\n");
-		return;
-	case REPLY_ARRAY:
-		count = dist_draw(shape->count, rng, 0);
-		if (count > ARGS_LIMIT)
-			count = ARGS_LIMIT;
-		{
-			uint8_t *to = out_room(out, 24);
-			unsigned n;
-
-			if (!to)
-				return;
-			to[0] = '*';
-			n = 1 + codec_digits((char *)to + 1, count);
-			to[n] = '\r';
-			to[n + 1] = '\n';
-			out->end += n + 2;
-		}
-		for (uint64_t total = 0; count && !out->failed; count--) {
-			if (total + size > REPLY_LIMIT)
-				size = 0; /* the count must be right; the rest is empty */
-			put_bulk(out, NULL, size);
-			total += size;
-			size = codec_clamp(dist_draw(shape->size, rng, 2));
-		}
-		return;
-	default:
-		put_line(out, '+', size == 4 ? "PONG" : "OK", line < 1 ? 1 : line, 'x');
-		return;
-	}
-}
-
-static int note_is(const struct request *req, const char *word)
-{
-	size_t n = strlen(word);
-
-	if (req->note_len != n)
-		return 0;
-	for (size_t i = 0; i < n; i++)
-		if ((req->note[i] & ~32) != word[i])
-			return 0;
-	return 1;
-}
-
-static void put_canned(const struct request *req, struct outbuf *out)
-{
-	static const char *const texts[] = {
-		[RESP_D_OK] = "+OK\r\n",
-		[RESP_D_QUIT] = "+OK\r\n",
-		[RESP_D_INT] = ":1\r\n",
-		[RESP_D_NIL] = "$-1\r\n",
-		[RESP_D_EMPTY] = "*0\r\n",
-		[RESP_D_BULK] = "$1\r\n1\r\n",
-		[RESP_D_SCAN] = "*2\r\n$1\r\n0\r\n*0\r\n",
-		[RESP_D_TIME] = "*2\r\n$1\r\n0\r\n$1\r\n0\r\n",
-		[RESP_D_TYPE] = "+none\r\n",
-		[RESP_D_INFO] = "$19\r\n# Server\r\nrole:x\r\n\r\n",
-		[RESP_D_UNKNOWN] = "-ERR unknown command\r\n",
-		[RESP_E_MULTIBULK] = "-ERR Protocol error: invalid multibulk length\r\n",
-		[RESP_E_MULTIBULK_LONG] = "-ERR Protocol error: too big mbulk count string\r\n",
-		[RESP_E_BULK] = "-ERR Protocol error: invalid bulk length\r\n",
-		[RESP_E_BULK_LONG] = "-ERR Protocol error: too big bulk count string\r\n",
-		[RESP_E_INLINE_LONG] = "-ERR Protocol error: too big inline request\r\n",
-		[RESP_E_QUOTES] = "-ERR Protocol error: unbalanced quotes in request\r\n",
-	};
-	char text[48] = "-ERR Protocol error: expected '$', got '?'\r\n";
-
-	switch (req->canned) {
-	case RESP_D_PING:
-		if (req->note_len == 0)
-			codec_text(out, "+PONG\r\n");
-		else
-			put_bulk(out, req->note, req->note_len);
-		break;
-	case RESP_D_ECHO:
-		put_bulk(out, req->note, req->note_len);
-		break;
-	case RESP_D_CONFIG:
-		codec_text(out, note_is(req, "GET") ? "*2\r\n$1\r\nx\r\n$0\r\n\r\n" : "+OK\r\n");
-		break;
-	case RESP_D_CLIENT:
-		codec_text(out, note_is(req, "ID") ? ":1\r\n" : "+OK\r\n");
-		break;
-	case RESP_E_DOLLAR:
-		if (req->note[0] > ' ' && req->note[0] < 127)
-			text[40] = req->note[0];
-		codec_text(out, text);
-		break;
-	default:
-		codec_text(out, texts[req->canned]);
-	}
-}
-
-static void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
-{
-	uint64_t before = out_end(out);
-
-	parts->body = 0;
-	if (req->cls == DITTO_NONE)
-		put_canned(req, out);
-	else
-		put_shape(codec_shape(req->cls, rng), out, rng);
-	parts->head = 0;
-	parts->tail = (uint32_t)(out_end(out) - before);
 }
 
 const struct codec codec_resp = {

@@ -1,24 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection: receiving by the receive policy, taking requests out of what came, ending.
+ * A connection: its beginning, what its events mean, its end.
  */
 #include "runtime.h"
 
-#include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 
-#define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
 #define KEPT_OUT 16384
-
-static const struct codec *codec;
-
-void conn_setup(void)
-{
-	codec = codec_by_id(ditto_service.codec);
-}
 
 struct conn *conn_new(struct worker *w, int fd)
 {
@@ -45,7 +34,7 @@ struct conn *conn_new(struct worker *w, int fd)
 	return c;
 }
 
-static void in_release(struct conn *c)
+void conn_in_release(struct conn *c)
 {
 	if (c->in)
 		pool_put(&c->worker->pool, c->in, c->in_cap);
@@ -91,7 +80,7 @@ void conn_free_dead(struct worker *w)
 		uint32_t capacity;
 
 		w->dead = c->next_dead;
-		in_release(c);
+		conn_in_release(c);
 		out_release(&c->out);
 		if (c->job)
 			pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
@@ -105,119 +94,6 @@ void conn_free_dead(struct worker *w)
 		for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
 			;
 		pool_put(&w->pool, c, capacity);
-	}
-}
-
-/* Room for a receive: the whole of recv.bytes, or what a long unfinished head leaves. */
-static int in_room(struct conn *c)
-{
-	const uint32_t ask = ditto_service.recv.bytes;
-	uint32_t kept = c->in_end - c->in_start, capacity;
-	uint8_t *in;
-
-	if (c->in && kept == 0) {
-		c->in_start = c->in_end = 0;
-		return 0;
-	}
-	if (c->in && c->in_cap - c->in_end >= ask)
-		return 0;
-	if (c->in && c->in_cap - kept >= ask / 2 && c->in_cap > kept) {
-		memmove(c->in, c->in + c->in_start, kept);
-		c->in_start = 0;
-		c->in_end = kept;
-		return 0;
-	}
-	if (c->backlog && c->in)
-		return -1; /* requests wait here already */
-	in = pool_get(&c->worker->pool, (size_t)kept + ask, &capacity);
-	if (!in)
-		return -1;
-	if (c->in) {
-		memcpy(in, c->in + c->in_start, kept);
-		pool_put(&c->worker->pool, c->in, c->in_cap);
-	}
-	c->in = in;
-	c->in_cap = capacity;
-	c->in_start = 0;
-	c->in_end = kept;
-	return 0;
-}
-
-int conn_receive_once(struct conn *c)
-{
-	const struct ditto_recv *recv = &ditto_service.recv;
-	int fd = c->source.fd;
-	struct iovec iov;
-	struct msghdr message;
-	ssize_t n;
-
-	if (in_room(c))
-		return -2;
-	iov.iov_base = c->in + c->in_end;
-	iov.iov_len = c->in_cap - c->in_end;
-	if (iov.iov_len > recv->bytes)
-		iov.iov_len = recv->bytes;
-	do {
-		switch (recv->nr) {
-		case SYS_recvfrom:
-			n = syscall(SYS_recvfrom, fd, iov.iov_base, iov.iov_len, recv->flags, NULL, NULL);
-			break;
-		case SYS_recvmsg:
-			message = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
-			n = syscall(SYS_recvmsg, fd, &message, recv->flags);
-			break;
-		case SYS_readv:
-			n = syscall(SYS_readv, fd, &iov, 1);
-			break;
-		default:
-			n = syscall(SYS_read, fd, iov.iov_base, iov.iov_len);
-		}
-	} while (n < 0 && errno == EINTR);
-	if (n > 0)
-		c->in_end += (uint32_t)n;
-	c->filled = n > 0 && (size_t)n == iov.iov_len;
-	return (int)n;
-}
-
-/* Takes complete requests out of the buffer until it needs more, or too much is waiting already. */
-static void take_requests(struct conn *c)
-{
-	struct request request;
-	enum codec_step step;
-	size_t used;
-
-	c->backlog = 0;
-	while (c->in_start < c->in_end && !c->closing) {
-		if (c->out.end - c->out.start > OUT_HIGH || c->job_tail - c->job_head >= JOBS_HIGH) {
-			c->backlog = 1;
-			return;
-		}
-		request.note_len = 0;
-		step = codec->parse(&c->codec, c->in + c->in_start, c->in_end - c->in_start, &used, &request);
-		c->in_start += (uint32_t)used;
-		if (step == CODEC_MORE)
-			break;
-		if (step == CODEC_FATAL || (request.flags & REQ_CLOSE))
-			c->closing = 1;
-		if (request.flags & REQ_MALFORMED)
-			worker_block(c->worker, ditto_service.on_error);
-		if (request.flags & REQ_INTERIM) {
-			struct reply_parts parts;
-
-			codec->reply(&request, &c->out, &c->worker->rng, &parts);
-			continue;
-		}
-		if (job_add(c, &request)) {
-			conn_close(c);
-			return;
-		}
-	}
-	if (c->closing)
-		c->in_start = c->in_end;
-	if (c->in_start == c->in_end) {
-		c->in_start = c->in_end = 0;
-		if (c->worker->conns > CONNS_WITH_BUFFERS)
-			in_release(c);
 	}
 }
 
@@ -270,58 +146,6 @@ void conn_settle(struct conn *c)
 	}
 }
 
-/* Requests in the buffer, as far as they can be taken. */
-static void process(struct conn *c)
-{
-	do {
-		take_requests(c);
-		if (c->dead || conn_run(c, 1) != RUN_DONE)
-			return;
-	} while (c->backlog && c->job_head == c->job_tail && c->out.start == c->out.end);
-}
-
-static void receive(struct conn *c)
-{
-	const struct ditto_recv *recv = &ditto_service.recv;
-
-	for (;;) {
-		int n;
-
-		c->readable = 0;
-		n = conn_receive_once(c);
-		if (n == -2) { /* no room: later */
-			c->readable = 1;
-			return;
-		}
-		if (n < 0) {
-			if (errno != EAGAIN)
-				conn_close(c);
-			return;
-		}
-		if (n == 0) {
-			c->eof = 1;
-			return;
-		}
-		do {
-			c->more = 0;
-			process(c);
-		} while (c->more && !c->dead && !c->blocked);
-		if (c->dead || c->closing || c->eof)
-			return;
-		if (c->blocked || c->backlog) {
-			c->readable = c->edge || !c->worker->waiter;
-			return;
-		}
-		if (recv->until_again)
-			continue;
-		if ((recv->until_short || c->edge) && c->filled)
-			continue;
-		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
-			continue;
-		return;
-	}
-}
-
 void conn_events(struct conn *c, uint32_t events)
 {
 	if (c->dead)
@@ -331,7 +155,7 @@ void conn_events(struct conn *c, uint32_t events)
 	if (c->blocked && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
-			process(c);
+			conn_process(c);
 		if (!c->dead && !c->blocked && c->readable && !c->backlog)
 			events |= EPOLLIN;
 	}
@@ -350,7 +174,7 @@ void conn_events(struct conn *c, uint32_t events)
 				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
 			}
 		} else {
-			receive(c);
+			conn_receive(c);
 		}
 	}
 	conn_settle(c);
@@ -363,9 +187,9 @@ void conn_after(struct conn *c)
 		return;
 	if (conn_run(c, 2) == RUN_DONE) {
 		if (c->backlog)
-			process(c);
+			conn_process(c);
 		if (c->readable && !c->dead && !c->blocked && !c->backlog)
-			receive(c);
+			conn_receive(c);
 	}
 	conn_settle(c);
 }

@@ -104,6 +104,12 @@ void conn_free_dead(struct worker *w);
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
 void conn_settle(struct conn *c);
 
+#define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
+
+void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
+void conn_receive(struct conn *c); /* by the receive policy */
+void conn_in_release(struct conn *c);
+
 enum run conn_run(struct conn *c, int pass); /* jobs.c */
 int job_add(struct conn *c, struct request *request);
 void job_setup(void);

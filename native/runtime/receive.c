@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Receiving by the receive policy, and taking requests out of what came.
+ */
+#include "runtime.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+static const struct codec *codec;
+
+void conn_setup(void)
+{
+	codec = codec_by_id(ditto_service.codec);
+}
+
+/* Room for a receive: the whole of recv.bytes, or what a long unfinished head leaves. */
+static int in_room(struct conn *c)
+{
+	const uint32_t ask = ditto_service.recv.bytes;
+	uint32_t kept = c->in_end - c->in_start, capacity;
+	uint8_t *in;
+
+	if (c->in && kept == 0) {
+		c->in_start = c->in_end = 0;
+		return 0;
+	}
+	if (c->in && c->in_cap - c->in_end >= ask)
+		return 0;
+	if (c->in && c->in_cap - kept >= ask / 2 && c->in_cap > kept) {
+		memmove(c->in, c->in + c->in_start, kept);
+		c->in_start = 0;
+		c->in_end = kept;
+		return 0;
+	}
+	if (c->backlog && c->in)
+		return -1; /* requests wait here already */
+	in = pool_get(&c->worker->pool, (size_t)kept + ask, &capacity);
+	if (!in)
+		return -1;
+	if (c->in) {
+		memcpy(in, c->in + c->in_start, kept);
+		pool_put(&c->worker->pool, c->in, c->in_cap);
+	}
+	c->in = in;
+	c->in_cap = capacity;
+	c->in_start = 0;
+	c->in_end = kept;
+	return 0;
+}
+
+int conn_receive_once(struct conn *c)
+{
+	const struct ditto_recv *recv = &ditto_service.recv;
+	int fd = c->source.fd;
+	struct iovec iov;
+	struct msghdr message;
+	ssize_t n;
+
+	if (in_room(c))
+		return -2;
+	iov.iov_base = c->in + c->in_end;
+	iov.iov_len = c->in_cap - c->in_end;
+	if (iov.iov_len > recv->bytes)
+		iov.iov_len = recv->bytes;
+	do {
+		switch (recv->nr) {
+		case SYS_recvfrom:
+			n = syscall(SYS_recvfrom, fd, iov.iov_base, iov.iov_len, recv->flags, NULL, NULL);
+			break;
+		case SYS_recvmsg:
+			message = (struct msghdr){.msg_iov = &iov, .msg_iovlen = 1};
+			n = syscall(SYS_recvmsg, fd, &message, recv->flags);
+			break;
+		case SYS_readv:
+			n = syscall(SYS_readv, fd, &iov, 1);
+			break;
+		default:
+			n = syscall(SYS_read, fd, iov.iov_base, iov.iov_len);
+		}
+	} while (n < 0 && errno == EINTR);
+	if (n > 0)
+		c->in_end += (uint32_t)n;
+	c->filled = n > 0 && (size_t)n == iov.iov_len;
+	return (int)n;
+}
+
+/* Takes complete requests out of the buffer until it needs more, or too much is waiting already. */
+static void take_requests(struct conn *c)
+{
+	struct request request;
+	enum codec_step step;
+	size_t used;
+
+	c->backlog = 0;
+	while (c->in_start < c->in_end && !c->closing) {
+		if (c->out.end - c->out.start > OUT_HIGH || c->job_tail - c->job_head >= JOBS_HIGH) {
+			c->backlog = 1;
+			return;
+		}
+		request.note_len = 0;
+		step = codec->parse(&c->codec, c->in + c->in_start, c->in_end - c->in_start, &used, &request);
+		c->in_start += (uint32_t)used;
+		if (step == CODEC_MORE)
+			break;
+		if (step == CODEC_FATAL || (request.flags & REQ_CLOSE))
+			c->closing = 1;
+		if (request.flags & REQ_MALFORMED)
+			worker_block(c->worker, ditto_service.on_error);
+		if (request.flags & REQ_INTERIM) {
+			struct reply_parts parts;
+
+			codec->reply(&request, &c->out, &c->worker->rng, &parts);
+			continue;
+		}
+		if (job_add(c, &request)) {
+			conn_close(c);
+			return;
+		}
+	}
+	if (c->closing)
+		c->in_start = c->in_end;
+	if (c->in_start == c->in_end) {
+		c->in_start = c->in_end = 0;
+		if (c->worker->conns > CONNS_WITH_BUFFERS)
+			conn_in_release(c);
+	}
+}
+
+/* Requests in the buffer, as far as they can be taken. */
+void conn_process(struct conn *c)
+{
+	do {
+		take_requests(c);
+		if (c->dead || conn_run(c, 1) != RUN_DONE)
+			return;
+	} while (c->backlog && c->job_head == c->job_tail && c->out.start == c->out.end);
+}
+
+void conn_receive(struct conn *c)
+{
+	const struct ditto_recv *recv = &ditto_service.recv;
+
+	for (;;) {
+		int n;
+
+		c->readable = 0;
+		n = conn_receive_once(c);
+		if (n == -2) { /* no room: later */
+			c->readable = 1;
+			return;
+		}
+		if (n < 0) {
+			if (errno != EAGAIN)
+				conn_close(c);
+			return;
+		}
+		if (n == 0) {
+			c->eof = 1;
+			return;
+		}
+		do {
+			c->more = 0;
+			conn_process(c);
+		} while (c->more && !c->dead && !c->blocked);
+		if (c->dead || c->closing || c->eof)
+			return;
+		if (c->blocked || c->backlog) {
+			c->readable = c->edge || !c->worker->waiter;
+			return;
+		}
+		if (recv->until_again)
+			continue;
+		if ((recv->until_short || c->edge) && c->filled)
+			continue;
+		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
+			continue;
+		return;
+	}
+}
