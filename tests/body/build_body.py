@@ -48,7 +48,7 @@ def build(code: BodyCode, where: Path, opt: str = "-O2", link: tuple[str, ...] =
 
 
 def instructions(program: Path, block: int, few: int = 20, many: int = 120) -> float:
-    """Instructions of one run by callgrind: the difference of two run lengths."""
+    """Instructions of one run and of the driver's loop around it, by callgrind: the difference of two run lengths."""
     counts = []
     for times in (few, many):
         done = subprocess.run(

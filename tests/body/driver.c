@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 	int which = atoi(argv[1]);
 	long times = atol(argv[2]);
 	const char *mode = argc > 3 ? argv[3] : "";
+	int calls = !strcmp(mode, "sys");
 	struct timespec a, b;
 
 	if (ditto_body_init(&body, &layout, 42))
@@ -71,7 +72,7 @@ int main(int argc, char **argv)
 		run(which, &body);
 	clock_gettime(CLOCK_MONOTONIC, &a);
 	for (long i = 0; i < times; i++) {
-		if (!strcmp(mode, "sys"))
+		if (calls)
 			syscall(SYS_getppid);
 		run(which, &body);
 	}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ditto.artifacts.profile import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
@@ -49,7 +50,7 @@ def walk(filled: Filled) -> tuple[Counts, dict[str, float]]:
                 trips = step.b
                 counts.taken += times * (trips - 1) / trips
             elif step.kind == "idle_back":
-                counts.taken += times - 1
+                counts.taken += times * (1 - 1 / max(1, step.a or 1))
     return counts, dict(sorted(classes.items()))
 
 
@@ -61,7 +62,7 @@ def touches(filled: Filled, codes: list[SlotCode], placed: Placed) -> list[list[
         begin = placed.start[slot.number]
         cuts = [0, *(b for b in code.breaks if 0 < b < code.size), code.size]
         lines: list[int] = []
-        for a, b in zip(cuts, cuts[1:], strict=False):
+        for a, b in pairwise(cuts):
             if b > a:
                 lines += range((begin + a) // 64, (begin + b - 1) // 64 + 1)
         if slot.number in fell and begin % 64 and lines:

@@ -67,20 +67,34 @@ class Walker:
         self._blocks = blocks
         self.sites: list[Site] = []
         self._orders = [sequence(root) for root in roots]
-        self._events: list[list[list[int]]] = []
+        self._events: list[list[list[tuple[int, list[int]]]]] = []
+        self._fresh = 1 << 40
         self.fixed = 4
         """Fixed lines given out; the first four are reached with one-byte displacements."""
         for filled in blocks:
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
+        self._codes = [self._stream(at) for at in range(len(blocks))]
         self.schedule = self._request()
         self.stack = Stack()
 
-    def _slot_events(self, filled: Filled, number: int) -> list[int]:
-        """Accesses as codes: 4 * id + 2 * fixed + store; ids of fixed lines are negated places."""
-        slot, codes = filled.slots[number], []
+    def _slot_events(self, filled: Filled, number: int) -> list[tuple[int, list[int]]]:
+        """Accesses in order, as (period, codes): in every visit (1), the first of n (n) or the last of n (-n).
+
+        A code is 4 * id + 2 * repeated + store; the ids of fixed places are negative.
+        """
+        slot = filled.slots[number]
+        segments: list[tuple[int, list[int]]] = []
+        body = False
         for step in filled.steps[number]:
-            if step.weight == 0.0:
+            body = body or step.weight == 1.0
+            if step.weight == 0.0 or not step.lines:
                 continue
+            period = max(1, round(1 / step.weight))
+            if period > 1 and body:
+                period = -period
+            if not segments or segments[-1][0] != period:
+                segments.append((period, []))
+            codes = segments[-1][1]
             for position, (store, line) in enumerate(step.lines):
                 if line is None and position == 0:
                     step.site = len(self.sites)
@@ -91,17 +105,29 @@ class Walker:
                     codes.append(step.site * 4 + 2 + store)
                 else:
                     codes.append((line - 1) * 4 + store)
-        return codes
+        return segments
 
     def _request(self) -> list[int]:
         schedule: list[int] = []
         events = 0
         for at, filled in enumerate(self._blocks):
-            length = sum(len(self._events[at][s]) for s in self._orders[at]) or 1
+            length = len(self._codes[at]) or 1
             times = min(max(1, round(filled.target.runs)), 50, max(1, (MAX_EVENTS - events) // length))
             schedule += [at] * times
             events += times * length
         return schedule
+
+    def _stream(self, at: int) -> list[int]:
+        """The codes of one pass of a block, in order."""
+        events = self._events[at]
+        visits = [0] * len(events)
+        out: list[int] = []
+        for number in self._orders[at]:
+            visit = visits[number] = visits[number] + 1
+            for period, codes in events[number]:
+                if period == 1 or (visit % period == 1 if period > 1 else visit % -period == 0):
+                    out += codes
+        return out
 
     def choose(self) -> list[Simulated]:
         """Draw all lines; returns the steady-state counts of one pass of each block."""
@@ -146,49 +172,48 @@ class Walker:
         target = self._blocks[at].target
         needs = (list(target.load_distance), list(target.store_distance))
         hists = (result.load, result.store)
-        stack, sites, events, streams = self.stack, self.sites, self._events[at], self._streams
+        stack, sites, streams = self.stack, self.sites, self._streams
         split = self._split.bucket
+        codes = self._codes[at]
         scale = []
         for store in (0, 1):
-            actual = sum((c & 1) == store for s in self._orders[at] for c in events[s]) if draw else 0
+            actual = sum(c & 1 == store for c in codes) if draw else 0
             wanted = sum(needs[store])
             scale.append(actual / wanted if wanted > 0 else 1.0)
         for store in (0, 1):
             needs[store][:] = [v * scale[store] for v in needs[store]]
         done: dict[int, int] = {}
         touched: set[int] = set()
-        unique = 1 << 40
-        for number in self._orders[at]:
-            for code in events[number]:
-                store = code & 1
-                if code < 0:
-                    line = (code >> 2) + 1
-                    if line <= CURSOR_TOUCH:
-                        stream = CURSOR_TOUCH - line
-                        self._fresh = getattr(self, "_fresh", unique) + 1
-                        stack.touch(self._fresh)
-                        hists[store][streams[stream].bucket] += 1
-                        needs[store][streams[stream].bucket] -= 1
-                        continue
-                elif code & 2:
-                    hists[store][0] += 1
-                    needs[store][0] -= 1
+        for code in codes:
+            store = code & 1
+            if code < 0:
+                line = (code >> 2) + 1
+                if line <= CURSOR_TOUCH:
+                    stream = CURSOR_TOUCH - line
+                    self._fresh += 1
+                    stack.touch(self._fresh)
+                    hists[store][streams[stream].bucket] += 1
+                    needs[store][streams[stream].bucket] -= 1
                     continue
-                else:
-                    index = code >> 2
-                    site = sites[index]
-                    execution = done.get(index, 0)
-                    done[index] = execution + 1
-                    if draw and not execution:
-                        self._draw(site, needs[store], keep, split, touched)
-                    line = site.line
-                    if site.strided:
-                        line += execution % site.trips
-                touched.add(line)
-                depth = stack.touch(line)
-                bucket = bucket_of(depth) if depth >= 0 else max(split, 1)
-                hists[store][bucket] += 1
-                needs[store][bucket] -= 1
+            elif code & 2:
+                hists[store][0] += 1
+                needs[store][0] -= 1
+                continue
+            else:
+                index = code >> 2
+                site = sites[index]
+                execution = done.get(index, 0)
+                done[index] = execution + 1
+                if draw and not execution:
+                    self._draw(site, needs[store], keep, split, touched)
+                line = site.line
+                if site.strided:
+                    line += execution % site.trips
+            touched.add(line)
+            depth = stack.touch(line)
+            bucket = bucket_of(depth) if depth >= 0 else max(split, 1)
+            hists[store][bucket] += 1
+            needs[store][bucket] -= 1
         result.lines = len(touched)
 
     def _draw(self, site: Site, need: list[float], keep: bool, split: int, touched: set[int]) -> None:

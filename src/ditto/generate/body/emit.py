@@ -47,7 +47,8 @@ def emit(blocks: Sequence[Block], knobs: Knobs, seed: int, prefix: str = "ditto_
     walker = Walker([b.filled for b in built], [b.root for b in built], streams, split, Random(f"{seed}/data"))
     simulated = walker.choose() if built else []
     rendered = [
-        Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render() for b in built
+        Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render()
+        for b in built
     ]
     placed = [place(b.filled.slots, r.slots) for b, r in zip(built, rendered, strict=True)]
     orders = [sequence(b.root) for b in built]

@@ -62,11 +62,16 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
     for slot in slots:
         head: list[Step] = []
         if slot.number in entered:
-            head += [Step(rng.choice(LEAD), "lead", k, weight=(k + 1) / spread) for k in range(spread - 1)]
+            head += [
+                Step(rng.choice(LEAD), "lead", k, weight=(k + 1) / spread * slot.entries / slot.times)
+                for k in range(spread - 1)
+            ]
         if slot.first:
             head += [Step("push_r", "save", r, lines=((True, -1),)) for r in saved]
             head.append(Step("mov_l", "base", lines=((False, -2),)))
             head += next_word() if word else []
+            for step in head:
+                step.weight *= 1 / slot.times
         heads.append(head + enter(slot))
         inner = []
         for branch in slot.inline:
@@ -76,10 +81,15 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
                 inner.append(fixed_branch(context, slot.times, branch.kind == "always"))
         inner += [pool_unit(c) for c in slot.pools]
         groups.append(inner)
-        tail = leave(slot) + transfer(slot, context)
+        ending = transfer(slot, context)
+        for step in ending:
+            step.weight *= slot.exits / slot.times
+        tail = leave(slot) + ending
         if slot.last:
             tail += [Step("pop_r", "restore", r, lines=((False, -1),)) for r in reversed(saved)]
             tail.append(Step("ret", "ret", lines=((False, -1),)))
+            for step in tail[-1 - len(saved) :]:
+                step.weight /= slot.times
         tails.append(tail)
 
     used: dict[str, float] = defaultdict(float)
@@ -91,14 +101,15 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
                 count += slot.times * step.weight
     vectors = _vector_steps(target)
     for step in vectors:
+        step.weight /= slots[0].times
         used[step.cls] += 1
         count += 1
     heads[0] = _after_base(heads[0], vectors)
     if any(c.startswith("avx") for c in budget):
-        tails[-1].insert(0, Step("avxint_r", "vzeroupper"))
+        tails[-1].insert(-1, Step("avxint_r", "vzeroupper", weight=1 / slots[-1].times))
         count += 1
     _allot(slots, target.instructions - count, rng, filled)
-    heads[0] += _filler_loop(filled.filler_loop)
+    heads[0] = _after_base(heads[0], _filler_loop(filled.filler_loop, slots[0].times))
     rest = _rest(budget, used, sum(s.fill * s.times for s in slots), target, count)
     bodies = _choose(slots, rest, rng)
     for slot, head, inner, body, tail in zip(slots, heads, groups, bodies, tails, strict=True):
@@ -109,17 +120,19 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
 
 def _vector_steps(target: Target) -> list[Step]:
     floating = sum(share for c, share in target.mix.items() if c.startswith(("ssefp", "avxfp"))) * target.instructions
-    return [Step("ssemov_l", "one", i, lines=((False, 0),)) for i in range(4 if floating > 40 else 1 if floating > 0 else 0)]
+    return [
+        Step("ssemov_l", "one", i, lines=((False, 0),)) for i in range(4 if floating > 40 else 1 if floating > 0 else 0)
+    ]
 
 
-def _filler_loop(times: int) -> list[Step]:
+def _filler_loop(times: int, slot_times: int) -> list[Step]:
     if times <= 0:
         return []
     return [
-        Step("mov_r", "idle_init", times),
-        Step("lea_r", "idle_body", weight=times),
-        Step("arith_r", "idle_count", weight=times),
-        Step("jcc", "idle_back", weight=times),
+        Step("mov_r", "idle_init", times, weight=1 / slot_times),
+        Step("lea_r", "idle_body", weight=times / slot_times),
+        Step("arith_r", "idle_count", weight=times / slot_times),
+        Step("jcc", "idle_back", weight=times / slot_times),
     ]
 
 
@@ -156,7 +169,11 @@ def _rest(
     stack = used.get("pop_r", 0.0) + used.get("ret", 0.0) + used.get("ijmp", 0.0) + used.get("icall", 0.0)
     for name, wanted, classes in (
         ("mov_l", target.loads - stack - rest.get("pop_r", 0.0), LOAD_CLASSES),
-        ("mov_s", target.stores - used.get("push_r", 0.0) - used.get("call", 0.0) - rest.get("push_r", 0.0), STORE_CLASSES),
+        (
+            "mov_s",
+            target.stores - used.get("push_r", 0.0) - used.get("call", 0.0) - rest.get("push_r", 0.0),
+            STORE_CLASSES,
+        ),
     ):
         update = sum(rest.get(c, 0.0) for c in UPDATE_CLASSES)
         fixed = sum(used.get(c, 0.0) for c in (*classes, *UPDATE_CLASSES))
@@ -167,7 +184,9 @@ def _rest(
                 rest[cls] *= need / have
         elif need > 0:
             rest[name] = need
-    memory = {c for c in rest if c in LOAD_CLASSES or c in STORE_CLASSES or c in UPDATE_CLASSES or c in ("push_r", "pop_r")}
+    memory = {
+        c for c in rest if c in LOAD_CLASSES or c in STORE_CLASSES or c in UPDATE_CLASSES or c in ("push_r", "pop_r")
+    }
     taken = sum(rest[c] for c in memory)
     plain = sum(v for c, v in rest.items() if c not in memory)
     room = max(0.0, total - taken)

@@ -9,6 +9,7 @@ level, to the next smaller one.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 from ditto.generate.body.target import Target
@@ -108,7 +109,7 @@ def _split(level: list[_Group], most: int) -> list[_Group]:
         size = group.high - group.low
         pieces = max(1, -(-size // most))
         cuts = [group.low + size * i // pieces for i in range(pieces + 1)]
-        group.parts = [_Group(a, b, times, depth) for a, b in zip(cuts, cuts[1:], strict=False)]
+        group.parts = [_Group(a, b, times, depth) for a, b in pairwise(cuts)]
         out += group.parts
     return out
 

@@ -127,7 +127,9 @@ def reg_reg(group: str, pick: int, src: int, dst: int, wide: bool) -> Ins:
             op = ("shlx", "shrx", "sarx")[(pick // 3) % 3]
             return Ins("shift_r", f"{op} {r64(src)}, {r64(src)}, {r64(dst)}", 5, _bits(src), _bits(dst))
         op = ("shl", "shr", "sar")[(pick // 3) % 3]
-        return Ins("shift_r", f"{op} ${2 + pick % 29}, {name(dst)}", 3 + (1 if wide else rex32(dst)), _bits(dst), _bits(dst))
+        return Ins(
+            "shift_r", f"{op} ${2 + pick % 29}, {name(dst)}", 3 + (1 if wide else rex32(dst)), _bits(dst), _bits(dst)
+        )
     op = _TWO[group][pick % len(_TWO[group])]
     if pick % 5 == 4:
         imm = 1 + pick % 100

@@ -40,7 +40,8 @@ def fold(name: str) -> str:
     ):
         if candidate in FILLERS:
             return candidate
-    return {"l": "mov_l", "s": "mov_s", "m": "arith_m"}.get(form, "mov_r")
+    fallback: dict[str, str] = {"l": "mov_l", "s": "mov_s", "m": "arith_m"}
+    return fallback.get(form, "mov_r")
 
 
 def folded(mix: dict[str, float]) -> dict[str, float]:

@@ -8,6 +8,7 @@ that is landed on neither falls through nor calls, unless slots are so full that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 from ditto.generate.body.forest import Node
@@ -60,6 +61,22 @@ class Slot:
     first: bool = False
     last: bool = False
 
+    @property
+    def entries(self) -> float:
+        """Times the slot is come to from elsewhere, loops that begin here counted once."""
+        count = float(self.times)
+        for _, trips in self.enters:
+            count /= trips
+        return count
+
+    @property
+    def exits(self) -> float:
+        """Times its transfer executes: loops that end here leave once."""
+        count = float(self.times)
+        for _, trips in self.leaves:
+            count /= trips
+        return count
+
 
 class Planner:
     """Walks the forest once and gives every slot its transfer, meeting the target's counts of each kind."""
@@ -70,8 +87,8 @@ class Planner:
         self.slots = [Slot(i, 0) for i in range(lines)]
         self._loops = 0
         self._mark(root, 1, 1, 0, 0)
-        total = float(sum(s.times for s in self.slots))
-        loop_branches = float(sum(s.times for s in self.slots for _ in s.leaves))
+        total = float(sum(s.exits for s in self.slots))
+        loop_branches = sum(_loop_branches(s) for s in self.slots)
         self.loop_branches = loop_branches
         jumps = target.mix.get("jmp", 0.0) * target.instructions
         taken = max(0.0, target.branches * target.taken_share - loop_branches)
@@ -128,7 +145,7 @@ class Planner:
         for child in children:
             if isinstance(child, Node):
                 self._connect(child, total)
-        for child, following in zip(children, children[1:], strict=False):
+        for child, following in pairwise(children):
             here, there = self.slots[_last(child)], self.slots[_first(following)]
             kind = self._pick(here, False)
             here.transfer, here.to = kind, there.number
@@ -147,8 +164,8 @@ class Planner:
         for kind in allowed:
             weight = max(0.0, left[kind])
             if kind in (CALL, ICALL):
-                weight *= 1.6 if left[kind] >= 0.5 * slot.times else 0.0
-            elif kind == IJUMP and left[kind] < 0.5 * slot.times:
+                weight *= 1.6 if left[kind] >= 0.5 * slot.exits else 0.0
+            elif kind == IJUMP and left[kind] < 0.5 * slot.exits:
                 weight = 0.0
             elif kind == FALL and slot.leaves:
                 weight *= 3.0
@@ -156,10 +173,18 @@ class Planner:
         kind = self._rng.choices(allowed, weights)[0] if sum(weights) > 0 else (
             FALL if FALL in allowed else TAKEN if left[TAKEN] >= left[JUMP] else JUMP
         )  # fmt: skip
-        left[kind] -= slot.times
+        left[kind] -= slot.exits
         if kind in (CALL, ICALL):
-            left[FALL] -= 0.5 * slot.times
+            left[FALL] -= 0.5 * slot.exits
         return kind
+
+
+def _loop_branches(slot: Slot) -> float:
+    total, times = 0.0, float(slot.times)
+    for _, trips in slot.leaves:
+        total += times
+        times /= trips
+    return total
 
 
 def _first(child: int | Node) -> int:
@@ -176,10 +201,10 @@ def _last(child: int | Node) -> int:
 
 def spread_inline(slots: list[Slot], target: Target, loop_branches: float, per_slot: float, rng: Random) -> None:
     """Put the remaining conditional branches inside lines: unpredictable ones first, then never and always."""
-    at_end = sum(s.times for s in slots if s.transfer in (TAKEN, NOT_TAKEN))
+    at_end = sum(s.exits for s in slots if s.transfer in (TAKEN, NOT_TAKEN))
     budget = target.branches - loop_branches - at_end
     taken_left = target.branches * target.taken_share - loop_branches
-    taken_left -= sum(s.times for s in slots if s.transfer == TAKEN)
+    taken_left -= sum(s.exits for s in slots if s.transfer == TAKEN)
     most = max(1, int(per_slot / 2.2)) if per_slot >= 2 else 0
     if not most:
         return

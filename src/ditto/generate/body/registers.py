@@ -36,7 +36,9 @@ class Registers:
         reads = sum(self._have) + 1
         lack = [max(0.0, want * reads - have) + 0.01 for want, have in zip(self._raw, self._have, strict=True)]
         bucket = self._rng.choices(range(BUCKETS), lack)[0]
-        return min(self.values, key=lambda r: (abs(raw_bucket(max(1, self.now - self._written[r])) - bucket), r ^ self.now & 7))
+        return min(
+            self.values, key=lambda r: (abs(raw_bucket(max(1, self.now - self._written[r])) - bucket), r ^ self.now & 7)
+        )
 
     def destination(self) -> int:
         """Where to write: mostly the register not written for longest; short chains reuse a recent one."""

@@ -249,7 +249,9 @@ class Renderer:
         self._put(f"test ${step.a}, {r32(WORD)}", 7, 1 << WORD)
 
     def _do_never(self, step: Step) -> None:
-        self._short("jc" if step.b else "je", self.slot_label(self._number))
+        count = len(self._filled.slots)
+        # Somewhere else, so that it reads neither as a loop nor as a jump to its own fall-through.
+        self._jcc("jc" if step.b else "je", self.slot_label((self._number + 2) % count))
         self._break()
 
     def _do_taken(self, step: Step) -> None:

@@ -66,7 +66,7 @@ def next_word() -> list[Step]:
     return steps
 
 
-def _setter(context: Context, times: int) -> str:
+def _setter(context: Context, times: float) -> str:
     """Class of the instruction that sets the flags of a branch whose outcome is fixed."""
     budget = context.setters or {}
     names = [n for n in ("cmp_r", "cmp_l", "logic_r") if budget.get(n, 0.0) >= times]
@@ -77,7 +77,7 @@ def _setter(context: Context, times: int) -> str:
     return name
 
 
-def fixed_branch(context: Context, times: int, taken: bool, far: int = -1) -> list[Step]:
+def fixed_branch(context: Context, times: float, taken: bool, far: int = -1) -> list[Step]:
     """A branch always or never taken; ``far`` is the slot it goes to, -1 for a place in its own line."""
     setter = _setter(context, times)
     lines: tuple[tuple[bool, int | None], ...] = ((False, None),) if setter == "cmp_l" else ()
@@ -114,20 +114,25 @@ def _log2(value: float) -> float:
 
 def enter(slot: Slot) -> list[Step]:
     steps = []
+    times = slot.entries
     for height, trips in slot.enters:
         memory = height > 4
-        steps.append(Step("mov_s" if memory else "mov_r", "loop_init", height, trips, lines=STORE_BODY if memory else ()))
+        cls, lines = ("mov_s", STORE_BODY) if memory else ("mov_r", ())
+        steps.append(Step(cls, "loop_init", height, trips, weight=times / slot.times, lines=lines))
+        times *= trips
         steps.append(Step("", "loop_head", height))
     return steps
 
 
 def leave(slot: Slot) -> list[Step]:
     steps = []
+    weight = 1.0
     for height, trips in slot.leaves:
         memory = height > 4
         lines = ((False, BODY_LINE), (True, BODY_LINE)) if memory else ()
-        steps.append(Step("arith_m" if memory else "arith_r", "loop_count", height, lines=lines))
-        steps.append(Step("jcc", "loop_back", height, trips))
+        steps.append(Step("arith_m" if memory else "arith_r", "loop_count", height, weight=weight, lines=lines))
+        steps.append(Step("jcc", "loop_back", height, trips, weight=weight))
+        weight /= trips
     return steps
 
 
@@ -139,9 +144,9 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
     if kind == JUMP:
         return [Step("jmp", "jump", slot.to)]
     if kind == TAKEN:
-        return fixed_branch(context, slot.times, True, slot.to)
+        return fixed_branch(context, slot.exits, True, slot.to)
     if kind == NOT_TAKEN:
-        return fixed_branch(context, slot.times, False)
+        return fixed_branch(context, slot.exits, False)
     if kind == CALL:
         return [Step("call", "call", slot.to, lines=PUSH)]
     if kind == RET:

@@ -72,7 +72,9 @@ def _fold_far(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(out)
 
 
-def _branching(block: Block, knobs: Knobs, scale: float, branches: float) -> tuple[float, tuple[tuple[float, float], ...]]:
+def _branching(
+    block: Block, knobs: Knobs, scale: float, branches: float
+) -> tuple[float, tuple[tuple[float, float], ...]]:
     """Taken share, and the (rate, executions) to make unpredictable so that the misses come out right."""
     bins = list(block.branch_bins)
     total = sum(bins)
@@ -114,7 +116,9 @@ def make(index: int, block: Block, knobs: Knobs) -> Target | None:
     stores = block.stores * scale
     if loads + stores <= 0:
         loads = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_l", "_m")) or c in ("pop_r", "ret"))
-        stores = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_s", "_m")) or c in ("push_r", "call"))
+        stores = pass_instructions * sum(
+            s for c, s in mix.items() if c.endswith(("_s", "_m")) or c in ("push_r", "call")
+        )
     if loads + stores > 1.1 * pass_instructions:
         shrink = 1.1 * pass_instructions / (loads + stores)
         loads, stores = loads * shrink, stores * shrink

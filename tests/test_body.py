@@ -1,0 +1,204 @@
+"""The body generator: counts, distances, calling convention, determinism, hostile input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ditto.artifacts.profile import Block, Knobs
+from ditto.generate.body import BodyCode, emit
+
+sys.path.insert(0, str(Path(__file__).parent / "body"))
+
+from build_body import build, instructions, trace
+
+MIX = {
+    "mov_l": 0.18, "mov_s": 0.08, "mov_r": 0.12, "arith_r": 0.08, "cmp_r": 0.08, "cmp_l": 0.05, "jcc": 0.164, "jmp": 0.025,
+    "lea_r": 0.05, "logic_r": 0.05, "push_r": 0.03, "pop_r": 0.03, "call": 0.012, "icall": 0.006, "ijmp": 0.006, "ret": 0.018,
+    "shift_r": 0.03, "movx_l": 0.03, "arith_m": 0.01, "ssemov_l": 0.01, "ssemov_s": 0.01,
+}  # fmt: skip
+BINS = [0.0] * 100
+BINS[0], BINS[90], BINS[33], BINS[55] = 400.0, 300.0, 60.0, 60.0
+
+
+def request(scale: float = 1.0, **changes: object) -> Block:
+    """Something like a key-value lookup of 5006 instructions."""
+    values: dict[str, object] = {
+        "instructions": 5006 * scale,
+        "loads": 1335 * scale,
+        "stores": 742 * scale,
+        "load_distance": [v * scale for v in (250, 180, 200, 180, 150, 100, 70, 60, 90, 40, 5, 3, 2, 4, 1)],
+        "store_distance": [v * scale for v in (200, 120, 130, 80, 60, 50, 20, 20, 30, 30, 1)],
+        "code_distance": [v * scale for v in (500, 20, 40, 60, 80, 60, 50, 60, 100, 428)],
+        "code_touches": 1398 * scale,
+        "branches": 820 * scale,
+        "branch_bins": [v * scale for v in BINS],
+        "predictor_misses": 40 * scale,
+        "indirect": 60 * scale,
+        "indirect_targets": 3,
+        "calls": 90 * scale,
+        "chase_share": 0.2,
+        "mix": MIX,
+    }
+    return Block.model_validate({**values, **changes})
+
+
+WIDE = {"mov_l": 0.2, "avxmov_l": 0.05, "avxint_r": 0.05, "avxfp_r": 0.05, "ssefp_l": 0.04, "ssefp_r": 0.04, "sseint_l": 0.03,
+        "cvt_r": 0.02, "cvt_l": 0.02, "crc_r": 0.02, "crc_l": 0.02, "bit_r": 0.03, "bit_l": 0.02, "mul_r": 0.03, "mul_l": 0.02,
+        "div_r": 0.01, "atomic_m": 0.01, "cmov_r": 0.03, "cmov_l": 0.02, "setcc_r": 0.03, "setcc_s": 0.02, "shift_m": 0.02,
+        "shift_l": 0.02, "logic_m": 0.02, "nop": 0.03, "avxmov_s": 0.03, "jcc": 0.12}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def code() -> BodyCode:
+    return emit(
+        [
+            request(),
+            Block(instructions=2000, mix=WIDE, predictor_misses=5),
+            Block(instructions=40),
+            Block(
+                instructions=30_000,
+                code_lines=40,
+                code_touches=9000,
+                code_distance=[3000, 500, 2000, 2000, 1460, 0, 40],
+            ),
+            Block(instructions=0),
+        ],
+        Knobs(),
+        5,
+    )
+
+
+@pytest.mark.valgrind
+def test_instruction_counts_are_those_callgrind_sees(code: BodyCode, tmp_path: Path) -> None:
+    program = build(code, tmp_path)
+    loop = instructions(program, 4) - 1
+    for number, facts in enumerate(code.blocks[:4]):
+        measured = instructions(program, number) - loop
+        assert measured == pytest.approx(facts.instructions, rel=0.004, abs=1)
+        assert facts.instructions == pytest.approx(facts.target, rel=0.005, abs=20 if number == 2 else 1)
+
+
+@pytest.mark.parametrize("opt", ["-O0", "-O1", "-O2", "-O3"])
+def test_calling_convention(code: BodyCode, tmp_path: Path, opt: str) -> None:
+    program = build(code, tmp_path, opt)
+    assert subprocess.run([program, "-1", "300", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
+    assert subprocess.run([program, "-1", "1", "threads"], capture_output=True, text=True, check=True).stdout == "0\n"
+
+
+def test_links_position_independent(code: BodyCode, tmp_path: Path) -> None:
+    program = build(code, tmp_path, link=("-static-pie", "-fPIE"))
+    assert subprocess.run([program, "-1", "50", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
+    headers = subprocess.run(["readelf", "-lW", program], capture_output=True, text=True, check=True).stdout
+    assert "RWE" not in headers
+
+
+@pytest.mark.valgrind
+def test_data_distances_against_a_trace(tmp_path: Path) -> None:
+    code = emit([request(0.2), Block(instructions=0)], Knobs(), 3)
+    program = build(code, tmp_path)
+    short, long = _histogram(trace(program, 0, 15)), _histogram(trace(program, 0, 35))
+    facts = code.blocks[0]
+    measured = [(b - a) / 20 for a, b in zip(short, long, strict=True)]
+    wanted = [a + b for a, b in zip(facts.load_distance, facts.store_distance, strict=True)]
+    assert sum(measured) == pytest.approx(sum(wanted), rel=0.02, abs=6)
+    worst, running = 0.0, 0.0
+    for have, want in zip(measured, wanted, strict=True):
+        running += have - want
+        worst = max(worst, abs(running))
+    assert worst <= 0.03 * sum(wanted) + 6
+
+
+def _histogram(events: list[tuple[str, int, int]]) -> list[float]:
+    stack: list[int] = []
+    out = Counter[int]()
+    for kind, address, _ in events:
+        if kind == "I":
+            continue
+        line = address >> 6
+        if line in stack[:1]:
+            out[0] += 1
+        elif line in stack:
+            depth = stack.index(line)
+            out[depth.bit_length()] += 1
+            del stack[depth]
+            stack.insert(0, line)
+        else:
+            out[23] += 1
+            stack.insert(0, line)
+        if kind == "M":
+            out[0] += 1
+    return [float(out[b]) for b in range(24)]
+
+
+def test_same_arguments_same_bytes(code: BodyCode) -> None:
+    assert emit([request()], Knobs(), 9) == emit([request()], Knobs(), 9)
+    assert emit([request()], Knobs(), 9).assembly != emit([request()], Knobs(), 10).assembly
+
+
+def test_knobs_turn() -> None:
+    plain = emit([request()], Knobs(), 2).blocks[0]
+    assert emit([request()], Knobs(instructions=1.2), 2).blocks[0].instructions == pytest.approx(6007, rel=0.005)
+    assert emit([request()], Knobs(entropy=2), 2).blocks[0].random > 1.4 * plain.random
+    assert emit([request()], Knobs(entropy=0), 2).blocks[0].random == 0
+    assert emit([request()], Knobs(irregular=0), 2).blocks[0].chase_share < plain.chase_share
+
+
+def test_a_skeleton_larger_than_the_block_leaves_a_return() -> None:
+    facts = emit([Block(instructions=100, skeleton_instructions=98)], Knobs(), 1).blocks[0]
+    assert facts.empty and facts.instructions == 1
+
+
+@pytest.mark.parametrize("instructions_wanted", [1e9, 1e12, 7, 12, 33])
+def test_extreme_sizes_stay_small(instructions_wanted: float) -> None:
+    code = emit([Block(instructions=instructions_wanted)], Knobs(), 1)
+    assert len(code.assembly) < 4 << 20
+    assert code.layout.arena_bytes < 1 << 30
+    assert code.blocks[0].instructions == pytest.approx(min(instructions_wanted, 1e11), rel=0.005, abs=25)
+
+
+def one_bucket(bucket: int, count: float) -> list[float]:
+    out = [0.0] * 24
+    out[bucket] = count
+    return out
+
+
+@pytest.mark.parametrize("bucket", [0, 1, 5, 12, 21, 22, 23])
+def test_all_in_one_bucket(bucket: int, tmp_path: Path) -> None:
+    values = one_bucket(bucket, 800.0)
+    code = emit(
+        [Block(instructions=2000, loads=800, stores=800, load_distance=values, store_distance=values, code_distance=values,
+               code_touches=800)],
+        Knobs(), 1,
+    )  # fmt: skip
+    assert code.layout.arena_bytes < 1 << 30 and len(code.assembly) < 4 << 20
+    if code.layout.arena_bytes < 64 << 20:
+        program = build(code, tmp_path)
+        assert subprocess.run([program, "-1", "20", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
+
+
+NUMBERS = st.floats(0, 20_000)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    st.builds(
+        Block, instructions=NUMBERS, skeleton_instructions=st.floats(0, 300), runs_per_request=st.floats(0, 100),
+        mix=st.dictionaries(st.sampled_from([*MIX, *WIDE, "nonsense_m", "x87_l", "string_m", "q"]), st.floats(0, 1), max_size=6),
+        loads=NUMBERS, stores=NUMBERS, load_distance=st.lists(NUMBERS, max_size=30), store_distance=st.lists(NUMBERS, max_size=30),
+        code_distance=st.lists(NUMBERS, max_size=30), code_touches=NUMBERS, branches=NUMBERS,
+        branch_bins=st.lists(NUMBERS, max_size=100), predictor_misses=NUMBERS, indirect=NUMBERS,
+        indirect_targets=st.floats(0, 50), calls=NUMBERS, chase_share=st.floats(0, 1), stride_share=st.floats(0, 1),
+        code_lines=NUMBERS,
+    )
+)  # fmt: skip
+def test_hostile_blocks_never_crash_the_generator(block: Block) -> None:
+    code = emit([block], Knobs(), 1)
+    assert len(code.assembly) < 4 << 20 and code.layout.arena_bytes < 1 << 30
+    subprocess.run(["as", "-o", "/dev/null", "-"], input=code.assembly, text=True, check=True, capture_output=True)
