@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from collections import Counter
@@ -62,10 +63,7 @@ def traced(binary: Path, log: Path, request: bytes, reply_bytes: int | None) -> 
     return names, lines
 
 
-def _ask(sock: object, request: bytes, reply_bytes: int | None) -> None:
-    import socket
-
-    assert isinstance(sock, socket.socket)
+def _ask(sock: socket.socket, request: bytes, reply_bytes: int | None) -> None:
     sock.sendall(request)
     if reply_bytes is None:
         data = b""
@@ -322,3 +320,21 @@ def test_wrk(tmp_path: Path) -> None:
         requests = re.search(r"(\d+) requests in", output)
         assert requests and int(requests[1]) > 10000
         assert "Socket errors" not in output and "Non-2xx" not in output, output
+
+
+@pytest.mark.parametrize("wait", ["EPOLL", "POLL", "SELECT"])
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_waiting_for_a_slow_reader_does_not_spin(tmp_path: Path, wait: str, half_closed: bool) -> None:
+    flags = (f"-DTEST_WAIT=DITTO_WAIT_{wait}", "-DTEST_EVENTS=(EPOLLIN|EPOLLRDHUP)")
+    with running(build_clone(tmp_path / "clone", "resp", *flags, mode=STATIC)) as clone, clone.connect() as sock:
+        sock.sendall(b"HUGE\r\n" * 8)
+        time.sleep(0.2)
+        sock.sendall(b"PING\r\n")  # arrives while replies wait
+        if half_closed:
+            sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.2)
+        before = _cpu_ticks(clone)
+        time.sleep(0.5)
+        assert _cpu_ticks(clone) - before < 10  # of 50
+        size = 8 * 3_000_012 + 7
+        assert receive(sock, size)[-7:] == b"+PONG\r\n"

@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 
@@ -174,7 +173,6 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
-	prctl(PR_SET_TIMERSLACK, 50000);
 	codec_by_id(ditto_service.codec)->setup(&ditto_service);
 	conn_setup();
 	job_setup();
