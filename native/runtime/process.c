@@ -132,7 +132,7 @@ int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t see
 
 struct worker *worker_new(struct process *p, unsigned role, uint64_t seed)
 {
-	struct worker *w = malloc(sizeof(*w));
+	struct worker *w = aligned_alloc(_Alignof(struct worker), sizeof(*w));
 
 	if (w && worker_init(w, p, role, seed)) {
 		free(w);
@@ -201,7 +201,7 @@ void process_run(unsigned index, unsigned instance)
 	for (unsigned r = 0; r < table->roles; r++)
 		total += threads_of(table->role[r]);
 	if (p)
-		p->worker = calloc(total ? total : 1, sizeof(*p->worker));
+		p->worker = aligned_alloc(_Alignof(struct worker), (total ? total : 1) * sizeof(*p->worker));
 	if (!p || !p->worker || !total)
 		fail("threads of a process");
 	p->table = table;
