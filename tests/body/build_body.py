@@ -24,8 +24,10 @@ def tables(code: BodyCode) -> str:
         *(f"void {n}(struct ditto_body *);" for n in names),
         f"static const struct ditto_body_pool pool[] = {{{pools}}};",
         f"static const uint32_t cursor[] = {{{cursors}}};",
-        f"const struct ditto_body_layout layout = {{{code.layout.arena_bytes}u, {len(code.layout.pools)}, pool, "
-        f"{len(code.layout.cursors)}, cursor}};",
+        (
+            f"const struct ditto_body_layout layout = {{{code.layout.arena_bytes}u, {len(code.layout.pools)}, pool, "
+            f"{len(code.layout.cursors)}, cursor}};"
+        ),
         f"void (*const block_table[])(struct ditto_body *) = {{{', '.join(names)}}};",
         f"const int block_count = {len(names)};",
         "",

@@ -54,25 +54,34 @@ def walk(filled: Filled) -> tuple[Counts, dict[str, float]]:
     return counts, dict(sorted(classes.items()))
 
 
-def touches(filled: Filled, codes: list[SlotCode], placed: Placed) -> list[list[int]]:
-    """Code lines each slot touches, in order, by lens' rule: the entry of a block, and every further line of it."""
-    out: list[list[int]] = []
+Touched = list[tuple[int, list[int]]]
+"""Code lines of a slot in order, as (n, lines): touched in every n-th visit."""
+
+
+def touches(filled: Filled, codes: list[SlotCode], placed: Placed) -> list[Touched]:
+    """Code lines each slot touches, by lens' rule: the entry of a block, and every further line of it."""
+    out: list[Touched] = []
     fell = {s.to for s in filled.slots if s.transfer == FALL}
     for slot, code in zip(filled.slots, codes, strict=True):
         begin = placed.start[slot.number]
         cuts = [0, *(b for b in code.breaks if 0 < b < code.size), code.size]
-        lines: list[int] = []
+        exits = dict(code.exits)
+        period = 1
+        segments: Touched = [(1, [])]
         for a, b in pairwise(cuts):
+            if a in exits:
+                period *= exits[a]
+                segments.append((period, []))
             if b > a:
-                lines += range((begin + a) // 64, (begin + b - 1) // 64 + 1)
-        if slot.number in fell and begin % 64 and lines:
-            lines = lines[1:]
-        out.append(lines)
+                segments[-1][1].extend(range((begin + a) // 64, (begin + b - 1) // 64 + 1))
+        if slot.number in fell and begin % 64 and segments[0][1]:
+            del segments[0][1][0]
+        out.append(segments)
     return out
 
 
 def code_distances(
-    orders: list[list[int]], lines: list[list[list[int]]], schedule: list[int]
+    orders: list[list[int]], lines: list[list[Touched]], schedule: list[int]
 ) -> list[tuple[list[float], int]]:
     """Per block: the code distances of one pass in the steady state of the request, and its distinct lines."""
     stack = Stack()
@@ -83,12 +92,17 @@ def code_distances(
             hist, _ = results[at]
             base = at << 32
             seen: set[int] = set()
+            visits = [0] * len(lines[at])
             for number in orders[at]:
-                for line in lines[at][number]:
-                    seen.add(line)
-                    depth = stack.touch(base + line)
-                    if counting:
-                        hist[bucket_of(depth) if depth >= 0 else 15] += 1
+                visits[number] += 1
+                for period, touched in lines[at][number]:
+                    if visits[number] % period:
+                        break
+                    for line in touched:
+                        seen.add(line)
+                        depth = stack.touch(base + line)
+                        if counting:
+                            hist[bucket_of(depth) if depth >= 0 else 15] += 1
             runs[at] += counting
             results[at] = (hist, len(seen))
     return [([v / max(1, n) for v in hist], seen) for (hist, seen), n in zip(results, runs, strict=True)]

@@ -229,10 +229,7 @@ class Walker:
             return
         weights = [max(0.0, v) for v in need[: split + 1]]
         total = sum(weights)
-        if total <= 0:
-            bucket = 0
-        else:
-            bucket = rng.choices(range(split + 1), weights)[0]
+        bucket = rng.choices(range(split + 1), weights)[0] if total > 0 else 0
         site.strided = False
         if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and rng.random() < 0.7:
             if site.line < 0 or not keep:
@@ -241,10 +238,10 @@ class Walker:
             return
         low, high = (0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)
         known = len(lines)
-        if (low >= known or (bucket == split and self.fixed < self._split.lines)) and self.fixed < CAP:
-            if low >= known or rng.random() < 0.5:
-                site.line = self._more(1)
-                return
+        fresh = low >= known or (bucket == split and self.fixed < self._split.lines and rng.random() < 0.5)
+        if fresh and self.fixed < CAP:
+            site.line = self._more(1)
+            return
         high = min(high, known - 1)
         for _ in range(12):
             depth = rng.randint(min(low, high), high) if known else 0

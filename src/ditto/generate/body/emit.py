@@ -109,7 +109,8 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
 
 
 def _empty(symbol: str) -> str:
-    return f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n{symbol}:\n\tret\n\t.size {symbol}, .-{symbol}\n"
+    head = f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"
+    return f"{head}{symbol}:\n\tret\n\t.size {symbol}, .-{symbol}\n"
 
 
 def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed) -> str:

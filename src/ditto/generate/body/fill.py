@@ -142,7 +142,7 @@ def _after_base(head: list[Step], more: list[Step]) -> list[Step]:
 
 
 def _allot(slots: list[Slot], left: float, rng: Random, filled: Filled) -> None:
-    """Filler counts: the same density everywhere, jittered; often-run slots first, so that single ones end it exactly."""
+    """Filler counts: the same density everywhere, jittered; often-run slots first: single ones end it exactly."""
     weight = float(sum(s.times for s in slots))
     for slot in sorted(slots, key=lambda s: (-s.times, rng.random())):
         mean = max(0.0, left) / weight if weight > 0 else 0.0

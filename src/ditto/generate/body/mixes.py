@@ -5,11 +5,12 @@ from __future__ import annotations
 CONTROL = ("jcc", "jmp", "call", "ret", "ijmp", "icall")
 
 REGISTER_CLASSES = frozenset(
-    f"{g}_r" for g in ("mov", "movx", "lea", "mul", "bit", "crc", "cmov", "setcc", "shift", "arith", "logic", "cmp", "div",
-                       "ssemov", "sseint", "ssefp", "cvt", "avxmov", "avxint", "avxfp")
+    f"{g}_r" for g in ("mov", "movx", "lea", "mul", "bit", "crc", "cmov", "setcc", "shift", "arith", "logic", "cmp",
+                       "div", "ssemov", "sseint", "ssefp", "cvt", "avxmov", "avxint", "avxfp")
 ) | {"nop"}  # fmt: skip
 LOAD_CLASSES = frozenset(
-    f"{g}_l" for g in ("mov", "movx", "shift", "mul", "bit", "crc", "cmov", "arith", "logic", "cmp", "ssemov", "sseint",
+    f"{g}_l" for g in ("mov", "movx", "shift", "mul", "bit", "crc", "cmov", "arith", "logic", "cmp", "ssemov",
+    "sseint",
                        "ssefp", "cvt", "avxmov", "avxint", "avxfp")
 )  # fmt: skip
 STORE_CLASSES = frozenset({"mov_s", "setcc_s", "ssemov_s", "avxmov_s"})
@@ -18,8 +19,9 @@ STACK_CLASSES = frozenset({"push_r", "pop_r"})
 FILLERS = REGISTER_CLASSES | LOAD_CLASSES | STORE_CLASSES | UPDATE_CLASSES | STACK_CLASSES
 
 DEFAULT = {
-    "mov_l": 0.19, "mov_s": 0.09, "mov_r": 0.11, "arith_r": 0.09, "cmp_r": 0.09, "cmp_l": 0.04, "jcc": 0.14, "jmp": 0.02,
-    "lea_r": 0.06, "logic_r": 0.05, "push_r": 0.025, "pop_r": 0.025, "call": 0.012, "ret": 0.012, "shift_r": 0.02,
+    "mov_l": 0.19, "mov_s": 0.09, "mov_r": 0.11, "arith_r": 0.09, "cmp_r": 0.09, "cmp_l": 0.04, "jcc": 0.14,
+    "jmp": 0.02, "lea_r": 0.06, "logic_r": 0.05, "push_r": 0.025, "pop_r": 0.025, "call": 0.012, "ret": 0.012,
+    "shift_r": 0.02,
     "movx_l": 0.02,
 }  # fmt: skip
 """For a block that says nothing about its mix: ordinary compiled code."""
@@ -33,11 +35,8 @@ def fold(name: str) -> str:
         return name
     group, _, form = name.rpartition("_")
     group = _NEAR.get(group or name, group or name)
-    for candidate in (
-        f"{group}_{form}",
-        *((f"{group}_m",) if form == "s" else ()),
-        *((f"{group}_s", f"{group}_l") if form == "m" else ()),
-    ):
+    others = {"s": "m", "m": "sl"}.get(form, "")
+    for candidate in [f"{group}_{f}" for f in (form, *others)]:
         if candidate in FILLERS:
             return candidate
     fallback: dict[str, str] = {"l": "mov_l", "s": "mov_s", "m": "arith_m"}

@@ -18,11 +18,13 @@ BODY_RANDOM, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 24, 32, 64
 
 @dataclass
 class SlotCode:
-    """A slot's lines of text, its length in bytes, and the offsets where a basic block begins after the first."""
+    """A slot's lines of text, its length in bytes, the offsets where a basic block begins after the first, and those
+    after a loop's branch with the loop's trips: what follows executes once in so many visits."""
 
     text: list[str] = field(default_factory=list)
     size: int = 0
     breaks: list[int] = field(default_factory=list)
+    exits: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Renderer:
         return share > 0 and len(self._regs.pointers) < 3 and self._rng.random() < min(0.9, share * 1.2 + 0.1)
 
     def _mem(self, step: Step, use: str) -> Mem:
-        """The operand of a drawn access: its line, at an offset that suits its use (see body.h for a line's content)."""
+        """The operand of a drawn access: its line, at an offset that suits its use (see body.h)."""
         site = self._sites[step.site]
         offset = {
             "pointer": 8, "fp": 16, "value": 8 * self._rng.randrange(8), "vector": 16 if step.cls[-1] == "l" else 32,
@@ -217,6 +219,7 @@ class Renderer:
     def _do_loop_back(self, step: Step) -> None:
         self._jcc("jne", self._heads[step.a])
         self._break()
+        self._code.exits.append((self._code.size, step.b))
 
     def _do_idle_init(self, step: Step) -> None:
         self._put(f"mov ${step.a}, %ecx", 5, 0, 1 << RCX)
@@ -274,11 +277,13 @@ class Renderer:
     def _do_skipped(self, step: Step) -> None:
         regs = self._regs
         if step.weight:
+            # One block begins here or, when the branch is taken, behind the move: one either way.
             self._break()
         dst = regs.destination()
         self._emit(isa.reg_reg("mov", 0, regs.source(), dst, False))
         self._code.text.append(f".L{self._label}_s{self._skip}:")
-        self._break()
+        if not step.weight:
+            self._break()
 
     def _short(self, name: str, label: str) -> None:
         self._put(f"{name} {label}", 2)

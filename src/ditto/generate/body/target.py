@@ -9,7 +9,7 @@ from ditto.artifacts.profile import DISTANCE_BUCKETS, Block, Knobs
 from ditto.generate.body.mixes import folded
 
 MIN_INSTRUCTIONS = 5.0
-MAX_PASS = 150_000
+MAX_PASS = 250_000
 """Instructions of one pass over a block's program; a longer block repeats the pass."""
 
 
@@ -125,8 +125,8 @@ def make(index: int, block: Block, knobs: Knobs) -> Target | None:
     touches = block.code_touches * scale or sum(block.code_distance) * scale or 0.28 * pass_instructions
     touches = min(max(touches, pass_instructions / 14), 0.8 * pass_instructions)
     taken, random_rates = _branching(block, knobs, scale, branches)
-    calls = min(block.calls * scale if block.calls else (mix.get("call", 0.0) + mix.get("icall", 0.0)) * pass_instructions,
-                0.12 * pass_instructions)  # fmt: skip
+    by_mix = (mix.get("call", 0.0) + mix.get("icall", 0.0)) * pass_instructions
+    calls = min(block.calls * scale if block.calls else by_mix, 0.12 * pass_instructions)
     indirect = min(block.indirect * scale, 0.1 * pass_instructions)
     weight_call, weight_jump = mix.get("icall", 0.0), mix.get("ijmp", 0.0)
     call_part = weight_call / (weight_call + weight_jump) if weight_call + weight_jump > 0 else 0.5
