@@ -190,7 +190,7 @@ def test_all_in_one_bucket(bucket: int, tmp_path: Path) -> None:
         check=True).stdout == "0\n"
 
 
-NUMBERS = st.floats(0, 20_000)
+NUMBERS = st.floats(0, 4_000)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))

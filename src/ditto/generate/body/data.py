@@ -19,7 +19,8 @@ from ditto.generate.body.pools import Cursor, Reach
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
-MAX_EVENTS = 400_000
+MAX_EVENTS = 60_000
+"""Accesses of a simulated request beyond which a block runs only once in it."""
 
 
 @dataclass(slots=True)
