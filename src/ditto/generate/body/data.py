@@ -180,7 +180,7 @@ class Walker:
         for store in (0, 1):
             actual = sum(c & 1 == store for c in codes) if draw else 0
             wanted = sum(needs[store])
-            scale.append(actual / wanted if wanted > 0 else 1.0)
+            scale.append(actual / wanted if wanted > 1e-6 else 1.0)
         for store in (0, 1):
             needs[store][:] = [v * scale[store] for v in needs[store]]
         done: dict[int, int] = {}
@@ -230,7 +230,7 @@ class Walker:
             return
         weights = [max(0.0, v) for v in need[: split + 1]]
         total = sum(weights)
-        bucket = rng.choices(range(split + 1), weights)[0] if total > 0 else 0
+        bucket = rng.choices(range(split + 1), weights)[0] if total > 1e-9 else 0
         site.strided = False
         if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and rng.random() < 0.7:
             if site.line < 0 or not keep:

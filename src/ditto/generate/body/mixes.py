@@ -50,6 +50,6 @@ def folded(mix: dict[str, float]) -> dict[str, float]:
         if mix[name] > 0:
             out[fold(name)] = out.get(fold(name), 0.0) + mix[name]
     total = sum(out.values())
-    if total <= 0:
+    if total <= 1e-9:
         return dict(DEFAULT)
     return {name: share / total for name, share in out.items()}

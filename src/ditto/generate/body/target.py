@@ -48,7 +48,7 @@ def _histogram(values: Sequence[float], total: float, default: tuple[tuple[int, 
     """``values`` padded to the known buckets and scaled to ``total``; ``default`` where they say nothing."""
     out = [max(0.0, v) for v in values[:DISTANCE_BUCKETS]] + [0.0] * (DISTANCE_BUCKETS - len(values[:DISTANCE_BUCKETS]))
     have = sum(out)
-    if have <= 0:
+    if have <= 1e-9:
         for bucket, share in default:
             out[bucket] = share
         have = sum(out)
@@ -78,7 +78,7 @@ def _branching(
     """Taken share, and the (rate, executions) to make unpredictable so that the misses come out right."""
     bins = list(block.branch_bins)
     total = sum(bins)
-    if total <= 0:
+    if total <= 1e-9:
         return 0.5, ()
     rates = [0.0] * 10
     for index, count in enumerate(bins):
@@ -90,7 +90,7 @@ def _branching(
     supply = sum(min(c, 1 - c) * r for c, r in middle)
     if wanted <= 0:
         return taken, ()
-    if supply <= 0:
+    if supply <= 1e-9:
         return taken, ((0.5, min(2 * wanted, 0.5 * branches)),)
     share = min(wanted / supply, 1.0)
     picked = [(c, r * share) for c, r in middle]
@@ -114,7 +114,7 @@ def make(index: int, block: Block, knobs: Knobs) -> Target | None:
     branches = min(branches, 0.4 * pass_instructions)
     loads = block.loads * scale
     stores = block.stores * scale
-    if loads + stores <= 0:
+    if loads + stores <= 1e-9:
         loads = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_l", "_m")) or c in ("pop_r", "ret"))
         stores = pass_instructions * sum(
             s for c, s in mix.items() if c.endswith(("_s", "_m")) or c in ("push_r", "call")
@@ -129,10 +129,10 @@ def make(index: int, block: Block, knobs: Knobs) -> Target | None:
     calls = min(block.calls * scale if block.calls else by_mix, 0.12 * pass_instructions)
     indirect = min(block.indirect * scale, 0.1 * pass_instructions)
     weight_call, weight_jump = mix.get("icall", 0.0), mix.get("ijmp", 0.0)
-    call_part = weight_call / (weight_call + weight_jump) if weight_call + weight_jump > 0 else 0.5
+    call_part = weight_call / (weight_call + weight_jump) if weight_call + weight_jump > 1e-9 else 0.5
     icalls = min(indirect * call_part, calls)
     raw = [max(0.0, v) for v in block.raw[:8]] + [0.0] * (8 - len(block.raw[:8]))
-    if sum(raw) <= 0:
+    if sum(raw) <= 1e-9:
         raw = [0.22, 0.13, 0.14, 0.12, 0.1, 0.08, 0.06, 0.15]
     raw = [v / sum(raw) for v in raw]
     return Target(
