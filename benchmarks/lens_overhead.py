@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ditto.observe.lens_run import lens_command, lens_env
+from ditto.host.lens import lens_command, lens_env
 
 PYTHON_LOOP = "d = {}\nfor i in range(60000): d[str(i % 5000)] = d.get(str(i % 977), 0) + i\nprint(len(d))"
 

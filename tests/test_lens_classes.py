@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ditto.artifacts.lens import LensProcess, load_lens
-from ditto.observe.lens_run import Codec, lens_command, lens_env
+from ditto.host.lens import Codec, lens_command, lens_env
 from ditto.paths import lens_directory
 
 pytestmark = [

@@ -12,8 +12,8 @@ import pytest
 
 from ditto.artifacts.lens import load_lens
 from ditto.errors import BadInputError, FormatVersionError, MissingCapabilityError
-from ditto.observe import lens_run
-from ditto.observe.lens_run import LensControl, LensMode, LensRun, lens_command
+from ditto.host import lens as lens_run
+from ditto.host.lens import LensControl, LensMode, LensRun, lens_command
 from ditto.paths import lens_directory
 
 valgrind = [

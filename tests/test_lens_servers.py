@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from ditto.artifacts.lens import LensProcess
-from ditto.observe.lens_read import LensReader
-from ditto.observe.lens_run import Codec, LensRun
+from ditto.streams.lens_read import LensReader
+from ditto.host.lens import Codec, LensRun
 from ditto.paths import lens_directory
 
 pytestmark = [

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ditto.artifacts.lens import PREV_START, LensProcess, load_lens
-from ditto.observe.lens_read import LensReader
-from ditto.observe.lens_run import lens_command, lens_env
+from ditto.streams.lens_read import LensReader
+from ditto.host.lens import lens_command, lens_env
 from ditto.paths import lens_directory
 
 pytestmark = [

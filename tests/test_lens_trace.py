@@ -12,7 +12,7 @@ import pytest
 from iced_x86 import Decoder, FlowControl
 
 from ditto.artifacts.lens import LensProcess, load_lens
-from ditto.observe.lens_run import lens_command, lens_env
+from ditto.host.lens import lens_command, lens_env
 from ditto.paths import lens_directory
 
 pytestmark = [

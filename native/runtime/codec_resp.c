@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RESP2, the protocol of Redis: multibulk and inline requests; replies are in resp_reply.c.  Arguments after the first are skipped by their
- * length; the first is the command.
+ * RESP2, the protocol of Redis: multibulk requests; inline ones are in resp_inline.c, replies in resp_reply.c.
+ * Arguments after the first are skipped by their length; the first is the command.
  */
 #include "codec.h"
 #include "resp.h"
@@ -9,7 +9,6 @@
 
 #include <string.h>
 
-#define INLINE_LIMIT 65536u /* as the public server: longer lines are refused */
 #define BULK_LIMIT (512u << 20)
 
 enum { PHASE_START, PHASE_LENGTH, PHASE_DATA, PHASE_SKIP };
@@ -32,7 +31,7 @@ static void resp_setup(const struct ditto_service *service)
 	}
 }
 
-static enum codec_step fatal(struct codec_state *st, struct request *req, unsigned error, char got)
+enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned error, char got)
 {
 	memset(st, 0, sizeof(*st));
 	st->note[0] = got;
@@ -82,7 +81,7 @@ static uint64_t upper8(uint64_t x)
 	return x ^ ((from_a & ~past_z & ~x & 0x8080808080808080ULL) >> 2);
 }
 
-static void take_word(struct codec_state *st, const uint8_t *p, size_t n)
+void resp_take_word(struct codec_state *st, const uint8_t *p, size_t n)
 {
 	st->word8[0] = st->word8[1] = st->word8[2] = 0;
 	st->word_len = n > sizeof(st->word) ? 0 : (uint8_t)n;
@@ -92,7 +91,7 @@ static void take_word(struct codec_state *st, const uint8_t *p, size_t n)
 		st->word8[i] = upper8(st->word8[i]);
 }
 
-static enum codec_step complete(struct codec_state *st, struct request *req)
+enum codec_step resp_complete(struct codec_state *st, struct request *req)
 {
 	const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
 
@@ -179,82 +178,6 @@ static int wants_note(const struct codec_state *st)
 	return entry && entry->first == DITTO_NONE && entry->builtin >= RESP_D_PING && entry->builtin <= RESP_D_CLIENT;
 }
 
-static int is_space(uint8_t ch)
-{
-	return ch == ' ' || (ch >= '\t' && ch <= '\r');
-}
-
-/* One word of an inline request; returns the position after it, or NULL for quotes that do not match. */
-static const uint8_t *inline_word(const uint8_t *p, const uint8_t *end)
-{
-	uint8_t quote = 0;
-
-	for (; p < end; p++) {
-		if (quote) {
-			if (*p == '\\' && quote == '"' && p + 1 < end)
-				p++;
-			else if (*p == '\\' && p + 1 < end && p[1] == '\'')
-				p++;
-			else if (*p == quote) {
-				if (p + 1 < end && !is_space(p[1]))
-					return NULL;
-				quote = 0;
-			}
-		} else if (*p == '"' || *p == '\'') {
-			quote = *p;
-		} else if (is_space(*p)) {
-			break;
-		}
-	}
-	return quote ? NULL : p;
-}
-
-static enum codec_step parse_inline(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
-				    struct request *req)
-{
-	const uint8_t *newline = memchr(p + st->scanned, '\n', n - st->scanned), *end, *at = p;
-
-	if (!newline) {
-		if (n > INLINE_LIMIT)
-			return fatal(st, req, RESP_E_INLINE_LONG, 0);
-		st->scanned = (uint32_t)n;
-		return CODEC_MORE;
-	}
-	if ((size_t)(newline - p) > INLINE_LIMIT)
-		return fatal(st, req, RESP_E_INLINE_LONG, 0);
-	st->scanned = 0;
-	end = newline > p && newline[-1] == '\r' ? newline - 1 : newline;
-	*used += (size_t)(newline - p) + 1;
-	st->argc = 0;
-	st->note_len = 0;
-	for (;;) {
-		const uint8_t *word;
-
-		while (at < end && is_space(*at))
-			at++;
-		if (at == end)
-			break;
-		word = at;
-		at = inline_word(at, end);
-		if (!at)
-			return fatal(st, req, RESP_E_QUOTES, 0);
-		if (st->argc == 0)
-			take_word(st, word, (size_t)(at - word));
-		else if (st->argc == 1) {
-			size_t len = (size_t)(at - word);
-
-			if (len > 1 && (*word == '"' || *word == '\'')) {
-				word++;
-				len -= 2;
-			}
-			st->note_len = (uint8_t)(len < sizeof(st->note) ? len : sizeof(st->note));
-			memcpy(st->note, word, st->note_len);
-		}
-		st->argc++;
-	}
-	return st->argc ? complete(st, req) : CODEC_MORE;
-}
-
 static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
 				  struct request *req)
 {
@@ -272,7 +195,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 				return CODEC_MORE;
 			if (p[at] != '*') {
 				size_t before = *used;
-				enum codec_step step = parse_inline(st, p + at, n - at, used, req);
+				enum codec_step step = resp_inline(st, p + at, n - at, used, req);
 
 				if (step != CODEC_MORE || *used == before)
 					return step;
@@ -283,7 +206,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			if (len == 0)
 				return CODEC_MORE;
 			if (len < 0 || value > (int64_t)ARGS_LIMIT)
-				return fatal(st, req, len == -2 ? RESP_E_MULTIBULK_LONG : RESP_E_MULTIBULK, 0);
+				return resp_fatal(st, req, len == -2 ? RESP_E_MULTIBULK_LONG : RESP_E_MULTIBULK, 0);
 			at += (size_t)len;
 			*used = at;
 			if (value <= 0)
@@ -297,12 +220,12 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			if (at == n)
 				return CODEC_MORE;
 			if (p[at] != '$')
-				return fatal(st, req, RESP_E_DOLLAR, (char)p[at]);
+				return resp_fatal(st, req, RESP_E_DOLLAR, (char)p[at]);
 			len = line_number(p + at, n - at, &value);
 			if (len == 0)
 				return CODEC_MORE;
 			if (len < 0 || value < 0 || value > (int64_t)BULK_LIMIT)
-				return fatal(st, req, len == -2 ? RESP_E_BULK_LONG : RESP_E_BULK, 0);
+				return resp_fatal(st, req, len == -2 ? RESP_E_BULK_LONG : RESP_E_BULK, 0);
 			at += (size_t)len;
 			*used = at;
 			st->need = (uint64_t)value + 2;
@@ -320,7 +243,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			if (n - at < st->need)
 				return CODEC_MORE;
 			if (st->arg == 0) {
-				take_word(st, p + at, (size_t)st->need - 2);
+				resp_take_word(st, p + at, (size_t)st->need - 2);
 			} else {
 				st->note_len = (uint8_t)(st->need - 2);
 				memcpy(st->note, p + at, st->note_len);
@@ -336,7 +259,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			*used = at;
 			st->need = 0;
 			if (++st->arg == st->argc)
-				return complete(st, req);
+				return resp_complete(st, req);
 			st->phase = PHASE_LENGTH;
 		}
 	}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the two halves of the RESP2 codec: what a request without a class is answered by.
+ * Between the parts of the RESP2 codec: what a request without a class is answered by.
  */
 #ifndef DITTO_RESP_H
 #define DITTO_RESP_H
@@ -8,6 +8,8 @@
 #include "codec.h"
 
 #define ARGS_LIMIT (1u << 20) /* words of a request, elements of an array */
+
+#define INLINE_LIMIT 65536u /* as the public server: longer lines are refused */
 
 enum resp_default {
 	RESP_NO_DEFAULT, RESP_D_OK, RESP_D_INT, RESP_D_NIL, RESP_D_EMPTY, RESP_D_BULK, RESP_D_PING, RESP_D_ECHO,
@@ -17,6 +19,10 @@ enum resp_default {
 	RESP_E_QUOTES,
 };
 
+enum codec_step resp_inline(struct codec_state *st, const uint8_t *p, size_t n, size_t *used, struct request *req);
+enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned error, char got);
+enum codec_step resp_complete(struct codec_state *st, struct request *req);
+void resp_take_word(struct codec_state *st, const uint8_t *p, size_t n);
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 
 #endif

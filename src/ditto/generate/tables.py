@@ -224,11 +224,11 @@ def _layout(tables: _Tables, body: BodyCode) -> str:
         "struct ditto_body_pool",
         [f"{{{p.offset}u, {p.lines}u, {p.step}u, {int(p.permuted)}, {int(p.shared)}}}" for p in layout.pools],
     )
-    cursors = tables.array("uint32_t", [f"{pool}u" for pool in layout.cursor_pool])
+    cursors = tables.array("uint32_t", [f"{pool}u" for pool in layout.cursors])
     return "&" + _single(
         tables,
         "struct ditto_body_layout",
-        f"{{{layout.arena_bytes}u, {len(layout.pools)}, {pools}, {len(layout.cursor_pool)}, {cursors}}}",
+        f"{{{layout.arena_bytes}u, {len(layout.pools)}, {pools}, {len(layout.cursors)}, {cursors}}}",
     )
 
 

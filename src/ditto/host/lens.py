@@ -1,12 +1,12 @@
 """Run a program under the lens tool, and tell it when to warm up, count, write and rest.
 
-    run = LensRun.create(folder, codec="resp")
-    process = subprocess.Popen(run.command(["redis-server", ...]), env=run.env())
-    ...                      # until it is ready
-    run.control.warm()       # fill the LRU stacks
-    run.control.count()
-    ...                      # load
-    processes = run.stop()   # every process of the run, as written at this moment
+run = LensRun.create(folder, codec="resp")
+process = subprocess.Popen(run.command(["redis-server", ...]), env=run.env())
+...                      # until it is ready
+run.control.warm()       # fill the LRU stacks
+run.control.count()
+...                      # load
+processes = run.stop()   # every process of the run, as written at this moment
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import mmap
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -254,12 +255,31 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def _poke(pid: int) -> None:
-    """Have a sleeping process look at its control page; without vgdb it does so when it next wakes by itself."""
-    vgdb = shutil.which("vgdb")
-    if vgdb is None:
-        return
+    """Have a sleeping process look at its control page.
+
+    Through vgdb, which finds it in any system call.  A process that has changed its user cannot open the pipes vgdb
+    talks through, and Valgrind takes that as fatal: it is stopped and continued instead, which ends an epoll wait.
+    """
     try:
+        if _user(pid) != os.geteuid():
+            os.kill(pid, signal.SIGSTOP)
+            time.sleep(_POLL_S)
+            os.kill(pid, signal.SIGCONT)
+            for pipe in Path("/tmp").glob(f"vgdb-pipe-*-{pid}-by-*"):
+                pipe.unlink(missing_ok=True)  # of no use to that user, who cannot delete them either
+            return
+        vgdb = shutil.which("vgdb")
+        if vgdb is None:
+            return
         subprocess.run([vgdb, f"--pid={pid}", "lens.poll"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL, timeout=_POKE_TIMEOUT_S, check=False)  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         pass
+
+
+def _user(pid: int) -> int:
+    """Effective user of a process; -1 if unknown."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])
+    return -1

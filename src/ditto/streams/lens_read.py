@@ -17,8 +17,8 @@ from ditto.artifacts.iforms import classify
 from ditto.artifacts.lens import BUCKETS, NONE, KeySummary, LensProcess
 
 DEPENDENCE_BUCKETS = 8
-_LOOK_BACK = 128
-"""Instructions before a block that are searched for the producers of its operands."""
+_LOOK_BACK = 64
+"""Instructions before a block that are searched for the producers of its operands; what is farther away is "more"."""
 
 _READS = frozenset((OpAccess.READ, OpAccess.COND_READ, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
 _WRITES = frozenset((OpAccess.WRITE, OpAccess.COND_WRITE, OpAccess.READ_WRITE, OpAccess.READ_COND_WRITE))
@@ -71,6 +71,11 @@ def _decode(instruction: Instruction) -> Decoded:
     return Decoded(classify(instruction), tuple(reads), tuple(writes), tuple(address), loads)
 
 
+# What an instruction does to registers does not depend on where it is.
+_DECODED: dict[bytes, Decoded] = {}
+_DECODED_MAX = 1 << 18
+
+
 def dependence_bucket(distance: int) -> int:
     """Bucket of a dependence distance in instructions: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more."""
     return min((distance - 1).bit_length(), DEPENDENCE_BUCKETS - 1)
@@ -100,7 +105,18 @@ class LensReader:
         """The instructions of a block."""
         code = self.process.block_bytes(block)
         decoder = Decoder(64, code, ip=int(self.process.blocks["addr"][block]))
-        return [_decode(instruction) for instruction in decoder]
+        out = []
+        at = 0
+        for instruction in decoder:
+            raw = code[at : at + instruction.len]
+            at += instruction.len
+            known = _DECODED.get(raw)
+            if known is None:
+                if len(_DECODED) >= _DECODED_MAX:
+                    _DECODED.clear()
+                known = _DECODED[raw] = _decode(instruction)
+            out.append(known)
+        return out
 
     def _before(self, block: int, decoded: list[list[Decoded]]) -> list[Decoded]:
         """Up to `_LOOK_BACK` instructions that usually run before a block, nearest first."""
@@ -111,7 +127,7 @@ class LensReader:
             if at == NONE or not decoded[at]:
                 break
             found.extend(reversed(decoded[at]))
-        return found
+        return found[:_LOOK_BACK]
 
     def facts(self) -> _Facts:
         if self._facts is not None:
@@ -229,20 +245,25 @@ def _dependences(before: list[Decoded], block: list[Decoded], out: NDArray[np.fl
     for i in range(len(before) - 1, -1, -1):
         _step(before[i], -1 - i, written, read, loaded)
     chased = loads = 0
+    complete = len(before) == _LOOK_BACK  # then what is not found is farther away than that
     for i, instruction in enumerate(block):
         for register in instruction.reads:
-            if register in written:
-                out[0, dependence_bucket(i - written[register])] += 1
+            _count(out[0], i, written.get(register), complete)
         for register in instruction.writes:
-            if register in read and read[register] < i:
-                out[1, dependence_bucket(i - read[register])] += 1
-            if register in written:
-                out[2, dependence_bucket(i - written[register])] += 1
+            _count(out[1], i, read.get(register), complete)
+            _count(out[2], i, written.get(register), complete)
         if instruction.loads:
             loads += 1
             chased += any(loaded.get(register, False) for register in instruction.address)
         _step(instruction, i, written, read, loaded)
     return chased, loads
+
+
+def _count(histogram: NDArray[np.float64], i: int, producer: int | None, complete: bool) -> None:
+    if producer is not None:
+        histogram[dependence_bucket(i - producer)] += 1
+    elif complete:
+        histogram[-1] += 1
 
 
 def _step(
