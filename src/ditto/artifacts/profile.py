@@ -12,27 +12,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.work import Block
 from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
-
-Probability = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[float, Field(ge=0.0, le=1e12)]
-Bytes = Annotated[int, Field(ge=0, le=1 << 32)]
-SmallInt = Annotated[int, Field(ge=-(1 << 31), lt=1 << 31)]
-SyscallNumber = Annotated[int, Field(ge=0, le=1023)]
-Histogram = Annotated[list[float], Field(max_length=64)]
-
-DISTANCE_BUCKETS = 24
-"""Stack-distance buckets: 0 is the same line again; k in 1..21 is 2**(k-1) <= d < 2**k other lines; 22 is 2**21 and
-more; 23 is a first touch."""
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Dist(Model):
@@ -138,62 +125,6 @@ class RequestClass(Model):
     request_bytes: Dist
     replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
     program: Program
-
-
-class Block(Model):
-    """The work between two operations: what one run of it executes, in the original.
-
-    Histograms count accesses (data: cache-line touches; code: line touches as lens defines them) of ONE run, in the
-    buckets of :data:`DISTANCE_BUCKETS`; the distance is that of the original's whole thread.
-
-    Attributes:
-        instructions: instructions of one run in the original.
-        skeleton_instructions: instructions the clone's own runtime executes in the same place; subtracted.
-        runs_per_request: how often one runs, over all requests; tells what matters and what is a rare visitor.
-        mix: share of each iform class (see ``ditto.artifacts.iforms``); sums to 1.
-        loads, stores: data accesses of one run, by line touched.
-        load_distance, store_distance, code_distance, page_distance: histograms, counts of one run.
-        code_touches: code line touches of one run.
-        stride_share: share of data accesses by static instructions that follow a constant non-zero stride.
-        branches: conditional branches of one run.
-        branch_bins: joint histogram over (taken rate, transition rate), counts of one run; each axis in
-            ten bins of 0.1 (the last closed), row-major with taken first.
-        branch_sites: static conditional branches.
-        predictor_misses: misses of the reference predictor in one run.
-        indirect: indirect jumps and calls of one run (returns apart).
-        indirect_sites, indirect_targets: static sites, and the mean number of distinct targets of a site by execution.
-        calls: calls of one run, direct and indirect.
-        raw, war, waw: register dependence distances, shares in buckets 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
-        chase_share: share of loads whose address comes from an earlier load.
-        code_lines, data_lines: distinct lines one run touches, as far as known (0: derive from the histograms).
-    """
-
-    instructions: Count
-    skeleton_instructions: Count = 0.0
-    runs_per_request: Count = 1.0
-    mix: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]{1,32}$")], Probability] = {}
-    loads: Count = 0.0
-    stores: Count = 0.0
-    load_distance: Histogram = []
-    store_distance: Histogram = []
-    code_distance: Histogram = []
-    page_distance: Histogram = []
-    code_touches: Count = 0.0
-    stride_share: Probability = 0.0
-    branches: Count = 0.0
-    branch_bins: Annotated[list[Count], Field(max_length=100)] = []
-    branch_sites: Count = 0.0
-    predictor_misses: Count = 0.0
-    indirect: Count = 0.0
-    indirect_sites: Count = 0.0
-    indirect_targets: Count = 1.0
-    calls: Count = 0.0
-    raw: Histogram = []
-    war: Histogram = []
-    waw: Histogram = []
-    chase_share: Probability = 0.0
-    code_lines: Count = 0.0
-    data_lines: Count = 0.0
 
 
 class Timer(Model):
@@ -366,6 +297,7 @@ def _dangling(service: ServiceProfile) -> list[str]:
     """References to blocks, roles, processes or files that do not exist."""
     problems = []
     blocks = {op.block for program in _programs(service) for op in program}
+    problems += [f"request class {b.request_class} does not exist" for b in service.blocks if b.request_class >= len(service.classes)]
     blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
     blocks.add(service.send.between_block)
     problems += [f"block {b} does not exist" for b in blocks if b is not None and b >= len(service.blocks)]

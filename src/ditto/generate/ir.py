@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ditto.artifacts.profile import Block, Dist, Knobs, Op, ServiceProfile
+from ditto.artifacts.profile import Dist, Knobs, Op, ServiceProfile
+from ditto.artifacts.work import Block
+from ditto.generate.body.reach import Order
 
 
 @dataclass(frozen=True)
@@ -19,12 +21,14 @@ class CloneIR:
     Attributes:
         service: the service; its programs name blocks that are not empty.
         blocks: the blocks to emit, numbered as the programs name them.
+        orders: in which orders requests run them.
         seed: decides every random choice of the clone.
         knobs: what tuning turned.
     """
 
     service: ServiceProfile
     blocks: tuple[Block, ...]
+    orders: tuple[Order, ...]
     seed: int
     knobs: Knobs
 
@@ -65,7 +69,9 @@ def _lines(ir: CloneIR) -> Iterator[str]:
             yield f"  reply {reply.kind} p={reply.probability:.4f} status={reply.status} size={_dist(reply.size)}"
         yield from _program("program", cls.program)
     for number, block in enumerate(ir.blocks):
-        yield f"block {number} instructions={block.instructions:.1f} skeleton={block.skeleton_instructions:.1f}"
+        yield f"block {number} instructions={block.instructions:.1f} wanted={block.wanted.instructions:.1f}"
+    for order in ir.orders:
+        yield f"order p={order.share:.4f} {' '.join(str(number) for number in order.blocks)}"
 
 
 def _program(title: str, program: list[Op]) -> Iterator[str]:

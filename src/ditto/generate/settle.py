@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ditto.artifacts.profile import Block, Knobs, Op, OpKind, Profile, Role, ServiceProfile
+from ditto.artifacts.profile import Knobs, Op, OpKind, Profile, Role, ServiceProfile
+from ditto.artifacts.work import Block
+from ditto.generate.body import Order
 from ditto.generate.ir import CloneIR
 
 SMALLEST = 8.0
@@ -48,8 +50,29 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             "blocks": [service.blocks[i] for i in kept],
         }
     )
-    return CloneIR(settled, tuple(settled.blocks), seed, profile.knobs)
+    return CloneIR(settled, tuple(settled.blocks), _orders(settled), seed, profile.knobs)
 
 
 def _left(block: Block, knobs: Knobs) -> float:
-    return block.instructions * knobs.instructions - block.skeleton_instructions
+    return block.wanted.instructions * knobs.instructions
+
+
+MANY_WAKES = 0.3
+"""Wake-ups per request from which on the work of a wake-up is taken to belong to every request."""
+
+
+def _orders(service: ServiceProfile) -> tuple[Order, ...]:
+    """What each kind of request runs, one order a class; last, what belongs to none."""
+    begin, end = [], []
+    for role in service.roles:
+        for number, where in ((role.on_wake_block, begin), (role.before_wait_block, end)):
+            if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
+                where.append(number)
+    orders = []
+    for cls in service.classes:
+        own = [op.block for op in cls.program if op.block is not None and op.probability >= 0.5]
+        if own:
+            orders.append(Order((*begin, *own, *end), cls.probability))
+    placed = {number for order in orders for number in order.blocks}
+    left = tuple(number for number in range(len(service.blocks)) if number not in placed)
+    return (*orders, Order(left, 0.0)) if left else tuple(orders)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from ditto.artifacts.lens import KeySummary
-from ditto.artifacts.profile import Block
+from ditto.artifacts.work import Block
 from ditto.model.classes import BlockFor
-from ditto.model.segments import scaled_block
 from ditto.streams.evidence import Evidence, Gaps
 from ditto.streams.programs import OpName
+from ditto.streams.segments import Segment, SegmentKey, scaled
 
 MAX_BLOCKS = 200
 SMALLEST = 30.0
@@ -22,7 +21,7 @@ class BlockBook:
     """Numbers the blocks of a service and fills them from the instruction run."""
 
     gaps: Gaps | None
-    segments: Mapping[tuple[bytes, int], KeySummary]
+    segments: Mapping[SegmentKey, Segment]
     requests: int
     blocks: list[Block] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -54,15 +53,15 @@ class BlockBook:
                 found.setdefault(name, []).append(amount)
         return {name: sum(values) / len(values) for name, values in found.items()}
 
-    def namer(self, key: bytes, share: float) -> BlockFor:
+    def namer(self, key: bytes, share: float, request_class: int = -1) -> BlockFor:
         """A function that makes blocks for a class that makes up ``share`` of the requests."""
 
         def block_for(name: OpName | None, amount: float) -> int | None:
-            return self.add(key, name.nr if name is not None else None, amount, share)
+            return self.add(key, name.nr if name is not None else None, amount, share, request_class)
 
         return block_for
 
-    def add(self, key: bytes | None, nr: int | None, amount: float, runs: float) -> int | None:
+    def add(self, key: bytes, nr: int | None, amount: float, runs: float, request_class: int = -1) -> int | None:
         """A block of ``amount`` instructions made like the segments after call ``nr`` in class ``key``.
 
         Returns:
@@ -70,13 +69,20 @@ class BlockBook:
         """
         if amount < SMALLEST or len(self.blocks) >= MAX_BLOCKS:
             return None
-        summary = self._nearest(key, nr)
-        if summary is None:
+        segment = self._nearest(key, nr)
+        if segment is None:
             return None
-        self.blocks.append(scaled_block(summary, amount, runs))
+        self.blocks.append(
+            Block(
+                **scaled(segment.work, amount).model_dump(),
+                runs_per_request=runs,
+                request_class=request_class,
+                after=-1 if nr is None else nr,
+            )
+        )
         return len(self.blocks) - 1
 
-    def _nearest(self, key: bytes | None, nr: int | None) -> KeySummary | None:
+    def _nearest(self, key: bytes, nr: int | None) -> Segment | None:
         """The segments that fit best: same class and call, same call, same class, the heaviest of all."""
         candidates = [
             [s for (c, n), s in self.segments.items() if c == key and n == nr],

@@ -22,6 +22,8 @@ from ditto.streams.programs import ClassWork, OpName
 
 DEFERRED_SHARE = 0.5
 NO_WORK: dict[OpName, float] = {}
+NO_CLASS = b"none"
+"""What lens calls the class of a thread that has received nothing since its wait."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,12 @@ class _Fit:
     lifo: bool = False
     notes: list[str] = field(default_factory=list)
     timers: dict[int, TimerSeen] = field(default_factory=dict)
+
+    @property
+    def wakes(self) -> float:
+        """Wake-ups of the serving threads by request, under the load of the instruction run."""
+        gaps = self.evidence.gaps
+        return gaps.wakes / gaps.requests if gaps and gaps.requests else 1.0
 
     @property
     def placement(self) -> Placement:
@@ -86,10 +94,10 @@ def _service(this: _Fit) -> ServiceProfile:
     total = sum(counts.values())
     gaps = evidence.gaps
     classes = []
-    for key, work in sorted(works.items(), key=lambda item: (-counts[item[0]], item[0])):
+    for number, (key, work) in enumerate(sorted(works.items(), key=lambda item: (-counts[item[0]], item[0]))):
         share = counts[key] / total
         amounts = this.book.amounts(key)
-        block_for = this.book.namer(key, share)
+        block_for = this.book.namer(key, share, number)
         classes.append(
             fit_class(
                 evidence.requests.codec, this.print_key, work, share, amounts, block_for, this.placement, this.deferred
@@ -97,7 +105,7 @@ def _service(this: _Fit) -> ServiceProfile:
         )
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
-    between = this.book.add(None, None, gaps.between, 0.1) if gaps else None
+    between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
@@ -190,8 +198,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         hand_to=hand_to,
         notify_nr=notify,
         deferred_lifo=this.lifo,
-        on_wake_block=this.book.add(None, role.wait_nr, gaps.on_wake, 1.0) if gaps and serving else None,
-        before_wait_block=this.book.add(None, None, gaps.before_wait, 1.0) if gaps and serving else None,
+        on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
+        before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
         on_accept=_plain_program(this, accept, accept_amounts) if role.accepts else [],
         on_adopt=_plain_program(this, adopt, accept_amounts) if not role.accepts and serving else [],
         on_close=_closing(this) if serving else [],

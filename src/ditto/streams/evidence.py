@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ditto.artifacts.lens import KeySummary
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.events import SENDS, KnownDescriptor, Stream, from_recording
 from ditto.streams.programs import ClassWork, OpName
+from ditto.streams.segments import Segment, SegmentKey
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
@@ -68,7 +68,7 @@ class Evidence:
     work: Work
     requests: Requests
     gaps: Gaps | None = None
-    segments: Mapping[tuple[bytes, int], KeySummary] = field(default_factory=dict)
+    segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
 
 
 def load_evidence(folder: Path, observation: Observation) -> Evidence:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditto.artifacts.lens import PREV_START, KeySummary, LensProcess, load_lens
+from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.observation import DescriptorSeen
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event
-from ditto.streams.evidence import Gaps, class_works, known_descriptors, op_gaps, requests_of
-from ditto.streams.lens_read import LensReader
-
-SegmentMap = dict[tuple[bytes, int], KeySummary]
+from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
+from ditto.streams.segments import Segment, SegmentKey, segments_of
 
 
 @dataclass(frozen=True)
@@ -25,13 +22,15 @@ class InstructionRun:
         processes: as lens saw them.
         work: their events, followed to requests; gaps are instructions.
         gaps: mean work after each operation.
+        requests: the requests, by class key.
         segments: what was executed, by class and the call before.
     """
 
     processes: list[LensProcess]
     work: Work
     gaps: Gaps
-    segments: SegmentMap
+    requests: Requests
+    segments: dict[SegmentKey, Segment]
 
     @property
     def instructions(self) -> int:
@@ -62,7 +61,7 @@ def read_instruction_run(
     requests = requests_of(work, codec)
     gaps = op_gaps(class_works(requests), work)
     gaps.instructions = float(sum(int(p.instructions.sum()) for p in processes))
-    return InstructionRun(processes, work, gaps, _segments(processes) if segments else {})
+    return InstructionRun(processes, work, gaps, requests, segments_of(processes) if segments else {})
 
 
 def _add_events(process: LensProcess, table: Descriptors, threads: dict[int, list[Event]]) -> None:
@@ -84,19 +83,3 @@ def _add_events(process: LensProcess, table: Descriptors, threads: dict[int, lis
         last[tid] = event
         table.apply(event)
         threads.setdefault(tid, []).append(event)
-
-
-def _segments(processes: list[LensProcess]) -> SegmentMap:
-    """What was executed after each call in each class; the process that executed most of it speaks for all."""
-    found: SegmentMap = {}
-    for process in processes:
-        groups: dict[tuple[bytes, int], list[int]] = defaultdict(list)
-        for index, key in enumerate(process.keys):
-            if key.prev_nr != PREV_START and process.instructions[index]:
-                groups[(process.classes[key.class_id], key.prev_nr)].append(index)
-        reader = LensReader(process)
-        for group, keys in sorted(groups.items()):
-            summary = reader.summary(keys)
-            if group not in found or summary.instructions > found[group].instructions:
-                found[group] = summary
-    return found

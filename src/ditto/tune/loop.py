@@ -10,16 +10,20 @@ from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
-from ditto.artifacts.profile import Profile
+from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
-from ditto.tune.instructions import correct, costs_of, subtract_skeleton, worst_error
 from ditto.tune.native import tune_native
+from ditto.tune.score import score
+from ditto.tune.work import Measured, correct, measured, predicted
 
-INSTRUCTION_ROUNDS = 3
-INSTRUCTION_GOAL = 0.005
+WORK_ROUNDS = 8
+PATIENCE = 3
+"""Rounds without a better one after which it ends."""
+DAMPING = 0.6
+"""Share of a difference that later rounds put right: what is left by then is partly chance."""
 
 Remake = Callable[[Profile], Path]
 """Generates and builds the clone of a profile; returns the program."""
@@ -27,12 +31,21 @@ Remake = Callable[[Profile], Path]
 
 @dataclass(frozen=True)
 class Round:
-    """One round of tuning: what was compared, by how much the clone was off, what was changed."""
+    """One round of tuning.
+
+    Attributes:
+        phase: what was compared.
+        number: from 0.
+        error: relative, of instructions or of CPU time per request.
+        change: what was done about it.
+        errors: by figure, in units of its bound.
+    """
 
     phase: str
     number: int
     error: float
     change: str
+    errors: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -76,7 +89,7 @@ def tune_profile(
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            _tune_instructions(spec, tuned, original, codec, remake, progress)
+            _tune_work(spec, tuned, original, codec, remake, progress)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
@@ -86,39 +99,55 @@ def tune_profile(
     return tuned
 
 
-def _read(folder: Path, lens: LensRun) -> InstructionRun:
-    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec, segments=False)
-
-
-def _tune_instructions(
+def _tune_work(
     spec: AppSpec, tuned: Tuned, original_run: InstructionRun, codec: str, remake: Remake, progress: Progress
 ) -> None:
+    """Correct the blocks' aims round by round; the best round is kept."""
     service = tuned.profile.services[0]
-    original = costs_of(service, original_run)
+    original = measured(service, original_run)
     progress.update("measuring the skeleton")
-    binary = remake(tuned.profile)
-    skeleton = costs_of(service, _measure(spec, binary, codec, progress, skeleton=True))
-    tuned.profile = subtract_skeleton(tuned.profile, original, skeleton)
-    tuned.rounds.append(Round("instructions", 0, worst_error(original, skeleton), "skeleton measured and taken off"))
-    for number in range(1, INSTRUCTION_ROUNDS + 1):
-        progress.update(f"instructions, round {number}", number / (INSTRUCTION_ROUNDS + 1))
-        binary = remake(tuned.profile)
-        clone = costs_of(service, _measure(spec, binary, codec, progress, skeleton=False))
-        error = worst_error(original, clone)
-        progress.note(f"tune: instructions per request {error:+.1%} (round {number})")
-        if abs(error) <= INSTRUCTION_GOAL or number == INSTRUCTION_ROUNDS:
-            tuned.rounds.append(Round("instructions", number, error, "kept"))
+    skeleton = _measure(spec, service, remake(tuned.profile), codec, progress, skeleton=True)
+    best = tuned.profile
+    best_score = score(original.per_request(), skeleton.per_request())
+    tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
+    profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton))
+    since = 0
+    for number in range(1, WORK_ROUNDS + 1):
+        progress.update(f"executing what the original does, round {number}", number / (WORK_ROUNDS + 1))
+        clone = _measure(spec, service, remake(profile), codec, progress, skeleton=False)
+        now = score(original.per_request(), clone.per_request())
+        error = _missing(original, clone)
+        outside = ", ".join(now.worst[:4]) or "nothing"
+        progress.note(f"tune: round {number}: instructions {error:+.1%}, score {now.total:.2f}, outside: {outside}")
+        since += 1
+        if now.total < best_score.total or number == 1:
+            best, best_score, since = profile, now, 0
+        ended = now.inside or number == WORK_ROUNDS or since >= PATIENCE
+        change = "kept" if best is profile else "dropped"
+        tuned.rounds.append(Round("work", number, error, f"{change}; outside: {outside}", dict(now.errors)))
+        if ended:
             break
-        tuned.profile = correct(tuned.profile, original, clone)
-        tuned.rounds.append(Round("instructions", number, error, "bodies corrected class by class"))
+        profile = correct(profile, original, clone, 1.0 if number < 3 else DAMPING)
+    tuned.profile = best
 
 
-def _measure(spec: AppSpec, binary: Path, codec: str, progress: Progress, skeleton: bool) -> InstructionRun:
+def _missing(original: Measured, clone: Measured) -> float:
+    return clone.per_request().instructions / max(1.0, original.per_request().instructions) - 1
+
+
+def _read(folder: Path, lens: LensRun) -> InstructionRun:
+    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec)
+
+
+def _measure(
+    spec: AppSpec, service: ServiceProfile, binary: Path, codec: str, progress: Progress, skeleton: bool
+) -> Measured:
     command = clone_command(binary) + (["--skeleton"] if skeleton else [])
     with tempfile.TemporaryDirectory(prefix="ditto-tune-") as name:
         folder = Path(name)
         made = run_under_lens(spec, folder, codec, progress, clone=command)
-        return read_instruction_run([folder / f for f in made.files], made.descriptors, codec, segments=False)
+        run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec)
+    return measured(service, run)
 
 
 def clone_command(binary: Path) -> list[str]:

@@ -2,5 +2,6 @@
 
 from ditto.generate.body.emit import emit
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
+from ditto.generate.body.reach import Order
 
-__all__ = ["BlockFacts", "BodyCode", "Layout", "Pool", "emit"]
+__all__ = ["BlockFacts", "BodyCode", "Layout", "Order", "Pool", "emit"]

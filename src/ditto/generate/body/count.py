@@ -6,7 +6,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from itertools import pairwise
 
-from ditto.artifacts.profile import DISTANCE_BUCKETS
+from ditto.artifacts.work import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.place import Placed
@@ -81,14 +81,14 @@ def touches(filled: Filled, codes: list[SlotCode], placed: Placed) -> list[Touch
 
 
 def code_distances(
-    orders: list[list[int]], lines: list[list[Touched]], schedule: list[int]
+    orders: list[list[int]], lines: list[list[Touched]], schedule: list[tuple[int, bool]]
 ) -> list[tuple[list[float], int]]:
     """Per block: the code distances of one pass in the steady state of the request, and its distinct lines."""
     stack = Stack()
     results = [([0.0] * DISTANCE_BUCKETS, 0) for _ in orders]
     runs = [0] * len(orders)
     for counting in (False, True):
-        for at in schedule:
+        for at, counts in schedule:
             hist, _ = results[at]
             base = at << 32
             seen: set[int] = set()
@@ -101,8 +101,8 @@ def code_distances(
                     for line in touched:
                         seen.add(line)
                         depth = stack.touch(base + line)
-                        if counting:
+                        if counting and counts:
                             hist[bucket_of(depth) if depth >= 0 else 15] += 1
-            runs[at] += counting
+            runs[at] += counting and counts
             results[at] = (hist, len(seen))
     return [([v / max(1, n) for v in hist], seen) for (hist, seen), n in zip(results, runs, strict=True)]

@@ -1,6 +1,6 @@
 """Which line each access touches: drawn from a simulated LRU stack, so that distances come out as wanted.
 
-One pass walks a request: every block, in order, as often as a request runs it.  Each static access draws a bucket from
+One pass walks a request of every kind, block by block.  Each static access draws a bucket from
 what its block still lacks and takes the line at that depth; later executions of the same access (in a loop) are
 accounted as they fall.  Passes repeat from the stack the last one left; accesses that fall where they are wanted stay,
 the others are drawn again.  The best pass, judged on a full request from its own steady state, is kept.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-from ditto.artifacts.profile import DISTANCE_BUCKETS
+from ditto.artifacts.work import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.forest import Node
 from ditto.generate.body.lru import CAP, Stack, bucket_of
@@ -60,7 +60,13 @@ class Walker:
     """The data accesses of all blocks and the choice of their lines."""
 
     def __init__(
-        self, blocks: list[Filled], roots: list[Node], streams: list[Cursor], split: Reach, rng: Random
+        self,
+        blocks: list[Filled],
+        roots: list[Node],
+        streams: list[Cursor],
+        split: Reach,
+        orders: list[list[int]],
+        rng: Random,
     ) -> None:
         self._rng = rng
         self._split = split
@@ -75,7 +81,7 @@ class Walker:
         for filled in blocks:
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
         self._codes = [self._stream(at) for at in range(len(blocks))]
-        self.schedule = self._request()
+        self.schedule = self._schedule(orders)
         self.stack = Stack()
 
     def _slot_events(self, filled: Filled, number: int) -> list[tuple[int, list[int]]]:
@@ -108,15 +114,20 @@ class Walker:
                     codes.append((line - 1) * 4 + store)
         return segments
 
-    def _request(self) -> list[int]:
-        schedule: list[int] = []
+    def _schedule(self, orders: list[list[int]]) -> list[tuple[int, bool]]:
+        """(block, counts): every kind of request twice, the second from the state that the first of its kind left."""
+        schedule: list[tuple[int, bool]] = []
         events = 0
-        for at, filled in enumerate(self._blocks):
-            length = len(self._codes[at]) or 1
-            times = min(max(1, round(filled.target.runs)), 50, max(1, (MAX_EVENTS - events) // length))
-            schedule += [at] * times
-            events += times * length
-        return schedule
+        done: set[int] = set()
+        for order in orders:
+            length = sum(len(self._codes[at]) for at in order)
+            if len(orders) > 1 and events + 2 * length <= MAX_EVENTS:
+                schedule += [(at, False) for at in order]
+                events += length
+            schedule += [(at, True) for at in order]
+            events += length
+            done.update(order)
+        return schedule + [(at, True) for at in range(len(self._blocks)) if at not in done]
 
     def _stream(self, at: int) -> list[int]:
         """The codes of one pass of a block, in order."""
@@ -161,15 +172,20 @@ class Walker:
         count = len(self._blocks)
         sums = [Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0) for _ in range(count)]
         runs = [0] * count
-        for at in self.schedule:
-            runs[at] += 1
-            self._run(at, sums[at], draw and runs[at] == 1, keep)
+        drawn: set[int] = set()
+        for at, counts in self.schedule:
+            drawing = draw and at not in drawn and (counts or not keep)
+            if drawing:
+                drawn.add(at)
+            runs[at] += counts
+            self._run(at, sums[at] if counts else None, drawing, keep)
         for result, times in zip(sums, runs, strict=True):
-            result.load = [v / times for v in result.load]
-            result.store = [v / times for v in result.store]
+            result.load = [v / max(1, times) for v in result.load]
+            result.store = [v / max(1, times) for v in result.store]
         return sums
 
-    def _run(self, at: int, result: Simulated, draw: bool, keep: bool) -> None:
+    def _run(self, at: int, counted: Simulated | None, draw: bool, keep: bool) -> None:
+        result = counted or Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0)
         target = self._blocks[at].target
         needs = (list(target.load_distance), list(target.store_distance))
         hists = (result.load, result.store)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ditto.artifacts.profile import Block, Knobs
+from ditto.artifacts.profile import Knobs
+from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
 from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Simulated, Walker, sequence
@@ -16,6 +17,7 @@ from ditto.generate.body.forest import Node, footprint, grow
 from ditto.generate.body.place import Placed, place
 from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, Reach, cursors, layout, reach
+from ditto.generate.body.reach import Order, code_edges
 from ditto.generate.body.render import Rendered, Renderer
 from ditto.generate.body.target import Target
 
@@ -30,21 +32,33 @@ class _Block:
     filled: Filled
 
 
-def emit(blocks: Sequence[Block], knobs: Knobs, seed: int, prefix: str = "ditto_block_") -> BodyCode:
+def emit(
+    blocks: Sequence[Block], knobs: Knobs, seed: int, orders: Sequence[Order] = (), prefix: str = "ditto_block_"
+) -> BodyCode:
     """Generate the assembly of all blocks of a service.
 
     Args:
-        blocks: statistics of one run each; run in this order in a request.
+        blocks: statistics of one run each.
         knobs: scales of instructions, dependence, irregularity and entropy.
         seed: decides every choice; the same arguments give the same bytes.
+        orders: in which orders requests run them; without one, each after the other.
         prefix: symbol of block N is ``prefix + str(N)``.
     """
-    wanted = [targets.make(i, block, knobs) for i, block in enumerate(blocks)]
+    orders = orders or (Order(tuple(range(len(blocks)))),)
+    edges = code_edges(blocks, orders)
+    wanted = [
+        targets.make(i, block.wanted, knobs, block.runs_per_request, edge)
+        for i, (block, edge) in enumerate(zip(blocks, edges, strict=True))
+    ]
     real = [t for t in wanted if t is not None]
-    split = reach(real) if real else Reach(1, 4)
+    split = reach(real, orders) if real else Reach(1, 4)
     streams = cursors(real, split)
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
-    walker = Walker([b.filled for b in built], [b.root for b in built], streams, split, Random(f"{seed}/data"))
+    at = {b.target.index: n for n, b in enumerate(built)}
+    schedule = [[at[i] for i in order.blocks if i in at] for order in orders]
+    walker = Walker(
+        [b.filled for b in built], [b.root for b in built], streams, split, schedule, Random(f"{seed}/data")
+    )
     simulated = walker.choose() if built else []
     rendered = [
         Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render()
@@ -55,14 +69,13 @@ def emit(blocks: Sequence[Block], knobs: Knobs, seed: int, prefix: str = "ditto_
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(orders, lines, walker.schedule)
 
-    pools = layout(streams, real, walker.fixed, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
+    pools = layout(streams, real, walker.fixed, split, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
     arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
-    at = {b.target.index: n for n, b in enumerate(built)}
     facts, text = [], [_HEADER]
     for index, block in enumerate(blocks):
         symbol = f"{prefix}{index}"
-        goal = max(0.0, block.instructions * knobs.instructions - block.skeleton_instructions)
+        goal = block.wanted.instructions * knobs.instructions
         if index not in at:
             facts.append(BlockFacts(symbol, goal, True, 1.0, loads=1.0, mix={"ret": 1.0}))
             text.append(_empty(symbol))

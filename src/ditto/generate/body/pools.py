@@ -8,15 +8,16 @@ t_b = (D_b - F - sum of the nearer lists) / (sum of the rates of the rest).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 from ditto.generate.body.facts import Pool
+from ditto.generate.body.reach import FAR, Order
 from ditto.generate.body.target import Target
 
 MAX_ARENA_BYTES = 256 << 20
 MAX_CURSORS = 448
-FAR = 21
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,18 @@ class Reach:
     lines: int
 
 
-def reach(targets: list[Target]) -> Reach:
-    """The largest footprint of fixed lines a request that the histograms can fill."""
+def reach(targets: list[Target], orders: Sequence[Order]) -> Reach:
+    """The largest footprint of fixed lines that the histograms of one kind of request can fill."""
+    by_index = {t.index: t for t in targets}
+    found = [_reach([by_index[i] for i in order.blocks if i in by_index]) for order in orders]
+    return max(found, key=lambda r: r.lines)
+
+
+def _reach(targets: list[Target]) -> Reach:
     total = [0.0] * (FAR + 1)
     for target in targets:
         for bucket in range(FAR):
-            both = target.load_distance[bucket] + target.store_distance[bucket]
-            total[bucket] += both * target.repeat * min(target.runs, 1e6)
+            total[bucket] += (target.load_distance[bucket] + target.store_distance[bucket]) * target.repeat
     best, lines = 1, 4.0
     for bucket in range(1, 15):
         deeper = sum(total[bucket:])
@@ -94,12 +100,14 @@ def sizes(streams: list[Cursor], split: Reach) -> list[int]:
     return lines
 
 
-def layout(streams: list[Cursor], targets: list[Target], fixed_lines: int, rng: Random) -> tuple[Pool, ...]:
+def layout(
+    streams: list[Cursor], targets: list[Target], fixed_lines: int, split: Reach, rng: Random
+) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
     stride = {t.index: t.stride_share / max(t.irregular, 0.1) for t in targets}
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
-    for stream, lines in zip(streams, sizes(streams, reach(targets)), strict=True):
+    for stream, lines in zip(streams, sizes(streams, split), strict=True):
         pools.append(Pool(offset, lines, 1, rng.random() >= stride[stream.block]))
         offset += lines * 64
     return tuple(pools)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ditto.artifacts.profile import DISTANCE_BUCKETS, Block, Knobs
+from ditto.artifacts.profile import Knobs
+from ditto.artifacts.work import DISTANCE_BUCKETS, Work
 from ditto.generate.body.mixes import folded
 
 MIN_INSTRUCTIONS = 5.0
@@ -73,7 +74,7 @@ def _fold_far(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _branching(
-    block: Block, knobs: Knobs, scale: float, branches: float
+    block: Work, knobs: Knobs, scale: float, branches: float
 ) -> tuple[float, tuple[tuple[float, float], ...]]:
     """Taken share, and the (rate, executions) to make unpredictable so that the misses come out right."""
     bins = list(block.branch_bins)
@@ -100,9 +101,17 @@ def _branching(
     return taken, tuple(picked)
 
 
-def make(index: int, block: Block, knobs: Knobs) -> Target | None:
-    """The target of one block, or None if it is too small to be anything but a return."""
-    wanted = block.instructions * knobs.instructions - block.skeleton_instructions
+def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int) -> Target | None:
+    """The target of one block, or None if it is too small to be anything but a return.
+
+    Args:
+        index: of the block.
+        block: what to generate.
+        knobs: scales.
+        runs: of the block per request.
+        edge: first bucket of code distances that reach back to the request before; see ``reach.code_edges``.
+    """
+    wanted = block.instructions * knobs.instructions
     if wanted < MIN_INSTRUCTIONS or block.instructions <= 0:
         return None
     wanted = min(wanted, 1e11)
@@ -135,18 +144,19 @@ def make(index: int, block: Block, knobs: Knobs) -> Target | None:
     if sum(raw) <= 1e-9:
         raw = [0.22, 0.13, 0.14, 0.12, 0.1, 0.08, 0.06, 0.15]
     raw = [v / sum(raw) for v in raw]
+    code = _fold_far(_histogram(block.code_distance, touches, _CODE_DEFAULT))
     return Target(
         index=index,
         instructions=pass_instructions,
         repeat=repeat,
-        runs=block.runs_per_request,
+        runs=runs,
         mix=mix,
         loads=loads,
         stores=stores,
         load_distance=_fold_far(_histogram(block.load_distance, loads, _DATA_DEFAULT)),
         store_distance=_fold_far(_histogram(block.store_distance, stores, _DATA_DEFAULT)),
-        code_distance=_fold_far(_histogram(block.code_distance, touches, _CODE_DEFAULT)),
-        code_lines=block.code_lines,
+        code_distance=code,
+        code_lines=sum(code[edge:]) if block.code_distance else 0.0,
         branches=branches,
         taken_share=taken,
         random_rates=random_rates,

@@ -1,0 +1,174 @@
+"""Correcting what blocks are to execute: lens on the clone against lens on the original, segment by segment.
+
+Segments of both runs are named alike (request class, call before).  What the clone executes too little or too much in a
+segment, in every figure that adds up, is put onto the aims of the blocks that run there; where no block runs, onto the
+heaviest block of the class.  The first correction takes off what the clone's own runtime executes.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ditto.artifacts.amounts import Amounts, amounts_of, work_of
+from ditto.artifacts.profile import Profile, ServiceProfile
+from ditto.artifacts.work import Block
+from ditto.streams.instructions import InstructionRun
+from ditto.streams.matching import class_index
+from ditto.streams.segments import Segment, joined
+
+Place = tuple[int, int]
+"""Class of the profile (-1: none) and system call before."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One instruction run by places.
+
+    Attributes:
+        segments: what was executed there.
+        requests: by class.
+    """
+
+    segments: Mapping[Place, Segment]
+    requests: Mapping[int, int]
+
+    @property
+    def total_requests(self) -> int:
+        return sum(self.requests.values())
+
+    def per_request(self) -> Amounts:
+        """Everything, by the requests of all classes."""
+        total = Amounts()
+        for segment in self.segments.values():
+            total = total + segment.total
+        return total * (1.0 / max(1, self.total_requests))
+
+
+def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
+    """A run by the classes of the profile."""
+    parts: dict[Place, list[Segment]] = defaultdict(list)
+    for (key, nr), segment in run.segments.items():
+        index = -1 if key in (b"none", b"other") else class_index(service, key)
+        parts[index, nr].append(segment)
+    requests: dict[int, int] = defaultdict(int)
+    for key, cycles in run.requests.classes.items():
+        requests[class_index(service, key)] += len(cycles)
+    return Measured({place: joined(found) for place, found in sorted(parts.items())}, dict(requests))
+
+
+def predicted(profile: Profile, skeleton: Measured) -> Measured:
+    """What a clone would execute whose blocks came out as their aims say, by a run of its skeleton."""
+    service = profile.services[0]
+    segments = dict(skeleton.segments)
+    owners = _Owners(service, skeleton)
+    for number, block in enumerate(service.blocks):
+        place = (block.request_class, block.after)
+        runs = owners.runs(number)
+        there = segments.get(place)
+        total = amounts_of(block.wanted) * runs
+        if there is not None:
+            total = total + there.total
+        visits = there.visits if there is not None else max(1, round(runs))
+        segments[place] = Segment(visits, work_of(total * (1.0 / visits), block.wanted))
+    return Measured(segments, skeleton.requests)
+
+
+def correct(profile: Profile, original: Measured, clone: Measured, damping: float = 1.0) -> Profile:
+    """Aims moved by what the clone lacks.
+
+    Args:
+        profile: whose clone was measured.
+        original: the app's own run.
+        clone: the clone's.
+        damping: share of the difference that is put right.
+    """
+    service = profile.services[0]
+    owners = _Owners(service, clone)
+    lacks: dict[tuple[int, ...], Amounts] = {}
+    for place in sorted(original.segments.keys() | clone.segments.keys()):
+        there, here = original.segments.get(place), clone.segments.get(place)
+        if there is None:
+            wanted = Amounts()
+        elif here is not None:
+            wanted = amounts_of(there.work) * here.visits
+        else:
+            wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+        lack = (wanted - here.total if here is not None else wanted) * damping
+        who = owners.of(place)
+        lacks[who] = lacks[who] + lack if who in lacks else lack
+    aims = [amounts_of(block.wanted) for block in service.blocks]
+    left = Amounts()
+    for who, lack in sorted(lacks.items()):
+        if who:
+            left = left + _spread(aims, who, lack, owners)
+        else:
+            left = left + lack
+    if owners.heaviest >= 0:
+        _spread(aims, (owners.heaviest,), left, owners)
+    blocks = [
+        block.model_copy(update={"aim": work_of(aim, block)})
+        for block, aim in zip(service.blocks, aims, strict=True)
+    ]
+    return with_blocks(profile, blocks)
+
+
+def _spread(aims: list[Amounts], who: tuple[int, ...], lack: Amounts, owners: _Owners) -> Amounts:
+    """Put a difference onto some blocks by the instructions they execute; returns what would fall below none."""
+    weights = [max(aims[i].instructions, 1.0) * owners.runs(i) for i in who]
+    whole = sum(weights)
+    rest = Amounts()
+    for i, weight in zip(who, weights, strict=True):
+        moved = aims[i] + lack * (weight / whole / owners.runs(i))
+        if moved.instructions < 0:
+            rest = rest + moved * owners.runs(i)
+            moved = Amounts()
+        aims[i] = moved
+    return rest
+
+
+class _Owners:
+    """Which blocks answer for a place, and how often each block runs in a run."""
+
+    def __init__(self, service: ServiceProfile, run: Measured) -> None:
+        self._run = run
+        self._blocks = service.blocks
+        self._by_place: dict[Place, list[int]] = defaultdict(list)
+        self._by_class: dict[int, list[int]] = defaultdict(list)
+        for number, block in enumerate(service.blocks):
+            self._by_place[block.request_class, block.after].append(number)
+            self._by_class[block.request_class].append(number)
+        self._visits: dict[int, int] = defaultdict(int)
+        for (cls, nr), segment in run.segments.items():
+            if cls < 0 or not self._by_place.get((cls, nr)):
+                self._visits[nr] += segment.visits
+        self.heaviest = max(range(len(self._blocks)), key=self._weight, default=-1)
+
+    def _weight(self, number: int) -> float:
+        return self._blocks[number].instructions * self.runs(number)
+
+    def runs(self, number: int) -> float:
+        """Executions of a block in the run; at least 1."""
+        block = self._blocks[number]
+        if block.request_class >= 0:
+            return float(max(1, self._run.requests.get(block.request_class, 0)))
+        same = len(self._by_place[-1, block.after])
+        return max(1.0, self._visits.get(block.after, 0) / same)
+
+    def of(self, place: Place) -> tuple[int, ...]:
+        """The blocks of a place: its own, those of the same call in no class, the heaviest of the class."""
+        cls, nr = place
+        found = self._by_place.get(place) or self._by_place.get((-1, nr))
+        if found:
+            return tuple(found)
+        mates = self._by_class.get(cls)
+        if cls >= 0 and mates:
+            return (max(mates, key=self._weight),)
+        return ()
+
+
+def with_blocks(profile: Profile, blocks: list[Block]) -> Profile:
+    """The profile with other blocks."""
+    service = profile.services[0].model_copy(update={"blocks": blocks})
+    return profile.model_copy(update={"services": [service, *profile.services[1:]]})
