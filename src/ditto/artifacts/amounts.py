@@ -17,6 +17,7 @@ _COUNTED = {
     "load_distance": DISTANCE_BUCKETS, "store_distance": DISTANCE_BUCKETS, "code_distance": DISTANCE_BUCKETS,
     "page_distance": DISTANCE_BUCKETS, "branch_bins": 100,
 }  # fmt: skip
+DISTANCES = ("load_distance", "store_distance", "code_distance", "page_distance")
 _DEPENDENCES = ("raw", "war", "waw")
 _DEPENDENCE_BUCKETS = 8
 _EXTRA = ("stride", "chase")
@@ -92,9 +93,22 @@ def amounts_of(work: Work) -> Amounts:
     return Amounts(values, {n: share * work.instructions for n, share in sorted(work.mix.items())})
 
 
+def _settled(histogram: Vector) -> Vector:
+    """Buckets below zero are made up for by the next nearer ones, so that the counts beyond a distance stay."""
+    out = histogram.copy()
+    for bucket in range(len(out) - 1, 0, -1):
+        if out[bucket] < 0:
+            out[bucket - 1] += out[bucket]
+            out[bucket] = 0.0
+    return out
+
+
 def work_of(amounts: Amounts, like: Work) -> Work:
     """Amounts as work again, below zero as zero; what does not add up (targets, lines) is taken from ``like``."""
-    values = np.clip(amounts.values, 0.0, 1e12)
+    values = amounts.values.copy()
+    for name in DISTANCES:
+        values[_PLACES[name]] = _settled(values[_PLACES[name]])
+    values = np.clip(values, 0.0, 1e12)
 
     def get(name: str) -> list[float]:
         return [float(v) for v in values[_PLACES[name]]]

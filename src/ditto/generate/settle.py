@@ -63,7 +63,8 @@ MANY_WAKES = 0.3
 
 def _orders(service: ServiceProfile) -> tuple[Order, ...]:
     """What each kind of request runs, one order a class; last, what belongs to none."""
-    begin, end = [], []
+    begin: list[int] = []
+    end: list[int] = []
     for role in service.roles:
         for number, where in ((role.on_wake_block, begin), (role.before_wait_block, end)):
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:

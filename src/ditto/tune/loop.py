@@ -110,7 +110,7 @@ def _tune_work(
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
-    profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton))
+    profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton, original))
     since = 0
     for number in range(1, WORK_ROUNDS + 1):
         progress.update(f"executing what the original does, round {number}", number / (WORK_ROUNDS + 1))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ditto.artifacts.amounts import Amounts, amounts_of, work_of
+from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.artifacts.work import Block
 from ditto.streams.instructions import InstructionRun
@@ -58,10 +58,38 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
     return Measured({place: joined(found) for place, found in sorted(parts.items())}, dict(requests))
 
 
-def predicted(profile: Profile, skeleton: Measured) -> Measured:
+def _edge(histogram: Vector) -> int:
+    """The farthest bucket that enough touches reach for there to be a footprint of its size; at least 1."""
+    return next((b for b in range(21, 1, -1) if histogram[b:].sum() >= 2 ** (b - 1)), 1)
+
+
+def among(skeleton: Measured, original: Measured) -> dict[Place, Segment]:
+    """The skeleton's segments as they will be with bodies between them.
+
+    What the skeleton touches once in a request comes back at the distance of all that a request touches: in its own run
+    that is little, in the clone as much as in the original.
+    """
+    segments = dict(skeleton.segments)
+    for name in DISTANCES:
+        wanted, have = original.per_request().of(name), skeleton.per_request().of(name)
+        far, near = _edge(wanted), _edge(have)
+        shape = wanted[far:] / wanted[far:].sum() if wanted[far:].sum() > 0 else None
+        if shape is None or far <= near:
+            continue
+        for place, segment in segments.items():
+            amounts = amounts_of(segment.work)
+            part = amounts.of(name)
+            once = part[near:].sum()
+            part[near:] = 0.0
+            part[far:] += once * shape
+            segments[place] = Segment(segment.visits, work_of(amounts, segment.work))
+    return segments
+
+
+def predicted(profile: Profile, skeleton: Measured, original: Measured) -> Measured:
     """What a clone would execute whose blocks came out as their aims say, by a run of its skeleton."""
     service = profile.services[0]
-    segments = dict(skeleton.segments)
+    segments = among(skeleton, original)
     owners = _Owners(service, skeleton)
     for number, block in enumerate(service.blocks):
         place = (block.request_class, block.after)

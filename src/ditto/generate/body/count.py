@@ -81,14 +81,14 @@ def touches(filled: Filled, codes: list[SlotCode], placed: Placed) -> list[Touch
 
 
 def code_distances(
-    orders: list[list[int]], lines: list[list[Touched]], schedule: list[tuple[int, bool]]
+    orders: list[list[int]], lines: list[list[Touched]], schedule: list[tuple[int, tuple[int, ...], bool]]
 ) -> list[tuple[list[float], int]]:
     """Per block: the code distances of one pass in the steady state of the request, and its distinct lines."""
     stack = Stack()
     results = [([0.0] * DISTANCE_BUCKETS, 0) for _ in orders]
     runs = [0] * len(orders)
     for counting in (False, True):
-        for at, counts in schedule:
+        for at, counts in ((at, counts) for _, blocks, counts in schedule for at in blocks):
             hist, _ = results[at]
             base = at << 32
             seen: set[int] = set()

@@ -15,9 +15,12 @@ from ditto.artifacts.work import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.forest import Node
 from ditto.generate.body.lru import CAP, Stack, bucket_of
-from ditto.generate.body.pools import Cursor, Reach
+from ditto.generate.body.pools import Cursor
+from ditto.generate.body.steps import SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
+PHANTOM = 1 << 41
+"""Lines of the runtime's own, by plan."""
 ROUNDS = 6
 MAX_EVENTS = 60_000
 """Accesses of a simulated request beyond which a block runs only once in it."""
@@ -34,6 +37,23 @@ class Site:
     both: bool
     line: int = -1
     strided: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One kind of request: its blocks in order, and the lines the original touches in one, all told."""
+
+    blocks: tuple[int, ...]
+    lines: float
+
+
+@dataclass
+class _Request:
+    """The state of one simulated request."""
+
+    plan: int
+    touched: set[int]
+    next_once: int = 0
 
 
 @dataclass
@@ -64,12 +84,12 @@ class Walker:
         blocks: list[Filled],
         roots: list[Node],
         streams: list[Cursor],
-        split: Reach,
-        orders: list[list[int]],
+        plans: list[Plan],
         rng: Random,
     ) -> None:
         self._rng = rng
-        self._split = split
+        self._plans = plans
+        self._once: list[list[int]] = [[] for _ in range(len(plans) + 1)]
         self._streams = streams
         self._blocks = blocks
         self.sites: list[Site] = []
@@ -81,7 +101,8 @@ class Walker:
         for filled in blocks:
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
         self._codes = [self._stream(at) for at in range(len(blocks))]
-        self.schedule = self._schedule(orders)
+        self.schedule = self._schedule()
+        self._phantoms = [self._phantom_lines(plan) for plan in plans]
         self.stack = Stack()
 
     def _slot_events(self, filled: Filled, number: int) -> list[tuple[int, list[int]]]:
@@ -114,20 +135,30 @@ class Walker:
                     codes.append((line - 1) * 4 + store)
         return segments
 
-    def _schedule(self, orders: list[list[int]]) -> list[tuple[int, bool]]:
-        """(block, counts): every kind of request twice, the second from the state that the first of its kind left."""
-        schedule: list[tuple[int, bool]] = []
+    def _schedule(self) -> list[tuple[int, tuple[int, ...], bool]]:
+        """(plan, blocks, counts): every kind of request twice, the second from the state that the first left."""
+        schedule: list[tuple[int, tuple[int, ...], bool]] = []
         events = 0
         done: set[int] = set()
-        for order in orders:
-            length = sum(len(self._codes[at]) for at in order)
-            if len(orders) > 1 and events + 2 * length <= MAX_EVENTS:
-                schedule += [(at, False) for at in order]
+        for number, plan in enumerate(self._plans):
+            length = sum(len(self._codes[at]) for at in plan.blocks)
+            if len(self._plans) > 1 and events + 2 * length <= MAX_EVENTS:
+                schedule.append((number, plan.blocks, False))
                 events += length
-            schedule += [(at, True) for at in order]
+            schedule.append((number, plan.blocks, True))
             events += length
-            done.update(order)
-        return schedule + [(at, True) for at in range(len(self._blocks)) if at not in done]
+            done.update(plan.blocks)
+        left = tuple(at for at in range(len(self._blocks)) if at not in done)
+        return [*schedule, (len(self._plans), left, True)]
+
+    def _phantom_lines(self, plan: Plan) -> int:
+        """Lines that the clone's runtime touches in the request: what the blocks do not."""
+        own = 0.0
+        for at in plan.blocks:
+            target = self._blocks[at].target
+            for histogram in (target.load_distance, target.store_distance):
+                own += sum(histogram[target.data_edge :]) * target.repeat
+        return max(0, min(CAP // 2, int(plan.lines - own)))
 
     def _stream(self, at: int) -> list[int]:
         """The codes of one pass of a block, in order."""
@@ -173,24 +204,28 @@ class Walker:
         sums = [Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0) for _ in range(count)]
         runs = [0] * count
         drawn: set[int] = set()
-        for at, counts in self.schedule:
-            drawing = draw and at not in drawn and (counts or not keep)
-            if drawing:
-                drawn.add(at)
-            runs[at] += counts
-            self._run(at, sums[at] if counts else None, drawing, keep)
+        for number, blocks, counts in self.schedule:
+            request = _Request(number, set())
+            for phantom in range(self._phantoms[number] if number < len(self._phantoms) else 0):
+                self.stack.touch(PHANTOM + (number << 20) + phantom)
+            for at in blocks:
+                drawing = draw and at not in drawn and (counts or not keep)
+                if drawing:
+                    drawn.add(at)
+                runs[at] += counts
+                self._run(at, sums[at] if counts else None, request, drawing, keep)
         for result, times in zip(sums, runs, strict=True):
             result.load = [v / max(1, times) for v in result.load]
             result.store = [v / max(1, times) for v in result.store]
         return sums
 
-    def _run(self, at: int, counted: Simulated | None, draw: bool, keep: bool) -> None:
+    def _run(self, at: int, counted: Simulated | None, request: _Request, draw: bool, keep: bool) -> None:
         result = counted or Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0)
         target = self._blocks[at].target
         needs = (list(target.load_distance), list(target.store_distance))
         hists = (result.load, result.store)
         stack, sites, streams = self.stack, self.sites, self._streams
-        split = self._split.bucket
+        edge = target.data_edge
         codes = self._codes[at]
         scale = []
         for store in (0, 1):
@@ -201,9 +236,14 @@ class Walker:
             needs[store][:] = [v * scale[store] for v in needs[store]]
         done: dict[int, int] = {}
         touched: set[int] = set()
+        line = 0
         for code in codes:
             store = code & 1
             if code < 0:
+                if (code >> 2) + 1 == SAME_LINE:
+                    hists[store][0] += 1
+                    needs[store][0] -= 1
+                    continue
                 line = (code >> 2) + 1
                 if line <= CURSOR_TOUCH:
                     stream = CURSOR_TOUCH - line
@@ -222,18 +262,19 @@ class Walker:
                 execution = done.get(index, 0)
                 done[index] = execution + 1
                 if draw and not execution:
-                    self._draw(site, needs[store], keep, split, touched)
+                    self._draw(site, needs[store], keep, edge, request)
                 line = site.line
                 if site.strided:
                     line += execution % site.trips
             touched.add(line)
+            request.touched.add(line)
             depth = stack.touch(line)
-            bucket = bucket_of(depth) if depth >= 0 else max(split, 1)
+            bucket = bucket_of(depth) if depth >= 0 else edge
             hists[store][bucket] += 1
             needs[store][bucket] -= 1
         result.lines = len(touched)
 
-    def _draw(self, site: Site, need: list[float], keep: bool, split: int, touched: set[int]) -> None:
+    def _draw(self, site: Site, need: list[float], keep: bool, edge: int, request: _Request) -> None:
         lines, rng = self.stack.lines, self._rng
         if keep and site.line >= 0 and not site.strided:
             try:
@@ -244,33 +285,49 @@ class Walker:
                 pass
         elif keep and site.strided and rng.random() < 0.8:
             return
-        weights = [max(0.0, v) for v in need[: split + 1]]
+        weights = [max(0.0, v) for v in need[: edge + 1]]
         total = sum(weights)
-        bucket = rng.choices(range(split + 1), weights)[0] if total > 1e-9 else 0
+        bucket = rng.choices(range(edge + 1), weights)[0] if total > 1e-9 else 0
         site.strided = False
         if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and rng.random() < 0.7:
             if site.line < 0 or not keep:
                 site.line = self._more(site.trips)
             site.strided = True
             return
+        if bucket == edge:
+            site.line = self._once_line(request)
+            return
         low, high = (0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)
         known = len(lines)
-        fresh = low >= known or (bucket == split and self.fixed < self._split.lines and rng.random() < 0.5)
-        if fresh and self.fixed < CAP:
-            site.line = self._more(1)
+        if low >= known:
+            site.line = self._once_line(request)
             return
         high = min(high, known - 1)
         for _ in range(12):
-            depth = rng.randint(min(low, high), high) if known else 0
-            if known and 0 <= lines[depth] < 1 << 40:
-                site.line = lines[depth]
-                return
-        # Only places that cannot be chosen there: the nearest fixed line above or below.
-        for depth in range(min(low, max(known - 1, 0)), min(known, low + 200)):
+            depth = rng.randint(low, high)
             if 0 <= lines[depth] < 1 << 40:
                 site.line = lines[depth]
                 return
-        site.line = self._more(1) if self.fixed < CAP else 0
+        # Only places that cannot be chosen there: the nearest fixed line below.
+        for depth in range(low, min(known, low + 200)):
+            if 0 <= lines[depth] < 1 << 40:
+                site.line = lines[depth]
+                return
+        site.line = self._once_line(request)
+
+    def _once_line(self, request: _Request) -> int:
+        """A line that this request has not touched yet: one of an earlier draw, or a new one."""
+        own = self._once[request.plan]
+        while request.next_once < len(own):
+            line = own[request.next_once]
+            request.next_once += 1
+            if line not in request.touched:
+                return line
+        if self.fixed >= CAP:
+            return 0
+        own.append(self._more(1))
+        request.next_once = len(own)
+        return own[-1]
 
     def _more(self, count: int) -> int:
         first = self.fixed

@@ -10,14 +10,14 @@ from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
 from ditto.generate.body.count import Counts, code_distances, touches, walk
-from ditto.generate.body.data import Simulated, Walker, sequence
+from ditto.generate.body.data import Plan, Simulated, Walker, sequence
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
 from ditto.generate.body.fill import Filled, fill
 from ditto.generate.body.forest import Node, footprint, grow
 from ditto.generate.body.place import Placed, place
 from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
-from ditto.generate.body.pools import Cursor, Reach, cursors, layout, reach
-from ditto.generate.body.reach import Order, code_edges
+from ditto.generate.body.pools import Cursor, cursors, layout
+from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
 from ditto.generate.body.target import Target
 
@@ -45,31 +45,35 @@ def emit(
         prefix: symbol of block N is ``prefix + str(N)``.
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
-    edges = code_edges(blocks, orders)
+    code_reach = reaches(blocks, orders, ("code_distance",))
+    data_reach = reaches(blocks, orders, ("load_distance", "store_distance"))
+    code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [
-        targets.make(i, block.wanted, knobs, block.runs_per_request, edge)
-        for i, (block, edge) in enumerate(zip(blocks, edges, strict=True))
+        targets.make(i, block.wanted, knobs, block.runs_per_request, code_edges[i], data_edges[i])
+        for i, block in enumerate(blocks)
     ]
     real = [t for t in wanted if t is not None]
-    split = reach(real, orders) if real else Reach(1, 4)
-    streams = cursors(real, split)
+    streams = cursors(real)
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
-    schedule = [[at[i] for i in order.blocks if i in at] for order in orders]
-    walker = Walker(
-        [b.filled for b in built], [b.root for b in built], streams, split, schedule, Random(f"{seed}/data")
-    )
+    plans = [
+        Plan(tuple(at[i] for i in order.blocks if i in at), reach.lines)
+        for order, reach in zip(orders, data_reach, strict=True)
+    ]
+    walker = Walker([b.filled for b in built], [b.root for b in built], streams, plans, Random(f"{seed}/data"))
     simulated = walker.choose() if built else []
     rendered = [
         Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render()
         for b in built
     ]
     placed = [place(b.filled.slots, r.slots) for b, r in zip(built, rendered, strict=True)]
-    orders = [sequence(b.root) for b in built]
+    sequences = [sequence(b.root) for b in built]
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
-    code = code_distances(orders, lines, walker.schedule)
+    code = code_distances(sequences, lines, walker.schedule)
 
-    pools = layout(streams, real, walker.fixed, split, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
+    share = sum(o.share for o in orders) or 1.0
+    request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
+    pools = layout(streams, real, walker.fixed, request_lines, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
     arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
     facts, text = [], [_HEADER]
@@ -112,7 +116,7 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
         left = stream.per_run
         for slot in sorted(plan.slots, key=lambda s: (-s.times, rng.random())):
             while slot.times <= left and len(slot.pools) < 3:
-                slot.pools.append(number)
+                slot.pools.append((number, stream.store))
                 left -= slot.times
                 if slot.times == 1:
                     break

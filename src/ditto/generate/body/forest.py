@@ -2,8 +2,7 @@
 
 A loop of w lines that runs T times, entered m times, gives w (T-1) m line touches at distance w-1.  Lines are split by
 halves, one level for each power-of-two bucket, from the whole footprint down to one line; at each level the trip counts
-are chosen so that the touches of its bucket come out, fractions being carried from group to group and, at the end of a
-level, to the next smaller one.
+are chosen so that the touches of its bucket come out; what cannot be placed is carried to the next smaller one.
 """
 
 from __future__ import annotations
@@ -80,24 +79,28 @@ def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
     return _node(root), lines
 
 
+FEW_TRIPS = 10
+"""Loops run at least so often where there is enough to reuse: a loop of two trips is a branch that alternates, which
+ordinary code has few of."""
+
+
 def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> float:
     """Choose trip counts of the groups of one level; returns the touches that could not be placed."""
     low = 2 ** (bucket - 1) if bucket else 0
     fit = [g for g in level if g.high - g.low > low and g.depth < MAX_HEIGHT]
+    rng.shuffle(fit)
+    fit.sort(key=lambda g: (g.high - g.low) * g.times, reverse=True)
     rest = float(sum((g.high - g.low) * g.times for g in fit))
-    order = list(fit)
-    rng.shuffle(order)
-    order.sort(key=lambda g: -g.times)
-    for group in order:
-        weight = (group.high - group.low) * group.times
-        share = max(0.0, wanted) / rest if rest > 0 else 0.0
-        more = int(share)
-        # The heaviest groups come first and the rest absorb what their rounding leaves.
-        if rng.random() < share - more and weight <= max(wanted, 0.0) * 1.3:
-            more += 1
-        group.trips = 1 + min(more, 1 << 24)
-        wanted -= weight * (group.trips - 1)
+    for group in fit:
+        weight = float((group.high - group.low) * group.times)
+        even = wanted / rest if rest > 0 else 0.0
         rest -= weight
+        # Many trips of few groups, unless all of them must run so often anyway.
+        most = wanted / weight
+        more = int(even) if even >= FEW_TRIPS - 1 else min(FEW_TRIPS - 1, int(most + 0.5))
+        if more >= 1:
+            group.trips = 1 + min(more, 1 << 24)
+            wanted -= weight * more
     return wanted
 
 

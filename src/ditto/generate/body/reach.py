@@ -26,19 +26,41 @@ def edge_of(histogram: Sequence[float]) -> int:
     return 1
 
 
-def code_edges(blocks: Sequence[Block], orders: Sequence[Order]) -> list[int]:
-    """For each block the bucket of code distances from which on its touches are the first of a request.
+@dataclass(frozen=True)
+class Reach:
+    """What one kind of request touches, in the original.
 
-    The original's own histograms tell: a line that a request runs once comes back at the distance of all lines of the
-    request, whichever block they belong to.
+    Attributes:
+        edge: bucket of distances from which on a touch is the request's first of its line.
+        lines: distinct lines of a request.
     """
-    edges = [0] * len(blocks)
-    for order in sorted(orders, key=lambda o: -o.share):
+
+    edge: int
+    lines: float
+
+
+def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str]) -> list[Reach]:
+    """The reach of each order, by the histograms of these names together.
+
+    A line that a request touches once comes back at the distance of all lines of the request, whichever block they
+    belong to.
+    """
+    found = []
+    for order in orders:
         total = [0.0] * 24
         for number in order.blocks:
-            for bucket, value in enumerate(blocks[number].code_distance[:24]):
-                total[bucket] += value
+            for name in names:
+                for bucket, value in enumerate(getattr(blocks[number], name)[:24]):
+                    total[bucket] += value
         edge = edge_of(total)
+        found.append(Reach(edge, sum(total[edge:])))
+    return found
+
+
+def edges(count: int, orders: Sequence[Order], found: Sequence[Reach]) -> list[int]:
+    """The edge for each block: that of the most frequent order it is in."""
+    out = [1] * count
+    for order, reach in sorted(zip(orders, found, strict=True), key=lambda pair: pair[0].share):
         for number in order.blocks:
-            edges[number] = edges[number] or edge
-    return [edge or edge_of(block.code_distance) for edge, block in zip(edges, blocks, strict=True)]
+            out[number] = reach.edge
+    return out

@@ -368,6 +368,11 @@ class Renderer:
         self._put(f"mov ({r64(reg)}), {r64(reg)}", 3, 1 << reg, 1 << reg)
         self._chased += self._weight
 
+    def _do_cursor_touch(self, step: Step) -> None:
+        reg = self._cursor[step.a]
+        src = self._regs.source()
+        self._put(f"mov {r64(src)}, 32({r64(reg)})", 4, 1 << reg | 1 << src)
+
     def _do_cursor_store(self, step: Step) -> None:
         reg = self._cursor[step.a]
         mem = Mem(BODY, BODY_CURSORS + 8 * step.a)

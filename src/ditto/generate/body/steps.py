@@ -8,6 +8,8 @@ from random import Random
 from ditto.generate.body.plan import CALL, END, FALL, ICALL, IJUMP, JUMP, NOT_TAKEN, RET, TAKEN, Slot
 
 STACK_LINE, BODY_LINE = -1, -2
+SAME_LINE = -3
+"""The line of the access before."""
 TABLE_LINES = -1000
 """Lines of jump tables count down from here, one for 8 pointers."""
 CURSOR_LINES = -10
@@ -169,11 +171,14 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
     ]
 
 
-def pool_unit(cursor: int) -> list[Step]:
-    """Follow a pool's list by one line: load the cursor, load through it, store it."""
+def pool_unit(cursor: int, store: bool) -> list[Step]:
+    """Follow a pool's list by one line: load the cursor, touch the line by a load or a store, go on to the next."""
     line = CURSOR_LINES - cursor // 8
-    return [
-        Step("mov_l", "cursor_load", cursor, lines=((False, line),)),
-        Step("mov_l", "cursor_next", cursor, lines=((False, -(1 << 20) - cursor),)),
-        Step("mov_s", "cursor_store", cursor, lines=((True, line),)),
-    ]
+    far = -(1 << 20) - cursor
+    steps = [Step("mov_l", "cursor_load", cursor, lines=((False, line),))]
+    if store:
+        steps.append(Step("mov_s", "cursor_touch", cursor, lines=((True, far),)))
+        steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, SAME_LINE),)))
+    else:
+        steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, far),)))
+    return [*steps, Step("mov_s", "cursor_store", cursor, lines=((True, line),))]

@@ -29,6 +29,7 @@ class Target:
     store_distance: tuple[float, ...]
     code_distance: tuple[float, ...]
     code_lines: float
+    data_edge: int
     branches: float
     taken_share: float
     random_rates: tuple[tuple[float, float], ...]
@@ -101,7 +102,7 @@ def _branching(
     return taken, tuple(picked)
 
 
-def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int) -> Target | None:
+def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int, data_edge: int) -> Target | None:
     """The target of one block, or None if it is too small to be anything but a return.
 
     Args:
@@ -109,7 +110,7 @@ def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int) -> Targe
         block: what to generate.
         knobs: scales.
         runs: of the block per request.
-        edge: first bucket of code distances that reach back to the request before; see ``reach.code_edges``.
+        edge, data_edge: first buckets of code and data distances that reach back to the request before.
     """
     wanted = block.instructions * knobs.instructions
     if wanted < MIN_INSTRUCTIONS or block.instructions <= 0:
@@ -156,6 +157,7 @@ def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int) -> Targe
         load_distance=_fold_far(_histogram(block.load_distance, loads, _DATA_DEFAULT)),
         store_distance=_fold_far(_histogram(block.store_distance, stores, _DATA_DEFAULT)),
         code_distance=code,
+        data_edge=data_edge,
         code_lines=sum(code[edge:]) if block.code_distance else 0.0,
         branches=branches,
         taken_share=taken,
