@@ -8,7 +8,7 @@ the others are drawn again.  The best pass, judged on a full request from its ow
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
@@ -35,6 +35,7 @@ class Site:
     trips: int
     height: int
     both: bool
+    loop: int = 0
     line: int = -1
     strided: bool = False
 
@@ -54,6 +55,14 @@ class _Request:
     plan: int
     touched: set[int]
     next_once: int = 0
+
+
+@dataclass
+class _Loop:
+    """An innermost loop: the lines it may work on at most, and those it does."""
+
+    most: int
+    lines: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -127,7 +136,7 @@ class Walker:
                 if line is None and position == 0:
                     step.site = len(self.sites)
                     both = len(step.lines) > 1 and step.lines[1][1] is None
-                    self.sites.append(Site(store, slot.times, slot.trips, slot.height, both))
+                    self.sites.append(Site(store, slot.times, slot.trips, slot.height, both, slot.loop))
                     codes.append(step.site * 4 + store)
                 elif line is None:
                     codes.append(step.site * 4 + 2 + store)
@@ -235,6 +244,8 @@ class Walker:
         for store in (0, 1):
             needs[store][:] = [v * scale[store] for v in needs[store]]
         done: dict[int, int] = {}
+        loops: dict[int, _Loop] = {}
+        strided = [target.stride_share * len(codes)]
         touched: set[int] = set()
         line = 0
         for code in codes:
@@ -262,7 +273,7 @@ class Walker:
                 execution = done.get(index, 0)
                 done[index] = execution + 1
                 if draw and not execution:
-                    self._draw(site, needs[store], keep, edge, request)
+                    self._draw(site, needs[store], keep, edge, request, loops, strided)
                 line = site.line
                 if site.strided:
                     line += execution % site.trips
@@ -274,7 +285,41 @@ class Walker:
             needs[store][bucket] -= 1
         result.lines = len(touched)
 
-    def _draw(self, site: Site, need: list[float], keep: bool, edge: int, request: _Request) -> None:
+    def _draw(
+        self,
+        site: Site,
+        need: list[float],
+        keep: bool,
+        edge: int,
+        request: _Request,
+        loops: dict[int, _Loop],
+        strided: list[float],
+    ) -> None:
+        loop = loops.get(site.loop)
+        if site.trips > 1 and loop is None:
+            loop = loops[site.loop] = _Loop(self._loop_lines(need, edge))
+        self._choose_line(site, need, keep, edge, request, loop, strided)
+        if loop is not None and not site.strided and site.line not in loop.lines:
+            loop.lines.append(site.line)
+
+    def _loop_lines(self, need: list[float], edge: int) -> int:
+        """How many lines a loop works on: its later trips touch each at about that distance."""
+        weights = [max(0.0, v) for v in need[: edge + 1]]
+        if sum(weights) <= 1e-9:
+            return 1
+        bucket = self._rng.choices(range(edge + 1), weights)[0]
+        return 1 if bucket == 0 else self._rng.randint(2 ** (bucket - 1), 2**bucket - 1) + 1
+
+    def _choose_line(
+        self,
+        site: Site,
+        need: list[float],
+        keep: bool,
+        edge: int,
+        request: _Request,
+        loop: _Loop | None,
+        strided: list[float],
+    ) -> None:
         lines, rng = self.stack.lines, self._rng
         if keep and site.line >= 0 and not site.strided:
             try:
@@ -283,13 +328,18 @@ class Walker:
                     return
             except ValueError:
                 pass
-        elif keep and site.strided and rng.random() < 0.8:
+        elif keep and site.strided and strided[0] >= 0.5 * site.trips:
+            strided[0] -= site.times
             return
         weights = [max(0.0, v) for v in need[: edge + 1]]
         total = sum(weights)
         bucket = rng.choices(range(edge + 1), weights)[0] if total > 1e-9 else 0
         site.strided = False
-        if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and rng.random() < 0.7:
+        if loop is not None and len(loop.lines) >= loop.most:
+            site.line = rng.choice(loop.lines)
+            return
+        if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and strided[0] >= 0.5 * site.trips:
+            strided[0] -= site.times
             if site.line < 0 or not keep:
                 site.line = self._more(site.trips)
             site.strided = True

@@ -18,6 +18,10 @@ MAX_HEIGHT = 8
 """Loops inside each other: as many as there are counters (four registers, four memory words)."""
 
 
+FEW_BRANCHES = 0.05
+"""Conditional branches per instruction below which lines are touched again by loops."""
+
+
 @dataclass(slots=True)
 class Node:
     """Children in order (line numbers or nodes), repeated ``trips`` times."""
@@ -63,7 +67,8 @@ def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
     """
     lines = footprint(target)
     need = list(target.code_distance)
-    need[0] = max(0.0, need[0] - inline)
+    # Branches inside a line touch it again; a loop over one line is a branch too, and needs a counter besides.
+    need[0] = max(0.0, need[0] - inline) if target.branches < FEW_BRANCHES * target.instructions else 0.0
     top = max(0, (lines - 1).bit_length())
     first = float(lines)
     # Touches beyond the block's own reach are first touches of a run; what is left over is reused at the largest loop.
@@ -73,35 +78,48 @@ def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
     carry = 0.0
     for bucket in range(top, -1, -1):
         wanted = (beyond if bucket == top else need[bucket]) + carry
-        carry = _trips(level, wanted, bucket, rng)
+        level, carry = _trips(level, wanted, bucket, rng)
         if bucket:
             level = _split(level, 2 ** (bucket - 1))
     return _node(root), lines
 
 
-FEW_TRIPS = 10
-"""Loops run at least so often where there is enough to reuse: a loop of two trips is a branch that alternates, which
+MANY_TRIPS = 16
+"""Loops run about so often where there is enough to reuse: a loop of two trips is a branch that alternates, which
 ordinary code has few of."""
 
 
-def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> float:
-    """Choose trip counts of the groups of one level; returns the touches that could not be placed."""
+def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> tuple[list[_Group], float]:
+    """Choose trip counts of the groups of one level, heaviest first; the last loop takes only as many lines as are left.
+
+    Returns:
+        The groups to split further, and the touches that could not be placed.
+    """
     low = 2 ** (bucket - 1) if bucket else 0
     fit = [g for g in level if g.high - g.low > low and g.depth < MAX_HEIGHT]
     rng.shuffle(fit)
     fit.sort(key=lambda g: (g.high - g.low) * g.times, reverse=True)
     rest = float(sum((g.high - g.low) * g.times for g in fit))
+    cut: dict[int, list[_Group]] = {}
     for group in fit:
-        weight = float((group.high - group.low) * group.times)
+        size = group.high - group.low
+        weight = float(size * group.times)
         even = wanted / rest if rest > 0 else 0.0
         rest -= weight
         # Many trips of few groups, unless all of them must run so often anyway.
-        most = wanted / weight
-        more = int(even) if even >= FEW_TRIPS - 1 else min(FEW_TRIPS - 1, int(most + 0.5))
+        more = int(even) if even >= MANY_TRIPS - 1 else min(MANY_TRIPS - 1, int(wanted / weight))
+        part = int(wanted / group.times + 0.5)
         if more >= 1:
             group.trips = 1 + min(more, 1 << 24)
             wanted -= weight * more
-    return wanted
+        elif low < part < size:
+            begin = group.low + rng.randint(0, size - part)
+            edges = sorted({group.low, begin, begin + part, group.high})
+            group.parts = [_Group(a, b, group.times, group.depth) for a, b in pairwise(edges)]
+            next(g for g in group.parts if g.low == begin).trips = 2
+            cut[id(group)] = group.parts
+            wanted -= part * group.times
+    return [g for group in level for g in cut.get(id(group), [group])], wanted
 
 
 def _split(level: list[_Group], most: int) -> list[_Group]:
