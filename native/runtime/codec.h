@@ -10,6 +10,8 @@
 #ifndef DITTO_CODEC_H
 #define DITTO_CODEC_H
 
+#include <string.h>
+
 #include "ditto.h"
 #include "pool.h"
 #include "rng.h"
@@ -89,6 +91,16 @@ const struct ditto_reply *codec_shape(int cls, struct rng *rng);
 unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; returns the length (at most 20) */
 void codec_text(struct outbuf *out, const char *text);
 uint32_t codec_clamp(uint32_t size);
+
+/* Writes filler in pieces that the C library does with vectors: it would do more with a string instruction, whose
+ * every iteration counts as a store of its own. */
+static inline uint8_t *codec_fill(uint8_t *to, int ch, size_t n)
+{
+	for (; n > 1024; n -= 1024, to += 1024)
+		memset(to, ch, 1024);
+	memset(to, ch, n);
+	return to + n;
+}
 
 /* The first space in [p, end), or end; eight bytes at a time. */
 static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)

@@ -118,7 +118,7 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 	to = out_room(out, size);
 	if (!to)
 		return;
-	memset(to, 'x', size);
+	codec_fill(to, 'x', size);
 	if (req->canned) {
 		uint32_t whole = size + (uint32_t)parts->body;
 		uint8_t header[HEADER] = {(uint8_t)whole, (uint8_t)(whole >> 8), (uint8_t)(whole >> 16),

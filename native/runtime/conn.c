@@ -26,6 +26,7 @@ struct conn *conn_new(struct worker *w, int fd)
 	c->unwatched = 1;
 	c->out.pool = &w->pool;
 	c->idle_events = EPOLLIN;
+	c->send = &ditto_service.send;
 	c->next_all = w->all;
 	if (w->all)
 		w->all->prev_all = c;

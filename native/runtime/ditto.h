@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 1
+#define DITTO_TABLES_VERSION 2
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -156,25 +156,6 @@ struct ditto_match {
 	uint32_t min_bytes, max_bytes;
 };
 
-struct ditto_class {
-	struct ditto_match match;
-	uint32_t prob; /* share of requests, for synthetic load and for the opaque codec; cumulative */
-	uint16_t replies;
-	const struct ditto_reply *reply;
-	struct ditto_program program; /* run once the request is complete */
-	const struct ditto_dist *request_bytes;
-};
-
-/* --- network ----------------------------------------------------------------------------------------- */
-
-struct ditto_recv {
-	uint16_t nr;        /* read, recvfrom, recvmsg, readv */
-	uint32_t bytes;     /* buffer size asked for */
-	int32_t flags;      /* recvfrom/recvmsg flags */
-	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
-	uint8_t until_short; /* receive again only if the buffer was filled */
-};
-
 struct ditto_send {
 	uint16_t nr;         /* write, writev, sendto, sendmsg */
 	int32_t flags;
@@ -185,6 +166,26 @@ struct ditto_send {
 	uint8_t per_read;    /* replies to all requests of one receive leave in one send (else one send a request) */
 	uint8_t arm;         /* 1: EPOLLOUT is added with EPOLL_CTL_MOD when a send could not finish, and removed after */
 	ditto_block_fn between; /* run after a send that did not finish the reply; may be NULL */
+};
+
+struct ditto_class {
+	struct ditto_match match;
+	uint32_t prob; /* share of requests, for synthetic load and for the opaque codec; cumulative */
+	uint16_t replies;
+	const struct ditto_reply *reply;
+	struct ditto_program program; /* run once the request is complete */
+	const struct ditto_dist *request_bytes;
+	const struct ditto_send *send; /* NULL: as the service */
+};
+
+/* --- network ----------------------------------------------------------------------------------------- */
+
+struct ditto_recv {
+	uint16_t nr;        /* read, recvfrom, recvmsg, readv */
+	uint32_t bytes;     /* buffer size asked for */
+	int32_t flags;      /* recvfrom/recvmsg flags */
+	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
+	uint8_t until_short; /* receive again only if the buffer was filled */
 };
 
 struct ditto_listener {

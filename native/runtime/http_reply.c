@@ -136,8 +136,7 @@ static void put_body(struct outbuf *out, uint32_t size, int chunked)
 			*to++ = (uint8_t)"0123456789abcdef"[size >> shift & 15];
 		to = PUT(to, "\r\n");
 	}
-	memset(to, 'x', size);
-	to += size;
+	to = codec_fill(to, 'x', size);
 	if (chunked)
 		to = size ? PUT(to, "\r\n0\r\n\r\n") : PUT(to, "0\r\n\r\n");
 	out->end += (uint32_t)(to - start);

@@ -16,6 +16,7 @@ struct plan {
 	uint8_t persistent; /* the file is open since the start */
 	uint8_t picks;      /* some operation chooses a file */
 	int16_t group;      /* of the file, or DITTO_NONE */
+	const struct ditto_send *send;
 };
 
 static struct plan *plans;
@@ -37,7 +38,7 @@ static int sent_group(const struct ditto_program *program, int slot)
 	return group;
 }
 
-static void make_plan(struct plan *plan, const struct ditto_program *program)
+static void make_plan(struct plan *plan, const struct ditto_program *program, const struct ditto_send *send)
 {
 	const struct ditto_op **ops = calloc(3 * ((size_t)program->n + 1), sizeof(*ops));
 	int slot = -1;
@@ -62,6 +63,7 @@ static void make_plan(struct plan *plan, const struct ditto_program *program)
 	}
 	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
 	plan->group = (int16_t)sent_group(program, slot);
+	plan->send = send ? send : &ditto_service.send;
 }
 
 void job_setup(void)
@@ -74,12 +76,12 @@ void job_setup(void)
 	for (unsigned i = 0; i < ditto_service.classes; i++) {
 		const struct ditto_program *program = &ditto_service.cls[i].program;
 
-		make_plan(&plans[i], program);
+		make_plan(&plans[i], program, ditto_service.cls[i].send);
 		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
 			if (program->op[k].kind == OP_REPLY)
 				default_op[0].flags |= program->op[k].flags;
 	}
-	make_plan(&plans[ditto_service.classes], &default_program);
+	make_plan(&plans[ditto_service.classes], &default_program, NULL);
 }
 
 static int job_room(struct conn *c)
@@ -147,6 +149,7 @@ static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass)
 {
 	uint32_t last = pass == 1 ? c->job_tail : c->job_run;
 
+	c->send = job->plan->send;
 	if (ditto_service.send.per_read && index + 1 < last && !(job->traits & TRAIT_SENDFILE)) {
 		c->held = 1;
 		return RUN_DONE;
@@ -197,6 +200,7 @@ static enum run job_end(struct conn *c, struct job *job)
 	enum run state;
 
 	if (!c->held || job->body_left) {
+		c->send = job->plan->send;
 		state = send_until(c, job->end, NULL);
 		if (state == RUN_DONE && job->body_left)
 			state = send_file(c, job, &none);

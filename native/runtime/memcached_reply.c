@@ -42,8 +42,7 @@ static void put_value(const uint8_t *key, uint32_t key_len, const struct ditto_r
 	*to++ = '\n';
 	if (!parts->head)
 		parts->head = (uint32_t)(to - start);
-	memset(to, 'x', size);
-	to += size;
+	to = codec_fill(to, 'x', size);
 	*to++ = '\r';
 	*to++ = '\n';
 	out->end += (uint32_t)(to - start);

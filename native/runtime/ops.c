@@ -54,28 +54,39 @@ static void misc(uint16_t nr)
 	}
 }
 
+/* A new mapping, touched page by page.  The last few are kept as the original's are; after that the oldest gives its
+ * place, by mapping over it where it is large enough, so that no call is made that the profile does not ask for. */
 static void map_memory(struct worker *w, uint32_t bytes)
 {
+	struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];
+	int over = m->at && m->bytes >= bytes, flags = MAP_PRIVATE | MAP_ANONYMOUS | (over ? MAP_FIXED : 0);
 	uint8_t *p;
 
 	if (bytes == 0)
 		bytes = 4096;
-	p = (uint8_t *)syscall(SYS_mmap, NULL, (size_t)bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
+	if (m->at && !over)
+		syscall(SYS_munmap, m->at, m->bytes);
+	p = (uint8_t *)syscall(SYS_mmap, over ? m->at : NULL, (size_t)bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
+	if (p == MAP_FAILED) {
+		if (!over)
+			m->at = NULL;
 		return;
+	}
 	for (size_t at = 0; at < bytes; at += 4096)
 		p[at] = 1;
-	if (w->mapped)
-		syscall(SYS_munmap, w->mapped, w->mapped_bytes);
-	w->mapped = p;
-	w->mapped_bytes = bytes;
+	m->bytes = over ? m->bytes : bytes;
+	m->at = p;
 }
 
 static void unmap_memory(struct worker *w)
 {
-	if (w->mapped)
-		syscall(SYS_munmap, w->mapped, w->mapped_bytes);
-	w->mapped = NULL;
+	struct mapping *m = &w->mapped[(w->mapped_next - 1) % MAPPINGS];
+
+	if (!m->at)
+		return;
+	syscall(SYS_munmap, m->at, m->bytes);
+	m->at = NULL;
+	w->mapped_next--;
 }
 
 static void advise(struct worker *w, uint32_t bytes)

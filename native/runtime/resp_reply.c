@@ -16,11 +16,12 @@ static void put_bulk(struct outbuf *out, const char *text, uint32_t size)
 	to += codec_digits((char *)to, size);
 	*to++ = '\r';
 	*to++ = '\n';
-	if (text)
+	if (text) {
 		memcpy(to, text, size);
-	else
-		memset(to, 'x', size);
-	to += size;
+		to += size;
+	} else {
+		to = codec_fill(to, 'x', size);
+	}
 	*to++ = '\r';
 	*to++ = '\n';
 	out->end += (uint32_t)(to - start);

@@ -77,6 +77,7 @@ struct conn {
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell;
+	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
 	uint32_t idle_events;   /* what to wait for when nothing is blocked */
@@ -157,6 +158,8 @@ extern const struct waiter wait_epoll, wait_poll, wait_select;
 
 struct queue; /* process.c: descriptors handed over */
 
+#define MAPPINGS 16 /* mappings made by operations that a worker keeps */
+
 struct worker {
 	struct ditto_body body;
 	struct rng rng;
@@ -179,8 +182,11 @@ struct worker {
 	struct queue *queue;
 	char path[512];
 	uint8_t *scratch; /* file contents; shared by all threads */
-	void *mapped;
-	size_t mapped_bytes;
+	struct mapping {
+		uint8_t *at;
+		size_t bytes;
+	} mapped[MAPPINGS];
+	unsigned mapped_next;
 	int first_fd;     /* connection a spawned server starts with, or -1 */
 	struct worker *rest_next, *spawn; /* worker.c */
 };

@@ -14,7 +14,7 @@
 /* Waits for writability in the way of the role.  RUN_DONE: the descriptor is writable now (blocking roles). */
 static enum run must_wait(struct conn *c)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 	struct worker *w = c->worker;
 	uint32_t events = c->source.events;
 
@@ -41,7 +41,7 @@ void send_disarm(struct conn *c)
 	if (!c->armed || c->blocked || c->dead)
 		return;
 	c->armed = 0;
-	if (!ditto_service.send.arm)
+	if (!c->send->arm)
 		c->idle_events |= EPOLLOUT & c->source.events; /* the original leaves it */
 	if (c->source.events != c->idle_events && !c->unwatched && c->worker->waiter)
 		c->worker->waiter->modify(c->worker, &c->source, c->idle_events);
@@ -51,7 +51,7 @@ void send_disarm(struct conn *c)
  * within iov_bytes.  A reply without such parts is one vector. */
 static unsigned cut(const struct conn *c, size_t total, const struct job *job, struct iovec *iov)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 	unsigned want = send->iovs < VECTORS / 2 ? send->iovs : VECTORS / 2, n = 0;
 	size_t most = send->iov_bytes ? send->iov_bytes : total, tail = 0, part;
 	uint8_t *at = c->out.buf + c->out.start;
@@ -80,7 +80,7 @@ static unsigned cut(const struct conn *c, size_t total, const struct job *job, s
 
 static ssize_t call(struct conn *c, size_t n, const struct job *job)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 	int fd = c->source.fd;
 	struct iovec iov[VECTORS];
 	struct msghdr message;
@@ -111,7 +111,7 @@ static enum run refused(struct conn *c)
 
 static int over_limit(struct conn *c)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 
 	if (c->wake != c->worker->wakes) {
 		c->wake = c->worker->wakes;
@@ -123,7 +123,7 @@ static int over_limit(struct conn *c)
 /* Sends the output up to position target. */
 enum run send_until(struct conn *c, uint64_t target, const struct job *job)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 	enum run state;
 
 	while (out_sent(&c->out) < target) {
@@ -153,7 +153,7 @@ enum run send_until(struct conn *c, uint64_t target, const struct job *job)
  * whatever became of the file. */
 enum run send_file(struct conn *c, struct job *job, const struct slot *slot)
 {
-	const struct ditto_send *send = &ditto_service.send;
+	const struct ditto_send *send = c->send;
 	enum run state;
 
 	while (job->body_left) {

@@ -117,6 +117,20 @@ class ClassMatch(Model):
     max_bytes: Bytes = 0
 
 
+class Send(Model):
+    """How replies are sent; see ``struct ditto_send``."""
+
+    nr: SyscallNumber
+    flags: SmallInt = 0
+    call_bytes: Bytes = 0
+    iovs: Annotated[int, Field(ge=1, le=1024)] = 1
+    iov_bytes: Bytes = 0
+    calls_per_wake: Annotated[int, Field(ge=0, le=65535)] = 0
+    per_read: bool = False
+    arm: bool = True
+    between_block: Annotated[int, Field(ge=0, le=255)] | None = None
+
+
 class RequestClass(Model):
     """A cluster of requests that run the same operations."""
 
@@ -125,6 +139,7 @@ class RequestClass(Model):
     request_bytes: Dist
     replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
     program: Program
+    send: Send | None = None
 
 
 class Timer(Model):
@@ -182,20 +197,6 @@ class Receive(Model):
     flags: SmallInt = 0
     until_again: bool = False
     until_short: bool = False
-
-
-class Send(Model):
-    """How replies are sent; see ``struct ditto_send``."""
-
-    nr: SyscallNumber
-    flags: SmallInt = 0
-    call_bytes: Bytes = 0
-    iovs: Annotated[int, Field(ge=1, le=1024)] = 1
-    iov_bytes: Bytes = 0
-    calls_per_wake: Annotated[int, Field(ge=0, le=65535)] = 0
-    per_read: bool = False
-    arm: bool = True
-    between_block: Annotated[int, Field(ge=0, le=255)] | None = None
 
 
 class Listener(Model):
@@ -300,6 +301,7 @@ def _dangling(service: ServiceProfile) -> list[str]:
     problems += [f"request class {b.request_class} does not exist" for b in service.blocks if b.request_class >= len(service.classes)]
     blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
     blocks.add(service.send.between_block)
+    blocks |= {cls.send.between_block for cls in service.classes if cls.send is not None}
     problems += [f"block {b} does not exist" for b in blocks if b is not None and b >= len(service.blocks)]
     for index, process in enumerate(service.processes):
         if process.parent >= index:

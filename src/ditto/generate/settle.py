@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ditto.artifacts.profile import Knobs, Op, OpKind, Profile, Role, ServiceProfile
+from ditto.artifacts.profile import Knobs, Op, OpKind, Profile, Role, Send, ServiceProfile
 from ditto.artifacts.work import Block
 from ditto.generate.body import Order
 from ditto.generate.ir import CloneIR
@@ -42,11 +42,16 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             }
         )
 
+    def send(old: Send | None) -> Send | None:
+        return old and old.model_copy(update={"between_block": block_of(old.between_block)})
+
     settled = service.model_copy(
         update={
-            "classes": [c.model_copy(update={"program": program(c.program)}) for c in service.classes],
+            "classes": [
+                c.model_copy(update={"program": program(c.program), "send": send(c.send)}) for c in service.classes
+            ],
             "roles": [role(r) for r in service.roles],
-            "send": service.send.model_copy(update={"between_block": block_of(service.send.between_block)}),
+            "send": send(service.send),
             "blocks": [service.blocks[i] for i in kept],
         }
     )
@@ -75,5 +80,5 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
         if own:
             orders.append(Order((*begin, *own, *end), cls.probability))
     placed = {number for order in orders for number in order.blocks}
-    left = tuple(number for number in range(len(service.blocks)) if number not in placed)
-    return (*orders, Order(left, 0.0)) if left else tuple(orders)
+    orders += [Order((number,), 0.0) for number in range(len(service.blocks)) if number not in placed]
+    return tuple(orders)

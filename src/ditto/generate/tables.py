@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ditto.artifacts.profile import Dist, FileGroup, Op, Process, ReplyShape, RequestClass, Role, Timer
+from ditto.artifacts.profile import Dist, FileGroup, Op, Process, ReplyShape, RequestClass, Role, Send, Timer
 from ditto.generate.body import BodyCode
 from ditto.generate.ir import CloneIR
 
@@ -89,6 +89,10 @@ class _Tables:
             f"{_int(op.c)}, {self.dist(op.size)}, {block(op.block)}"
         )
 
+    def send(self, send: Send | None) -> str:
+        """A reference to how a class sends; NULL for as the service does."""
+        return "NULL" if send is None else self.array("struct ditto_send", [_send(send)])
+
     def array(self, type_name: str, rows: Sequence[str]) -> str:
         """The name of an array of structs given as initialisers; NULL for none."""
         if not rows:
@@ -126,7 +130,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     sockopts = tables.ops(listener.sockopts)
     layout = _layout(tables, body)
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
-    receive, send = service.receive, service.send
+    receive = service.receive
     main = f"""
 const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
@@ -136,8 +140,7 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)}}},
-\t.send = {{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake},
-\t\t {int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}}},
+\t.send = {_send(service.send)},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.reuseport)}, {listener.accept_nr},
 \t\t {listener.accept_flags}, {int(listener.accept_until_again)}, {len(listener.sockopts)}, {sockopts}}},
 \t.roles = {len(service.roles)},
@@ -170,9 +173,17 @@ def _classes(tables: _Tables, classes: Sequence[RequestClass]) -> list[str]:
         rows.append(
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
-            f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}}}"
+            f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}, "
+            f".send = {tables.send(cls.send)}}}"
         )
     return rows
+
+
+def _send(send: Send) -> str:
+    return (
+        f"{{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake}, "
+        f"{int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}}}"
+    )
 
 
 def _replies(tables: _Tables, replies: Sequence[ReplyShape]) -> list[str]:

@@ -82,6 +82,11 @@ class BlockBook:
         )
         return len(self.blocks) - 1
 
+    def after(self, nr: int) -> int | None:
+        """A block for what threads without a request do after a call; None where that is little or unknown."""
+        segment = self.segments.get((b"none", nr))
+        return self.add(b"none", nr, segment.work.instructions, 0.0) if segment is not None else None
+
     def _nearest(self, key: bytes, nr: int | None) -> Segment | None:
         """The segments that fit best: same class and call, same call, same class, the heaviest of all."""
         candidates = [

@@ -94,7 +94,9 @@ def _service(this: _Fit) -> ServiceProfile:
     total = sum(counts.values())
     gaps = evidence.gaps
     classes = []
-    for number, (key, work) in enumerate(sorted(works.items(), key=lambda item: (-counts[item[0]], item[0]))):
+    ranked = sorted(works, key=lambda key: (-counts[key], key))
+    for number, key in enumerate(ranked):
+        work = works[key]
         share = counts[key] / total
         amounts = this.book.amounts(key)
         block_for = this.book.namer(key, share, number)
@@ -106,6 +108,11 @@ def _service(this: _Fit) -> ServiceProfile:
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
+    send = fit_send(cycles, this.deferred, between)
+    for number, key in enumerate(ranked):
+        own = fit_send(works[key].cycles, this.deferred, between)
+        if own != send:
+            classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
@@ -116,7 +123,7 @@ def _service(this: _Fit) -> ServiceProfile:
         print_key=this.print_key,
         classes=classes,
         receive=fit_receive(cycles),
-        send=fit_send(cycles, this.deferred, between),
+        send=send,
         listener=fit_listener(evidence.stream, evidence.work, evidence.observation.native.port),
         roles=roles,
         processes=processes,
@@ -261,6 +268,10 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
         work = _pseudo(b"periodic", bursts)
         amounts = this.book.rare_amounts()
         program = fit_program(work, amounts, this.book.namer(b"periodic", 0.0), this.placement, deferred=False)
+    # What the thread does right after its sleep, before any call, comes first.
+    woken = this.book.after(role.wait_nr)
+    if woken is not None:
+        program = [Op(kind=OpKind.COMPUTE, block=woken), *program]
     return [Timer(period_ms=max(0.1, period_ns / 1e6), program=program)]
 
 

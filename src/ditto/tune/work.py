@@ -14,12 +14,18 @@ from dataclasses import dataclass
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.artifacts.work import Block
+from ditto.streams.events import SLEEPS
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined
 
 Place = tuple[int, int]
 """Class of the profile (-1: none) and system call before."""
+
+
+def by_clock(place: Place) -> bool:
+    """Whether it is what a thread does after it has slept: an instrument that slows requests does not slow the clock."""
+    return place[0] < 0 and place[1] in SLEEPS
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,11 @@ class Measured:
         return sum(self.requests.values())
 
     def per_request(self) -> Amounts:
-        """Everything, by the requests of all classes."""
+        """Everything but what the clock decides the number of, by the requests of all classes."""
         total = Amounts()
-        for segment in self.segments.values():
-            total = total + segment.total
+        for place, segment in self.segments.items():
+            if not by_clock(place):
+                total = total + segment.total
         return total * (1.0 / max(1, self.total_requests))
 
 
@@ -117,6 +124,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     lacks: dict[tuple[int, ...], Amounts] = {}
     for place in sorted(original.segments.keys() | clone.segments.keys()):
         there, here = original.segments.get(place), clone.segments.get(place)
+        if by_clock(place) and not owners.of(place):
+            continue
         if there is None:
             wanted = Amounts()
         elif here is not None:
@@ -129,10 +138,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     aims = [amounts_of(block.wanted) for block in service.blocks]
     left = Amounts()
     for who, lack in sorted(lacks.items()):
-        if who:
-            left = left + _spread(aims, who, lack, owners)
-        else:
-            left = left + lack
+        left = left + (_spread(aims, who, lack, owners) if who else lack)
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)
     blocks = [

@@ -42,10 +42,17 @@ class Site:
 
 @dataclass(frozen=True)
 class Plan:
-    """One kind of request: its blocks in order, and the lines the original touches in one, all told."""
+    """One kind of request.
+
+    Attributes:
+        blocks: in order.
+        lines: that the original touches in one, all told.
+        rare: too rare to be worth more than one look.
+    """
 
     blocks: tuple[int, ...]
     lines: float
+    rare: bool = False
 
 
 @dataclass
@@ -163,6 +170,8 @@ class Walker:
     def _phantom_lines(self, plan: Plan) -> int:
         """Lines that the clone's runtime touches in the request: what the blocks do not."""
         own = 0.0
+        if plan.rare:
+            return 0
         for at in plan.blocks:
             target = self._blocks[at].target
             for histogram in (target.load_distance, target.store_distance):
@@ -184,10 +193,12 @@ class Walker:
     def choose(self) -> list[Simulated]:
         """Draw all lines; returns the steady-state counts of one pass of each block."""
         best: tuple[float, list[int], list[bool], list[Simulated]] | None = None
+        rare = self._pass(draw=True, keep=False, rare=True)
         for round_number in range(ROUNDS):
             self._pass(draw=True, keep=round_number > 0)
             self._pass(draw=False, keep=True)
             result = self._pass(draw=False, keep=True)
+            result = [often or seldom or self._nothing() for often, seldom in zip(result, rare, strict=True)]
             error = self._error(result)
             if best is None or error < best[0]:
                 best = (error, [s.line for s in self.sites], [s.strided for s in self.sites], result)
@@ -195,6 +206,9 @@ class Walker:
         for site, line, strided in zip(self.sites, best[1], best[2], strict=True):
             site.line, site.strided = line, strided
         return best[3]
+
+    def _nothing(self) -> Simulated:
+        return Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0)
 
     def _error(self, results: list[Simulated]) -> float:
         total = 0.0
@@ -208,12 +222,15 @@ class Walker:
                     total += abs(running) * target.runs
         return total
 
-    def _pass(self, draw: bool, keep: bool) -> list[Simulated]:
+    def _pass(self, draw: bool, keep: bool, rare: bool = False) -> list[Simulated | None]:
+        """Simulate the requests that are rare, or those that are not; None for blocks in none of them."""
         count = len(self._blocks)
-        sums = [Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0) for _ in range(count)]
+        sums = [self._nothing() for _ in range(count)]
         runs = [0] * count
         drawn: set[int] = set()
         for number, blocks, counts in self.schedule:
+            if rare != (number >= len(self._plans) or self._plans[number].rare):
+                continue
             request = _Request(number, set())
             for phantom in range(self._phantoms[number] if number < len(self._phantoms) else 0):
                 self.stack.touch(PHANTOM + (number << 20) + phantom)
@@ -226,10 +243,10 @@ class Walker:
         for result, times in zip(sums, runs, strict=True):
             result.load = [v / max(1, times) for v in result.load]
             result.store = [v / max(1, times) for v in result.store]
-        return sums
+        return [result if times else None for result, times in zip(sums, runs, strict=True)]
 
     def _run(self, at: int, counted: Simulated | None, request: _Request, draw: bool, keep: bool) -> None:
-        result = counted or Simulated([0.0] * DISTANCE_BUCKETS, [0.0] * DISTANCE_BUCKETS, 0)
+        result = counted or self._nothing()
         target = self._blocks[at].target
         needs = (list(target.load_distance), list(target.store_distance))
         hists = (result.load, result.store)

@@ -57,7 +57,7 @@ def emit(
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
     plans = [
-        Plan(tuple(at[i] for i in order.blocks if i in at), reach.lines)
+        Plan(tuple(at[i] for i in order.blocks if i in at), reach.lines, order.share == 0)
         for order, reach in zip(orders, data_reach, strict=True)
     ]
     walker = Walker([b.filled for b in built], [b.root for b in built], streams, plans, Random(f"{seed}/data"))
