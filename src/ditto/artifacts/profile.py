@@ -233,7 +233,10 @@ class Load(Model):
 
 
 class ServiceProfile(Model):
-    """One service of the app."""
+    """One service of the app.
+
+    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, as tuning found.
+    """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
     codec: Literal["opaque", "http1", "resp2", "memcached"]
@@ -247,6 +250,7 @@ class ServiceProfile(Model):
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 
 

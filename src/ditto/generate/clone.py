@@ -46,7 +46,7 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
             f"the profile has {len(profile.services)} services", "generate a clone of each service by itself"
         )
     ir = settle(profile, profile.services[0], profile.seed if seed is None else seed)
-    body = emit(ir.blocks, ir.knobs, ir.seed, ir.orders)
+    body = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines)
     files = {
         "tables.c": emit_tables(ir, body),
         "blocks.S": body.assembly,

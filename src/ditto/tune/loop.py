@@ -17,7 +17,7 @@ from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
 from ditto.tune.native import tune_native
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted
+from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 8
 PATIENCE = 3
@@ -110,6 +110,7 @@ def _tune_work(
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
+    tuned.profile = with_service(tuned.profile, {"runtime_lines": runtime_lines(skeleton)})
     profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton, original))
     since = 0
     for number in range(1, WORK_ROUNDS + 1):

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
-from ditto.artifacts.work import Block
 from ditto.streams.events import SLEEPS
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
@@ -93,6 +92,13 @@ def among(skeleton: Measured, original: Measured) -> dict[Place, Segment]:
     return segments
 
 
+def runtime_lines(skeleton: Measured) -> float:
+    """Data lines that the runtime touches in a request: what comes back only with the next one."""
+    request = skeleton.per_request()
+    histogram = request.of("load_distance") + request.of("store_distance")
+    return float(histogram[_edge(histogram) :].sum())
+
+
 def predicted(profile: Profile, skeleton: Measured, original: Measured) -> Measured:
     """What a clone would execute whose blocks came out as their aims say, by a run of its skeleton."""
     service = profile.services[0]
@@ -145,7 +151,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         block.model_copy(update={"aim": work_of(aim, block)})
         for block, aim in zip(service.blocks, aims, strict=True)
     ]
-    return with_blocks(profile, blocks)
+    return with_service(profile, {"blocks": blocks})
 
 
 def _spread(aims: list[Amounts], who: tuple[int, ...], lack: Amounts, owners: _Owners) -> Amounts:
@@ -202,7 +208,7 @@ class _Owners:
         return ()
 
 
-def with_blocks(profile: Profile, blocks: list[Block]) -> Profile:
-    """The profile with other blocks."""
-    service = profile.services[0].model_copy(update={"blocks": blocks})
+def with_service(profile: Profile, changes: dict[str, object]) -> Profile:
+    """The profile with its service changed."""
+    service = profile.services[0].model_copy(update=changes)
     return profile.model_copy(update={"services": [service, *profile.services[1:]]})

@@ -46,12 +46,12 @@ class Plan:
 
     Attributes:
         blocks: in order.
-        lines: that the original touches in one, all told.
+        runtime_lines: that the runtime touches in one.
         rare: too rare to be worth more than one look.
     """
 
     blocks: tuple[int, ...]
-    lines: float
+    runtime_lines: int
     rare: bool = False
 
 
@@ -118,7 +118,6 @@ class Walker:
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
         self._codes = [self._stream(at) for at in range(len(blocks))]
         self.schedule = self._schedule()
-        self._phantoms = [self._phantom_lines(plan) for plan in plans]
         self.stack = Stack()
 
     def _slot_events(self, filled: Filled, number: int) -> list[tuple[int, list[int]]]:
@@ -166,17 +165,6 @@ class Walker:
             done.update(plan.blocks)
         left = tuple(at for at in range(len(self._blocks)) if at not in done)
         return [*schedule, (len(self._plans), left, True)]
-
-    def _phantom_lines(self, plan: Plan) -> int:
-        """Lines that the clone's runtime touches in the request: what the blocks do not."""
-        own = 0.0
-        if plan.rare:
-            return 0
-        for at in plan.blocks:
-            target = self._blocks[at].target
-            for histogram in (target.load_distance, target.store_distance):
-                own += sum(histogram[target.data_edge :]) * target.repeat
-        return max(0, min(CAP // 2, int(plan.lines - own)))
 
     def _stream(self, at: int) -> list[int]:
         """The codes of one pass of a block, in order."""
@@ -232,7 +220,8 @@ class Walker:
             if rare != (number >= len(self._plans) or self._plans[number].rare):
                 continue
             request = _Request(number, set())
-            for phantom in range(self._phantoms[number] if number < len(self._phantoms) else 0):
+            runtime = self._plans[number].runtime_lines if number < len(self._plans) and not rare else 0
+            for phantom in range(min(runtime, CAP // 2)):
                 self.stack.touch(PHANTOM + (number << 20) + phantom)
             for at in blocks:
                 drawing = draw and at not in drawn and (counts or not keep)

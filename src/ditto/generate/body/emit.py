@@ -19,7 +19,7 @@ from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
-from ditto.generate.body.target import Target
+from ditto.generate.body.target import Target, reach_out
 
 REPEAT_COST = 3
 """Instructions a pass costs when it is repeated: call, count, branch."""
@@ -33,7 +33,12 @@ class _Block:
 
 
 def emit(
-    blocks: Sequence[Block], knobs: Knobs, seed: int, orders: Sequence[Order] = (), prefix: str = "ditto_block_"
+    blocks: Sequence[Block],
+    knobs: Knobs,
+    seed: int,
+    orders: Sequence[Order] = (),
+    runtime_lines: float = 0.0,
+    prefix: str = "ditto_block_",
 ) -> BodyCode:
     """Generate the assembly of all blocks of a service.
 
@@ -42,6 +47,7 @@ def emit(
         knobs: scales of instructions, dependence, irregularity and entropy.
         seed: decides every choice; the same arguments give the same bytes.
         orders: in which orders requests run them; without one, each after the other.
+        runtime_lines: data lines that the runtime itself touches in a request.
         prefix: symbol of block N is ``prefix + str(N)``.
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
@@ -52,13 +58,13 @@ def emit(
         targets.make(i, block.wanted, knobs, block.runs_per_request, code_edges[i], data_edges[i])
         for i, block in enumerate(blocks)
     ]
+    wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
     streams = cursors(real)
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
     plans = [
-        Plan(tuple(at[i] for i in order.blocks if i in at), reach.lines, order.share == 0)
-        for order, reach in zip(orders, data_reach, strict=True)
+        Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
     ]
     walker = Walker([b.filled for b in built], [b.root for b in built], streams, plans, Random(f"{seed}/data"))
     simulated = walker.choose() if built else []

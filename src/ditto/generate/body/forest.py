@@ -89,6 +89,10 @@ MANY_TRIPS = 16
 ordinary code has few of."""
 
 
+CUT_FROM = 4
+"""Smallest bucket in which a loop is fitted to what is left to reuse; below, so little is left to the next bucket."""
+
+
 def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> tuple[list[_Group], float]:
     """Choose trip counts of the groups of one level, heaviest first; the last loop takes only as many lines as are left.
 
@@ -112,7 +116,7 @@ def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> tupl
         if more >= 1:
             group.trips = 1 + min(more, 1 << 24)
             wanted -= weight * more
-        elif low < part < size:
+        elif low < part < size and bucket >= CUT_FROM:
             begin = group.low + rng.randint(0, size - part)
             edges = sorted({group.low, begin, begin + part, group.high})
             group.parts = [_Group(a, b, group.times, group.depth) for a, b in pairwise(edges)]

@@ -18,10 +18,17 @@ class Order:
     share: float = 1.0
 
 
+ENOUGH = 0.4
+"""Touches from a bucket on, by its smallest distance, that tell of a footprint of that size: lines touched twice in a
+request come back sooner, so there are fewer touches than lines."""
+ROOM = 1.08
+"""Lines by the smallest distance of the edge, at least: fewer would not reach it."""
+
+
 def edge_of(histogram: Sequence[float]) -> int:
     """The farthest bucket that enough touches reach for there to be a footprint of its size; at least 1."""
     for bucket in range(FAR, 1, -1):
-        if sum(histogram[bucket:]) >= 2 ** (bucket - 1):
+        if sum(histogram[bucket:]) >= ENOUGH * 2 ** (bucket - 1):
             return bucket
     return 1
 
@@ -53,7 +60,7 @@ def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[st
                 for bucket, value in enumerate(getattr(blocks[number], name)[:24]):
                     total[bucket] += value
         edge = edge_of(total)
-        found.append(Reach(edge, sum(total[edge:])))
+        found.append(Reach(edge, max(sum(total[edge:]), ROOM * 2 ** (edge - 1))))
     return found
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import DISTANCE_BUCKETS, Work
 from ditto.generate.body.mixes import folded
+from ditto.generate.body.reach import Order, Reach
 
 MIN_INSTRUCTIONS = 5.0
 MAX_PASS = 250_000
@@ -172,6 +173,32 @@ def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int, data_edg
         irregular=knobs.irregular,
         page_lines=8.0,
     )
+
+
+def reach_out(
+    targets: Sequence[Target | None], orders: Sequence[Order], reaches: Sequence[Reach], runtime_lines: float
+) -> list[Target | None]:
+    """Targets that touch enough lines once a request for these to come back as late as in the original.
+
+    What lacks is taken from the next nearer bucket of loads.
+    """
+    out = list(targets)
+    done: set[int] = set()
+    for order, reach in sorted(zip(orders, reaches, strict=True), key=lambda pair: -pair[0].share):
+        own = [t for i in order.blocks if i not in done and (t := out[i]) is not None]
+        done.update(order.blocks)
+        once = sum(sum(t.load_distance[reach.edge :]) + sum(t.store_distance[reach.edge :]) for t in own)
+        near = sum(t.load_distance[reach.edge - 1] for t in own)
+        lack = min(reach.lines - runtime_lines - once, near) if order.share else 0.0
+        if lack <= 0 or near <= 0:
+            continue
+        for target in own:
+            loads = list(target.load_distance)
+            moved = lack * loads[reach.edge - 1] / near
+            loads[reach.edge - 1] -= moved
+            loads[reach.edge] += moved
+            out[target.index] = replace(target, load_distance=tuple(loads))
+    return out
 
 
 def _stretch(raw: list[float], factor: float) -> tuple[float, ...]:
