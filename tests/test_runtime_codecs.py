@@ -6,7 +6,7 @@ import random
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -325,3 +325,36 @@ def test_fuzz_briefly(tmp_path: Path, tables: str) -> None:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert int(done.stdout.split()[1]) > 1000
+
+
+def _filled(store: Callable[[int, int], bytes], clone: Clone, keys: int) -> None:
+    """Store keys 0 .. keys-1, key i with a value of i % 500 + 1 bytes."""
+    with clone.connect() as sock:
+        for first in range(0, keys, 100):
+            batch = range(first, min(keys, first + 100))
+            sock.sendall(b"".join(store(i, i % 500 + 1) for i in batch))
+            for _ in batch:
+                while not sock.recv(1).endswith(b"\n"):
+                    pass
+
+
+def test_a_filled_resp_store_hits_and_misses_by_its_history(resp: Clone) -> None:
+    def bulk(*words: bytes) -> bytes:
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+    _filled(lambda i, size: bulk(b"SET", b"key:%d" % i, b"v" * size), resp, 3000)
+    for i in (0, 7, 499, 2999):
+        size = i % 500 + 1
+        assert exchange(resp, [bulk(b"GET", b"key:%d" % i)]) == b"$%d\r\n" % size + b"x" * size + b"\r\n"
+    assert exchange(resp, [bulk(b"GET", b"key:3000")]) == b"$-1\r\n"
+    assert exchange(resp, [bulk(b"DEL", b"key:7"), bulk(b"GET", b"key:7")]).endswith(b"$-1\r\n")
+    assert exchange(resp, [b"SET key:7 abc\r\n", b"GET key:7\r\n"], 0.05).endswith(b"$3\r\nxxx\r\n")
+
+
+def test_a_filled_memcached_store_hits_and_misses_by_its_history(memcached: Clone) -> None:
+    _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
+    one = b"VALUE key41 0 42\r\n" + b"x" * 42 + b"\r\n"
+    assert exchange(memcached, [b"get key41\r\n"]) == one + b"END\r\n"
+    assert exchange(memcached, [b"get key3000\r\n"]) == b"END\r\n"
+    assert exchange(memcached, [b"get key3000 key41 nokey\r\n"]) == one + b"END\r\n"
+    assert exchange(memcached, [b"delete key41\r\nget key41\r\n"]).endswith(b"END\r\n")

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "ditto.h"
+#include "keys.h"
 #include "pool.h"
 #include "rng.h"
 
@@ -38,6 +39,9 @@ struct codec_state {
 		char word[24];
 		uint64_t word8[3];
 	};
+	uint64_t key_hash;
+	uint32_t value_size;
+	uint32_t value_at; /* word that is the value stored; 0: none */
 	char note[64]; /* start of an argument that the reply echoes */
 };
 
@@ -60,6 +64,9 @@ struct request {
 	const char *note;
 	uint32_t note_len;
 	uint32_t bytes;    /* opaque: length of the request */
+	uint8_t key_role;  /* enum key_role: what the request does with the key of key_hash */
+	uint32_t value_size;
+	uint64_t key_hash;
 	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
 };
 
@@ -88,6 +95,8 @@ const struct codec *codec_by_id(unsigned id);
 extern const struct ditto_service *codec_service;
 
 const struct ditto_reply *codec_shape(int cls, struct rng *rng);
+/* The class's shape of this kind, or NULL. */
+const struct ditto_reply *codec_shape_of(int cls, unsigned kind);
 unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; returns the length (at most 20) */
 void codec_text(struct outbuf *out, const char *text);
 uint32_t codec_clamp(uint32_t size);
@@ -124,6 +133,8 @@ struct verb_entry {
 	uint64_t word8[3];
 	int16_t first;   /* first class with this verb, or DITTO_NONE */
 	uint8_t builtin; /* the codec's default reply, 0: none */
+	uint8_t key_role;
+	uint8_t value_at; /* word that is the value stored */
 	uint8_t used;
 };
 

@@ -110,6 +110,16 @@ const struct ditto_reply *codec_shape(int cls, struct rng *rng)
 	return &c->reply[i];
 }
 
+const struct ditto_reply *codec_shape_of(int cls, unsigned kind)
+{
+	const struct ditto_class *c = &codec_service->cls[cls];
+
+	for (unsigned i = 0; i < c->replies; i++)
+		if (c->reply[i].kind == kind)
+			return &c->reply[i];
+	return NULL;
+}
+
 unsigned codec_digits(char *to, uint64_t value)
 {
 	char text[20];

@@ -97,6 +97,7 @@ static int signed_number(struct line *line, unsigned index)
 static enum codec_step say(struct request *req, unsigned canned)
 {
 	req->cls = DITTO_NONE;
+	req->key_role = KEY_NONE;
 	req->canned = (uint8_t)canned;
 	if (canned >= MC_E_GENERIC)
 		req->flags |= REQ_MALFORMED;
@@ -151,6 +152,8 @@ static enum codec_step storage(struct codec_state *st, struct request *req, stru
 		st->canned = MC_E_LARGE;
 	}
 	st->need = bytes;
+	st->value_size = (uint32_t)bytes;
+	st->key_hash = keys_hash(line->word[1], line->len[1]);
 	st->phase = PHASE_DATA;
 	return CODEC_MORE;
 }
@@ -199,6 +202,11 @@ static enum codec_step command_line(struct codec_state *st, struct request *req,
 	case MC_META_SET:
 		return storage(st, req, &line, command);
 	case MC_DELETE:
+		if (line.words > 1) {
+			req->key_role = KEY_DROP;
+			req->key_hash = keys_hash(line.word[1], line.len[1]);
+		}
+		/* fall through */
 	case MC_META_GET:
 	case MC_META_DELETE:
 		return line.words < 2 ? say(req, MC_E_GENERIC) : CODEC_REQUEST;
@@ -272,7 +280,8 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 		return CODEC_MORE;
 	*used = at + 2;
 	st->phase = PHASE_LINE;
-	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags};
+	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags, .key_role = KEY_STORE,
+				.key_hash = st->key_hash, .value_size = st->value_size};
 	if (p[at] != '\r' || p[at + 1] != '\n')
 		return say(req, MC_E_CHUNK);
 	return CODEC_REQUEST;

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #define BULK_LIMIT (512u << 20)
+#define KEY_LIMIT 512u /* longer keys are not looked at */
 
 enum { PHASE_START, PHASE_LENGTH, PHASE_DATA, PHASE_SKIP };
 
@@ -29,6 +30,14 @@ static void resp_setup(const struct ditto_service *service)
 			p += *p == ' ';
 		}
 	}
+	for (unsigned i = 0; i < sizeof(resp_keyed) / sizeof(resp_keyed[0]); i++) {
+		struct verb_entry *entry = verb_add(resp_keyed[i].word, strlen(resp_keyed[i].word));
+
+		if (entry) {
+			entry->key_role = resp_keyed[i].role;
+			entry->value_at = resp_keyed[i].value_at;
+		}
+	}
 }
 
 enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned error, char got)
@@ -38,6 +47,7 @@ enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned
 	req->cls = DITTO_NONE;
 	req->canned = (uint8_t)error;
 	req->flags = REQ_CLOSE | REQ_MALFORMED;
+	req->key_role = KEY_NONE;
 	req->note = st->note;
 	req->note_len = 1;
 	return CODEC_FATAL;
@@ -97,6 +107,9 @@ enum codec_step resp_complete(struct codec_state *st, struct request *req)
 
 	st->phase = PHASE_START;
 	req->flags = 0;
+	req->key_role = st->argc > 1 && entry ? entry->key_role : KEY_NONE;
+	req->key_hash = st->key_hash;
+	req->value_size = st->value_size;
 	req->cls = DITTO_NONE;
 	req->canned = RESP_D_UNKNOWN;
 	if (entry) {
@@ -136,6 +149,7 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 				     struct request *req)
 {
 	const uint8_t *at = p, *end = p + n;
+	const struct verb_entry *entry;
 	int argc, len;
 
 	if (n < 16)
@@ -150,31 +164,31 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 	st->word8[0] = upper8(st->word8[0] & (~0ULL >> (64 - 8 * len)));
 	st->word8[1] = st->word8[2] = 0;
 	at += len + 2;
+	entry = verb_find(st->word8);
+	if (!entry || entry->first == DITTO_NONE)
+		return CODEC_MORE; /* default replies may need an argument */
+	req->key_role = entry->key_role;
 	for (int i = 1; i < argc; i++) {
 		if (end - at < 6)
 			return CODEC_MORE;
 		len = short_number(&at, '$');
 		if (len < 0 || end - at < len + 2)
 			return CODEC_MORE;
+		if (i == 1 && entry->key_role)
+			req->key_hash = keys_hash(at, (size_t)len);
+		else if (i == entry->value_at)
+			req->value_size = (uint32_t)len;
 		at += len + 2;
 	}
-	{
-		const struct verb_entry *entry = verb_find(st->word8);
-
-		if (!entry || entry->first == DITTO_NONE)
-			return CODEC_MORE; /* default replies may need an argument */
-		req->cls = (int16_t)verb_class_for(entry, (uint32_t)argc);
-		req->flags = entry->builtin == RESP_D_QUIT ? REQ_CLOSE : 0;
-	}
+	req->cls = (int16_t)verb_class_for(entry, (uint32_t)argc);
+	req->flags = entry->builtin == RESP_D_QUIT ? REQ_CLOSE : 0;
 	*used = (size_t)(at - p);
 	return CODEC_REQUEST;
 }
 
 /* The default replies that look at the next argument. */
-static int wants_note(const struct codec_state *st)
+static int wants_note(const struct verb_entry *entry)
 {
-	const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
-
 	return entry && entry->first == DITTO_NONE && entry->builtin >= RESP_D_PING && entry->builtin <= RESP_D_CLIENT;
 }
 
@@ -214,6 +228,9 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 			st->argc = (uint32_t)value;
 			st->arg = 0;
 			st->note_len = 0;
+			st->value_at = 0;
+			st->key_hash = 0;
+			st->value_size = 0;
 			st->phase = PHASE_LENGTH;
 			/* fall through */
 		case PHASE_LENGTH:
@@ -235,17 +252,29 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 					st->phase = PHASE_DATA;
 				else
 					st->word_len = 0;
-			} else if (st->arg == 1 && (uint64_t)value <= sizeof(st->note) && wants_note(st)) {
-				st->phase = PHASE_DATA;
+			} else if (st->arg == 1 && (uint64_t)value <= KEY_LIMIT) {
+				const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
+
+				if ((entry && entry->key_role) || ((uint64_t)value <= sizeof(st->note) && wants_note(entry)))
+					st->phase = PHASE_DATA;
 			}
+			if (st->arg == st->value_at)
+				st->value_size = (uint32_t)value;
 			continue;
 		case PHASE_DATA: /* short and wanted: taken when all of it is there */
 			if (n - at < st->need)
 				return CODEC_MORE;
 			if (st->arg == 0) {
+				const struct verb_entry *entry;
+
 				resp_take_word(st, p + at, (size_t)st->need - 2);
+				entry = st->word_len ? verb_find(st->word8) : NULL;
+				st->value_at = entry && entry->key_role == KEY_STORE ? entry->value_at : 0;
 			} else {
-				st->note_len = (uint8_t)(st->need - 2);
+				size_t size = (size_t)st->need - 2;
+
+				st->key_hash = keys_hash(p + at, size);
+				st->note_len = (uint8_t)(size < sizeof(st->note) ? size : sizeof(st->note));
 				memcpy(st->note, p + at, st->note_len);
 			}
 			/* fall through */

@@ -51,17 +51,25 @@ static void put_value(const uint8_t *key, uint32_t key_len, const struct ditto_r
 /* Each key is a hit or a miss of its own. */
 static void put_values(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
+	const struct ditto_reply *hit = codec_shape_of(req->cls, REPLY_VALUE);
 	const uint8_t *p = req->keys, *end = p + req->keys_len;
 	uint64_t before = out_end(out), total = 0;
 
 	while (p < end) {
-		const struct ditto_reply *shape = codec_shape(req->cls, rng);
+		const struct ditto_reply *shape = hit;
 		const uint8_t *key = p;
+		enum key_state state = KEY_UNKNOWN;
 		uint32_t size;
 
 		p = codec_space(p, end);
-		size = codec_clamp(dist_draw(shape->size, rng, 0));
-		if (p > key && shape->kind == REPLY_VALUE && total + size <= REPLY_LIMIT) {
+		if (hit)
+			state = keys_read(keys_hash(key, (size_t)(p - key)), &size);
+		if (state == KEY_UNKNOWN) {
+			shape = codec_shape(req->cls, rng);
+			size = dist_draw(shape->size, rng, 0);
+		}
+		size = codec_clamp(size);
+		if (p > key && state != KEY_ABSENT && shape->kind == REPLY_VALUE && total + size <= REPLY_LIMIT) {
 			put_value(key, (uint32_t)(p - key), shape, size, req->flags & REQ_CAS, out, rng, parts);
 			total += size;
 		}
@@ -184,6 +192,10 @@ void memcached_reply(const struct request *req, struct outbuf *out, struct rng *
 {
 	parts->head = parts->tail = 0;
 	parts->body = 0;
+	if (req->key_role == KEY_STORE)
+		keys_store(req->key_hash, req->value_size);
+	else if (req->key_role == KEY_DROP)
+		keys_drop(req->key_hash);
 	if (req->flags & REQ_NOREPLY)
 		return;
 	if (req->cls == DITTO_NONE)

@@ -5,6 +5,8 @@
 #ifndef DITTO_RESP_COMMANDS_H
 #define DITTO_RESP_COMMANDS_H
 
+#include "keys.h"
+
 struct resp_words {
 	unsigned char reply;
 	const char *words;
@@ -40,6 +42,15 @@ static const struct resp_words resp_commands[] = {
 		       "GEOHASH GEOSEARCH GEORADIUS GEORADIUSBYMEMBER BITFIELD BITFIELD_RO PUBSUB"},
 	{RESP_D_BULK, "GETRANGE SUBSTR INCRBYFLOAT HINCRBYFLOAT ZINCRBY XADD LOLWUT"},
 	{RESP_D_OK, "XGROUP XSETID BGSAVE BGREWRITEAOF"},
+};
+
+/* What commands do with the key that is their first argument; see keys.h. */
+static const struct {
+	const char *word;
+	unsigned char role, value_at;
+} resp_keyed[] = {
+	{"GET", KEY_READ, 0},	 {"GETEX", KEY_READ, 0}, {"SET", KEY_STORE, 2},	   {"GETSET", KEY_STORE, 2}, {"SETNX", KEY_STORE, 2},
+	{"SETEX", KEY_STORE, 3}, {"PSETEX", KEY_STORE, 3}, {"DEL", KEY_DROP, 0}, {"UNLINK", KEY_DROP, 0},
 };
 
 #endif

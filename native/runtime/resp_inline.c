@@ -75,7 +75,11 @@ enum codec_step resp_inline(struct codec_state *st, const uint8_t *p, size_t n, 
 			}
 			st->note_len = (uint8_t)(len < sizeof(st->note) ? len : sizeof(st->note));
 			memcpy(st->note, word, st->note_len);
+			st->key_hash = keys_hash(word, len);
+			st->value_size = 0;
 		}
+		if (st->argc == 2)
+			st->value_size = (uint32_t)(at - word);
 		st->argc++;
 	}
 	return st->argc ? resp_complete(st, req) : CODEC_MORE;

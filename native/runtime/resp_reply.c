@@ -151,13 +151,34 @@ static void put_canned(const struct request *req, struct outbuf *out)
 	}
 }
 
+/* The reply to a read of one key: as the store's history has it, where that is known and the class has such replies. */
+static void put_read(const struct request *req, struct outbuf *out, struct rng *rng)
+{
+	const struct ditto_reply *hit = codec_shape_of(req->cls, REPLY_BULK);
+	uint32_t size = 0;
+	enum key_state state = hit ? keys_read(req->key_hash, &size) : KEY_UNKNOWN;
+
+	if (state == KEY_PRESENT)
+		put_bulk(out, NULL, codec_clamp(size));
+	else if (state == KEY_ABSENT)
+		codec_text(out, "$-1\r\n");
+	else
+		put_shape(codec_shape(req->cls, rng), out, rng);
+}
+
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	uint64_t before = out_end(out);
 
 	parts->body = 0;
+	if (req->key_role == KEY_STORE)
+		keys_store(req->key_hash, req->value_size);
+	else if (req->key_role == KEY_DROP)
+		keys_drop(req->key_hash);
 	if (req->cls == DITTO_NONE)
 		put_canned(req, out);
+	else if (req->key_role == KEY_READ)
+		put_read(req, out, rng);
 	else
 		put_shape(codec_shape(req->cls, rng), out, rng);
 	parts->head = 0;

@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The table behind keys.h, shared by the threads of a process without locks: a place is one word, hash above and size
+ * below, and is taken by compare and exchange.  A table that fills up is replaced by one of four times the size; what
+ * another thread stores meanwhile may be lost, which reads as one miss.  Tables that were replaced are left, for a
+ * thread may still look at one.
+ */
+#include "keys.h"
+
+#include <stdatomic.h>
+#include <sys/mman.h>
+
+#define SIZE_BITS 24
+#define SIZE_MASK ((1u << SIZE_BITS) - 1)
+#define DROPPED 1ull /* a place that was taken: no hash is that small */
+#define FIRST_SHIFT 12
+#define LAST_SHIFT 24
+#define TRIES 64
+#define FILL 1000 /* stores of a filling client, at least */
+
+struct table {
+	unsigned shift;
+	_Atomic uint64_t used;
+	_Atomic uint64_t place[];
+};
+
+static struct table *_Atomic current;
+static atomic_flag growing = ATOMIC_FLAG_INIT;
+static _Atomic uint32_t stores, reads;
+static _Atomic uint8_t filled;
+
+static struct table *table_new(unsigned shift)
+{
+	size_t bytes = sizeof(struct table) + (sizeof(uint64_t) << shift);
+	struct table *t = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (t == MAP_FAILED)
+		return NULL;
+	t->shift = shift;
+	return t;
+}
+
+static uint64_t tag_of(uint64_t hash)
+{
+	uint64_t tag = hash & ~(uint64_t)SIZE_MASK;
+
+	return tag ? tag : 1ull << 63;
+}
+
+static uint64_t first_place(const struct table *t, uint64_t tag)
+{
+	return tag >> (64 - t->shift);
+}
+
+/* Puts an entry where its tag is, or into the first free place.  Returns 1 for a new one, 0 for a known one, -1: full. */
+static int put(struct table *t, uint64_t tag, uint64_t entry)
+{
+	uint64_t mask = ((uint64_t)1 << t->shift) - 1, at = first_place(t, tag), seen;
+
+	for (unsigned i = 0; i < TRIES; i++, at = (at + 1) & mask) {
+		seen = atomic_load_explicit(&t->place[at], memory_order_relaxed);
+		if ((seen & ~(uint64_t)SIZE_MASK) == tag) {
+			if (seen != entry)
+				atomic_store_explicit(&t->place[at], entry, memory_order_relaxed);
+			return 0;
+		}
+		if (seen <= DROPPED && atomic_compare_exchange_strong(&t->place[at], &seen, entry))
+			return seen == 0;
+	}
+	return -1;
+}
+
+static void grow(struct table *from)
+{
+	struct table *to;
+
+	if (atomic_flag_test_and_set(&growing))
+		return; /* someone does */
+	if (atomic_load(&current) == from && (!from || from->shift < LAST_SHIFT)) {
+		to = table_new(from ? from->shift + 2 : FIRST_SHIFT);
+		for (uint64_t i = 0; to && from && i < (uint64_t)1 << from->shift; i++) {
+			uint64_t entry = atomic_load_explicit(&from->place[i], memory_order_relaxed);
+
+			if (entry > DROPPED && put(to, entry & ~(uint64_t)SIZE_MASK, entry) == 1)
+				to->used++;
+		}
+		if (to)
+			atomic_store(&current, to);
+	}
+	atomic_flag_clear(&growing);
+}
+
+/* Some count is enough to tell a filling client. */
+static void count_store(void)
+{
+	uint32_t n;
+
+	if (atomic_load_explicit(&filled, memory_order_relaxed))
+		return;
+	n = atomic_fetch_add_explicit(&stores, 1, memory_order_relaxed) + 1;
+	if (n >= FILL && n > atomic_load_explicit(&reads, memory_order_relaxed))
+		atomic_store_explicit(&filled, 1, memory_order_relaxed);
+}
+
+void keys_store(uint64_t hash, uint32_t size)
+{
+	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
+	uint64_t tag = tag_of(hash);
+	int state;
+
+	count_store();
+	if (!t) {
+		grow(NULL);
+		t = atomic_load(&current);
+		if (!t)
+			return;
+	}
+	state = put(t, tag, tag | (size < SIZE_MASK ? size : SIZE_MASK));
+	if (state == 1 && atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed) * 2 > (uint64_t)1 << t->shift)
+		grow(t);
+}
+
+static _Atomic uint64_t *find(uint64_t hash)
+{
+	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
+	uint64_t tag = tag_of(hash), mask, at;
+
+	if (!t)
+		return NULL;
+	mask = ((uint64_t)1 << t->shift) - 1;
+	at = first_place(t, tag);
+	for (unsigned i = 0; i < TRIES; i++, at = (at + 1) & mask) {
+		uint64_t seen = atomic_load_explicit(&t->place[at], memory_order_relaxed);
+
+		if ((seen & ~(uint64_t)SIZE_MASK) == tag)
+			return &t->place[at];
+		if (seen == 0)
+			return NULL;
+	}
+	return NULL;
+}
+
+void keys_drop(uint64_t hash)
+{
+	_Atomic uint64_t *place = find(hash);
+
+	if (place)
+		atomic_store_explicit(place, DROPPED, memory_order_relaxed);
+}
+
+enum key_state keys_read(uint64_t hash, uint32_t *size)
+{
+	_Atomic uint64_t *place;
+
+	if (!atomic_load_explicit(&filled, memory_order_relaxed)) {
+		atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
+		return KEY_UNKNOWN;
+	}
+	place = find(hash);
+	if (!place)
+		return KEY_ABSENT;
+	*size = (uint32_t)(atomic_load_explicit(place, memory_order_relaxed) & SIZE_MASK);
+	return KEY_PRESENT;
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Which keys a keyed store holds: a hash and the size of the value for each, so that reads hit and miss as they do in a
+ * store with the same history, and hits have the size that was stored.  No key and no value is kept.
+ *
+ * A store counts as filled once it was given many values in a row of more stores than reads, as a preparing client
+ * does.  Until then nothing is known of what it would hold, and replies are drawn as they were observed.
+ */
+#ifndef DITTO_KEYS_H
+#define DITTO_KEYS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP };
+enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
+
+void keys_store(uint64_t hash, uint32_t size);
+void keys_drop(uint64_t hash);
+enum key_state keys_read(uint64_t hash, uint32_t *size); /* *size is set for KEY_PRESENT */
+
+static inline uint64_t keys_mix(uint64_t hash, uint64_t word)
+{
+	hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
+	return hash ^ hash >> 29;
+}
+
+static inline uint64_t keys_hash(const uint8_t *key, size_t n)
+{
+	uint64_t hash = n * 0xD6E8FEB86659FD93ULL, word;
+
+	for (; n >= 8; n -= 8, key += 8) {
+		memcpy(&word, key, 8);
+		hash = keys_mix(hash, word);
+	}
+	if (n) {
+		word = 0;
+		for (size_t i = 0; i < n; i++)
+			word = word << 8 | key[i];
+		hash = keys_mix(hash, word + 1);
+	}
+	return keys_mix(hash, 0x2545F4914F6CDD1DULL);
+}
+
+#endif
