@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ditto.artifacts.profile import Block, Knobs
+from ditto.artifacts.profile import Knobs
+from ditto.artifacts.work import Block, Work
 from ditto.generate.body import BodyCode, emit
 
 sys.path.insert(0, str(Path(__file__).parent / "body"))
@@ -156,7 +157,7 @@ def test_knobs_turn() -> None:
 
 
 def test_a_skeleton_larger_than_the_block_leaves_a_return() -> None:
-    facts = emit([Block(instructions=100, skeleton_instructions=98)], Knobs(), 1).blocks[0]
+    facts = emit([Block(instructions=100, aim=Work(instructions=2))], Knobs(), 1).blocks[0]
     assert facts.empty and facts.instructions == 1
 
 
@@ -196,7 +197,7 @@ NUMBERS = st.floats(0, 4_000)
 @settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.builds(
-        Block, instructions=NUMBERS, skeleton_instructions=st.floats(0, 300), runs_per_request=st.floats(0, 100),
+        Block, instructions=NUMBERS, runs_per_request=st.floats(0, 100),
         mix=st.dictionaries(st.sampled_from([*MIX, *WIDE, "nonsense_m", "x87_l", "string_m", "q"]),
         st.floats(0, 1), max_size=6),
         loads=NUMBERS, stores=NUMBERS, load_distance=st.lists(NUMBERS, max_size=30),

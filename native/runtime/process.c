@@ -125,7 +125,7 @@ int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t see
 	w->notify_write = w->wait_fd = w->first_fd = w->spare_fd = -1;
 	rng_seed(&w->rng, options.seed ^ rng_mix(seed + 1));
 	w->scratch = scratch;
-	if (ditto_service.body && ditto_body_init(&w->body, ditto_service.body, options.seed))
+	if (ditto_service.body && w->role->kind != DITTO_ROLE_IDLE && ditto_body_init(&w->body, ditto_service.body, options.seed))
 		return -1;
 	return 0;
 }

@@ -12,6 +12,7 @@ from ditto.artifacts.profile import Profile
 from ditto.errors import BadInputError, MissingCapabilityError
 from ditto.generate.body import BodyCode, emit
 from ditto.generate.ir import CloneIR
+from ditto.generate.memory import arena_limit
 from ditto.generate.settle import settle
 from ditto.generate.tables import emit_tables
 
@@ -46,7 +47,7 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
             f"the profile has {len(profile.services)} services", "generate a clone of each service by itself"
         )
     ir = settle(profile, profile.services[0], profile.seed if seed is None else seed)
-    body = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines)
+    body = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
     files = {
         "tables.c": emit_tables(ir, body),
         "blocks.S": body.assembly,

@@ -8,6 +8,7 @@ from itertools import accumulate
 from ditto.artifacts.profile import Dist, FileGroup, Op, Process, ReplyShape, RequestClass, Role, Send, Timer
 from ditto.generate.body import BodyCode
 from ditto.generate.ir import CloneIR
+from ditto.generate.memory import touched_bytes
 
 ALWAYS = 0xFFFFFFFF
 
@@ -149,7 +150,7 @@ const struct ditto_service ditto_service = {{
 \t.process = {processes},
 \t.file_groups = {len(service.files)},
 \t.file_group = {files},
-\t.resident_bytes = {service.resident_bytes}u,
+\t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes)}u,
 \t.body = {layout},
 \t.on_error = NULL,
 }};

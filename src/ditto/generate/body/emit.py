@@ -38,6 +38,7 @@ def emit(
     seed: int,
     orders: Sequence[Order] = (),
     runtime_lines: float = 0.0,
+    arena_bytes: int = 256 << 20,
     prefix: str = "ditto_block_",
 ) -> BodyCode:
     """Generate the assembly of all blocks of a service.
@@ -48,6 +49,7 @@ def emit(
         seed: decides every choice; the same arguments give the same bytes.
         orders: in which orders requests run them; without one, each after the other.
         runtime_lines: data lines that the runtime itself touches in a request.
+        arena_bytes: most memory that a thread's body may work on.
         prefix: symbol of block N is ``prefix + str(N)``.
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
@@ -79,7 +81,7 @@ def emit(
 
     share = sum(o.share for o in orders) or 1.0
     request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
-    pools = layout(streams, real, walker.fixed, request_lines, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
+    pools = layout(streams, real, walker.fixed, request_lines, arena_bytes, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
     arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
     facts, text = [], [_HEADER]

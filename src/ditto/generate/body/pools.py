@@ -15,7 +15,6 @@ from ditto.generate.body.facts import Pool
 from ditto.generate.body.reach import FAR
 from ditto.generate.body.target import Target
 
-MAX_ARENA_BYTES = 256 << 20
 MAX_CURSORS = 448
 
 
@@ -52,7 +51,7 @@ def cursors(targets: list[Target]) -> list[Cursor]:
     return out
 
 
-def sizes(streams: list[Cursor], request_lines: float) -> list[int]:
+def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:
     """Lines of each stream's list; ``request_lines`` are those a request touches besides."""
     if not streams:
         return []
@@ -67,21 +66,32 @@ def sizes(streams: list[Cursor], request_lines: float) -> list[int]:
             if stream.bucket == bucket:
                 lines[index] = max(2, int(max(stream.rate, 1e-6) * wait + 0.5))
                 nearer += lines[index]
-    most = MAX_ARENA_BYTES // 64
     total = sum(lines)
     if total > most:
-        lines = [max(2, n * most // total) for n in lines]
+        lines = _squeezed(lines, most)
     return lines
 
 
+def _squeezed(lines: list[int], most: int) -> list[int]:
+    """The longest lists cut to one length so that all fit: the near ones keep their distances."""
+    low, high = 2, max(lines)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if sum(min(n, middle) for n in lines) <= most:
+            low = middle
+        else:
+            high = middle - 1
+    return [min(n, low) for n in lines]
+
+
 def layout(
-    streams: list[Cursor], targets: list[Target], fixed_lines: int, request_lines: float, rng: Random
+    streams: list[Cursor], targets: list[Target], fixed_lines: int, request_lines: float, arena_bytes: int, rng: Random
 ) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
     stride = {t.index: t.stride_share / max(t.irregular, 0.1) for t in targets}
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
-    for stream, lines in zip(streams, sizes(streams, request_lines), strict=True):
+    for stream, lines in zip(streams, sizes(streams, request_lines, arena_bytes // 64 - fixed_lines), strict=True):
         pools.append(Pool(offset, lines, 1, rng.random() >= stride[stream.block]))
         offset += lines * 64
     return tuple(pools)

@@ -1,0 +1,34 @@
+"""Decision: how much memory each thread's body works on, and how much is touched besides."""
+
+from __future__ import annotations
+
+from ditto.artifacts.profile import ServiceProfile
+
+RUNTIME_BYTES = 1_500_000
+"""A clone without arenas: its program, stacks and file contents."""
+SMALLEST_ARENA = 64 << 10
+LARGEST_ARENA = 256 << 20
+
+
+def threads_with_arena(service: ServiceProfile) -> int:
+    """Threads and processes of the service that run blocks."""
+    total = 0
+    for process in service.processes:
+        for number in process.roles:
+            role = service.roles[number]
+            if role.kind == "serve":
+                total += max(1, service.load.connections)
+            elif role.kind != "idle":
+                total += role.count * process.count
+    return max(1, total)
+
+
+def arena_limit(service: ServiceProfile) -> int:
+    """Most bytes for the arena of one thread, so that all of them fit into the original's resident memory."""
+    room = service.resident_bytes - RUNTIME_BYTES if service.resident_bytes else LARGEST_ARENA
+    return max(SMALLEST_ARENA, min(LARGEST_ARENA, room // threads_with_arena(service)))
+
+
+def touched_bytes(service: ServiceProfile, arena_bytes: int) -> int:
+    """Bytes to touch at start beyond runtime and arenas."""
+    return max(0, service.resident_bytes - RUNTIME_BYTES - arena_bytes * threads_with_arena(service))
