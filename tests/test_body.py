@@ -128,6 +128,7 @@ def _histogram(events: list[tuple[str, int, int]]) -> list[float]:
         if kind == "I":
             continue
         line = address >> 6
+        out[0] += kind == "M"  # a load and, on the same line, a store
         if line in stack[:1]:
             out[0] += 1
         elif line in stack:

@@ -101,15 +101,8 @@ unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; retu
 void codec_text(struct outbuf *out, const char *text);
 uint32_t codec_clamp(uint32_t size);
 
-/* Writes filler in pieces that the C library does with vectors: it would do more with a string instruction, whose
- * every iteration counts as a store of its own. */
-static inline uint8_t *codec_fill(uint8_t *to, int ch, size_t n)
-{
-	for (; n > 1024; n -= 1024, to += 1024)
-		memset(to, ch, 1024);
-	memset(to, ch, n);
-	return to + n;
-}
+/* Writes filler and returns where it ends. */
+uint8_t *codec_fill(uint8_t *to, int ch, size_t n);
 
 /* The first space in [p, end), or end; eight bytes at a time. */
 static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)

@@ -65,7 +65,9 @@ static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struc
 		if (count > ARGS_LIMIT)
 			count = ARGS_LIMIT;
 		{
-			uint8_t *to = out_room(out, 24);
+			/* room for all of it at once, so that nothing is moved when it grows */
+			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24;
+			uint8_t *to = out_room(out, all < REPLY_LIMIT ? (size_t)all : 24);
 			unsigned n;
 
 			if (!to)

@@ -19,8 +19,6 @@ from ditto.generate.body.pools import Cursor
 from ditto.generate.body.steps import SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
-PHANTOM = 1 << 41
-"""Lines of the runtime's own, by plan."""
 ROUNDS = 6
 MAX_EVENTS = 60_000
 """Accesses of a simulated request beyond which a block runs only once in it."""
@@ -60,8 +58,23 @@ class _Request:
     """The state of one simulated request."""
 
     plan: int
-    touched: set[int]
+    runtime_lines: int
+    touched: set[int] = field(default_factory=set)
+    fresh: int = 0
     next_once: int = 0
+
+    def distance(self, depth: int) -> int:
+        """A depth of the stack with the runtime's lines put in, which it touches before the blocks of the request."""
+        return depth + self.runtime_lines if depth >= len(self.touched) + self.fresh else depth
+
+    def depths(self, low: int, high: int) -> tuple[int, int]:
+        """The depths of the stack at which distances from ``low`` to ``high`` are found; empty where none is."""
+        above = len(self.touched) + self.fresh
+        if high < above:
+            return low, high
+        if low < above:
+            return low, max(above - 1, high - self.runtime_lines)
+        return max(above, low - self.runtime_lines), high - self.runtime_lines
 
 
 @dataclass
@@ -219,10 +232,8 @@ class Walker:
         for number, blocks, counts in self.schedule:
             if rare != (number >= len(self._plans) or self._plans[number].rare):
                 continue
-            request = _Request(number, set())
             runtime = self._plans[number].runtime_lines if number < len(self._plans) and not rare else 0
-            for phantom in range(min(runtime, CAP // 2)):
-                self.stack.touch(PHANTOM + (number << 20) + phantom)
+            request = _Request(number, runtime)
             for at in blocks:
                 drawing = draw and at not in drawn and (counts or not keep)
                 if drawing:
@@ -265,6 +276,7 @@ class Walker:
                 if line <= CURSOR_TOUCH:
                     stream = CURSOR_TOUCH - line
                     self._fresh += 1
+                    request.fresh += 1
                     stack.touch(self._fresh)
                     hists[store][streams[stream].bucket] += 1
                     needs[store][streams[stream].bucket] -= 1
@@ -284,9 +296,9 @@ class Walker:
                 if site.strided:
                     line += execution % site.trips
             touched.add(line)
-            request.touched.add(line)
             depth = stack.touch(line)
-            bucket = bucket_of(depth) if depth >= 0 else edge
+            bucket = bucket_of(request.distance(depth)) if depth >= 0 else edge
+            request.touched.add(line)
             hists[store][bucket] += 1
             needs[store][bucket] -= 1
         result.lines = len(touched)
@@ -330,7 +342,7 @@ class Walker:
         if keep and site.line >= 0 and not site.strided:
             try:
                 depth = lines.index(site.line)
-                if need[bucket_of(depth)] >= 0.5:
+                if need[bucket_of(request.distance(depth))] >= 0.5:
                     return
             except ValueError:
                 pass
@@ -353,13 +365,13 @@ class Walker:
         if bucket == edge:
             site.line = self._once_line(request)
             return
-        low, high = (0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)
+        low, high = request.depths(*((0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)))
         known = len(lines)
         if low >= known:
             site.line = self._once_line(request)
             return
         high = min(high, known - 1)
-        for _ in range(12):
+        for _ in range(12 if low <= high else 0):
             depth = rng.randint(low, high)
             if 0 <= lines[depth] < 1 << 40:
                 site.line = lines[depth]

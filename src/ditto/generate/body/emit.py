@@ -25,6 +25,13 @@ REPEAT_COST = 3
 """Instructions a pass costs when it is repeated: call, count, branch."""
 
 
+LARGEST_DATA_EDGE = 11
+"""Lines that come back later are followed along lists, for there are more of them than accesses in the code."""
+LINES_AT_ONCE = 6
+ONE_BY_ONE = 12
+"""Lines that a run follows one by one; of many times that, as many are followed at once."""
+
+
 @dataclass
 class _Block:
     target: Target
@@ -54,7 +61,7 @@ def emit(
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
     code_reach = reaches(blocks, orders, ("code_distance",))
-    data_reach = reaches(blocks, orders, ("load_distance", "store_distance"))
+    data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [
         targets.make(i, block.wanted, knobs, block.runs_per_request, code_edges[i], data_edges[i])
@@ -123,11 +130,11 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
             continue
         left = stream.per_run
         for slot in sorted(plan.slots, key=lambda s: (-s.times, rng.random())):
-            while slot.times <= left and len(slot.pools) < 3:
-                slot.pools.append((number, stream.store))
-                left -= slot.times
-                if slot.times == 1:
-                    break
+            if slot.times <= left and len(slot.pools) < 3:
+                # Where much is to be followed, several lines at a time: the cursor is loaded and kept once for all.
+                lines = max(1, min(LINES_AT_ONCE, left // slot.times, stream.per_run // ONE_BY_ONE))
+                slot.pools.append((number, stream.store, lines))
+                left -= slot.times * lines
             if left <= 0:
                 break
     return _Block(target, root, fill(plan.slots, target, rng))

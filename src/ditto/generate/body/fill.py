@@ -79,7 +79,7 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
                 inner.append(random_branch(context, branch.rate, slot.times > 1))
             else:
                 inner.append(fixed_branch(context, slot.times, branch.kind == "always"))
-        inner += [pool_unit(c, store) for c, store in slot.pools]
+        inner += [pool_unit(*unit) for unit in slot.pools]
         groups.append(inner)
         ending = transfer(slot, context)
         for step in ending:

@@ -42,7 +42,7 @@ def cursors(targets: list[Target]) -> list[Cursor]:
                 carry[store] = min(wanted - count, 2.0)
                 most -= count
                 # Several streams of one bucket do not wait for each other; a chain does.
-                streams = 1 if target.chase_share > 0.5 else max(1, min(4, count))
+                streams = 1 if target.chase_share > 0.5 or target.sequential > 0.5 else max(1, min(4, count))
                 for part in range(streams):
                     share = count * (part + 1) // streams - count * part // streams
                     if share and len(out) < MAX_CURSORS:
@@ -88,10 +88,10 @@ def layout(
     streams: list[Cursor], targets: list[Target], fixed_lines: int, request_lines: float, arena_bytes: int, rng: Random
 ) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
-    stride = {t.index: t.stride_share / max(t.irregular, 0.1) for t in targets}
+    sequential = {t.index: t.sequential / max(t.irregular, 0.1) for t in targets}
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
     for stream, lines in zip(streams, sizes(streams, request_lines, arena_bytes // 64 - fixed_lines), strict=True):
-        pools.append(Pool(offset, lines, 1, rng.random() >= stride[stream.block]))
+        pools.append(Pool(offset, lines, 1, rng.random() >= sequential[stream.block]))
         offset += lines * 64
     return tuple(pools)

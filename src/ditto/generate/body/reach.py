@@ -46,8 +46,10 @@ class Reach:
     lines: float
 
 
-def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str]) -> list[Reach]:
-    """The reach of each order, by the histograms of these names together.
+def reaches(
+    blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str], largest: int = FAR
+) -> list[Reach]:
+    """The reach of each order, by the histograms of these names together; no edge beyond ``largest``.
 
     A line that a request touches once comes back at the distance of all lines of the request, whichever block they
     belong to.
@@ -59,7 +61,7 @@ def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[st
             for name in names:
                 for bucket, value in enumerate(getattr(blocks[number], name)[:24]):
                     total[bucket] += value
-        edge = edge_of(total)
+        edge = min(largest, edge_of(total))
         found.append(Reach(edge, max(sum(total[edge:]), ROOM * 2 ** (edge - 1))))
     return found
 

@@ -171,14 +171,15 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
     ]
 
 
-def pool_unit(cursor: int, store: bool) -> list[Step]:
-    """Follow a pool's list by one line: load the cursor, touch the line by a load or a store, go on to the next."""
-    line = CURSOR_LINES - cursor // 8
+def pool_unit(cursor: int, store: bool, lines: int) -> list[Step]:
+    """Follow a pool's list by some lines: load the cursor, touch each line by a load or a store, keep where it is."""
+    slot = CURSOR_LINES - cursor // 8
     far = -(1 << 20) - cursor
-    steps = [Step("mov_l", "cursor_load", cursor, lines=((False, line),))]
-    if store:
-        steps.append(Step("mov_s", "cursor_touch", cursor, lines=((True, far),)))
-        steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, SAME_LINE),)))
-    else:
-        steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, far),)))
-    return [*steps, Step("mov_s", "cursor_store", cursor, lines=((True, line),))]
+    steps = [Step("mov_l", "cursor_load", cursor, lines=((False, slot),))]
+    for _ in range(lines):
+        if store:
+            steps.append(Step("mov_s", "cursor_touch", cursor, lines=((True, far),)))
+            steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, SAME_LINE),)))
+        else:
+            steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, far),)))
+    return [*steps, Step("mov_s", "cursor_store", cursor, lines=((True, slot),))]

@@ -43,8 +43,8 @@ class Target:
     chase_share: float
     stride_share: float
     irregular: float
-    page_lines: float
-    """Data lines per 4 KiB page of the original, by its first-touch counts; at least 1."""
+    sequential: float
+    """Share of the touches beyond a request's reach that go on in the page of the one before: a sweep, no lookup."""
 
 
 def _histogram(values: Sequence[float], total: float, default: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
@@ -171,8 +171,18 @@ def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int, data_edg
         chase_share=min(0.9, block.chase_share * knobs.irregular),
         stride_share=block.stride_share,
         irregular=knobs.irregular,
-        page_lines=8.0,
+        sequential=_sequential(block, data_edge),
     )
+
+
+PAGE_LINES_LOG2 = 6
+
+
+def _sequential(block: Work, edge: int) -> float:
+    """How many far line touches are near by page: as many as there are lines in a page, less one, in a sweep."""
+    lines = sum(block.load_distance[edge + 1 :]) + sum(block.store_distance[edge + 1 :])
+    pages = sum(block.page_distance[max(1, edge + 1 - PAGE_LINES_LOG2) :])
+    return max(0.0, min(1.0, 1 - pages / lines)) if lines > 0 else 0.0
 
 
 def reach_out(
