@@ -47,15 +47,11 @@ format: ## Put Python files into the common format
 
 bench: setup ## Measure the overhead of observing, on this machine
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@for script in benchmarks/*.py; do [ -f "$$script" ] || continue; echo "== $$script"; $(PYTHON) "$$script" || exit $$?; done
+	@for script in benchmarks/*_overhead.py; do echo "== $$script"; $(PYTHON) "$$script" || exit $$?; done
 
-fidelity: setup ## Clone every example anew and print its fidelity table
+fidelity: setup ## Clone every example anew; writes docs/fidelity.md and the README's table (half an hour)
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@for app in examples/*.toml; do \
-		name=$$(basename "$$app" .toml); \
-		echo "== $$name"; \
-		$(DITTO) clone "$$app" -o "build/fidelity/$$name" || exit $$?; \
-	done
+	@$(PYTHON) benchmarks/fidelity.py
 
 clean: ## Remove what was built (not .venv)
 	@for part in $(NATIVE); do $(MAKE) --no-print-directory -C native/$$part clean || exit $$?; done

@@ -188,8 +188,7 @@ def test_all_in_one_bucket(bucket: int, tmp_path: Path) -> None:
     assert code.layout.arena_bytes < 1 << 30 and len(code.assembly) < 4 << 20
     if code.layout.arena_bytes < 64 << 20:
         program = build(code, tmp_path)
-        assert subprocess.run([program, "-1", "20", "abi"], capture_output=True, text=True,
-        check=True).stdout == "0\n"
+        assert subprocess.run([program, "-1", "20", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
 
 
 NUMBERS = st.floats(0, 4_000)

@@ -34,7 +34,8 @@ ready = "tcp"
 [prepare]
 command = ["sh", "fill.sh", "{port}"]
 [load]
-command = ["redis-benchmark", "-p", "{port}", "-q", "-n", "{requests}", "-c", "20", "-r", "5000", "-d", "100", "-t", "get,set"]
+command = ["redis-benchmark", "-p", "{port}", "-q", "-n", "{requests}", "-c", "20", "-r", "5000", "-d", "100",
+           "-t", "get,set"]
 requests = { native = 60000, lens = 3000 }
 connections = 20
 """
@@ -97,7 +98,8 @@ def test_everything_is_written(out: Path) -> None:
 def test_the_client_is_answered(served: int, options: list[str]) -> None:
     requests = "20000" if options == ["-c", "1"] else "100000"
     done = subprocess.run(
-        ["redis-benchmark", "-p", str(served), "-q", "-n", requests, "-r", "5000", "-d", "100", "-t", "get,set", *options],
+        ["redis-benchmark", "-p", str(served), "-q", "-n", requests, "-r", "5000", "-d", "100", "-t", "get,set",
+         *options],
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0 and "rror" not in done.stdout + done.stderr

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from ditto.artifacts.lens import LensProcess
-from ditto.streams.lens_read import LensReader
 from ditto.host.lens import Codec, LensRun
 from ditto.paths import lens_directory
+from ditto.streams.lens_read import LensReader
 
 pytestmark = [
     pytest.mark.valgrind,

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from ditto.artifacts.lens import PREV_START, LensProcess, load_lens
-from ditto.streams.lens_read import LensReader
 from ditto.host.lens import lens_command, lens_env
 from ditto.paths import lens_directory
+from ditto.streams.lens_read import LensReader
 
 pytestmark = [
     pytest.mark.valgrind,

@@ -97,7 +97,7 @@ def build(clone: Path, progress: Progress) -> Path:
 
 
 def tune(app: Path, out: Path, progress: Progress, native: bool = True) -> Path:
-    """Correct ``OUT/profile.json`` until the clone's instructions and CPU time are the original's; rebuilds the clone."""
+    """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone."""
     from ditto.run.build import build_clone
     from ditto.tune.loop import tune_profile
 

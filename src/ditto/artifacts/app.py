@@ -126,11 +126,27 @@ class Requests(_Frozen):
 
 
 class Load(_Frozen):
-    """A real client.  It ends by itself: after ``{requests}``, or after a time of its own."""
+    """A real client.  It ends by itself: after ``{requests}``, or after a time of its own.
+
+    Attributes:
+        count: a regular expression with one group around the number of requests that the client prints, for clients
+            that print it in a way of their own.
+    """
 
     command: Command
     requests: Requests = Requests()
     connections: int = Field(default=1, ge=1)
+    count: str | None = None
+
+    @field_validator("count")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        try:
+            if value is not None and re.compile(value).groups != 1:
+                raise ValueError("one group around the number is needed")
+        except re.error as error:
+            raise ValueError(f"no regular expression ({error})") from error
+        return value
 
     @property
     def counts_requests(self) -> bool:

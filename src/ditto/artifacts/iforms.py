@@ -8,7 +8,7 @@ are not a form.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 from iced_x86 import Code, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register
 
@@ -52,7 +52,7 @@ _group("string", *_STRING)
 _MNEMONIC_NAMES = {value: name for name, value in vars(Mnemonic).items() if isinstance(value, int)}
 
 
-@lru_cache(maxsize=None)
+@cache
 def _group_of(mnemonic: int, code: int) -> str:
     name = _MNEMONIC_NAMES[mnemonic]
     if code in (Code.MOVSD_M32_M32, Code.CMPSD_M32_M32):
@@ -67,7 +67,9 @@ def _group_of(mnemonic: int, code: int) -> str:
     stem = name[1:] if vector else name
     if stem.startswith(("CVT",)):
         return "cvt"
-    if stem in _SSE_MOVES or (vector and stem.startswith(("MOV", "PMOVMSK", "EXTRACT", "INSERT", "BROADCAST", "PBROADCAST"))):
+    if stem in _SSE_MOVES or (
+        vector and stem.startswith(("MOV", "PMOVMSK", "EXTRACT", "INSERT", "BROADCAST", "PBROADCAST"))
+    ):
         return "avxmov" if vector else "ssemov"
     if stem.startswith("F") and not vector and stem not in ("FXSAVE", "FXRSTOR"):
         return "x87"
@@ -100,7 +102,13 @@ def classify(instruction: Instruction) -> str:
         return "ret"
     group = _group_of(instruction.mnemonic, instruction.code)
     if group in ("push", "pop", "nop", "lea"):
-        return group if group == "nop" else f"{group}_r" if not _has_memory(instruction) or group == "lea" else f"{group}_l"
+        return (
+            group
+            if group == "nop"
+            else f"{group}_r"
+            if not _has_memory(instruction) or group == "lea"
+            else f"{group}_l"
+        )
     form = memory_form(instruction)
     if instruction.has_lock_prefix or (name == "XCHG" and form != "r"):
         group = "atomic"

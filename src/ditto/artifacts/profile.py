@@ -302,7 +302,11 @@ def _dangling(service: ServiceProfile) -> list[str]:
     """References to blocks, roles, processes or files that do not exist."""
     problems = []
     blocks = {op.block for program in _programs(service) for op in program}
-    problems += [f"request class {b.request_class} does not exist" for b in service.blocks if b.request_class >= len(service.classes)]
+    problems += [
+        f"request class {b.request_class} does not exist"
+        for b in service.blocks
+        if b.request_class >= len(service.classes)
+    ]
     blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
     blocks.add(service.send.between_block)
     blocks |= {cls.send.between_block for cls in service.classes if cls.send is not None}
@@ -311,7 +315,9 @@ def _dangling(service: ServiceProfile) -> list[str]:
         if process.parent >= index:
             problems.append(f"process {index} has a parent that comes after it")
         problems += [f"role {r} does not exist" for r in process.roles if r >= len(service.roles)]
-        problems += [f"file group {o.group} does not exist" for o in process.open_at_start if o.group >= len(service.files)]
+        problems += [
+            f"file group {o.group} does not exist" for o in process.open_at_start if o.group >= len(service.files)
+        ]
     for role in service.roles:
         if role.hand_to >= len(service.roles):
             problems.append(f"role {role.hand_to} does not exist")

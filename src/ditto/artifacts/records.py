@@ -11,6 +11,7 @@ from enum import IntEnum
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ditto.errors import BadInputError, FormatVersionError
 
@@ -104,8 +105,8 @@ def load_recording(path: Path) -> Recording:
         raise FormatVersionError(str(path), int(header["version"]), VERSION)
     count = (path.stat().st_size - HEADER.itemsize) // RECORD.itemsize
     if count:
-        body = np.memmap(path, dtype=RECORD, mode="r", offset=HEADER.itemsize, shape=(count,))
-        body = body[np.argsort(body["t_ns"], kind="stable")]
+        mapped = np.memmap(path, dtype=RECORD, mode="r", offset=HEADER.itemsize, shape=(count,))
+        body: NDArray[np.void] = mapped[np.argsort(mapped["t_ns"], kind="stable")]
     else:
         body = np.empty(0, dtype=RECORD)
     return Recording(header["collector"].decode(), int(header["start_ns"]), body)

@@ -63,7 +63,9 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
 def _runtime_files(runtime: Path) -> dict[str, str]:
     sources = sorted(p for p in runtime.glob("*") if p.suffix in (".c", ".h", ".mk"))
     if not any(p.name == "main.c" for p in sources):
-        raise MissingCapabilityError(f"{runtime}: the clone runtime's sources are not there", "set DITTO_NATIVE to native/")
+        raise MissingCapabilityError(
+            f"{runtime}: the clone runtime's sources are not there", "set DITTO_NATIVE to native/"
+        )
     return {f"runtime/{p.name}": p.read_text(encoding="utf-8") for p in sources}
 
 

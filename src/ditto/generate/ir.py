@@ -48,7 +48,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
         f"send nr={send.nr} flags={send.flags} call_bytes={send.call_bytes} iovs={send.iovs} "
         f"calls_per_wake={send.calls_per_wake} per_read={int(send.per_read)} arm={int(send.arm)}"
     )
-    yield f"listener backlog={listener.backlog} accept={listener.accept_nr} until_again={int(listener.accept_until_again)}"
+    accept = f"accept={listener.accept_nr} until_again={int(listener.accept_until_again)}"
+    yield f"listener backlog={listener.backlog} {accept}"
     for number, group in enumerate(service.files):
         yield f"files {number} {group.kind} count={group.count} depth={group.depth} size={_dist(group.size)}"
     for number, process in enumerate(service.processes):

@@ -74,8 +74,8 @@ def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
     groups: dict[tuple[str, int], list[ReplySeen]] = defaultdict(list)
     for cycle in cycles:
         if cycle.sent:
-            seen = _reply(codec, cycle)
-            groups[(seen.kind, seen.status)].append(seen)
+            one = _reply(codec, cycle)
+            groups[(one.kind, one.status)].append(one)
     if not groups:
         return [ReplyShape(probability=1.0, kind=_default_kind(codec), size=constant(2), status=200)]
     ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]
@@ -86,7 +86,7 @@ def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
         shapes.append(
             ReplyShape(
                 probability=len(seen) / total,
-                kind=kind,  # type: ignore[arg-type]
+                kind=kind,
                 status=status,
                 head_bytes=heads.most_common(1)[0][0],
                 count=dist(Counter(r.count for r in seen)) if kind == "array" else None,

@@ -73,7 +73,7 @@ class FileCatalog:
             self._by_paths[key] = len(self.groups)
             self.groups.append(
                 FileGroup(
-                    kind=kind,  # type: ignore[arg-type]
+                    kind=kind,
                     count=max(1, len(paths)),
                     depth=min(32, depth),
                     append=append,

@@ -52,7 +52,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None) -> 
         if first.iovcnt:
             vectors[first.iovcnt] += 1
             if first.iovcnt > 2:
-                vector_bytes += [v for v in first.iov[1 : min(4, first.iovcnt) - 1]]
+                vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
         if len(sends) > 1 and sends[0][0].ret >= 0:
             parts += [e.ret for e, _ in sends[:-1] if e.ret > 0]
             blocked += any(e.ret == EAGAIN for e, _ in sends)
@@ -69,7 +69,9 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None) -> 
         flags=flags,
         call_bytes=sorted(parts)[len(parts) // 2] if len(parts) > 0.05 * len(cycles) else 0,
         iovs=vectors.most_common(1)[0][0] if vectors else 1,
-        iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2] if vector_bytes and len(parts) > 0.05 * len(cycles) else 0,
+        iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2]
+        if vector_bytes and len(parts) > 0.05 * len(cycles)
+        else 0,
         calls_per_wake=per_wake.most_common(1)[0][0] if several > 0.05 * len(cycles) and blocked < several / 2 else 0,
         per_read=deferred,
         arm=not several or armed > several / 2,
@@ -138,7 +140,8 @@ def listener_events(stream: Stream, port: int) -> int:
     """The epoll events with which the listener was added (EPOLLIN where that was not seen)."""
     for event in stream.outside:
         target = event.target
-        if event.nr == EPOLL_CTL and target is not None and target.kind == "listener" and event.args[1] == 1:
-            if target.port in (0, port) and len(event.payload) >= 4:
-                return int(struct.unpack_from("<I", event.payload)[0])
+        if event.nr != EPOLL_CTL or event.args[1] != 1 or target is None or target.kind != "listener":
+            continue
+        if target.port in (0, port) and len(event.payload) >= 4:
+            return int(struct.unpack_from("<I", event.payload)[0])
     return 1

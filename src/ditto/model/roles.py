@@ -92,7 +92,7 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
             for thread in process.threads:
                 kind, wait_nr, accepts, serves = traits[thread.tid]
                 is_main = thread.tid == process.pid
-                key = (kind, wait_nr, accepts, serves or kind == "loop", kind == "idle" and is_main)
+                key: tuple[object, ...] = (kind, wait_nr, accepts, serves or kind == "loop", kind == "idle" and is_main)
                 if kind == "periodic":
                     key = (*key, _period_bin(work.threads.get(thread.tid)))
                 role = grouped.setdefault(key, RoleSeen(kind, index, wait_nr, accepts, serves))
@@ -150,9 +150,7 @@ def _period_bin(work: ThreadWork | None) -> int:
     return int(span / (len(work.sleeps) - 1)).bit_length() // 2
 
 
-def _process_roles(
-    processes: list[ProcessSeen], traits: dict[int, tuple[Kind, int, bool, bool]]
-) -> list[ProcessRole]:
+def _process_roles(processes: list[ProcessSeen], traits: dict[int, tuple[Kind, int, bool, bool]]) -> list[ProcessRole]:
     """Processes with the same parent role and the same kinds of threads are one role."""
     known = {process.pid for process in processes}
     roles: list[ProcessRole] = []
@@ -165,9 +163,7 @@ def _process_roles(
             ready = pending[:1]
         for process in ready:
             parent = role_of.get(process.ppid, -1)
-            kinds = sorted(
-                {(t[0], t[1], t[2]) for t in (traits[thread.tid] for thread in process.threads)}
-            )
+            kinds = sorted({(t[0], t[1], t[2]) for t in (traits[thread.tid] for thread in process.threads)})
             key = (parent, tuple(kinds))
             if key not in keys:
                 keys[key] = len(roles)

@@ -16,7 +16,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
-from ditto.streams.events import Event
+from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, class_works, closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
 
@@ -119,7 +119,7 @@ def _service(this: _Fit) -> ServiceProfile:
     wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
         name="service-1",
-        codec=evidence.requests.codec,  # type: ignore[arg-type]
+        codec=evidence.requests.codec,
         print_key=this.print_key,
         classes=classes,
         receive=fit_receive(cycles),
@@ -146,10 +146,14 @@ def _find_timers(this: _Fit) -> set[int]:
         if role.kind != "loop":
             continue
         own = {id(thread) for thread in role.work}
-        classes = {
-            key: [c for c in cycles if any(c.tid == t.tid for t in role.work)]
-            for key, cycles in this.evidence.requests.classes.items()
-        } if own else {}
+        classes = (
+            {
+                key: [c for c in cycles if any(c.tid == t.tid for t in role.work)]
+                for key, cycles in this.evidence.requests.classes.items()
+            }
+            if own
+            else {}
+        )
         timer = find_timer(role.work, classes, window[1] - window[0])
         if timer is not None:
             this.timers[index] = timer
@@ -241,7 +245,9 @@ def _closing(this: _Fit) -> list[Op]:
 
 def _timer(this: _Fit, timer: TimerSeen) -> Timer:
     work = _pseudo(b"timer", timer.bursts)
-    ops = fit_program(work, this.book.rare_amounts(), this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1)
+    ops = fit_program(
+        work, this.book.rare_amounts(), this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1
+    )
     return Timer(period_ms=max(0.1, timer.period_ns / 1e6), program=ops)
 
 
@@ -324,10 +330,4 @@ def _process(this: _Fit, index: int) -> Process:
     )
 
 
-def _nobody() -> object:
-    from ditto.streams.events import Obj
-
-    return Obj("none", 0)
-
-
-_NOBODY = _nobody()  # type: ignore[assignment]
+_NOBODY = Obj("none", 0)

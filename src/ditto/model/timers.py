@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import mean, pstdev
 
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
@@ -42,7 +43,7 @@ def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], win
                 own.append([event])
         if len(own) >= MIN_BURSTS:
             starts = [burst[0].t_in for burst in own]
-            intervals = [b - a for a, b in zip(starts, starts[1:], strict=False)]
+            intervals = [b - a for a, b in pairwise(starts)]
             if mean(intervals) > 0 and pstdev(intervals) < 0.6 * mean(intervals):
                 bursts += own
                 spans.append(mean(intervals))

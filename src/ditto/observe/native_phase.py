@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import NativeRun
+from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
-from ditto.observe.native_run import NativeRecorder, RecorderStatus
 from ditto.host.snapshot import file_sizes, tree
+from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
 RECORDING = "native.rec"
 LOST_SHARE = 0.001
@@ -86,7 +86,7 @@ def _record_once(
         recorder.set_mode(Mode.ALL)
         began = time.monotonic()
         client = run.start_load(requests)
-        processes = []
+        processes: list[ProcessSeen] = []
         deadline = began + options.seconds * (1.6 if requests else 1.0)
         while client.is_running() and time.monotonic() < deadline:
             run.check_alive()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import LensRun, NativeRun, Observation
+from ditto.artifacts.observation import LensRun, NativeRun, Observation, ProcessSeen
 from ditto.artifacts.records import Mode
 from ditto.errors import BadInputError, MissingCapabilityError
 from ditto.host.lens_session import run_under_lens
@@ -70,7 +70,7 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
         open_now = descriptors(pids)
         recorder.set_mode(Mode.ALL)
         began = time.monotonic()
-        processes = []
+        processes: list[ProcessSeen] = []
         while time.monotonic() - began < seconds:
             time.sleep(0.05)
             if not processes and time.monotonic() - began > seconds * 0.3:

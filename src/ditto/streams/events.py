@@ -30,7 +30,8 @@ _FD_FIRST = numbers(
     "recvmsg", "sendto", "sendmsg", "close", "fstat", "lseek", "ioctl", "fcntl", "accept", "accept4", "bind", "listen",
     "connect", "shutdown", "setsockopt", "getsockopt", "getpeername", "getsockname", "epoll_wait", "epoll_pwait",
     "epoll_pwait2", "epoll_ctl", "fsync", "fdatasync", "ftruncate", "sendfile", "flock", "fadvise64", "fallocate",
-    "getdents64", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup", "dup2", "dup3",
+    "getdents64", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
+    "dup2", "dup3",
 )  # fmt: skip
 _STAT_AT = NUMBERS["newfstatat"]
 _CREATORS = {
@@ -163,7 +164,9 @@ class Descriptors:
             fd = args[0] & 0xFFFFFFFF
             obj = table.get(fd)
             if obj is None and ret != -9 and fd < 1 << 20:
-                kind = "connection" if nr in (NUMBERS["recvfrom"], NUMBERS["recvmsg"], NUMBERS["sendmsg"]) else "unknown"
+                kind = (
+                    "connection" if nr in (NUMBERS["recvfrom"], NUMBERS["recvmsg"], NUMBERS["sendmsg"]) else "unknown"
+                )
                 obj = table[fd] = self._new(kind)
             event.obj = obj
         if nr == EPOLL_CTL:

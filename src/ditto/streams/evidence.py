@@ -14,7 +14,7 @@ from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Cycle, Wake, Work, follow
-from ditto.streams.events import SENDS, KnownDescriptor, Stream, from_recording
+from ditto.streams.events import CLOSE, SENDS, KnownDescriptor, Stream, from_recording
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 
@@ -184,7 +184,7 @@ def closing_work(work: Work) -> ClassWork:
     """The closing of connections as a class."""
     cycles = []
     for life in work.lives.values():
-        if life.closing and any(e.nr == programs.CLOSE for e in life.closing):
+        if life.closing and any(e.nr == CLOSE for e in life.closing):
             cycle = Cycle(life.connection, life.closing[0].tid, _NO_WAKE, life.closing[0], events=life.closing)
             cycle.wake_of = [_NO_WAKE] * len(life.closing)
             cycles.append(cycle)

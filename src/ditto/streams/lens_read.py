@@ -28,7 +28,6 @@ _IGNORED = frozenset((Register.NONE, Register.RIP, Register.EIP, Register.CS, Re
                       Register.FS, Register.GS))  # fmt: skip
 
 
-
 def _full(register: int) -> int:
     found = _FULL.get(register)
     if found is None:
@@ -266,9 +265,7 @@ def _count(histogram: NDArray[np.float64], i: int, producer: int | None, complet
         histogram[-1] += 1
 
 
-def _step(
-    instruction: Decoded, i: int, written: dict[int, int], read: dict[int, int], loaded: dict[int, bool]
-) -> None:
+def _step(instruction: Decoded, i: int, written: dict[int, int], read: dict[int, int], loaded: dict[int, bool]) -> None:
     for register in instruction.reads:
         read[register] = i
     # what is computed from a loaded value alone (a copy, a sum with a constant) still is an address that was loaded

@@ -20,7 +20,8 @@ STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
-MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield", "times",
+MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
+               "times",
                "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu")  # fmt: skip
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
@@ -143,6 +144,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
     split_head = heads and len(sends_all) > 1 and bool(sends) and _ends_head(cycle.events[sends[0]])
     spans_wakes = bool(sends_all) and cycle.wake_of[first_send] is not cycle.wake_of[last_send]
     reply_at = -1
+    name: tuple[str, int, tuple[str, object] | None]
     for position, event in enumerate(cycle.events):
         if id(event) in skip:
             continue

@@ -16,7 +16,8 @@ _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
 _RESP_REPLY = re.compile(rb"^[+\-:$*]")
 _MEMCACHED_VERBS = frozenset(
-    b"get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all quit "
+    b"get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all "
+    b"quit "
     b"mg ms md ma mn me".split()
 )
 _MEMCACHED_REPLIES = (
@@ -53,7 +54,7 @@ def _first_word(payload: bytes) -> bytes:
 
 
 def request_key(codec: str, payload: bytes, length: int) -> bytes:
-    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP, size otherwise."""
+    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP, else size."""
     if codec == "resp2":
         match = _RESP_MULTI.match(payload)
         if match:
@@ -124,7 +125,9 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int) -> Repl
         end = payload.find(b"\r\n\r\n")
         head = end + 4 if end >= 0 else first_send if first_send < total or first_send <= 64 else min(total, 160)
         chunked = b"chunked" in payload[:head].lower()
-        return ReplySeen("http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head))
+        return ReplySeen(
+            "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
+        )
     return ReplySeen("opaque", size=total)
 
 

@@ -95,7 +95,10 @@ def segments_of(processes: Sequence[LensProcess]) -> dict[SegmentKey, Segment]:
 
 
 def joined(parts: Sequence[Segment]) -> Segment:
-    """Several kinds of segments, or one kind in several processes, as one; the heaviest speaks for what cannot be added."""
+    """Several kinds of segments, or one kind in several processes, as one.
+
+    The heaviest speaks for what cannot be added.
+    """
     if len(parts) == 1:
         return parts[0]
     visits = sum(part.visits for part in parts)

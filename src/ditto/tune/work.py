@@ -23,7 +23,7 @@ Place = tuple[int, int]
 
 
 def by_clock(place: Place) -> bool:
-    """Whether it is what a thread does after it has slept: an instrument that slows requests does not slow the clock."""
+    """Whether it is what a thread does after a sleep: an instrument that slows requests does not slow the clock."""
     return place[0] < 0 and place[1] in SLEEPS
 
 
@@ -148,8 +148,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)
     blocks = [
-        block.model_copy(update={"aim": work_of(aim, block)})
-        for block, aim in zip(service.blocks, aims, strict=True)
+        block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
 

@@ -68,7 +68,7 @@ def validate(
         raise BadInputError("validate: at least one round and a time above 0 are needed", "use --rounds 5 --seconds 3")
     when = datetime.now(UTC).isoformat(timespec="seconds")
     sides = sides_of(spec, clone_dir, options.empty_body)
-    pattern: str | None = getattr(spec.load, "count", None)
+    pattern = spec.load.count
     progress.stage("validate")
     asked = calibrate(sides, options.seconds, progress)
     known = _known_passes(options)

@@ -35,7 +35,13 @@ class Figures:
 
 
 def figure(
-    metric: str, unit: str, group: str, samples: Samples, how: str, bound: Bound | None = None, near_zero: float = 0.0,
+    metric: str,
+    unit: str,
+    group: str,
+    samples: Samples,
+    how: str,
+    bound: Bound | None = None,
+    near_zero: float = 0.0,
     seed: int = 1,
 ) -> Figures:
     """One record with its samples; see `ditto.validate.statistics.make_record`."""

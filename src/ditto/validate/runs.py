@@ -120,9 +120,7 @@ def timed_run(sides: Sides, side: Side, asked: int | None, passes: Passes, patte
         count = count_requests(result, asked, pattern, passes)
     if count.requests <= 0:
         raise AppError(f"the load of the {side} made no request", "run the load by hand against the server")
-    return TimedRun(
-        side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads
-    )
+    return TimedRun(side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads)
 
 
 def timed_rounds(

@@ -198,8 +198,8 @@ class Walker:
         for round_number in range(ROUNDS):
             self._pass(draw=True, keep=round_number > 0)
             self._pass(draw=False, keep=True)
-            result = self._pass(draw=False, keep=True)
-            result = [often or seldom or self._nothing() for often, seldom in zip(result, rare, strict=True)]
+            counted = self._pass(draw=False, keep=True)
+            result = [often or seldom or self._nothing() for often, seldom in zip(counted, rare, strict=True)]
             error = self._error(result)
             if best is None or error < best[0]:
                 best = (error, [s.line for s in self.sites], [s.strided for s in self.sites], result)

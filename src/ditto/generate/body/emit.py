@@ -88,7 +88,11 @@ def emit(
 
     share = sum(o.share for o in orders) or 1.0
     request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
-    pools = layout(streams, real, walker.fixed, request_lines, arena_bytes, Random(f"{seed}/pools")) if real else (Pool(0, 4, 1, False),)
+    pools = (
+        layout(streams, real, walker.fixed, request_lines, arena_bytes, Random(f"{seed}/pools"))
+        if real
+        else (Pool(0, 4, 1, False),)
+    )
     end = pools[-1].offset + pools[-1].lines * 64
     arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
     facts, text = [], [_HEADER]

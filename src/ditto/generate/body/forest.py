@@ -94,7 +94,7 @@ CUT_FROM = 4
 
 
 def _trips(level: list[_Group], wanted: float, bucket: int, rng: Random) -> tuple[list[_Group], float]:
-    """Choose trip counts of the groups of one level, heaviest first; the last loop takes only as many lines as are left.
+    """Choose trip counts of the groups of one level, heaviest first; the last loop takes as many lines as are left.
 
     Returns:
         The groups to split further, and the touches that could not be placed.

@@ -46,9 +46,7 @@ class Reach:
     lines: float
 
 
-def reaches(
-    blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str], largest: int = FAR
-) -> list[Reach]:
+def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str], largest: int = FAR) -> list[Reach]:
     """The reach of each order, by the histograms of these names together; no edge beyond ``largest``.
 
     A line that a request touches once comes back at the distance of all lines of the request, whichever block they

@@ -1,0 +1,109 @@
+"""Correcting blocks: amounts that add up, what is put on which block, how rounds are compared."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ditto.artifacts.amounts import amounts_of, work_of
+from ditto.artifacts.profile import Profile
+from ditto.artifacts.work import Work
+from ditto.streams.segments import Segment, joined, scaled
+from ditto.tune.score import score
+from ditto.tune.work import Measured, correct, predicted, runtime_lines
+from profile_parts import block, service_profile
+
+
+def plain(instructions: float, **changes: object) -> Work:
+    values = block(instructions).model_dump(include=set(Work.model_fields))
+    return Work.model_validate({**values, **changes})
+
+
+def test_amounts_are_work_again() -> None:
+    work = plain(1000.0, raw=[0.5, 0.25, 0.25], chase_share=0.2, stride_share=0.1)
+    again = work_of(amounts_of(work), work)
+    assert again.instructions == work.instructions and again.mix == pytest.approx(work.mix)
+    assert again.load_distance[:7] == pytest.approx(work.load_distance)
+    assert again.raw[:3] == pytest.approx([0.5, 0.25, 0.25])
+    assert (again.chase_share, again.stride_share) == pytest.approx((0.2, 0.1))
+
+
+def test_amounts_add_up() -> None:
+    total = amounts_of(plain(1000.0)) + amounts_of(plain(3000.0)) - amounts_of(plain(500.0))
+    assert total.instructions == pytest.approx(3500)
+    assert total.mix["jcc"] == pytest.approx(0.15 * 3500)
+    assert total.number("loads") == pytest.approx(250 * 3.5)
+
+
+def test_a_bucket_below_zero_keeps_the_counts_beyond() -> None:
+    lacks = amounts_of(plain(100.0, load_distance=[5, 5, 5, 5])) - amounts_of(plain(0.0, load_distance=[0, 0, 8, 0]))
+    assert work_of(lacks, plain(1.0)).load_distance[:4] == [5, 2, 0, 5]
+
+
+def test_segments_of_several_processes_are_one() -> None:
+    segment = joined([Segment(10, plain(1000.0)), Segment(30, plain(2000.0))])
+    assert segment.visits == 40 and segment.work.instructions == pytest.approx(1750)
+    assert scaled(plain(1000.0), 250).loads == pytest.approx(62.5)
+
+
+def measured_of(profile: Profile, runtime: float) -> Measured:
+    """A clone whose blocks come out as wanted and whose runtime executes ``runtime`` instructions beside each."""
+    wanted = [b.wanted for b in profile.services[0].blocks]
+
+    def segment(visits: int, *works: Work) -> Segment:
+        total = amounts_of(plain(runtime))
+        for work in works:
+            total = total + amounts_of(work)
+        return Segment(visits, work_of(total, plain(1.0)))
+
+    return Measured(
+        {
+            (0, 0): segment(600, wanted[0]), (0, 1): segment(600, wanted[2]), (1, 0): segment(200, wanted[1]),
+            (1, 1): segment(200), (-1, 232): segment(400, wanted[3]),
+        },
+        {0: 600, 1: 200},
+    )  # fmt: skip
+
+
+def test_the_runtime_is_taken_off_and_the_rest_comes_right() -> None:
+    profile = service_profile()
+    work = [plain(1000.0), plain(2000.0), plain(200.0), plain(300.0)]
+    original = Measured(
+        {
+            (0, 0): Segment(6000, work[0]), (0, 1): Segment(6000, work[2]), (1, 0): Segment(2000, work[1]),
+            (1, 1): Segment(2000, work[2]), (-1, 232): Segment(3000, work[3]),
+        },
+        {0: 6000, 1: 2000},
+    )  # fmt: skip
+    skeleton = Measured({place: Segment(s.visits, plain(150.0)) for place, s in measured_of(profile, 150).segments.items()},
+                        {0: 600, 1: 200})  # fmt: skip
+    profile = correct(profile, original, predicted(profile, skeleton, original))
+    blocks = profile.services[0].blocks
+    assert blocks[0].wanted.instructions == pytest.approx(850, rel=0.01)
+    # The 50 instructions after the reply of the second class have no block of their own: its only one takes them.
+    assert blocks[1].wanted.instructions == pytest.approx(1900, rel=0.01)
+    assert blocks[3].wanted.instructions == pytest.approx(150, rel=0.01)
+    for _ in range(3):
+        profile = correct(profile, original, measured_of(profile, 150))
+    clone = measured_of(profile, 150)
+    for place in ((0, 0), (0, 1)):
+        assert clone.segments[place].work.instructions == pytest.approx(
+            original.segments[place].work.instructions, rel=0.01
+        )
+    total = sum(clone.segments[1, nr].work.instructions for nr in (0, 1))
+    assert total == pytest.approx(2200, rel=0.01)
+
+
+def test_what_the_runtime_touches_in_a_request() -> None:
+    distance = [100.0, 0, 0, 0, 20.0, 10.0]
+    run = Measured({(0, 0): Segment(50, plain(500.0, load_distance=distance, store_distance=[]))}, {0: 50})
+    assert runtime_lines(run) == pytest.approx(30)
+
+
+def test_scores_are_in_units_of_the_bounds() -> None:
+    same = score(amounts_of(plain(1000.0)), amounts_of(plain(1000.0)))
+    assert same.inside and same.total == pytest.approx(0)
+    more = score(amounts_of(plain(1000.0)), amounts_of(plain(1040.0)))
+    assert more.errors["instructions"] == pytest.approx(2) and not more.inside and "instructions" in more.worst
+    far = plain(1000.0, load_distance=list(np.roll(plain(1000.0).load_distance + [0.0] * 10, 8)))
+    assert score(amounts_of(plain(1000.0)), amounts_of(far)).errors["data curve"] > 5
