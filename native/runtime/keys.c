@@ -29,13 +29,26 @@ static atomic_flag growing = ATOMIC_FLAG_INIT;
 static _Atomic uint32_t stores, reads;
 static _Atomic uint8_t filled;
 
+/* Address space for tables of every size, so that none is asked for under load; what is not touched takes no memory. */
+static uint8_t *region;
+static size_t region_used;
+#define REGION_BYTES ((sizeof(uint64_t) << LAST_SHIFT) * 2)
+
+void keys_setup(void)
+{
+	region = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (region == MAP_FAILED)
+		region = NULL;
+}
+
 static struct table *table_new(unsigned shift)
 {
-	size_t bytes = sizeof(struct table) + (sizeof(uint64_t) << shift);
-	struct table *t = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	size_t bytes = (sizeof(struct table) + (sizeof(uint64_t) << shift) + 4095) & ~(size_t)4095;
+	struct table *t = (struct table *)(void *)(region + region_used);
 
-	if (t == MAP_FAILED)
+	if (!region || region_used + bytes > REGION_BYTES)
 		return NULL;
+	region_used += bytes;
 	t->shift = shift;
 	return t;
 }

@@ -27,11 +27,6 @@ REPEAT_COST = 3
 
 LARGEST_DATA_EDGE = 11
 """Lines that come back later are followed along lists, for there are more of them than accesses in the code."""
-LINES_AT_ONCE = 6
-ONE_BY_ONE = 12
-"""Lines that a run follows one by one; of many times that, as many are followed at once."""
-
-
 @dataclass
 class _Block:
     target: Target
@@ -69,7 +64,7 @@ def emit(
     ]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
-    streams = cursors(real)
+    streams = cursors(real, Random(f"{seed}/pools"))
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
     plans = [
@@ -89,7 +84,7 @@ def emit(
     share = sum(o.share for o in orders) or 1.0
     request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
     pools = (
-        layout(streams, real, walker.fixed, request_lines, arena_bytes, Random(f"{seed}/pools"))
+        layout(streams, walker.fixed, request_lines, arena_bytes)
         if real
         else (Pool(0, 4, 1, False),)
     )
@@ -134,11 +129,9 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
             continue
         left = stream.per_run
         for slot in sorted(plan.slots, key=lambda s: (-s.times, rng.random())):
-            if slot.times <= left and len(slot.pools) < 3:
-                # Where much is to be followed, several lines at a time: the cursor is loaded and kept once for all.
-                lines = max(1, min(LINES_AT_ONCE, left // slot.times, stream.per_run // ONE_BY_ONE))
-                slot.pools.append((number, stream.store, lines))
-                left -= slot.times * lines
+            if slot.times * stream.at_once <= left and len(slot.pools) < 3:
+                slot.pools.append((number, stream.store, stream.at_once, stream.sweep))
+                left -= slot.times * stream.at_once
             if left <= 0:
                 break
     return _Block(target, root, fill(plan.slots, target, rng))

@@ -16,20 +16,33 @@ from ditto.generate.body.reach import FAR
 from ditto.generate.body.target import Target
 
 MAX_CURSORS = 448
+LINES_AT_ONCE = 6
+ONE_BY_ONE = 12
+"""Lines that a run follows one by one; of many times that, as many are followed at once."""
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """A pool stream: its block and bucket, how often a run follows it, and a request, whether it stores."""
+    """A pool stream.
+
+    Attributes:
+        block, bucket: whose, and how far its lines are to be.
+        per_run, rate: lines a run touches, and a request.
+        store: whether by stores.
+        sweep: its lines lie in order, not mixed.
+        at_once: lines touched for each time the cursor is loaded and kept.
+    """
 
     block: int
     bucket: int
     per_run: int
     rate: float
     store: bool = False
+    sweep: bool = False
+    at_once: int = 1
 
 
-def cursors(targets: list[Target]) -> list[Cursor]:
+def cursors(targets: list[Target], rng: Random) -> list[Cursor]:
     """The streams of every block, fractions carried on so that the sum over blocks and buckets comes out."""
     out: list[Cursor] = []
     carry = {False: 0.0, True: 0.0}
@@ -47,7 +60,9 @@ def cursors(targets: list[Target]) -> list[Cursor]:
                     share = count * (part + 1) // streams - count * part // streams
                     if share and len(out) < MAX_CURSORS:
                         rate = share * target.repeat * min(target.runs, 1e6)
-                        out.append(Cursor(target.index, bucket, share, rate, store))
+                        sweep = rng.random() < target.sequential / max(target.irregular, 0.1)
+                        at_once = max(1, min(LINES_AT_ONCE, share // ONE_BY_ONE))
+                        out.append(Cursor(target.index, bucket, share, rate, store, sweep, at_once))
     return out
 
 
@@ -85,13 +100,13 @@ def _squeezed(lines: list[int], most: int) -> list[int]:
 
 
 def layout(
-    streams: list[Cursor], targets: list[Target], fixed_lines: int, request_lines: float, arena_bytes: int, rng: Random
+    streams: list[Cursor], fixed_lines: int, request_lines: float, arena_bytes: int
 ) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
-    sequential = {t.index: t.sequential / max(t.irregular, 0.1) for t in targets}
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
     for stream, lines in zip(streams, sizes(streams, request_lines, arena_bytes // 64 - fixed_lines), strict=True):
-        pools.append(Pool(offset, lines, 1, rng.random() >= sequential[stream.block]))
+        lines += -lines % stream.at_once
+        pools.append(Pool(offset, lines, 1, not stream.sweep))
         offset += lines * 64
     return tuple(pools)

@@ -60,6 +60,10 @@ class Registers:
                 self.pointers.discard(reg)
         self.now += 1
 
+    def age(self, reg: int) -> int:
+        """When a register was written last; the smaller the longer ago."""
+        return self._written[reg]
+
     def shares(self) -> tuple[float, ...]:
         total = sum(self._have) or 1.0
         return tuple(v / total for v in self._have)

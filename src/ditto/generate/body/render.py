@@ -368,6 +368,22 @@ class Renderer:
         self._put(f"mov ({r64(reg)}), {r64(reg)}", 3, 1 << reg, 1 << reg)
         self._chased += self._weight
 
+    def _do_sweep_touch(self, step: Step) -> None:
+        reg = self._cursor[step.a]
+        store = step.cls == "mov_s"
+        mem = Mem(reg, 64 * step.b + (32 if store else 16))
+        other = next(r for r in sorted(self._regs.values, key=lambda r: self._regs.age(r)) if r != reg)
+        wide = 1 if other >= 8 or mem.high else 0
+        if store:
+            self._put(f"mov {r32(other)}, {mem.text}", 2 + wide + mem.extra, 1 << reg | 1 << other)
+        else:
+            self._put(f"mov {mem.text}, {r32(other)}", 2 + wide + mem.extra, 1 << reg, 1 << other)
+
+    def _do_sweep_next(self, step: Step) -> None:
+        reg = self._cursor[step.a]
+        mem = Mem(reg, 64 * step.b)
+        self._put(f"mov {mem.text}, {r64(reg)}", 3 + mem.extra, 1 << reg, 1 << reg)
+
     def _do_cursor_touch(self, step: Step) -> None:
         reg = self._cursor[step.a]
         src = self._regs.source()

@@ -171,15 +171,23 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
     ]
 
 
-def pool_unit(cursor: int, store: bool, lines: int) -> list[Step]:
-    """Follow a pool's list by some lines: load the cursor, touch each line by a load or a store, keep where it is."""
+def pool_unit(cursor: int, store: bool, lines: int, sweep: bool) -> list[Step]:
+    """Go on by some lines of a pool: load the cursor, touch each line by a load or a store, keep where it is.
+
+    In a sweep the lines lie one after the other and only the last one tells where to go on, so that nothing waits for
+    the one before; otherwise each tells where the next one is.
+    """
     slot = CURSOR_LINES - cursor // 8
     far = -(1 << 20) - cursor
     steps = [Step("mov_l", "cursor_load", cursor, lines=((False, slot),))]
-    for _ in range(lines):
-        if store:
+    for number in range(lines):
+        if sweep:
+            steps.append(Step("mov_s" if store else "mov_l", "sweep_touch", cursor, number, lines=((store, far),)))
+        elif store:
             steps.append(Step("mov_s", "cursor_touch", cursor, lines=((True, far),)))
             steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, SAME_LINE),)))
         else:
             steps.append(Step("mov_l", "cursor_next", cursor, lines=((False, far),)))
+    if sweep:
+        steps.append(Step("mov_l", "sweep_next", cursor, lines - 1, lines=((False, SAME_LINE),)))
     return [*steps, Step("mov_s", "cursor_store", cursor, lines=((True, slot),))]
