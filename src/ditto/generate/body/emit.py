@@ -59,12 +59,12 @@ def emit(
     data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [
-        targets.make(i, block.wanted, knobs, block.runs_per_request, code_edges[i], data_edges[i])
+        targets.make(i, block, knobs, code_edges[i], data_edges[i])
         for i, block in enumerate(blocks)
     ]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
-    streams = cursors(real, Random(f"{seed}/pools"))
+    streams = cursors(real)
     built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
     plans = [

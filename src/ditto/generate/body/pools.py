@@ -8,8 +8,7 @@ t_b = (D_b - F - sum of the nearer lists) / (sum of the rates of the rest).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from random import Random
+from dataclasses import dataclass, replace
 
 from ditto.generate.body.facts import Pool
 from ditto.generate.body.reach import FAR
@@ -42,7 +41,7 @@ class Cursor:
     at_once: int = 1
 
 
-def cursors(targets: list[Target], rng: Random) -> list[Cursor]:
+def cursors(targets: list[Target]) -> list[Cursor]:
     """The streams of every block, fractions carried on so that the sum over blocks and buckets comes out."""
     out: list[Cursor] = []
     carry = {False: 0.0, True: 0.0}
@@ -60,10 +59,20 @@ def cursors(targets: list[Target], rng: Random) -> list[Cursor]:
                     share = count * (part + 1) // streams - count * part // streams
                     if share and len(out) < MAX_CURSORS:
                         rate = share * target.repeat * min(target.runs, 1e6)
-                        sweep = rng.random() < target.sequential / max(target.irregular, 0.1)
                         at_once = max(1, min(LINES_AT_ONCE, share // ONE_BY_ONE))
-                        out.append(Cursor(target.index, bucket, share, rate, store, sweep, at_once))
-    return out
+                        out.append(Cursor(target.index, bucket, share, rate, store, False, at_once))
+    return [cursor for target in targets for cursor in _swept([c for c in out if c.block == target.index], target)]
+
+
+def _swept(streams: list[Cursor], target: Target) -> list[Cursor]:
+    """The busiest streams made sweeps, until these touch as many lines as sweeps do in the original."""
+    left = target.sequential / max(target.irregular, 0.1) * sum(s.per_run for s in streams)
+    sweeps: set[int] = set()
+    for number in sorted(range(len(streams)), key=lambda n: (-streams[n].per_run, n)):
+        if left >= 0.5 * streams[number].per_run:
+            sweeps.add(number)
+            left -= streams[number].per_run
+    return [replace(s, sweep=n in sweeps) for n, s in enumerate(streams)]
 
 
 def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:

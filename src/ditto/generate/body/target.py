@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ditto.artifacts.profile import Knobs
-from ditto.artifacts.work import DISTANCE_BUCKETS, Work
+from ditto.artifacts.work import DISTANCE_BUCKETS, Block, Work
 from ditto.generate.body.mixes import folded
 from ditto.generate.body.reach import Order, Reach
 
@@ -103,28 +103,28 @@ def _branching(
     return taken, tuple(picked)
 
 
-def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int, data_edge: int) -> Target | None:
+def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> Target | None:
     """The target of one block, or None if it is too small to be anything but a return.
 
     Args:
         index: of the block.
-        block: what to generate.
+        block: its aim is what to generate.
         knobs: scales.
-        runs: of the block per request.
         edge, data_edge: first buckets of code and data distances that reach back to the request before.
     """
-    wanted = block.instructions * knobs.instructions
-    if wanted < MIN_INSTRUCTIONS or block.instructions <= 0:
+    work = block.wanted
+    wanted = work.instructions * knobs.instructions
+    if wanted < MIN_INSTRUCTIONS or work.instructions <= 0:
         return None
     wanted = min(wanted, 1e11)
     repeat = max(1, int(-(-wanted // MAX_PASS)))
     pass_instructions = wanted / repeat
-    scale = pass_instructions / block.instructions
-    mix = folded(dict(block.mix))
-    branches = block.branches * scale if block.branches else mix.get("jcc", 0.0) * pass_instructions
+    scale = pass_instructions / work.instructions
+    mix = folded(dict(work.mix))
+    branches = work.branches * scale if work.branches else mix.get("jcc", 0.0) * pass_instructions
     branches = min(branches, 0.4 * pass_instructions)
-    loads = block.loads * scale
-    stores = block.stores * scale
+    loads = work.loads * scale
+    stores = work.stores * scale
     if loads + stores <= 1e-9:
         loads = pass_instructions * sum(s for c, s in mix.items() if c.endswith(("_l", "_m")) or c in ("pop_r", "ret"))
         stores = pass_instructions * sum(
@@ -133,43 +133,43 @@ def make(index: int, block: Work, knobs: Knobs, runs: float, edge: int, data_edg
     if loads + stores > 1.1 * pass_instructions:
         shrink = 1.1 * pass_instructions / (loads + stores)
         loads, stores = loads * shrink, stores * shrink
-    touches = block.code_touches * scale or sum(block.code_distance) * scale or 0.28 * pass_instructions
+    touches = work.code_touches * scale or sum(work.code_distance) * scale or 0.28 * pass_instructions
     touches = min(max(touches, pass_instructions / 14), 0.8 * pass_instructions)
-    taken, random_rates = _branching(block, knobs, scale, branches)
+    taken, random_rates = _branching(work, knobs, scale, branches)
     by_mix = (mix.get("call", 0.0) + mix.get("icall", 0.0)) * pass_instructions
-    calls = min(block.calls * scale if block.calls else by_mix, 0.12 * pass_instructions)
-    indirect = min(block.indirect * scale, 0.1 * pass_instructions)
+    calls = min(work.calls * scale if work.calls else by_mix, 0.12 * pass_instructions)
+    indirect = min(work.indirect * scale, 0.1 * pass_instructions)
     weight_call, weight_jump = mix.get("icall", 0.0), mix.get("ijmp", 0.0)
     call_part = weight_call / (weight_call + weight_jump) if weight_call + weight_jump > 1e-9 else 0.5
     icalls = min(indirect * call_part, calls)
-    raw = [max(0.0, v) for v in block.raw[:8]] + [0.0] * (8 - len(block.raw[:8]))
+    raw = [max(0.0, v) for v in work.raw[:8]] + [0.0] * (8 - len(work.raw[:8]))
     if sum(raw) <= 1e-9:
         raw = [0.22, 0.13, 0.14, 0.12, 0.1, 0.08, 0.06, 0.15]
     raw = [v / sum(raw) for v in raw]
-    code = _fold_far(_histogram(block.code_distance, touches, _CODE_DEFAULT))
+    code = _fold_far(_histogram(work.code_distance, touches, _CODE_DEFAULT))
     return Target(
         index=index,
         instructions=pass_instructions,
         repeat=repeat,
-        runs=runs,
+        runs=block.runs_per_request,
         mix=mix,
         loads=loads,
         stores=stores,
-        load_distance=_fold_far(_histogram(block.load_distance, loads, _DATA_DEFAULT)),
-        store_distance=_fold_far(_histogram(block.store_distance, stores, _DATA_DEFAULT)),
+        load_distance=_fold_far(_histogram(work.load_distance, loads, _DATA_DEFAULT)),
+        store_distance=_fold_far(_histogram(work.store_distance, stores, _DATA_DEFAULT)),
         code_distance=code,
         data_edge=data_edge,
-        code_lines=sum(code[edge:]) if block.code_distance else 0.0,
+        code_lines=sum(code[edge:]) if work.code_distance else 0.0,
         branches=branches,
         taken_share=taken,
         random_rates=random_rates,
         icalls=icalls,
         ijumps=indirect - icalls,
-        targets=max(1, min(16, round(block.indirect_targets))),
+        targets=max(1, min(16, round(work.indirect_targets))),
         calls=max(0.0, calls - icalls),
         raw=_stretch(raw, knobs.dependence),
-        chase_share=min(0.9, block.chase_share * knobs.irregular),
-        stride_share=block.stride_share,
+        chase_share=min(0.9, work.chase_share * knobs.irregular),
+        stride_share=work.stride_share,
         irregular=knobs.irregular,
         sequential=_sequential(block, data_edge),
     )
