@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ditto.artifacts.app import AppSpec, load_app
 from ditto.host.app import AppRun
-from ditto.validate.requests import Passes, count_requests
+from ditto.host.requests import Passes, count_requests
 
 CALLGRIND = ("valgrind", "-q", "--tool=callgrind", "--fair-sched=yes", "--trace-children=yes")
 

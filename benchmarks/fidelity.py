@@ -153,8 +153,8 @@ def main() -> None:
         print(" | ".join(rows[-1]), flush=True)
     text = table(rows)
     note = (
-        "Clone against original: medians of interleaved runs under the example's own client; in brackets, in percent, the "
-        f"original's own spread. Machine: {machine.strip(', ')}."
+        "Clone against original: medians of interleaved runs under the example's own client; in brackets, in percent, "
+        f"the original's own spread. Machine: {machine.strip(', ')}."
     )
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "fidelity.md").write_text(

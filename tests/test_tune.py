@@ -75,8 +75,8 @@ def test_the_runtime_is_taken_off_and_the_rest_comes_right() -> None:
         },
         {0: 6000, 1: 2000},
     )  # fmt: skip
-    skeleton = Measured({place: Segment(s.visits, plain(150.0)) for place, s in measured_of(profile, 150).segments.items()},
-                        {0: 600, 1: 200})  # fmt: skip
+    places = measured_of(profile, 150).segments.items()
+    skeleton = Measured({place: Segment(s.visits, plain(150.0)) for place, s in places}, {0: 600, 1: 200})
     profile = correct(profile, original, predicted(profile, skeleton, original))
     blocks = profile.services[0].blocks
     assert blocks[0].wanted.instructions == pytest.approx(850, rel=0.01)

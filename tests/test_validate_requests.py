@@ -6,7 +6,7 @@ import pytest
 
 from ditto.errors import AppError
 from ditto.host.load import LoadResult
-from ditto.validate.requests import Passes, count_requests, passes_of
+from ditto.host.requests import Passes, count_requests, passes_of
 
 
 def result(stdout: str = "", stderr: str = "") -> LoadResult:

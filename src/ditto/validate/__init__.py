@@ -17,10 +17,10 @@ from ditto.artifacts.fidelity import Conditions, Fidelity, Unavailable, without_
 from ditto.errors import BadInputError
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
+from ditto.host.requests import Passes
 from ditto.validate.compare import counted_figures, timed_figures
 from ditto.validate.counting import Counting, count_sides
 from ditto.validate.instructions import compare_instructions
-from ditto.validate.requests import Passes
 from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of, timed_rounds
 
 __all__ = ["ValidateOptions", "validate"]

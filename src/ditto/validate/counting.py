@@ -10,7 +10,7 @@ from ditto.artifacts.syscalls import name_of, numbers
 from ditto.errors import MissingCapabilityError
 from ditto.host.progress import Progress
 from ditto.host.recorder import CallCounter, CallCounts, Calls
-from ditto.validate.requests import Passes, count_requests, data_receives, passes_of
+from ditto.host.requests import Passes, count_requests, data_receives, passes_of
 from ditto.validate.runs import Side, Sides
 
 SENDS = numbers("write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "pwrite64", "pwritev")

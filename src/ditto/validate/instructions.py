@@ -22,8 +22,8 @@ from ditto.artifacts.lens import BUCKETS, LensProcess
 from ditto.errors import DittoError, MissingCapabilityError
 from ditto.host.lens import LensRun
 from ditto.host.progress import Progress
+from ditto.host.requests import Passes, count_requests
 from ditto.validate.compare import INSTRUCTIONS, Figures, figure, missing
-from ditto.validate.requests import Passes, count_requests
 from ditto.validate.runs import Side, Sides, order_of
 
 LINE_BYTES = 64

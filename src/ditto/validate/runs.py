@@ -12,8 +12,8 @@ from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun, Wrap
 from ditto.host.progress import Progress
-from ditto.validate.requests import Passes, count_requests
-from ditto.validate.usage import Usage, read_usage, thread_count
+from ditto.host.requests import Passes, count_requests
+from ditto.host.usage import Usage, read_usage, thread_count
 
 Side = Literal["original", "clone", "empty_body"]
 LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
@@ -29,7 +29,7 @@ class TimedRun:
 
     Attributes:
         seconds: wall time of the client, from its start to its end.
-        requests: that it made; see `ditto.validate.requests`.
+        requests: that it made; see `ditto.host.requests`.
         counted: how that number is known.
         usage: of the server's processes during the client's run.
         resident_bytes: of the server's processes when the client had ended; pages counted once a process.

@@ -27,6 +27,8 @@ REPEAT_COST = 3
 
 LARGEST_DATA_EDGE = 11
 """Lines that come back later are followed along lists, for there are more of them than accesses in the code."""
+
+
 @dataclass
 class _Block:
     target: Target
@@ -58,10 +60,7 @@ def emit(
     code_reach = reaches(blocks, orders, ("code_distance",))
     data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
-    wanted = [
-        targets.make(i, block, knobs, code_edges[i], data_edges[i])
-        for i, block in enumerate(blocks)
-    ]
+    wanted = [targets.make(i, block, knobs, code_edges[i], data_edges[i]) for i, block in enumerate(blocks)]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
     streams = cursors(real)
@@ -83,11 +82,7 @@ def emit(
 
     share = sum(o.share for o in orders) or 1.0
     request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
-    pools = (
-        layout(streams, walker.fixed, request_lines, arena_bytes)
-        if real
-        else (Pool(0, 4, 1, False),)
-    )
+    pools = layout(streams, walker.fixed, request_lines, arena_bytes) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
     arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
     facts, text = [], [_HEADER]

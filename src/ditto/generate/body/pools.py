@@ -108,9 +108,7 @@ def _squeezed(lines: list[int], most: int) -> list[int]:
     return [min(n, low) for n in lines]
 
 
-def layout(
-    streams: list[Cursor], fixed_lines: int, request_lines: float, arena_bytes: int
-) -> tuple[Pool, ...]:
+def layout(streams: list[Cursor], fixed_lines: int, request_lines: float, arena_bytes: int) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
