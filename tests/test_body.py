@@ -213,13 +213,3 @@ def test_hostile_blocks_never_crash_the_generator(block: Block) -> None:
     code = emit([block], Knobs(), 1)
     assert len(code.assembly) < 4 << 20 and code.layout.arena_bytes < 1 << 30
     subprocess.run(["as", "-o", "/dev/null", "-"], input=code.assembly, text=True, check=True, capture_output=True)
-
-
-def test_shared_lines_are_updated_by_every_thread(tmp_path: Path) -> None:
-    code = emit([request()], Knobs(sharing=8), 2)
-    plain = emit([request()], Knobs(), 2)
-    assert code.assembly.count("lock addl $1") == 8 and "lock addl $1" not in plain.assembly
-    assert code.blocks[0].instructions == pytest.approx(plain.blocks[0].instructions, rel=0.005)
-    program = build(code, tmp_path)
-    assert subprocess.run([program, "-1", "50", "threads"], capture_output=True, text=True, check=True).stdout == "0\n"
-    assert subprocess.run([program, "-1", "50", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -11,11 +11,9 @@
 
 enum { LINE = 64 };
 
-_Static_assert(offsetof(struct ditto_body, shared) == 16 && offsetof(struct ditto_body, base) == 24 && offsetof(struct ditto_body, counter) == 32 &&
+_Static_assert(offsetof(struct ditto_body, base) == 24 && offsetof(struct ditto_body, counter) == 32 &&
 		       offsetof(struct ditto_body, cursor) == 64,
 	       "blocks.S knows these offsets");
-
-static uint8_t shared_lines[DITTO_BODY_SHARED * LINE] __attribute__((aligned(64)));
 
 struct line {
 	struct line *next;
@@ -105,7 +103,6 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 	body->arena = arena;
 	body->base = body->arena + DITTO_BODY_BIAS;
 	body->random = scatter(state);
-	body->shared = shared_lines;
 	for (uint32_t i = 0; i < layout->pools; i++)
 		link_pool(body, &layout->pool[i], &state);
 	for (uint32_t i = 0; i < layout->cursors; i++)

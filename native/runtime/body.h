@@ -35,14 +35,13 @@ struct ditto_body_layout {
 };
 
 #define DITTO_BODY_CURSORS 448
-#define DITTO_BODY_SHARED 64 /* lines */
 #define DITTO_BODY_BIAS 128 /* blocks hold arena + 128: the first four lines have one-byte displacements */
 
 /* Blocks know these offsets. */
 struct ditto_body {
 	uint8_t *arena;             /* offset 0 */
 	uint64_t random;            /* offset 8: xorshift state for random branches, never 0 */
-	uint8_t *shared;            /* offset 16: lines that all threads of the process share */
+	uint64_t runs;              /* offset 16: unused by blocks */
 	uint8_t *base;              /* offset 24: arena + DITTO_BODY_BIAS */
 	uint64_t counter[4];        /* offset 32: of loops nested too deep for registers */
 	uint64_t cursor[DITTO_BODY_CURSORS]; /* offset 64 */

@@ -262,14 +262,12 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
-        sharing: lines that a request updates and that all threads of a process share.
     """
 
     instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
-    sharing: Annotated[float, Field(ge=0, le=64)] = 0.0
 
 
 class Profile(Model):

@@ -1,8 +1,7 @@
-"""Tuning measured CPU time: original and clone in turn, a few knobs, bounded rounds.
+"""Tuning measured CPU time: original and clone in turn, two knobs, bounded rounds.
 
 What a clone executes is right by then; how fast it executes it depends on what no histogram tells: how long chains of
-dependent instructions are, how many far accesses wait for each other, and how many lines threads take from each other.
-The knobs stretch or shorten these.
+dependent instructions are and how many far accesses wait for each other.  The knobs stretch or shorten these.
 """
 
 from __future__ import annotations
@@ -32,12 +31,6 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
-
-
-SECANT: dict[str, float] = {}
-"""Stands for the step that a straight line through the first two measurements leads to."""
-SHARING = ({"sharing": 6.0}, SECANT)
-MOST_SHARED = 48
 
 
 @dataclass(frozen=True)
@@ -74,16 +67,10 @@ def tune_native(
     profile = _resident(profile, now)
     best, best_profile = now, profile
     rows.append((0, now.error, "as the work left it"))
-    first = now.error
-    steps = FASTER if now.error > 0 else SHARING if _threads(profile) > 1 else SLOWER
+    steps = FASTER if now.error > 0 else SLOWER
     for number, step in enumerate(steps, 1):
-        if abs(best.error) <= max(GOAL, best.noise / 4):
+        if abs(best.error) <= max(GOAL, best.noise / 2):
             break
-        if step == SECANT:
-            slope = (rows[-1][1] - first) / SHARING[0]["sharing"]
-            step = {"sharing": float(max(1, min(MOST_SHARED, round(-first / slope))))} if slope > 0 else {}
-            if not step:
-                break
         progress.update(f"user CPU time, round {number}", number / (len(steps) + 1))
         knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
         tried = profile.model_copy(update={"knobs": knobs})
@@ -92,21 +79,12 @@ def tune_native(
         better = abs(now.error) < abs(best.error)
         rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
         progress.note(f"tune: user CPU per request {now.error:+.1%} with {words}")
-        crossed = now.error * best.error < 0 and "sharing" not in step
+        crossed = now.error * best.error < 0
         if better:
             best, best_profile = now, tried
         if crossed:
             break
     return best_profile, rows
-
-
-def _threads(profile: Profile) -> int:
-    """Threads of one process that serve requests."""
-    service = profile.services[0]
-    return max(
-        sum(service.roles[r].count for r in process.roles if service.roles[r].kind in ("loop", "serve", "accept_serve"))
-        for process in service.processes
-    )
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:

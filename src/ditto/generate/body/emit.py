@@ -19,7 +19,7 @@ from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
-from ditto.generate.body.target import Target, reach_out, share_out
+from ditto.generate.body.target import Target, reach_out
 
 REPEAT_COST = 3
 """Instructions a pass costs when it is repeated: call, count, branch."""
@@ -61,7 +61,6 @@ def emit(
     data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [targets.make(i, block, knobs, code_edges[i], data_edges[i]) for i, block in enumerate(blocks)]
-    wanted = share_out(wanted, orders, knobs)
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
     streams = cursors(real)
@@ -130,9 +129,6 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
                 left -= slot.times * stream.at_once
             if left <= 0:
                 break
-    once = [slot for slot in plan.slots if slot.times == 1] or plan.slots[:1]
-    for line in range(target.shared):
-        once[(2 * line + 1) * len(once) // (2 * target.shared)].shared.append(line)
     return _Block(target, root, fill(plan.slots, target, rng))
 
 

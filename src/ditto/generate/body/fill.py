@@ -19,7 +19,6 @@ from ditto.generate.body.steps import (
     next_word,
     pool_unit,
     random_branch,
-    shared_unit,
     transfer,
 )
 from ditto.generate.body.target import Target
@@ -81,7 +80,6 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
             else:
                 inner.append(fixed_branch(context, slot.times, branch.kind == "always"))
         inner += [pool_unit(*unit) for unit in slot.pools]
-        inner += [shared_unit(line) for line in slot.shared]
         groups.append(inner)
         ending = transfer(slot, context)
         for step in ending:

@@ -54,7 +54,6 @@ class Slot:
     landing: bool = False
     inline: list[Inline] = field(default_factory=list)
     pools: list[tuple[int, bool, int, bool]] = field(default_factory=list)
-    shared: list[int] = field(default_factory=list)
     fill: int = 0
     trips: int = 1
     height: int = 0

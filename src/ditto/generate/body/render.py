@@ -12,7 +12,7 @@ from ditto.generate.body.isa import BASE, BIAS, BODY, COUNTERS, RAX, RCX, RDX, W
 from ditto.generate.body.registers import Registers
 from ditto.generate.body.steps import Step
 
-BODY_RANDOM, BODY_SHARED, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 16, 24, 32, 64
+BODY_RANDOM, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 24, 32, 64
 """Offsets in struct ditto_body."""
 
 
@@ -53,7 +53,6 @@ class Renderer:
         self._chased = 0.0
         self._loads = 0.0
         self._cursor: dict[int, int] = {}
-        self._shared = RAX
         self._index = 0
 
     def render(self) -> Rendered:
@@ -356,15 +355,6 @@ class Renderer:
     def _do_div(self, step: Step) -> None:
         both = 1 << RAX | 1 << RDX
         self._put("div %ecx", 2, both | 1 << RCX, both)
-
-    def _do_shared_base(self, step: Step) -> None:
-        self._shared = self._regs.destination()
-        self._put(f"mov {BODY_SHARED}({r64(BODY)}), {r64(self._shared)}", 4, 1 << BODY, 1 << self._shared)
-
-    def _do_shared_touch(self, step: Step) -> None:
-        mem = Mem(self._shared, 64 * step.a)
-        size = 4 + mem.extra + (1 if mem.high else 0)
-        self._put(f"lock addl $1, {mem.text}", size, 1 << self._shared)
 
     def _do_cursor_load(self, step: Step) -> None:
         reg = self._regs.destination()

@@ -8,8 +8,6 @@ from random import Random
 from ditto.generate.body.plan import CALL, END, FALL, ICALL, IJUMP, JUMP, NOT_TAKEN, RET, TAKEN, Slot
 
 STACK_LINE, BODY_LINE = -1, -2
-SHARED_LINES = -(1 << 19)
-"""Lines that all threads share count down from here."""
 SAME_LINE = -3
 """The line of the access before."""
 TABLE_LINES = -1000
@@ -170,15 +168,6 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
         Step("logic_r", "index_mask", spread - 1),
         Step("lea_r", "index_base", table),
         last,
-    ]
-
-
-def shared_unit(line: int) -> list[Step]:
-    """Update one of the lines that all threads of the process share, as they would a lock or a counter."""
-    place = SHARED_LINES - line
-    return [
-        Step("mov_l", "shared_base", lines=LOAD_BODY),
-        Step("atomic_m", "shared_touch", line, lines=((False, place), (True, place))),
     ]
 
 

@@ -43,8 +43,6 @@ class Target:
     chase_share: float
     stride_share: float
     irregular: float
-    shared: int
-    """Lines that one run updates and that all threads share."""
     sequential: float
     """Share of the touches beyond a request's reach that go on in the page of the one before: a sweep, no lookup."""
 
@@ -173,21 +171,8 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         chase_share=min(0.9, work.chase_share * knobs.irregular),
         stride_share=work.stride_share,
         irregular=knobs.irregular,
-        shared=0,
         sequential=_sequential(block, data_edge),
     )
-
-
-def share_out(targets: Sequence[Target | None], orders: Sequence[Order], knobs: Knobs) -> list[Target | None]:
-    """The lines that each kind of request shares with other threads, given to its longest block."""
-    out = list(targets)
-    for order in orders:
-        own = [t for i in order.blocks if (t := out[i]) is not None]
-        if own and order.share and knobs.sharing >= 0.5:
-            longest = max(own, key=lambda t: (t.instructions, -t.index))
-            count = min(round(knobs.sharing), int(longest.instructions / 40))
-            out[longest.index] = replace(longest, shared=count)
-    return out
 
 
 PAGE_LINES_LOG2 = 6
