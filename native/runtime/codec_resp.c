@@ -169,6 +169,8 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 	if (!entry || entry->first == DITTO_NONE)
 		return CODEC_MORE; /* default replies may need an argument */
 	req->key_role = entry->key_role;
+	req->key_hash = 0;
+	req->value_size = 0;
 	for (int i = 1; i < argc; i++) {
 		if (end - at < 6)
 			return CODEC_MORE;

@@ -16,7 +16,11 @@
 #define FIRST_SHIFT 12
 #define LAST_SHIFT 24
 #define TRIES 64
+#ifdef TEST_FUZZ
+#define FILL 1
+#else
 #define FILL 1000 /* stores of a filling client, at least */
+#endif
 
 struct table {
 	unsigned shift;
@@ -39,6 +43,17 @@ void keys_setup(void)
 	region = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (region == MAP_FAILED)
 		region = NULL;
+}
+
+void keys_forget(void)
+{
+	if (region_used)
+		madvise(region, region_used, MADV_DONTNEED);
+	region_used = 0;
+	atomic_store(&current, NULL);
+	atomic_store(&stores, 0);
+	atomic_store(&reads, 0);
+	atomic_store(&filled, 0);
 }
 
 static struct table *table_new(unsigned shift)

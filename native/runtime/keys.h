@@ -17,6 +17,7 @@ enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP };
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
 void keys_setup(void); /* once, before the first thread; without it no key is kept */
+void keys_forget(void); /* an empty store again; no other thread may be using it */
 void keys_store(uint64_t hash, uint32_t size);
 void keys_drop(uint64_t hash);
 enum key_state keys_read(uint64_t hash, uint32_t *size); /* *size is set for KEY_PRESENT */

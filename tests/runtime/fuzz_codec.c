@@ -70,6 +70,7 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 	size_t have = 0;
 
 	memset(&state, 0, sizeof(state));
+	keys_forget();
 	rng_seed(&replies, 5);
 	while (!o.fatal && o.requests < REQUESTS_MAX) {
 		uint8_t *exact;
@@ -92,7 +93,8 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 			enum codec_step step;
 
 			memcpy(rest, exact + (o.used - from), left);
-			memset(&request, 0, sizeof(request));
+			memset(&request, 0xa5, sizeof(request)); /* as on the stack: what is used must be set */
+			request.note_len = 0;
 			step = codec->parse(&state, rest, left, &used, &request);
 			if (used > left) {
 				fprintf(stderr, "consumed %zu of %zu bytes\n", used, left);

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +21,8 @@ from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 8
+WORK_SECONDS = 75.0
+"""After which no further round begins: clients that take seconds a run make rounds long."""
 PATIENCE = 3
 """Rounds without a better one after which it ends."""
 DAMPING = 0.6
@@ -113,6 +116,7 @@ def _tune_work(
     tuned.profile = with_service(tuned.profile, {"runtime_lines": runtime_lines(skeleton)})
     profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton, original))
     since = 0
+    began = time.monotonic()
     for number in range(1, WORK_ROUNDS + 1):
         progress.update(f"executing what the original does, round {number}", number / (WORK_ROUNDS + 1))
         clone = _measure(spec, service, remake(profile), codec, progress, skeleton=False)
@@ -123,7 +127,8 @@ def _tune_work(
         since += 1
         if now.total < best_score.total or number == 1:
             best, best_score, since = profile, now, 0
-        ended = now.inside or number == WORK_ROUNDS or since >= PATIENCE
+        late = time.monotonic() - began > WORK_SECONDS
+        ended = now.inside or number == WORK_ROUNDS or since >= PATIENCE or late
         change = "kept" if best is profile else "dropped"
         tuned.rounds.append(Round("work", number, error, f"{change}; outside: {outside}", dict(now.errors)))
         if ended:

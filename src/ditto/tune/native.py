@@ -7,6 +7,7 @@ dependent instructions are and how many far accesses wait for each other.  The k
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ PAIRS = 3
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
 SECONDS = 1.2
+ALL_SECONDS = 40.0
+"""After which no further knob is tried."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
     {"irregular": 0.5, "dependence": 1.5},
@@ -61,6 +64,7 @@ def tune_native(
     """
     rows: Rows = []
     progress.update("user CPU time of original and clone")
+    began = time.monotonic()
     asked = _asked(spec)
     now = compare(spec, remake(profile), asked)
     progress.note(f"tune: user CPU per request {now.error:+.1%} (the original's own spread is {now.noise:.1%})")
@@ -69,7 +73,7 @@ def tune_native(
     rows.append((0, now.error, "as the work left it"))
     steps = FASTER if now.error > 0 else SLOWER
     for number, step in enumerate(steps, 1):
-        if abs(best.error) <= max(GOAL, best.noise / 2):
+        if abs(best.error) <= max(GOAL, best.noise / 2) or time.monotonic() - began > ALL_SECONDS:
             break
         progress.update(f"user CPU time, round {number}", number / (len(steps) + 1))
         knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
