@@ -59,7 +59,7 @@ def traced(binary: Path, log: Path, request: bytes, reply_bytes: int | None) -> 
         subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
         clone.process.wait(timeout=10)
     names = Counter(
-        match[1] for line in lines if (match := re.match(r"\d+ (\w+)\(", line)) is not None
+        match[1] for line in lines if (match := re.match(r"\d+ +(\w+)\(", line)) is not None
     )  # an interrupted call is counted where it begins
     return names, lines
 
@@ -86,7 +86,7 @@ def test_calls_of_a_single_loop(tmp_path: Path) -> None:
     assert calls["write"] == requests
     assert requests <= calls["epoll_wait"] <= requests + ticks + 1
     assert set(calls) == {"read", "write", "epoll_wait"}, calls
-    assert all("16384) " in line for line in lines if re.match(r"\d+ read\(\d+, \"\*3", line))
+    assert all("16384) " in line for line in lines if re.match(r"\d+ +read\(\d+, \"\*3", line))
 
 
 @needs_strace
@@ -100,7 +100,7 @@ def test_calls_with_a_file_sent(tmp_path: Path) -> None:
     waits = calls.pop("epoll_wait")
     assert requests - 1 <= waits <= requests + 1
     assert not calls, calls
-    order = [match[1] for line in lines if (match := re.match(r"\d+ (\w+)\(", line))]
+    order = [match[1] for line in lines if (match := re.match(r"\d+ +(\w+)\(", line))]
     start = order.index("recvfrom")
     assert order[start : start + 9] == [
         "recvfrom", "openat", "newfstatat", "writev", "sendfile", "write", "close", "setsockopt", "epoll_wait",
