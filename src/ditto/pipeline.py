@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ditto import paths
-from ditto.artifacts.app import AppSpec, load_app
+from ditto.artifacts.app import load_app
 from ditto.artifacts.fidelity import Fidelity, load_fidelity
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
@@ -161,8 +161,3 @@ def _write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None
     from ditto.generate.clone import write_clone
 
     write_clone(make_sources(profile, paths.runtime_sources(), seed), clone_folder)
-
-
-def spec_of(app: Path) -> AppSpec:
-    """The app's description."""
-    return load_app(app)
