@@ -24,7 +24,7 @@ DEFINES = (
     f"-DTEST_PRINT_CHUNKED={path_print(PRINT_KEY, b'/chunked')}",
     f"-DTEST_PRINT_304={path_print(PRINT_KEY, b'/unchanged')}",
 )
-CODEC_SOURCES = ("codec*.c", "http_*.c", "memcached_*.c", "resp_*.c", "keys.c", "pool.c", "rng.c", "dist.c")
+CODEC_SOURCES = ("codec*.c", "http_*.c", "memcached_*.c", "resp_*.c", "keys.c", "values.c", "pool.c", "rng.c", "dist.c")
 
 
 _objects = tempfile.TemporaryDirectory(prefix="ditto-runtime-objects-")

@@ -17,7 +17,7 @@ from profile_parts import block, service_profile
 
 GOLDEN = """\
 service service-1 codec resp2 seed 7
-knobs instructions=1 dependence=1 irregular=1 entropy=1
+knobs instructions=1 dependence=1 irregular=1 entropy=1 resident_bytes=0
 receive nr=0 bytes=16384 flags=0
 send nr=1 flags=0 call_bytes=0 iovs=1 calls_per_wake=0 per_read=1 arm=1
 listener backlog=511 accept=288 until_again=0
@@ -94,5 +94,6 @@ def test_memory_stays_within_the_originals() -> None:
     assert threads_with_arena(service) == 1
     limit = arena_limit(service)
     assert 10_000_000 < limit < 20_000_000
-    assert limit + touched_bytes(service, limit) < 20_000_000
-    assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096) == 0
+    assert limit + touched_bytes(service, limit, 0) < 20_000_000
+    assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096, 0) == 0
+    assert touched_bytes(service, 4096, -30_000_000) == 0

@@ -3,9 +3,9 @@
  * A codec frames one wire protocol: where a request ends, of what class it is, and what a valid reply looks like.
  * Adding one is one file behind struct codec.
  *
- * parse() is fed the bytes not yet consumed.  It may consume part of a request (payloads are skipped as they come,
- * never kept), but it never consumes past the end of one request, and whether the bytes come at once or one by one
- * makes no difference to what is consumed or answered.  It leaves at most max_head bytes unconsumed.
+ * parse() is fed the bytes not yet consumed.  It may consume part of a request (payloads are skipped as they come),
+ * but it never consumes past the end of one request, and whether the bytes come at once or one by one makes no difference
+ * to what is consumed or answered, except that a stored value which came in pieces is later answered with filler.  It leaves at most max_head bytes unconsumed.
  */
 #ifndef DITTO_CODEC_H
 #define DITTO_CODEC_H
@@ -42,6 +42,7 @@ struct codec_state {
 	uint64_t key_hash;
 	uint32_t value_size;
 	uint32_t value_at; /* word that is the value stored; 0: none */
+	const uint8_t *value; /* the value stored, if the last parse() saw all of it */
 	char note[64]; /* start of an argument that the reply echoes */
 };
 
@@ -65,14 +66,18 @@ struct request {
 	uint32_t note_len;
 	uint32_t bytes;    /* opaque: length of the request */
 	uint8_t key_role;  /* enum key_role: what the request does with the key of key_hash */
+	uint8_t may_lend;  /* the reply's payload may be left where it is, see reply_parts */
 	uint32_t value_size;
 	uint64_t key_hash;
+	const uint8_t *value; /* valid until the next parse(); NULL where it is not there in one piece */
 	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
 };
 
-/* Where the parts of a reply are: first byte of payload and of the tail, from the start of the reply. */
+/* Where the parts of a reply are: first byte of payload and of the tail, from the start of the reply.  A payload that
+ * is lent was not written into the output, where room was left for it. */
 struct reply_parts {
 	uint32_t head, tail;
+	const uint8_t *lent;
 	uint64_t body; /* bytes that OP_SENDFILE has to send */
 };
 
@@ -101,8 +106,9 @@ unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; retu
 void codec_text(struct outbuf *out, const char *text);
 uint32_t codec_clamp(uint32_t size);
 
-/* Writes filler and returns where it ends. */
+/* Write filler, or a copy, and return where it ends. */
 uint8_t *codec_fill(uint8_t *to, int ch, size_t n);
+uint8_t *codec_copy(uint8_t *to, const uint8_t *from, size_t n);
 
 /* The first space in [p, end), or end; eight bytes at a time. */
 static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)

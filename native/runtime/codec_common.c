@@ -173,6 +173,7 @@ uint32_t codec_clamp(uint32_t size)
  * place of the call, and for large sizes the C library uses one too.  Those count as a store an iteration, which no copy
  * loop of the original does. */
 static void *(*const volatile set_bytes)(void *, int, size_t) = memset;
+static void *(*const volatile copy_bytes)(void *, const void *, size_t) = memcpy;
 
 uint8_t *codec_fill(uint8_t *to, int ch, size_t n)
 {
@@ -181,6 +182,19 @@ uint8_t *codec_fill(uint8_t *to, int ch, size_t n)
 
 		set_bytes(to, ch, piece);
 		to += piece;
+		n -= piece;
+	}
+	return to;
+}
+
+uint8_t *codec_copy(uint8_t *to, const uint8_t *from, size_t n)
+{
+	while (n) {
+		size_t piece = n < 1024 ? n : 1024;
+
+		copy_bytes(to, from, piece);
+		to += piece;
+		from += piece;
 		n -= piece;
 	}
 	return to;

@@ -259,6 +259,7 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 	size_t at;
 
 	*used = 0;
+	st->value = NULL;
 	if (st->phase == PHASE_LINE) {
 		enum codec_step step = parse_line(st, p, n, used, req);
 
@@ -272,6 +273,8 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 			*used = n;
 			return CODEC_MORE;
 		}
+		if (st->need == st->value_size)
+			st->value = p + at;
 		at += (size_t)st->need;
 		*used = at;
 		st->need = 0;
@@ -282,7 +285,7 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 	*used = at + 2;
 	st->phase = PHASE_LINE;
 	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags, .key_role = KEY_STORE,
-				.key_hash = st->key_hash, .value_size = st->value_size};
+				.key_hash = st->key_hash, .value = st->value, .value_size = st->value_size};
 	if (p[at] != '\r' || p[at + 1] != '\n')
 		return say(req, MC_E_CHUNK);
 	return CODEC_REQUEST;

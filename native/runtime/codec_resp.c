@@ -111,6 +111,7 @@ enum codec_step resp_complete(struct codec_state *st, struct request *req)
 	req->key_role = st->argc > 1 && entry ? entry->key_role : KEY_NONE;
 	req->key_hash = st->key_hash;
 	req->value_size = st->value_size;
+	req->value = st->value;
 	req->cls = DITTO_NONE;
 	req->canned = RESP_D_UNKNOWN;
 	if (entry) {
@@ -171,6 +172,7 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 	req->key_role = entry->key_role;
 	req->key_hash = 0;
 	req->value_size = 0;
+	req->value = NULL;
 	for (int i = 1; i < argc; i++) {
 		if (end - at < 6)
 			return CODEC_MORE;
@@ -179,8 +181,10 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 			return CODEC_MORE;
 		if (i == 1 && entry->key_role)
 			req->key_hash = keys_hash(at, (size_t)len);
-		else if (i == entry->value_at)
+		else if (i == entry->value_at) {
 			req->value_size = (uint32_t)len;
+			req->value = at;
+		}
 		at += len + 2;
 	}
 	req->cls = (int16_t)verb_class_for(entry, (uint32_t)argc);
@@ -203,6 +207,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 	int len;
 
 	*used = 0;
+	st->value = NULL;
 	if (st->phase == PHASE_START && short_request(st, p, n, used, req) == CODEC_REQUEST)
 		return CODEC_REQUEST;
 	for (;;) {
@@ -261,7 +266,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 				if ((entry && entry->key_role) || ((uint64_t)value <= sizeof(st->note) && wants_note(entry)))
 					st->phase = PHASE_DATA;
 			}
-			if (st->arg == st->value_at)
+			if (st->value_at && st->arg == st->value_at)
 				st->value_size = (uint32_t)value;
 			continue;
 		case PHASE_DATA: /* short and wanted: taken when all of it is there */
@@ -287,6 +292,8 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 				*used = n;
 				return CODEC_MORE;
 			}
+			if (st->value_at && st->arg == st->value_at && st->need == (uint64_t)st->value_size + 2)
+				st->value = p + at;
 			at += (size_t)st->need;
 			*used = at;
 			st->need = 0;

@@ -113,7 +113,8 @@ int job_add(struct conn *c, struct request *request)
 {
 	struct worker *w = c->worker;
 	const struct plan *plan = &plans[request->cls == DITTO_NONE ? ditto_service.classes : (unsigned)request->cls];
-	struct reply_parts parts;
+	uint64_t before = out_end(&c->out);
+	struct reply_parts parts = {.lent = NULL};
 	struct job *job;
 
 	if (c->job_tail == c->job_cap && job_room(c))
@@ -128,10 +129,13 @@ int job_add(struct conn *c, struct request *request)
 		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : job->pick, &size);
 		request->file_body = (int64_t)size;
 	}
+	request->may_lend = plan->send->iovs > 2 && !(plan->traits & TRAIT_DEFERRED) && c->job_head == c->job_tail;
 	codec->reply(request, &c->out, &w->rng, &parts);
 	if (c->out.failed)
 		return -1;
 	job->end = out_end(&c->out);
+	job->length = (uint32_t)(job->end - before);
+	job->lent = parts.lent;
 	job->body_left = parts.body;
 	job->body_at = 0;
 	job->head = parts.head;
@@ -152,6 +156,7 @@ static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass)
 	c->send = job->plan->send;
 	if (ditto_service.send.per_read && index + 1 < last && !(job->traits & TRAIT_SENDFILE)) {
 		c->held = 1;
+		send_own(c, job);
 		return RUN_DONE;
 	}
 	return send_until(c, job->end, job);
@@ -199,6 +204,8 @@ static enum run job_end(struct conn *c, struct job *job)
 	static const struct slot none = {.fd = -1, .size = 0};
 	enum run state;
 
+	if (job->lent)
+		send_own(c, job);
 	if (!c->held || job->body_left) {
 		c->send = job->plan->send;
 		state = send_until(c, job->end, NULL);

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table behind keys.h, shared by the threads of a process without locks: a place is one word, hash above and size
- * below, and is taken by compare and exchange.  A table that fills up is replaced by one of four times the size; what
+ * The table behind keys.h, shared by the threads of a process without locks: a place has a word of hash above and size
+ * below, taken by compare and exchange, and the memory of the value.  A table that fills up is replaced by one of four times the size; what
  * another thread stores meanwhile may be lost, which reads as one miss.  Tables that were replaced are left, for a
  * thread may still look at one.
  */
 #include "keys.h"
+
+#include "values.h"
 
 #include <stdatomic.h>
 #include <sys/mman.h>
@@ -22,10 +24,15 @@
 #define FILL 1000 /* stores of a filling client, at least */
 #endif
 
+struct place {
+	_Atomic uint64_t entry;
+	_Atomic uint32_t value; /* in values.h */
+};
+
 struct table {
 	unsigned shift;
 	_Atomic uint64_t used;
-	_Atomic uint64_t place[];
+	struct place place[];
 };
 
 static struct table *_Atomic current;
@@ -36,10 +43,11 @@ static _Atomic uint8_t filled;
 /* Address space for tables of every size, so that none is asked for under load; what is not touched takes no memory. */
 static uint8_t *region;
 static size_t region_used;
-#define REGION_BYTES ((sizeof(uint64_t) << LAST_SHIFT) * 2)
+#define REGION_BYTES ((sizeof(struct place) << LAST_SHIFT) * 2)
 
 void keys_setup(void)
 {
+	values_setup();
 	region = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (region == MAP_FAILED)
 		region = NULL;
@@ -50,6 +58,7 @@ void keys_forget(void)
 	if (region_used)
 		madvise(region, region_used, MADV_DONTNEED);
 	region_used = 0;
+	values_forget();
 	atomic_store(&current, NULL);
 	atomic_store(&stores, 0);
 	atomic_store(&reads, 0);
@@ -58,7 +67,7 @@ void keys_forget(void)
 
 static struct table *table_new(unsigned shift)
 {
-	size_t bytes = (sizeof(struct table) + (sizeof(uint64_t) << shift) + 4095) & ~(size_t)4095;
+	size_t bytes = (sizeof(struct table) + (sizeof(struct place) << shift) + 4095) & ~(size_t)4095;
 	struct table *t = (struct table *)(void *)(region + region_used);
 
 	if (!region || region_used + bytes > REGION_BYTES)
@@ -80,22 +89,27 @@ static uint64_t first_place(const struct table *t, uint64_t tag)
 	return tag >> (64 - t->shift);
 }
 
-/* Puts an entry where its tag is, or into the first free place.  Returns 1 for a new one, 0 for a known one, -1: full. */
-static int put(struct table *t, uint64_t tag, uint64_t entry)
+/* The place where a tag is, or the first free one, made its own.  *state is 1 for a new one, 0 for a known one. */
+static struct place *claim(struct table *t, uint64_t tag, uint64_t entry, int *state)
 {
 	uint64_t mask = ((uint64_t)1 << t->shift) - 1, at = first_place(t, tag), seen;
 
 	for (unsigned i = 0; i < TRIES; i++, at = (at + 1) & mask) {
-		seen = atomic_load_explicit(&t->place[at], memory_order_relaxed);
+		struct place *place = &t->place[at];
+
+		seen = atomic_load_explicit(&place->entry, memory_order_relaxed);
 		if ((seen & ~(uint64_t)SIZE_MASK) == tag) {
 			if (seen != entry)
-				atomic_store_explicit(&t->place[at], entry, memory_order_relaxed);
-			return 0;
+				atomic_store_explicit(&place->entry, entry, memory_order_relaxed);
+			*state = 0;
+			return place;
 		}
-		if (seen <= DROPPED && atomic_compare_exchange_strong(&t->place[at], &seen, entry))
-			return seen == 0;
+		if (seen <= DROPPED && atomic_compare_exchange_strong(&place->entry, &seen, entry)) {
+			*state = seen == 0;
+			return place;
+		}
 	}
-	return -1;
+	return NULL;
 }
 
 static void grow(struct table *from)
@@ -107,10 +121,17 @@ static void grow(struct table *from)
 	if (atomic_load(&current) == from && (!from || from->shift < LAST_SHIFT)) {
 		to = table_new(from ? from->shift + 2 : FIRST_SHIFT);
 		for (uint64_t i = 0; to && from && i < (uint64_t)1 << from->shift; i++) {
-			uint64_t entry = atomic_load_explicit(&from->place[i], memory_order_relaxed);
+			uint64_t entry = atomic_load_explicit(&from->place[i].entry, memory_order_relaxed);
+			struct place *place;
+			int state;
 
-			if (entry > DROPPED && put(to, entry & ~(uint64_t)SIZE_MASK, entry) == 1)
-				to->used++;
+			if (entry <= DROPPED)
+				continue;
+			place = claim(to, entry & ~(uint64_t)SIZE_MASK, entry, &state);
+			if (!place)
+				continue;
+			to->used += (uint64_t)state;
+			place->value = from->place[i].value;
 		}
 		if (to)
 			atomic_store(&current, to);
@@ -130,10 +151,24 @@ static void count_store(void)
 		atomic_store_explicit(&filled, 1, memory_order_relaxed);
 }
 
-void keys_store(uint64_t hash, uint32_t size)
+/* Memory for the value: what the place has, if it is of the right class. */
+static void keep(struct place *place, const uint8_t *value, uint32_t size)
+{
+	uint32_t old = atomic_load_explicit(&place->value, memory_order_acquire), slot = old;
+
+	if (!values_fits(old, size))
+		slot = values_take(size);
+	if (slot)
+		values_fill(slot, value, size);
+	if (slot != old)
+		values_give(atomic_exchange(&place->value, slot));
+}
+
+void keys_store(uint64_t hash, const uint8_t *value, uint32_t size)
 {
 	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
 	uint64_t tag = tag_of(hash);
+	struct place *place;
 	int state;
 
 	count_store();
@@ -143,12 +178,15 @@ void keys_store(uint64_t hash, uint32_t size)
 		if (!t)
 			return;
 	}
-	state = put(t, tag, tag | (size < SIZE_MASK ? size : SIZE_MASK));
+	place = claim(t, tag, tag | (size < SIZE_MASK ? size : SIZE_MASK), &state);
+	if (!place)
+		return;
+	keep(place, value, size);
 	if (state == 1 && atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed) * 2 > (uint64_t)1 << t->shift)
 		grow(t);
 }
 
-static _Atomic uint64_t *find(uint64_t hash)
+static struct place *find(uint64_t hash)
 {
 	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
 	uint64_t tag = tag_of(hash), mask, at;
@@ -158,7 +196,7 @@ static _Atomic uint64_t *find(uint64_t hash)
 	mask = ((uint64_t)1 << t->shift) - 1;
 	at = first_place(t, tag);
 	for (unsigned i = 0; i < TRIES; i++, at = (at + 1) & mask) {
-		uint64_t seen = atomic_load_explicit(&t->place[at], memory_order_relaxed);
+		uint64_t seen = atomic_load_explicit(&t->place[at].entry, memory_order_relaxed);
 
 		if ((seen & ~(uint64_t)SIZE_MASK) == tag)
 			return &t->place[at];
@@ -170,15 +208,18 @@ static _Atomic uint64_t *find(uint64_t hash)
 
 void keys_drop(uint64_t hash)
 {
-	_Atomic uint64_t *place = find(hash);
+	struct place *place = find(hash);
 
-	if (place)
-		atomic_store_explicit(place, DROPPED, memory_order_relaxed);
+	if (!place)
+		return;
+	atomic_store_explicit(&place->entry, DROPPED, memory_order_relaxed);
+	values_give(atomic_exchange(&place->value, 0));
 }
 
-enum key_state keys_read(uint64_t hash, uint32_t *size)
+enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size)
 {
-	_Atomic uint64_t *place;
+	struct place *place;
+	uint32_t slot;
 
 	if (!atomic_load_explicit(&filled, memory_order_relaxed)) {
 		atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
@@ -187,6 +228,10 @@ enum key_state keys_read(uint64_t hash, uint32_t *size)
 	place = find(hash);
 	if (!place)
 		return KEY_ABSENT;
-	*size = (uint32_t)(atomic_load_explicit(place, memory_order_relaxed) & SIZE_MASK);
+	*value = NULL;
+	*size = (uint32_t)(atomic_load_explicit(&place->entry, memory_order_relaxed) & SIZE_MASK);
+	slot = atomic_load_explicit(&place->value, memory_order_acquire);
+	if (slot)
+		*value = values_at(slot, size);
 	return KEY_PRESENT;
 }

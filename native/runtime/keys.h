@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Which keys a keyed store holds: a hash and the size of the value for each, so that reads hit and miss as they do in a
- * store with the same history, and hits have the size that was stored.  No key and no value is kept.
+ * Which keys a keyed store holds: a hash of each key and memory for its value, so that reads hit and miss as they do in
+ * a store with the same history, hits have the size that was stored, and memory grows and is touched as the original's.
+ * No key is kept.
  *
  * A store counts as filled once it was given many values in a row of more stores than reads, as a preparing client
  * does.  Until then nothing is known of what it would hold, and replies are drawn as they were observed.
@@ -18,9 +19,10 @@ enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
 void keys_setup(void); /* once, before the first thread; without it no key is kept */
 void keys_forget(void); /* an empty store again; no other thread may be using it */
-void keys_store(uint64_t hash, uint32_t size);
+void keys_store(uint64_t hash, const uint8_t *value, uint32_t size); /* value: NULL where it did not come in one piece */
 void keys_drop(uint64_t hash);
-enum key_state keys_read(uint64_t hash, uint32_t *size); /* *size is set for KEY_PRESENT */
+/* For KEY_PRESENT, *size is set, and *value to the bytes or, where there was no memory for them, to NULL. */
+enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size);
 
 static inline uint64_t keys_mix(uint64_t hash, uint64_t word)
 {

@@ -19,22 +19,30 @@ static uint8_t *put_digits(uint8_t *to, uint32_t digits)
 	return to + digits;
 }
 
-static void put_value(const uint8_t *key, uint32_t key_len, const struct ditto_reply *shape, uint32_t size, int cas,
-		      struct outbuf *out, struct rng *rng, struct reply_parts *parts)
+struct value {
+	const uint8_t *key;
+	uint32_t key_len, size;
+	const uint8_t *bytes; /* NULL: filler */
+	uint8_t cas, lend;
+};
+
+static void put_value(const struct value *value, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng,
+		      struct reply_parts *parts)
 {
+	uint32_t size = value->size, key_len = value->key_len;
 	uint8_t *start = out_room(out, (size_t)size + key_len + 64), *to = start;
 
 	if (!start)
 		return;
 	memcpy(to, "VALUE ", 6);
 	to += 6;
-	memcpy(to, key, key_len);
+	memcpy(to, value->key, key_len);
 	to += key_len;
 	*to++ = ' ';
 	to = put_digits(to, dist_draw(shape->second, rng, 1));
 	*to++ = ' ';
 	to += codec_digits((char *)to, size);
-	if (cas) {
+	if (value->cas) {
 		*to++ = ' ';
 		*to++ = '1';
 	}
@@ -42,7 +50,12 @@ static void put_value(const uint8_t *key, uint32_t key_len, const struct ditto_r
 	*to++ = '\n';
 	if (!parts->head)
 		parts->head = (uint32_t)(to - start);
-	to = codec_fill(to, 'x', size);
+	if (value->lend && value->bytes) {
+		parts->lent = value->bytes;
+		to += size;
+	} else {
+		to = value->bytes ? codec_copy(to, value->bytes, size) : codec_fill(to, 'x', size);
+	}
 	*to++ = '\r';
 	*to++ = '\n';
 	out->end += (uint32_t)(to - start);
@@ -57,21 +70,22 @@ static void put_values(const struct request *req, struct outbuf *out, struct rng
 
 	while (p < end) {
 		const struct ditto_reply *shape = hit;
-		const uint8_t *key = p;
+		struct value value = {.key = p, .cas = req->flags & REQ_CAS};
 		enum key_state state = KEY_UNKNOWN;
-		uint32_t size;
 
 		p = codec_space(p, end);
+		value.key_len = (uint32_t)(p - value.key);
+		value.lend = req->may_lend && total == 0 && p == end;
 		if (hit)
-			state = keys_read(keys_hash(key, (size_t)(p - key)), &size);
+			state = keys_read(keys_hash(value.key, value.key_len), &value.bytes, &value.size);
 		if (state == KEY_UNKNOWN) {
 			shape = codec_shape(req->cls, rng);
-			size = dist_draw(shape->size, rng, 0);
+			value.size = dist_draw(shape->size, rng, 0);
 		}
-		size = codec_clamp(size);
-		if (p > key && state != KEY_ABSENT && shape->kind == REPLY_VALUE && total + size <= REPLY_LIMIT) {
-			put_value(key, (uint32_t)(p - key), shape, size, req->flags & REQ_CAS, out, rng, parts);
-			total += size;
+		value.size = codec_clamp(value.size);
+		if (value.key_len && state != KEY_ABSENT && shape->kind == REPLY_VALUE && total + value.size <= REPLY_LIMIT) {
+			put_value(&value, shape, out, rng, parts);
+			total += value.size;
 		}
 		while (p < end && *p == ' ')
 			p++;
@@ -193,7 +207,7 @@ void memcached_reply(const struct request *req, struct outbuf *out, struct rng *
 	parts->head = parts->tail = 0;
 	parts->body = 0;
 	if (req->key_role == KEY_STORE)
-		keys_store(req->key_hash, req->value_size);
+		keys_store(req->key_hash, req->value, req->value_size);
 	else if (req->key_role == KEY_DROP)
 		keys_drop(req->key_hash);
 	if (req->flags & REQ_NOREPLY)

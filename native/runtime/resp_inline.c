@@ -78,8 +78,10 @@ enum codec_step resp_inline(struct codec_state *st, const uint8_t *p, size_t n, 
 			st->key_hash = keys_hash(word, len);
 			st->value_size = 0;
 		}
-		if (st->argc == 2)
+		if (st->argc == 2) {
 			st->value_size = (uint32_t)(at - word);
+			st->value = word;
+		}
 		st->argc++;
 	}
 	return st->argc ? resp_complete(st, req) : CODEC_MORE;

@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-static void put_bulk(struct outbuf *out, const char *text, uint32_t size)
+static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 {
 	uint8_t *start = out_room(out, (size_t)size + 24), *to = start;
 
@@ -17,8 +17,7 @@ static void put_bulk(struct outbuf *out, const char *text, uint32_t size)
 	*to++ = '\r';
 	*to++ = '\n';
 	if (text) {
-		memcpy(to, text, size);
-		to += size;
+		to = codec_copy(to, text, size);
 	} else {
 		to = codec_fill(to, 'x', size);
 	}
@@ -132,10 +131,10 @@ static void put_canned(const struct request *req, struct outbuf *out)
 		if (req->note_len == 0)
 			codec_text(out, "+PONG\r\n");
 		else
-			put_bulk(out, req->note, req->note_len);
+			put_bulk(out, (const uint8_t *)req->note, req->note_len);
 		break;
 	case RESP_D_ECHO:
-		put_bulk(out, req->note, req->note_len);
+		put_bulk(out, (const uint8_t *)req->note, req->note_len);
 		break;
 	case RESP_D_CONFIG:
 		codec_text(out, note_is(req, "GET") ? "*2\r\n$1\r\nx\r\n$0\r\n\r\n" : "+OK\r\n");
@@ -157,11 +156,12 @@ static void put_canned(const struct request *req, struct outbuf *out)
 static void put_read(const struct request *req, struct outbuf *out, struct rng *rng)
 {
 	const struct ditto_reply *hit = codec_shape_of(req->cls, REPLY_BULK);
+	const uint8_t *value = NULL;
 	uint32_t size = 0;
-	enum key_state state = hit ? keys_read(req->key_hash, &size) : KEY_UNKNOWN;
+	enum key_state state = hit ? keys_read(req->key_hash, &value, &size) : KEY_UNKNOWN;
 
 	if (state == KEY_PRESENT)
-		put_bulk(out, NULL, codec_clamp(size));
+		put_bulk(out, value, codec_clamp(size));
 	else if (state == KEY_ABSENT)
 		codec_text(out, "$-1\r\n");
 	else
@@ -174,7 +174,7 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 
 	parts->body = 0;
 	if (req->key_role == KEY_STORE)
-		keys_store(req->key_hash, req->value_size);
+		keys_store(req->key_hash, req->value, req->value_size);
 	else if (req->key_role == KEY_DROP)
 		keys_drop(req->key_hash);
 	if (req->cls == DITTO_NONE)

@@ -63,7 +63,8 @@ struct job {
 	uint8_t resumed;    /* op was begun in an earlier wake-up */
 	uint8_t whole;      /* everything runs in the second pass, since an earlier reply waits there */
 	uint8_t ended;      /* its program has ended, though not all was sent */
-	uint64_t spare;     /* to 64 bytes: job rings come from the pool */
+	uint32_t length;    /* of its reply in the output stream */
+	const uint8_t *lent; /* the payload, where it is not in the output yet: nothing of the reply was sent then */
 };
 
 _Static_assert(sizeof(struct job) == 64, "pool buffers hold a whole number of jobs");
@@ -115,7 +116,8 @@ enum run conn_run(struct conn *c, int pass); /* jobs.c */
 int job_add(struct conn *c, struct request *request);
 void job_setup(void);
 
-enum run send_until(struct conn *c, uint64_t target, const struct job *job);
+enum run send_until(struct conn *c, uint64_t target, struct job *job);
+void send_own(struct conn *c, struct job *job); /* copies a payload that was lent into the output */
 enum run send_file(struct conn *c, struct job *job, const struct slot *slot);
 void send_disarm(struct conn *c);
 

@@ -54,27 +54,31 @@ static unsigned cut(const struct conn *c, size_t total, const struct job *job, s
 	const struct ditto_send *send = c->send;
 	unsigned want = send->iovs < VECTORS / 2 ? send->iovs : VECTORS / 2, n = 0;
 	size_t most = send->iov_bytes ? send->iov_bytes : total, tail = 0, part;
-	uint8_t *at = c->out.buf + c->out.start;
+	const uint8_t *at = c->out.buf + c->out.start, *lent = job ? job->lent : NULL, *after = NULL;
 
 	if (want > 1 && job && job->tail && job->head < total && job->tail <= total) {
 		if (job->head) {
-			iov[n++] = (struct iovec){.iov_base = at, .iov_len = job->head};
+			iov[n++] = (struct iovec){.iov_base = (void *)at, .iov_len = job->head};
 			at += job->head;
 			total -= job->head;
 		}
 		if (want > 2 && job->tail > job->head && job->tail - job->head < total)
 			tail = total - (job->tail - job->head);
 		total -= tail;
+		if (lent) {
+			after = at + (job->tail - job->head);
+			at = lent;
+		}
 		/* more vectors than parts: the payload is spread */
 		if (want > n + (tail != 0) + 1u && total / (want - n - (tail != 0)) < most)
 			most = (total + want - n - (tail != 0) - 1) / (want - n - (tail != 0));
 	}
 	for (; total && n < VECTORS - 1; total -= part, at += part) {
 		part = total < most ? total : most;
-		iov[n++] = (struct iovec){.iov_base = at, .iov_len = part};
+		iov[n++] = (struct iovec){.iov_base = (void *)at, .iov_len = part};
 	}
 	if (tail && !total)
-		iov[n++] = (struct iovec){.iov_base = at, .iov_len = tail};
+		iov[n++] = (struct iovec){.iov_base = (void *)(after ? after : at), .iov_len = tail};
 	return n;
 }
 
@@ -120,12 +124,32 @@ static int over_limit(struct conn *c)
 	return send->calls_per_wake && c->calls >= send->calls_per_wake && c->worker->waiter;
 }
 
+void send_own(struct conn *c, struct job *job)
+{
+	uint64_t payload = job->end - job->length + job->head;
+
+	if (job->lent && out_sent(&c->out) <= payload)
+		codec_copy(c->out.buf + (payload - c->out.base), job->lent, job->tail - job->head);
+	job->lent = NULL;
+}
+
+/* Whether vectors can take the payload from where it lies: three, for all of one reply. */
+static int lends(const struct conn *c, const struct job *job)
+{
+	const struct ditto_send *send = c->send;
+
+	return (send->nr == SYS_writev || send->nr == SYS_sendmsg) && send->iovs > 2 && !send->iov_bytes && !send->call_bytes &&
+	       job->head && job->tail > job->head && job->length > job->tail && out_sent(&c->out) == job->end - job->length;
+}
+
 /* Sends the output up to position target. */
-enum run send_until(struct conn *c, uint64_t target, const struct job *job)
+enum run send_until(struct conn *c, uint64_t target, struct job *job)
 {
 	const struct ditto_send *send = c->send;
 	enum run state;
 
+	if (job && job->lent && (!lends(c, job) || target != job->end))
+		send_own(c, job);
 	while (out_sent(&c->out) < target) {
 		uint64_t left = target - out_sent(&c->out);
 		size_t n = send->call_bytes && left > send->call_bytes ? send->call_bytes : (size_t)left;
@@ -141,6 +165,10 @@ enum run send_until(struct conn *c, uint64_t target, const struct job *job)
 				return state;
 			continue;
 		}
+		if (job && (uint64_t)sent < left)
+			send_own(c, job); /* while the output still begins with the reply */
+		else if (job)
+			job->lent = NULL;
 		c->out.start += (uint32_t)sent;
 		job = NULL; /* what is left no longer begins with the head */
 		if ((uint64_t)sent < left)

@@ -87,7 +87,7 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 		while (o.requests < REQUESTS_MAX && o.used < have) {
 			struct request request;
 			struct outbuf out = {.pool = &pool};
-			struct reply_parts parts = {0, 0, 0};
+			struct reply_parts parts = {.lent = NULL};
 			size_t used = 0, left = have - o.used;
 			uint8_t *rest = malloc(left); /* exact for every call */
 			enum codec_step step;
@@ -110,9 +110,15 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 				break;
 			}
 			request.file_body = DITTO_NONE;
+			request.may_lend = (uint8_t)(o.requests & 1);
 			codec->reply(&request, &out, &replies, &parts);
 			if (parts.head > out.end || parts.tail > out.end)
 				abort();
+			if (parts.lent) {
+				if (parts.head > parts.tail)
+					abort();
+				memcpy(out.buf + parts.head, parts.lent, parts.tail - parts.head);
+			}
 			if (codec_id != DITTO_CODEC_OPAQUE)
 				o.hash = hash_bytes(o.hash, out.buf, out.end > 512 ? 512 : out.end);
 			o.hash = hash_bytes(o.hash, &request.cls, sizeof(request.cls));

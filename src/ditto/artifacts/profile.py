@@ -262,12 +262,14 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
+        resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
     """
 
     instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
 
 
 class Profile(Model):

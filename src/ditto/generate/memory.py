@@ -29,6 +29,6 @@ def arena_limit(service: ServiceProfile) -> int:
     return max(SMALLEST_ARENA, min(LARGEST_ARENA, room // threads_with_arena(service)))
 
 
-def touched_bytes(service: ServiceProfile, arena_bytes: int) -> int:
-    """Bytes to touch at start beyond runtime and arenas."""
-    return max(0, service.resident_bytes - RUNTIME_BYTES - arena_bytes * threads_with_arena(service))
+def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
+    """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
+    return max(0, service.resident_bytes - RUNTIME_BYTES - arena_bytes * threads_with_arena(service) + correction)

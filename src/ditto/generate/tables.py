@@ -150,7 +150,7 @@ const struct ditto_service ditto_service = {{
 \t.process = {processes},
 \t.file_groups = {len(service.files)},
 \t.file_group = {files},
-\t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes)}u,
+\t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)}u,
 \t.body = {layout},
 \t.on_error = NULL,
 }};

@@ -92,11 +92,8 @@ def tune_native(
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:
-    service = profile.services[0]
-    wanted = max(0, min(1 << 42, int(service.resident_bytes - now.resident)))
-    return profile.model_copy(
-        update={"services": [service.model_copy(update={"resident_bytes": wanted}), *profile.services[1:]]}
-    )
+    wanted = max(-(1 << 42), min(1 << 42, int(profile.knobs.resident_bytes - now.resident)))
+    return profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": wanted})})
 
 
 def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:

@@ -134,7 +134,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             continue
         if there is None:
             wanted = Amounts()
-        elif here is not None and not by_clock(place):
+        elif here is not None:
             wanted = amounts_of(there.work) * here.visits
         else:
             wanted = there.total * (clone.total_requests / max(1, original.total_requests))

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "values.h"
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "codec.h"
+
+#define UNIT 64u
+#define CLASSES 64
+#define LARGEST (16u << 20)
+#define GROWTH(units) ((units) + (units) / 4 + 1)
+#ifdef TEST_FUZZ
+#define MOST_BYTES ((size_t)64 << 20)
+#else
+#define MOST_BYTES ((size_t)64 << 30)
+#endif
+
+/* At the start of a slot, before the value, as stores have it. */
+struct slot_head {
+	uint32_t size;
+	uint32_t next_free;
+	uint8_t class;
+	uint8_t unused[7];
+};
+
+static uint8_t *heap;
+static uint64_t heap_units;
+static _Atomic uint64_t heap_used; /* units; the first is no place */
+static unsigned classes;
+static uint32_t class_units[CLASSES];
+
+static struct {
+	atomic_flag taken;
+	uint32_t first;
+} __attribute__((aligned(64))) free_slots[CLASSES];
+
+void values_setup(void)
+{
+	size_t bytes = MOST_BYTES, memory = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+	uint32_t units = 1;
+
+	if (heap)
+		return;
+	while (bytes > memory / 2)
+		bytes /= 2;
+	heap = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (heap == MAP_FAILED) {
+		heap = NULL;
+		return;
+	}
+	heap_units = bytes / UNIT < UINT32_MAX ? bytes / UNIT : UINT32_MAX;
+	atomic_store(&heap_used, 1);
+	for (classes = 0; classes < CLASSES && units <= LARGEST / UNIT; classes++, units = GROWTH(units))
+		class_units[classes] = units;
+}
+
+void values_forget(void)
+{
+	if (!heap)
+		return;
+	madvise(heap, atomic_load(&heap_used) * UNIT, MADV_DONTNEED);
+	atomic_store(&heap_used, 1);
+	for (unsigned i = 0; i < CLASSES; i++)
+		free_slots[i].first = 0;
+}
+
+static struct slot_head *head_at(uint32_t place)
+{
+	return (struct slot_head *)(void *)(heap + (size_t)place * UNIT);
+}
+
+static unsigned class_for(uint32_t size)
+{
+	uint64_t units = ((uint64_t)size + sizeof(struct slot_head) + UNIT - 1) / UNIT;
+	unsigned low = 0, high = classes;
+
+	while (low < high) {
+		unsigned middle = (low + high) / 2;
+
+		if (class_units[middle] >= units)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+static void lock(unsigned class)
+{
+	while (atomic_flag_test_and_set_explicit(&free_slots[class].taken, memory_order_acquire))
+		__builtin_ia32_pause();
+}
+
+static void unlock(unsigned class)
+{
+	atomic_flag_clear_explicit(&free_slots[class].taken, memory_order_release);
+}
+
+uint32_t values_take(uint32_t size)
+{
+	unsigned class = class_for(size);
+	uint32_t place;
+
+	if (!heap || class >= classes)
+		return 0;
+	lock(class);
+	place = free_slots[class].first;
+	if (place)
+		free_slots[class].first = head_at(place)->next_free;
+	unlock(class);
+	if (!place) {
+		uint64_t at = atomic_fetch_add_explicit(&heap_used, class_units[class], memory_order_relaxed);
+
+		if (at + class_units[class] > heap_units) {
+			atomic_fetch_sub_explicit(&heap_used, class_units[class], memory_order_relaxed);
+			return 0;
+		}
+		place = (uint32_t)at;
+		head_at(place)->class = (uint8_t)class;
+	}
+	return place;
+}
+
+void values_give(uint32_t place)
+{
+	unsigned class;
+
+	if (!place)
+		return;
+	class = head_at(place)->class;
+	lock(class);
+	head_at(place)->next_free = free_slots[class].first;
+	free_slots[class].first = place;
+	unlock(class);
+}
+
+int values_fits(uint32_t place, uint32_t size)
+{
+	return place && head_at(place)->class == class_for(size);
+}
+
+void values_fill(uint32_t place, const uint8_t *value, uint32_t size)
+{
+	struct slot_head *head = head_at(place);
+	uint8_t *to = (uint8_t *)(head + 1);
+
+	head->size = size;
+	if (value)
+		codec_copy(to, value, size);
+#ifdef TEST_FUZZ /* which compares what is answered whole and in pieces */
+	value = NULL;
+#endif
+	if (!value)
+		codec_fill(to, 'x', size);
+}
+
+const uint8_t *values_at(uint32_t place, uint32_t *size)
+{
+	const struct slot_head *head = head_at(place);
+	uint32_t most = class_units[head->class] * UNIT - (uint32_t)sizeof(*head);
+
+	*size = head->size < most ? head->size : most;
+	return (const uint8_t *)(head + 1);
+}

@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * The memory that stored values take: slots in size classes, as in a slab allocator, shared by the threads of a process.
+ * What lies in a slot is what this clone's own client sent, or filler.  Slots are never unmapped and never change their
+ * class, so that a reader that races with a writer reads wrong bytes at worst.
+ */
+#ifndef DITTO_VALUES_H
+#define DITTO_VALUES_H
+
+#include <stdint.h>
+
+void values_setup(void);  /* once, before the first thread; without it there is no memory to be had */
+void values_forget(void); /* all slots are free again; no other thread may be using them */
+
+/* Places are numbers above 0; 0 stands for no memory. */
+uint32_t values_take(uint32_t size);
+void values_give(uint32_t place);
+int values_fits(uint32_t place, uint32_t size); /* whether a slot is of the class that size would get */
+void values_fill(uint32_t place, const uint8_t *value, uint32_t size); /* NULL: filler */
+const uint8_t *values_at(uint32_t place, uint32_t *size);
+
+#endif
