@@ -10,6 +10,7 @@
 #ifndef DITTO_CODEC_H
 #define DITTO_CODEC_H
 
+#include <emmintrin.h>
 #include <string.h>
 
 #include "ditto.h"
@@ -66,6 +67,7 @@ struct request {
 	uint32_t note_len;
 	uint32_t bytes;    /* opaque: length of the request */
 	uint8_t key_role;  /* enum key_role: what the request does with the key of key_hash */
+	uint8_t one_key;   /* keys are one */
 	uint8_t may_lend;  /* the reply's payload may be left where it is, see reply_parts */
 	uint32_t value_size;
 	uint64_t key_hash;
@@ -110,21 +112,26 @@ uint32_t codec_clamp(uint32_t size);
 uint8_t *codec_fill(uint8_t *to, int ch, size_t n);
 uint8_t *codec_copy(uint8_t *to, const uint8_t *from, size_t n);
 
-/* The first space in [p, end), or end; eight bytes at a time. */
-static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)
+/* The first of two bytes in [p, end); end where there is none.  Sixteen bytes at a time. */
+static inline const uint8_t *codec_scan(const uint8_t *p, const uint8_t *end, char a, char b)
 {
-	for (; end - p >= 8; p += 8) {
-		uint64_t x, found;
+	const __m128i as = _mm_set1_epi8(a), bs = _mm_set1_epi8(b);
 
-		__builtin_memcpy(&x, p, 8);
-		x ^= 0x2020202020202020ULL;
-		found = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
+	for (; end - p >= 16; p += 16) {
+		__m128i x = _mm_loadu_si128((const __m128i *)(const void *)p);
+		int found = _mm_movemask_epi8(_mm_or_si128(_mm_cmpeq_epi8(x, as), _mm_cmpeq_epi8(x, bs)));
+
 		if (found)
-			return p + (__builtin_ctzll(found) >> 3);
+			return p + __builtin_ctz((unsigned)found);
 	}
-	while (p < end && *p != ' ')
+	while (p < end && *p != (uint8_t)a && *p != (uint8_t)b)
 		p++;
 	return p;
+}
+
+static inline const uint8_t *codec_space(const uint8_t *p, const uint8_t *end)
+{
+	return codec_scan(p, end, ' ', ' ');
 }
 
 /* The words of the protocol and the classes of the tables, found by up to 24 bytes padded with zeros. */

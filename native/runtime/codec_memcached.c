@@ -32,6 +32,8 @@ static const struct {
 	{MC_META_GET, "mg"},	 {MC_META_SET, "ms"}, {MC_META_DELETE, "md"}, {MC_META_DELETE, "ma"}, {MC_META_GET, "me"},
 };
 
+static int16_t one_get; /* class of a get of one key */
+
 static void memcached_setup(const struct ditto_service *service)
 {
 	verb_classes(service);
@@ -42,6 +44,30 @@ static void memcached_setup(const struct ditto_service *service)
 		if (entry)
 			entry->builtin = commands[i].command;
 	}
+	one_get = (int16_t)verb_class_for(verb_find((const uint64_t[3]){0x746567}), 2); /* "get" */
+}
+
+/* The usual request, complete: "get <key>\r\n", a space after the key or none.  Its length, or 0 for anything else. */
+static size_t short_get(const uint8_t *p, size_t n, struct request *req)
+{
+	const uint8_t *key = p + 4, *end, *line_end;
+
+	if (n < 8 || memcmp(p, "get ", 4) != 0)
+		return 0;
+	end = codec_scan(key, p + (n < KEY_LIMIT + 6 ? n : KEY_LIMIT + 6), ' ', '\n');
+	line_end = end < p + n && *end == ' ' ? end + 2 : end;
+	if (line_end >= p + n || line_end[0] != '\n' || line_end[-1] != '\r')
+		return 0;
+	end = *end == ' ' ? end : end - 1;
+	if (end <= key || end - key > (long)KEY_LIMIT)
+		return 0;
+	memset(req, 0, sizeof(*req));
+	req->cls = one_get;
+	req->canned = MC_GET;
+	req->keys = key;
+	req->keys_len = (uint32_t)(end - key);
+	req->one_key = 1;
+	return (size_t)(line_end - p) + 1;
 }
 
 static void split(struct line *line, const uint8_t *p, const uint8_t *end)
@@ -261,7 +287,13 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 	*used = 0;
 	st->value = NULL;
 	if (st->phase == PHASE_LINE) {
-		enum codec_step step = parse_line(st, p, n, used, req);
+		enum codec_step step;
+
+		if (!st->scanned && (at = short_get(p, n, req))) {
+			*used = at;
+			return CODEC_REQUEST;
+		}
+		step = parse_line(st, p, n, used, req);
 
 		if (step != CODEC_MORE || st->phase == PHASE_LINE)
 			return step;

@@ -129,7 +129,7 @@ int job_add(struct conn *c, struct request *request)
 		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : job->pick, &size);
 		request->file_body = (int64_t)size;
 	}
-	request->may_lend = plan->send->iovs > 2 && !(plan->traits & TRAIT_DEFERRED) && c->job_head == c->job_tail;
+	request->may_lend = plan->send->iovs == 3 && !(plan->traits & TRAIT_DEFERRED) && c->job_head == c->job_tail;
 	codec->reply(request, &c->out, &w->rng, &parts);
 	if (c->out.failed)
 		return -1;

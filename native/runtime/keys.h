@@ -24,25 +24,34 @@ void keys_drop(uint64_t hash);
 /* For KEY_PRESENT, *size is set, and *value to the bytes or, where there was no memory for them, to NULL. */
 enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size);
 
-static inline uint64_t keys_mix(uint64_t hash, uint64_t word)
+/* The two halves of the product, folded. */
+static inline uint64_t keys_mix(uint64_t a, uint64_t b)
 {
-	hash = (hash ^ word) * 0x9E3779B97F4A7C15ULL;
-	return hash ^ hash >> 29;
+	unsigned __int128 product = (unsigned __int128)(a ^ 0x9E3779B97F4A7C15ULL) * (b ^ 0xD6E8FEB86659FD93ULL);
+
+	return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+static inline uint64_t keys_word(const uint8_t *key)
+{
+	uint64_t word;
+
+	memcpy(&word, key, 8);
+	return word;
 }
 
 static inline uint64_t keys_hash(const uint8_t *key, size_t n)
 {
-	uint64_t hash = n * 0xD6E8FEB86659FD93ULL, word;
+	uint64_t hash = n, word = 0;
 
-	for (; n >= 8; n -= 8, key += 8) {
-		memcpy(&word, key, 8);
-		hash = keys_mix(hash, word);
-	}
-	if (n) {
-		word = 0;
+	for (; n > 16; n -= 16, key += 16)
+		hash = keys_mix(keys_word(key) ^ hash, keys_word(key + 8));
+	if (n >= 8) {
+		hash = keys_mix(keys_word(key) ^ hash, keys_word(key + n - 8));
+	} else {
 		for (size_t i = 0; i < n; i++)
 			word = word << 8 | key[i];
-		hash = keys_mix(hash, word + 1);
+		hash ^= word;
 	}
 	return keys_mix(hash, 0x2545F4914F6CDD1DULL);
 }

@@ -54,32 +54,44 @@ static unsigned cut(const struct conn *c, size_t total, const struct job *job, s
 	const struct ditto_send *send = c->send;
 	unsigned want = send->iovs < VECTORS / 2 ? send->iovs : VECTORS / 2, n = 0;
 	size_t most = send->iov_bytes ? send->iov_bytes : total, tail = 0, part;
-	const uint8_t *at = c->out.buf + c->out.start, *lent = job ? job->lent : NULL, *after = NULL;
+	uint8_t *at = c->out.buf + c->out.start;
 
 	if (want > 1 && job && job->tail && job->head < total && job->tail <= total) {
 		if (job->head) {
-			iov[n++] = (struct iovec){.iov_base = (void *)at, .iov_len = job->head};
+			iov[n++] = (struct iovec){.iov_base = at, .iov_len = job->head};
 			at += job->head;
 			total -= job->head;
 		}
 		if (want > 2 && job->tail > job->head && job->tail - job->head < total)
 			tail = total - (job->tail - job->head);
 		total -= tail;
-		if (lent) {
-			after = at + (job->tail - job->head);
-			at = lent;
-		}
 		/* more vectors than parts: the payload is spread */
 		if (want > n + (tail != 0) + 1u && total / (want - n - (tail != 0)) < most)
 			most = (total + want - n - (tail != 0) - 1) / (want - n - (tail != 0));
 	}
 	for (; total && n < VECTORS - 1; total -= part, at += part) {
 		part = total < most ? total : most;
-		iov[n++] = (struct iovec){.iov_base = (void *)at, .iov_len = part};
+		iov[n++] = (struct iovec){.iov_base = at, .iov_len = part};
 	}
 	if (tail && !total)
-		iov[n++] = (struct iovec){.iov_base = (void *)(after ? after : at), .iov_len = tail};
+		iov[n++] = (struct iovec){.iov_base = at, .iov_len = tail};
 	return n;
+}
+
+/* All of one reply whose payload lies elsewhere. */
+static ssize_t call_lent(struct conn *c, const struct job *job)
+{
+	uint8_t *at = c->out.buf + c->out.start;
+	struct iovec iov[3] = {
+		{.iov_base = at, .iov_len = job->head},
+		{.iov_base = (void *)job->lent, .iov_len = job->tail - job->head},
+		{.iov_base = at + job->tail, .iov_len = job->length - job->tail},
+	};
+	struct msghdr message = {.msg_iov = iov, .msg_iovlen = 3};
+
+	if (c->send->nr == SYS_writev)
+		return syscall(SYS_writev, c->source.fd, iov, 3);
+	return syscall(SYS_sendmsg, c->source.fd, &message, c->send->flags);
 }
 
 static ssize_t call(struct conn *c, size_t n, const struct job *job)
@@ -138,7 +150,7 @@ static int lends(const struct conn *c, const struct job *job)
 {
 	const struct ditto_send *send = c->send;
 
-	return (send->nr == SYS_writev || send->nr == SYS_sendmsg) && send->iovs > 2 && !send->iov_bytes && !send->call_bytes &&
+	return (send->nr == SYS_writev || send->nr == SYS_sendmsg) && send->iovs == 3 && !send->iov_bytes && !send->call_bytes &&
 	       job->head && job->tail > job->head && job->length > job->tail && out_sent(&c->out) == job->end - job->length;
 }
 
@@ -157,7 +169,7 @@ enum run send_until(struct conn *c, uint64_t target, struct job *job)
 
 		if (over_limit(c))
 			return must_wait(c);
-		sent = call(c, n, job);
+		sent = job && job->lent ? call_lent(c, job) : call(c, n, job);
 		c->calls++;
 		if (sent < 0) {
 			state = refused(c);
