@@ -54,9 +54,9 @@ static void misc(uint16_t nr)
 	}
 }
 
-/* A new mapping, touched page by page.  The last few are kept as the original's are; after that the oldest gives its
+/* A new mapping; one that a request makes is touched page by page, for it is used there.  The last few are kept as the original's are; after that the oldest gives its
  * place, by mapping over it where it is large enough, so that no call is made that the profile does not ask for. */
-static void map_memory(struct worker *w, uint32_t bytes)
+static void map_memory(struct worker *w, uint32_t bytes, int touch)
 {
 	struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];
 	int over = m->at && m->bytes >= bytes, flags = MAP_PRIVATE | MAP_ANONYMOUS | (over ? MAP_FIXED : 0);
@@ -72,7 +72,7 @@ static void map_memory(struct worker *w, uint32_t bytes)
 			m->at = NULL;
 		return;
 	}
-	for (size_t at = 0; at < bytes; at += 4096)
+	for (size_t at = 0; touch && at < bytes; at += 4096)
 		p[at] = 1;
 	m->bytes = over ? m->bytes : bytes;
 	m->at = p;
@@ -231,7 +231,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		misc(op->nr);
 		break;
 	case OP_MMAP:
-		map_memory(w, dist_draw(op->size, &w->rng, 4096));
+		map_memory(w, dist_draw(op->size, &w->rng, 4096), x->conn != NULL);
 		break;
 	case OP_MUNMAP:
 		unmap_memory(w);

@@ -239,14 +239,17 @@ class AppRun:
             return None
         return self._step("prepare", self.spec.prepare.command, self.check_alive)
 
-    def start_load(self, requests: int | None = None, command: Sequence[str] | None = None) -> Client:
+    def start_load(
+        self, requests: int | None = None, command: Sequence[str] | None = None, port: int | None = None
+    ) -> Client:
         """Start the client once, in the background.
 
         Args:
             requests: for ``{requests}``; the app's own number for this kind of run without it.
             command: another client than the app's (placeholders are replaced here too).
+            port: for ``{port}``; the entry service's without it.
         """
-        words = self._words(command or self.spec.load.command, requests)
+        words = self._words(command or self.spec.load.command, requests, port)
         commands.require_program(words, self.spec.folder, "load")
         with interrupts.held():
             client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
@@ -256,14 +259,18 @@ class AppRun:
         return client
 
     def load(
-        self, requests: int | None = None, command: Sequence[str] | None = None, timeout_s: float = _STEP_TIMEOUT_S
+        self,
+        requests: int | None = None,
+        command: Sequence[str] | None = None,
+        timeout_s: float = _STEP_TIMEOUT_S,
+        port: int | None = None,
     ) -> LoadResult:
         """Run the client once to its end.
 
         Raises:
             AppError: it failed, was not done after ``timeout_s``, or the service ended.
         """
-        return self.start_load(requests, command).wait(timeout_s, self.check_alive)
+        return self.start_load(requests, command, port).wait(timeout_s, self.check_alive)
 
     def load_for(self, seconds: float, requests: int | None = None) -> list[LoadResult]:
         """Keep the client running for ``seconds``: again when it ends early, ended when it lasts longer.

@@ -20,10 +20,10 @@ from ditto.tune.native import tune_native
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
-WORK_ROUNDS = 8
+WORK_ROUNDS = 12
 WORK_SECONDS = 75.0
 """After which no further round begins: clients that take seconds a run make rounds long."""
-PATIENCE = 3
+PATIENCE = 4
 """Rounds without a better one after which it ends."""
 DAMPING = 0.6
 """Share of a difference that later rounds put right: what is left by then is partly chance."""

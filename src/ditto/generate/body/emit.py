@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from ditto.artifacts.profile import Knobs
@@ -19,6 +19,7 @@ from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
+from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
 from ditto.generate.body.target import Target, reach_out
 
 REPEAT_COST = 3
@@ -43,7 +44,7 @@ def emit(
     orders: Sequence[Order] = (),
     runtime_lines: float = 0.0,
     arena_bytes: int = 256 << 20,
-    prefix: str = "ditto_block_",
+    symbols: str = "ditto_block_",
 ) -> BodyCode:
     """Generate the assembly of all blocks of a service.
 
@@ -54,9 +55,12 @@ def emit(
         orders: in which orders requests run them; without one, each after the other.
         runtime_lines: data lines that the runtime itself touches in a request.
         arena_bytes: most memory that a thread's body may work on.
-        prefix: symbol of block N is ``prefix + str(N)``.
+        symbols: that of block N is ``symbols + str(N)``.
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
+    goals = [block.wanted.instructions * knobs.instructions for block in blocks]
+    fills = [string_fill(block.wanted) for block in blocks]
+    blocks = [block if found is None else without(block, found) for block, found in zip(blocks, fills, strict=True)]
     code_reach = reaches(blocks, orders, ("code_distance",))
     data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
@@ -84,18 +88,21 @@ def emit(
     request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
     pools = layout(streams, walker.fixed, request_lines, arena_bytes) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
-    arena = Layout(-(-(end + 64) // 4096) * 4096, pools, tuple(range(1, len(pools))))
+    cleared = -(-(end + 64) // 4096) * 4096
+    size = cleared + max((-(-found.size // 4096) * 4096 for found in fills if found is not None), default=0)
+    arena = Layout(size, pools, tuple(range(1, len(pools))))
     facts, text = [], [_HEADER]
-    for index, block in enumerate(blocks):
-        symbol = f"{prefix}{index}"
-        goal = block.wanted.instructions * knobs.instructions
+    for index in range(len(blocks)):
+        symbol, goal, found = f"{symbols}{index}", goals[index], fills[index]
+        before = "" if found is None else prefix(found, cleared)
         if index not in at:
             facts.append(BlockFacts(symbol, goal, True, 1.0, loads=1.0, mix={"ret": 1.0}))
-            text.append(_empty(symbol))
+            text.append(_empty(symbol, before))
             continue
         n = at[index]
-        text.append(_function(symbol, built[n], rendered[n], placed[n]))
-        facts.append(_facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n]))
+        text.append(_function(symbol, built[n], rendered[n], placed[n], before))
+        made = _facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n])
+        facts.append(made if found is None else _with_fill(made, found))
     text.append('\t.section .note.GNU-stack,"",@progbits\n')
     return BodyCode("".join(text), arena, tuple(facts))
 
@@ -132,26 +139,28 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
     return _Block(target, root, fill(plan.slots, target, rng))
 
 
-def _empty(symbol: str) -> str:
+def _empty(symbol: str, before: str) -> str:
     head = f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"
-    return f"{head}{symbol}:\n\tret\n\t.size {symbol}, .-{symbol}\n"
+    return f"{head}{symbol}:\n{before}\tret\n\t.size {symbol}, .-{symbol}\n"
 
 
-def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed) -> str:
+def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed, before: str) -> str:
     label = f".Lb{block.target.index}"
     out = [f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"]
     if block.target.repeat > 1:
         out.append(
-            f"{symbol}:\n\tpush ${block.target.repeat}\n{label}_pass:\n\tcall {label}_0\n\tdecl (%rsp)\n"
+            f"{symbol}:\n{before}\tpush ${block.target.repeat}\n{label}_pass:\n\tcall {label}_0\n\tdecl (%rsp)\n"
             f"\tjne {label}_pass\n\tpop %rcx\n\tret\n\t.p2align 6, 0xcc\n"
         )
+    elif before:
+        out.append(f"{symbol}:\n{before}\tjmp {label}_0\n\t.p2align 6, 0xcc\n")
     offset = 0
     for number in placed.order:
         gap = placed.start[number] - offset
         if gap > 0:
             out.append(f"\t.skip {gap}, 0xcc\n")
         code = rendered.slots[number]
-        if number == 0 and block.target.repeat == 1:
+        if number == 0 and block.target.repeat == 1 and not before:
             out.append(f"{symbol}:\n")
         out.append(f"{label}_{number}:\n")
         out += [line + "\n" for line in code.text]
@@ -163,6 +172,19 @@ def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed) ->
             out.append(f"{name}:\n\t.quad {', '.join(entries)}\n")
         out.append("\t.text\n")
     return "".join(out)
+
+
+def _with_fill(facts: BlockFacts, fill: StringFill) -> BlockFacts:
+    distances = list(facts.store_distance)
+    lines = fill.size / 64
+    distances[0] += fill.count - lines
+    distances[int(lines).bit_length()] += lines
+    return replace(
+        facts,
+        instructions=facts.instructions + PREFIX_INSTRUCTIONS,
+        stores=facts.stores + fill.count,
+        store_distance=tuple(distances),
+    )
 
 
 def _facts(

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection of the generator: dialling, a request, its reply, its end.
+ */
+#include "run.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "fail.h"
+
+#define RETRY_NS 10000000ull /* after a refused connection */
+
+static void watch(struct run *r, struct conn *c, uint32_t events)
+{
+	struct epoll_event event = {.events = events, .data.ptr = c};
+
+	if (c->interest == events)
+		return;
+	epoll_ctl(r->wait_set, c->interest ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, c->fd, &event);
+	c->interest = events;
+}
+
+static void down(struct run *r, struct conn *c)
+{
+	if (c->fd >= 0)
+		close(c->fd);
+	c->fd = -1;
+	c->interest = 0;
+	c->state = CONN_DOWN;
+	r->retry = r->now;
+}
+
+static void become_idle(struct run *r, struct conn *c)
+{
+	c->state = CONN_IDLE;
+	r->idle[(r->idle_first + r->idle_count++) % r->thread->connections] = (uint32_t)(c - r->conn);
+}
+
+static const struct step *step_of(const struct conn *c)
+{
+	return &c->script->step[c->at];
+}
+
+/* A reply that was asked for did not come. */
+static void broken(struct run *r, struct conn *c)
+{
+	if (c->state == CONN_BUSY && c->intended >= r->settings->warmup_ns)
+		r->result->broken++;
+	down(r, c);
+}
+
+static void finish(struct run *r, struct conn *c);
+
+static void push(struct run *r, struct conn *c)
+{
+	const struct step *step = step_of(c);
+
+	while (c->sent < step->bytes) {
+		ssize_t n = send(c->fd, step->request + c->sent, step->bytes - c->sent, MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EAGAIN) {
+			watch(r, c, EPOLLIN | EPOLLOUT);
+			return;
+		}
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			broken(r, c);
+			return;
+		}
+		c->sent += (uint32_t)n;
+	}
+	watch(r, c, EPOLLIN);
+	if (step->flags & STEP_NOREPLY)
+		finish(r, c);
+}
+
+void conn_begin(struct run *r, struct conn *c, uint64_t intended)
+{
+	c->intended = intended;
+	c->began = r->now;
+	c->sent = 0;
+	if (c->state == CONN_BUSY) {
+		r->result->sent += intended >= r->settings->warmup_ns;
+		if (!r->closed && intended >= r->settings->warmup_ns)
+			histogram_add(&r->result->late, c->began > intended ? c->began - intended : 0);
+	}
+	frame_begin(&c->frame, r->settings->plan.framing, step_of(c));
+	push(r, c);
+}
+
+static void count(struct run *r, const struct conn *c)
+{
+	struct result *result = r->result;
+
+	if (c->intended < r->settings->warmup_ns)
+		return;
+	if (!result->received++)
+		result->first_ns = r->now;
+	result->last_ns = r->now;
+	result->failed += c->frame.failed;
+	histogram_add(&result->corrected, r->now > c->intended ? r->now - c->intended : 0);
+	histogram_add(&result->uncorrected, r->now > c->began ? r->now - c->began : 0);
+}
+
+/* The step in progress has ended. */
+static void finish(struct run *r, struct conn *c)
+{
+	const struct step *step = step_of(c);
+	int closes = c->frame.closes || (step->flags & STEP_CLOSE);
+	int measured = c->state == CONN_BUSY;
+
+	tick(r);
+	if (measured)
+		count(r, c);
+	if (++c->at == c->script->steps)
+		c->at = c->script->opening;
+	if (closes) {
+		down(r, c);
+	} else if (c->state == CONN_OPENING && c->at < c->script->opening) {
+		conn_begin(r, c, 0);
+	} else if (r->closed && measured && !(step->flags & STEP_NOREPLY) && more(r)) {
+		conn_begin(r, c, r->now);
+	} else {
+		become_idle(r, c);
+	}
+}
+
+static void up(struct run *r, struct conn *c)
+{
+	c->at = 0;
+	if (c->script->opening) {
+		c->state = CONN_OPENING;
+		conn_begin(r, c, 0);
+	} else {
+		watch(r, c, EPOLLIN);
+		become_idle(r, c);
+	}
+}
+
+static void dial(struct run *r, struct conn *c)
+{
+	const struct settings *s = r->settings;
+	int one = 1;
+
+	c->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		fail("no socket: %s", strerror(errno));
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->interest = 0;
+	if (connect(c->fd, (const struct sockaddr *)&s->address, s->address_len) == 0) {
+		up(r, c);
+	} else if (errno == EINPROGRESS) {
+		c->state = CONN_CONNECTING;
+		watch(r, c, EPOLLOUT);
+	} else {
+		down(r, c);
+		r->retry = r->now + RETRY_NS;
+	}
+}
+
+void conn_dial_all(struct run *r)
+{
+	if (r->now < r->retry)
+		return;
+	r->retry = NEVER;
+	for (unsigned i = 0; i < r->thread->connections; i++)
+		if (r->conn[i].state == CONN_DOWN)
+			dial(r, &r->conn[i]);
+}
+
+static void take(struct run *r, struct conn *c)
+{
+	ssize_t n = recv(c->fd, r->buffer, BUFFER_BYTES, 0);
+	size_t at = 0, used;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (n <= 0) {
+		if (n == 0 && (c->state == CONN_BUSY || c->state == CONN_OPENING) && frame_at_end(&c->frame, r->settings->plan.framing)) {
+			c->frame.closes = 1;
+			finish(r, c);
+			return;
+		}
+		if (c->state == CONN_IDLE) { /* it leaves the ring when its turn comes */
+			epoll_ctl(r->wait_set, EPOLL_CTL_DEL, c->fd, NULL);
+			c->interest = 0;
+			close(c->fd);
+			c->fd = -1;
+			return;
+		}
+		broken(r, c);
+		return;
+	}
+	r->result->bytes += (uint64_t)n;
+	while (at < (size_t)n && (c->state == CONN_BUSY || c->state == CONN_OPENING)) {
+		enum frame_result result =
+			frame_feed(&c->frame, r->settings->plan.framing, step_of(c), r->buffer + at, (size_t)n - at, &used);
+
+		at += used;
+		if (result == FRAME_BROKEN) {
+			broken(r, c);
+			return;
+		}
+		if (result == FRAME_MORE)
+			return;
+		finish(r, c);
+	}
+}
+
+void conn_event(struct run *r, struct conn *c, uint32_t events)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (c->fd < 0)
+		return;
+	if (c->state == CONN_CONNECTING) {
+		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
+		if (error) {
+			down(r, c);
+			r->retry = r->now + RETRY_NS;
+		} else {
+			up(r, c);
+		}
+		return;
+	}
+	if ((events & EPOLLOUT) && (c->state == CONN_BUSY || c->state == CONN_OPENING))
+		push(r, c);
+	if (c->fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		take(r, c);
+}
+
+/* The next connection that waits for a request, or NULL. */
+struct conn *conn_free(struct run *r)
+{
+	while (r->idle_count) {
+		struct conn *c = &r->conn[r->idle[r->idle_first]];
+
+		r->idle_first = (r->idle_first + 1) % r->thread->connections;
+		r->idle_count--;
+		if (c->fd >= 0)
+			return c;
+		c->state = CONN_DOWN; /* the peer closed it while it was idle */
+		r->retry = r->now;
+	}
+	return NULL;
+}

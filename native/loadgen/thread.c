@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "thread.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "fail.h"
+#include "run.h"
+
+#define EVENTS 256
+
+uint64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+}
+
+void tick(struct run *r)
+{
+	uint64_t now = now_ns();
+
+	r->now = now > r->thread->start_ns ? now - r->thread->start_ns : 0;
+}
+
+uint64_t end_of(const struct run *r)
+{
+	return r->settings->warmup_ns + r->settings->measured_ns;
+}
+
+int more(const struct run *r)
+{
+	if (r->most)
+		return r->result->sent < r->most;
+	return r->now < end_of(r);
+}
+
+/* Sends what is due, as far as there are connections for it. */
+static void send_due(struct run *r)
+{
+	struct conn *c;
+
+	if (r->closed) {
+		while (more(r) && (c = conn_free(r))) {
+			c->state = CONN_BUSY;
+			conn_begin(r, c, r->now);
+		}
+		return;
+	}
+	while (r->due <= r->now && r->due < end_of(r) && (c = conn_free(r))) {
+		uint64_t intended = r->due;
+
+		r->due = schedule_next(&r->schedule);
+		c->state = CONN_BUSY;
+		conn_begin(r, c, intended);
+	}
+}
+
+static void wait_ns(struct run *r, uint64_t ns)
+{
+	struct epoll_event events[EVENTS];
+	struct timespec limit = {.tv_sec = (time_t)(ns / 1000000000ull), .tv_nsec = (long)(ns % 1000000000ull)};
+	static int old_kernel;
+	int n = -1;
+
+	if (!old_kernel) {
+		n = (int)syscall(SYS_epoll_pwait2, r->wait_set, events, EVENTS, &limit, NULL, 0);
+		old_kernel = n < 0 && errno == ENOSYS;
+	}
+	if (old_kernel)
+		n = epoll_wait(r->wait_set, events, EVENTS, (int)((ns + 999999) / 1000000));
+	tick(r);
+	for (int i = 0; i < n; i++)
+		conn_event(r, events[i].data.ptr, events[i].events);
+}
+
+static unsigned busy(const struct run *r)
+{
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < r->thread->connections; i++)
+		n += r->conn[i].state == CONN_BUSY;
+	return n;
+}
+
+static void setup(struct run *r)
+{
+	const struct plan *plan = &r->settings->plan;
+	unsigned n = r->thread->connections;
+
+	r->conn = calloc(n, sizeof(*r->conn));
+	r->idle = calloc(n, sizeof(*r->idle));
+	r->buffer = malloc(BUFFER_BYTES);
+	r->wait_set = epoll_create1(EPOLL_CLOEXEC);
+	if (!r->conn || !r->idle || !r->buffer || r->wait_set < 0)
+		fail("no memory for %u connections", n);
+	for (unsigned i = 0; i < n; i++) {
+		r->conn[i].fd = -1;
+		r->conn[i].script = &plan->script[(r->thread->number + (uint64_t)i * r->settings->threads) % plan->scripts];
+	}
+}
+
+/* All connections up and opened, for two seconds at most. */
+static void connect_first(struct run *r)
+{
+	uint64_t began = now_ns();
+
+	r->thread->start_ns = began;
+	while (r->idle_count < r->thread->connections && r->now < 2000000000ull) {
+		tick(r);
+		conn_dial_all(r);
+		wait_ns(r, 5000000);
+	}
+	if (!r->idle_count)
+		fail("no connection to the server, or no reply to what opens one");
+}
+
+void *thread_main(void *argument)
+{
+	struct thread *thread = argument;
+	const struct settings *s = thread->settings;
+	struct run run = {.thread = thread, .settings = s, .schedule = s->schedule, .result = &thread->result}, *r = &run;
+	uint64_t end, limit;
+
+	prctl(PR_SET_TIMERSLACK, 1ul, 0ul, 0ul, 0ul); /* due times are short of the usual 50 us apart */
+	setup(r);
+	connect_first(r);
+	pthread_barrier_wait(thread->ready);
+	pthread_barrier_wait(thread->ready); /* the start was set in between */
+	schedule_start(&r->schedule, thread->number, s->threads);
+	r->closed = s->schedule.arrivals == ARRIVALS_CLOSED;
+	r->most = s->requests / s->threads + (thread->number < s->requests % s->threads);
+	r->due = r->closed ? 0 : schedule_next(&r->schedule);
+	end = s->requests ? NEVER : end_of(r);
+	limit = s->requests ? NEVER : end + s->drain_ns;
+	r->retry = NEVER;
+	for (tick(r); r->now < limit; tick(r)) {
+		uint64_t until = r->now < end ? end : limit;
+
+		conn_dial_all(r);
+		send_due(r);
+		if (r->closed ? !more(r) && !busy(r) : r->now >= end && !busy(r))
+			break;
+		if (!r->closed && r->idle_count && r->due < until)
+			until = r->due;
+		if (r->retry < until)
+			until = r->retry;
+		wait_ns(r, until == NEVER ? 1000000000ull : until > r->now ? until - r->now : 0);
+	}
+	r->result->unanswered = busy(r);
+	for (; !r->closed && r->due < end_of(r); r->due = schedule_next(&r->schedule))
+		r->result->unsent += r->due >= s->warmup_ns;
+	for (unsigned i = 0; i < thread->connections; i++) {
+		if (r->conn[i].fd >= 0)
+			close(r->conn[i].fd);
+		free(r->conn[i].frame.line);
+	}
+	close(r->wait_set);
+	free(r->conn);
+	free(r->idle);
+	free(r->buffer);
+	return NULL;
+}

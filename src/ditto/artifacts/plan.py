@@ -1,0 +1,128 @@
+"""What the load generator sends: scripts of requests, each with what tells the end of its reply.
+
+Plans made from an app's own requests are private, as the observation they belong to is.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from pathlib import Path
+
+from ditto.errors import BadInputError
+
+MAGIC = b"DLP1"
+_MOST_BYTES = 1 << 30
+
+
+class Framing(IntEnum):
+    """How replies are told apart; as ``native/loadgen/plan.h``."""
+
+    BYTES = 0
+    HTTP1 = 1
+    RESP2 = 2
+    MEMCACHED = 3
+
+
+class StepFlags(IntFlag):
+    """As ``native/loadgen/plan.h``."""
+
+    NONE = 0
+    NOREPLY = 1
+    NOBODY = 2
+    CLOSE = 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """One request.
+
+    Attributes:
+        request: its bytes.
+        reply: bytes of its reply, for plans framed by bytes.
+        flags: no reply comes, a reply without body comes, or the connection ends after it.
+    """
+
+    request: bytes
+    reply: int = 0
+    flags: StepFlags = StepFlags.NONE
+
+
+@dataclass(frozen=True)
+class Script:
+    """What one connection sends.
+
+    Attributes:
+        steps: in order.
+        opening: how many of them are made once a connection; the others over and over.
+    """
+
+    steps: tuple[Step, ...]
+    opening: int = 0
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """Scripts that connections take in turn."""
+
+    framing: Framing
+    scripts: tuple[Script, ...] = field(default_factory=tuple)
+
+    @property
+    def requests(self) -> int:
+        """Requests in all scripts, openings left out."""
+        return sum(len(s.steps) - s.opening for s in self.scripts)
+
+    def save(self, path: Path) -> None:
+        """Write it for the owner's eyes only."""
+        parts = [MAGIC, struct.pack("<II", self.framing, len(self.scripts))]
+        for script in self.scripts:
+            parts.append(struct.pack("<II", script.opening, len(script.steps)))
+            for step in script.steps:
+                parts += (struct.pack("<III", len(step.request), step.reply, step.flags), step.request)
+        path.unlink(missing_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(b"".join(parts))
+
+
+def load_plan(path: Path) -> LoadPlan:
+    """Read a plan.
+
+    Raises:
+        BadInputError: missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}", "observe the app again") from error
+    if data[:4] != MAGIC or len(data) > _MOST_BYTES:
+        raise BadInputError(f"{path}: not a load plan", "observe the app again")
+    try:
+        return _parsed(data)
+    except (struct.error, ValueError) as error:
+        raise BadInputError(f"{path}: a damaged load plan ({error})", "observe the app again") from error
+
+
+def _parsed(data: bytes) -> LoadPlan:
+    framing, count = struct.unpack_from("<II", data, 4)
+    at = 12
+    scripts: list[Script] = []
+    for _ in range(count):
+        opening, steps = struct.unpack_from("<II", data, at)
+        at += 8
+        if not opening < steps:
+            raise ValueError("a script without requests")
+        made: list[Step] = []
+        for _ in range(steps):
+            size, reply, flags = struct.unpack_from("<III", data, at)
+            at += 12
+            if at + size > len(data):
+                raise ValueError("it ends inside a request")
+            made.append(Step(data[at : at + size], reply, StepFlags(flags)))
+            at += size
+        scripts.append(Script(tuple(made), opening))
+    if not scripts:
+        raise ValueError("no scripts")
+    return LoadPlan(Framing(framing), tuple(scripts))

@@ -1,0 +1,142 @@
+"""From recorded connections to a load plan: where each request ends, and what comes once a connection."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
+from ditto.errors import AppError
+from ditto.host.app import AppRun
+from ditto.host.tap import Stream, Tap
+from ditto.streams.protocol import recognise
+
+MOST_STEPS = 100_000
+OPENED_OFTEN = 0.3
+"""Share of the later requests that must be of a request's kind for it to be no part of the opening."""
+_FRAMINGS = {"http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED}
+_STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
+
+
+def record_plan(run: AppRun, requests: int | None) -> LoadPlan:
+    """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
+
+    Raises:
+        AppError: the client failed, sent nothing, or cannot be sent through a relay.
+    """
+    if not takes_relay(run.spec):
+        raise AppError(
+            f"{run.spec.name}: the load's command has no {{port}}, so its requests cannot be recorded",
+            "put {port} in place of the port in load.command",
+        )
+    with Tap(run.port, run.host) as tap:
+        run.load(requests, port=tap.port)
+        seconds = tap.seconds
+    plan = plan_of(tap.streams, seconds)
+    if not plan.requests:
+        raise AppError(
+            f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
+        )
+    return plan
+
+
+def takes_relay(spec: AppSpec) -> bool:
+    """Whether the client goes to the port it is told."""
+    return any("{port}" in word for word in spec.load.command)
+
+
+def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
+    """A plan of the recorded connections; those that closed long before the end are closed by the plan as well."""
+    spoken = [s for s in streams if s.turns]
+    codec = recognise([s.turns[0][0][:64] for s in spoken if s.turns[0][0]], [])
+    framing = _FRAMINGS.get(codec, Framing.BYTES)
+    scripts: list[Script] = []
+    left = MOST_STEPS
+    for stream in spoken:
+        steps = list(_steps(framing, stream))[: max(0, left)]
+        if not steps:
+            continue
+        left -= len(steps)
+        if stream.closed_s is not None and stream.closed_s < 0.9 * seconds:
+            steps[-1] = Step(steps[-1].request, steps[-1].reply, steps[-1].flags | StepFlags.CLOSE)
+        scripts.append(Script(tuple(steps), _opening(steps) if framing is Framing.BYTES else 0))
+    return LoadPlan(framing, tuple(scripts))
+
+
+def _steps(framing: Framing, stream: Stream) -> Iterator[Step]:
+    if framing is Framing.BYTES:
+        for request, reply in stream.turns:
+            yield Step(request, reply, StepFlags.NONE if reply else StepFlags.NOREPLY)
+        return
+    data = b"".join(request for request, _ in stream.turns)
+    splitter = {Framing.HTTP1: _http, Framing.RESP2: _resp, Framing.MEMCACHED: _memcached}[framing]
+    at = 0
+    while at < len(data):
+        found = splitter(data, at)
+        if found is None:
+            return
+        end, flags = found
+        yield Step(data[at:end], 0, flags)
+        at = end
+
+
+Found = tuple[int, StepFlags] | None
+"""Where a request ends, and its flags; None: it is not all there."""
+
+
+def _http(data: bytes, at: int) -> Found:
+    head_end = data.find(b"\r\n\r\n", at)
+    if head_end < 0:
+        return None
+    head = data[at : head_end + 2]
+    end = head_end + 4
+    flags = StepFlags.NOBODY if head.startswith(b"HEAD ") else StepFlags.NONE
+    if re.search(rb"(?im)^connection:[^\r]*\bclose\b", head) or head.split(b"\r\n", 1)[0].endswith(b"HTTP/1.0"):
+        flags |= StepFlags.CLOSE
+    if length := re.search(rb"(?im)^content-length:\s*(\d{1,12})", head):
+        end += int(length[1])
+    elif re.search(rb"(?im)^transfer-encoding:[^\r]*\bchunked\b", head):
+        last = data.find(b"0\r\n\r\n", end)
+        end = last + 5 if last >= 0 else len(data) + 1
+    return (end, flags) if end <= len(data) else None
+
+
+def _resp(data: bytes, at: int) -> Found:
+    line = data.find(b"\r\n", at)
+    if line < 0:
+        return None
+    if data[at : at + 1] != b"*":
+        return line + 2, StepFlags.NONE
+    end = line + 2
+    for _ in range(int(data[at + 1 : line] or b"0")):
+        line = data.find(b"\r\n", end)
+        if line < 0:
+            return None
+        end = line + 2 + int(data[end + 1 : line]) + 2
+    return (end, StepFlags.NONE) if end <= len(data) else None
+
+
+def _memcached(data: bytes, at: int) -> Found:
+    line = data.find(b"\n", at)
+    if line < 0:
+        return None
+    words = data[at:line].split()
+    end = line + 1
+    if words and words[0] in _STORAGE and len(words) > 4:
+        end += int(words[4]) + 2
+    elif words and words[0] == b"ms" and len(words) > 2:
+        end += int(words[2]) + 2
+    flags = StepFlags.NOREPLY if words and words[-1] == b"noreply" else StepFlags.NONE
+    return (end, flags) if end <= len(data) else None
+
+
+def _opening(steps: Sequence[Step]) -> int:
+    """Leading requests of kinds that hardly come again: a handshake."""
+    kinds = [(step.request[:1], len(step.request).bit_length()) for step in steps]
+    counts = Counter(kinds)
+    for number, kind in enumerate(kinds[:-1]):
+        if counts[kind] >= max(2, OPENED_OFTEN * (len(kinds) - number)):
+            return number
+    return 0
