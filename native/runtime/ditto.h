@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 2
+#define DITTO_TABLES_VERSION 3
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -176,6 +176,7 @@ struct ditto_class {
 	struct ditto_program program; /* run once the request is complete */
 	const struct ditto_dist *request_bytes;
 	const struct ditto_send *send; /* NULL: as the service */
+	uint32_t closes; /* chance in 2^32 - 1 that the connection is closed after the reply */
 };
 
 /* --- network ----------------------------------------------------------------------------------------- */

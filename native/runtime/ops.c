@@ -7,52 +7,11 @@
 #include <errno.h>
 #include <linux/futex.h>
 #include <poll.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/time.h>
-#include <sys/utsname.h>
 #include <time.h>
-
-static void misc(uint16_t nr)
-{
-	struct timespec t;
-	struct timeval tv;
-	struct rusage usage;
-	struct utsname name;
-
-	switch (nr) {
-	case SYS_clock_gettime:
-	case SYS_clock_getres:
-		syscall(nr, CLOCK_MONOTONIC, &t);
-		break;
-	case SYS_gettimeofday:
-		syscall(nr, &tv, NULL);
-		break;
-	case SYS_getrusage:
-		syscall(nr, RUSAGE_SELF, &usage);
-		break;
-	case SYS_uname:
-		syscall(nr, &name);
-		break;
-	case SYS_time:
-	case SYS_getpid:
-	case SYS_getppid:
-	case SYS_gettid:
-	case SYS_getuid:
-	case SYS_geteuid:
-	case SYS_getgid:
-	case SYS_getegid:
-	case SYS_sched_yield:
-		syscall(nr, NULL);
-		break;
-	default:
-		break; /* the generator refuses others */
-	}
-}
 
 /* A new mapping; one that a request makes is touched page by page, for it is used there.  The last few are kept as the original's are; after that the oldest gives its
  * place, by mapping over it where it is large enough, so that no call is made that the profile does not ask for. */
@@ -228,7 +187,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_FILE_CLOSE:
 		return file_op(x, op);
 	case OP_MISC:
-		misc(op->nr);
+		misc_call(op->nr);
 		break;
 	case OP_MMAP:
 		map_memory(w, dist_draw(op->size, &w->rng, 4096), x->conn != NULL);

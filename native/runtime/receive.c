@@ -87,6 +87,13 @@ int conn_receive_once(struct conn *c)
 	return (int)n;
 }
 
+static int closes_after(struct conn *c, int cls)
+{
+	uint32_t chance = ditto_service.cls[cls].closes;
+
+	return chance && (chance == DITTO_ALWAYS || rng_u32(&c->worker->rng) < chance);
+}
+
 /* Takes complete requests out of the buffer until it needs more, or too much is waiting already. */
 static void take_requests(struct conn *c)
 {
@@ -105,6 +112,8 @@ static void take_requests(struct conn *c)
 		c->in_start += (uint32_t)used;
 		if (step == CODEC_MORE)
 			break;
+		if (request.cls != DITTO_NONE && closes_after(c, request.cls))
+			request.flags |= REQ_CLOSE;
 		if (step == CODEC_FATAL || (request.flags & REQ_CLOSE))
 			c->closing = 1;
 		if (request.flags & REQ_MALFORMED)

@@ -67,8 +67,13 @@ static void set_remove(struct worker *w, struct source *s)
 static int set_wait(struct worker *w, int timeout_ms)
 {
 	struct poll_set *set = w->wait_state;
-	int left = (int)syscall(SYS_poll, set->fd, set->n, timeout_ms), n = 0;
+	struct timespec limit = {.tv_sec = timeout_ms / 1000, .tv_nsec = (long)(timeout_ms % 1000) * 1000000};
+	int left, n = 0;
 
+	if (w->role->wait_nr == SYS_ppoll)
+		left = (int)syscall(SYS_ppoll, set->fd, set->n, timeout_ms < 0 ? NULL : &limit, NULL, 0);
+	else
+		left = (int)syscall(SYS_poll, set->fd, set->n, timeout_ms);
 	if (left <= 0)
 		return left;
 	if (set->next >= set->n)

@@ -63,8 +63,13 @@ static int set_wait(struct worker *w, int timeout_ms)
 	struct select_set *set = w->wait_state;
 	struct timeval limit = {.tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000};
 	fd_set in = set->in, out = set->out;
-	int left = (int)syscall(SYS_select, set->top + 1, &in, &out, NULL, timeout_ms < 0 ? NULL : &limit), n = 0;
+	struct timespec exact = {.tv_sec = limit.tv_sec, .tv_nsec = limit.tv_usec * 1000};
+	int left, n = 0;
 
+	if (w->role->wait_nr == SYS_pselect6)
+		left = (int)syscall(SYS_pselect6, set->top + 1, &in, &out, NULL, timeout_ms < 0 ? NULL : &exact, NULL);
+	else
+		left = (int)syscall(SYS_select, set->top + 1, &in, &out, NULL, timeout_ms < 0 ? NULL : &limit);
 	if (left <= 0)
 		return left;
 	if (set->next > set->top)

@@ -217,10 +217,15 @@ static void adopt(struct worker *w, int fd, const struct ditto_program *before)
 	if (before)
 		worker_program(w, c, before);
 	worker_program(w, c, &w->role->on_adopt);
-	if (c->source.fd < 0)
+	if (c->source.fd < 0) {
 		conn_close(c); /* the program has closed it */
-	else
-		conn_settle(c);
+		return;
+	}
+	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
+		c->more = 0;
+		conn_process(c);
+	}
+	conn_settle(c);
 }
 
 void worker_accepted(struct worker *w, int fd)

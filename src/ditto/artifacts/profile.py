@@ -132,7 +132,10 @@ class Send(Model):
 
 
 class RequestClass(Model):
-    """A cluster of requests that run the same operations."""
+    """A cluster of requests that run the same operations.
+
+    ``closes`` is the share of them after whose reply the server closes the connection.
+    """
 
     probability: Probability
     match: ClassMatch
@@ -140,6 +143,7 @@ class RequestClass(Model):
     replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
     program: Program
     send: Send | None = None
+    closes: Probability = 0.0
 
 
 class Timer(Model):

@@ -175,9 +175,13 @@ def _classes(tables: _Tables, classes: Sequence[RequestClass]) -> list[str]:
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
             f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}, "
-            f".send = {tables.send(cls.send)}}}"
+            f".send = {tables.send(cls.send)}, .closes = {_chance(cls.closes)}u}}"
         )
     return rows
+
+
+def _chance(probability: float) -> int:
+    return round(probability * 0xFFFFFFFF)
 
 
 def _send(send: Send) -> str:

@@ -50,7 +50,15 @@ def fit_class(
         request_bytes=dist(sizes) or constant(1),
         replies=reply_shapes(codec, work.cycles),
         program=fit_program(work, amounts, block_for, placement, deferred),
+        closes=_closes(work),
     )
+
+
+def _closes(work: ClassWork) -> float:
+    """Share of requests after which the server closed the connection first."""
+    ended = [cycle for cycle in work.cycles if cycle.complete]
+    share = sum(cycle.closed for cycle in ended) / len(ended) if ended else 0.0
+    return 1.0 if share > 0.98 else share
 
 
 def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:

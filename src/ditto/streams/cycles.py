@@ -60,6 +60,8 @@ class Cycle:
     received_bytes: int = 0
     deferred: bool = False
     complete: bool = False
+    closed: bool = False
+    """The server closed the connection after the reply, before the client did."""
     tail_receive: bool = False
     """The next receive on the connection came in the same wake-up, without a wait between."""
 
@@ -181,6 +183,7 @@ class _Follower:
         if event.nr in (CLOSE, SHUTDOWN) or life.closing:
             if cycle is not None:
                 cycle.complete = True
+                cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
             life.closing.append(event)
             self.current = None
@@ -215,6 +218,10 @@ class _Follower:
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
         cycle = self.owner.get(obj) if obj is not None else None
+        if cycle is not None and cycle.complete:
+            # The request that opened it is over: the file is kept for later ones.
+            del self.owner[obj]  # type: ignore[arg-type]
+            cycle = None
         if cycle is None and self.current is not None:
             cycle = self.lives[self.current].cycle
         if cycle is not None:

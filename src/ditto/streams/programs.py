@@ -22,7 +22,11 @@ FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
 MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
                "times",
-               "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu")  # fmt: skip
+               "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
+               "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
+               "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
+               "sched_getscheduler", "statfs", "getrandom", "brk")  # fmt: skip
+"""Calls without lasting effect, or made in a form that has none; as ``misc()`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
     NUMBERS["getsockopt"]: "getsockopt",
@@ -227,7 +231,7 @@ def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:
     return slots.get(obj) or ("p", obj.path)
 
 
-def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tuple[str, object]] | None:
+def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tuple[str, object] | None] | None:
     nr = event.nr
     if nr in FILE_READS:
         return ("file_read", nr, slot)
@@ -241,6 +245,8 @@ def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tu
         return ("file_sync", nr, slot)
     if nr == CLOSE:
         return ("file_close", nr, slot)
+    if nr == NUMBERS["fcntl"]:
+        return ("misc", nr, None)
     return None
 
 
