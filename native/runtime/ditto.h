@@ -221,6 +221,7 @@ enum ditto_handover {
 
 struct ditto_timer {
 	uint64_t period_ns;
+	uint32_t requests; /* 0, or it runs once in so many requests of its thread, whatever the clock says */
 	struct ditto_program program;
 };
 

@@ -180,7 +180,8 @@ struct worker {
 	struct conn *deferred, **deferred_tail, *dead, *all;
 	uint32_t conns;
 	struct pool pool;
-	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns */
+	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
+	uint64_t served;    /* requests taken up */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	char path[512];

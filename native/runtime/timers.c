@@ -27,7 +27,7 @@ void timers_start(struct worker *w)
 		fail("memory for timers");
 	now = now_ns();
 	for (unsigned i = 0; i < role->timers; i++)
-		w->due[i] = now + role->timer[i].period_ns;
+		w->due[i] = role->timer[i].requests ? role->timer[i].requests : now + role->timer[i].period_ns;
 }
 
 int timers_timeout(struct worker *w)
@@ -38,8 +38,10 @@ int timers_timeout(struct worker *w)
 	if (!w->due || role->timeout_ms == 0)
 		return role->timeout_ms;
 	for (unsigned i = 0; i < role->timers; i++)
-		if (w->due[i] < next)
+		if (!role->timer[i].requests && w->due[i] < next)
 			next = w->due[i];
+	if (next == UINT64_MAX)
+		return role->timeout_ms;
 	now = now_ns();
 	ms = next <= now ? 0 : (next - now + 999999) / 1000000;
 	if (role->timeout_ms > 0 && ms > (uint64_t)role->timeout_ms)
@@ -57,9 +59,11 @@ void timers_run(struct worker *w)
 		return;
 	now = now_ns();
 	for (unsigned i = 0; i < role->timers; i++) {
-		if (w->due[i] > now)
+		const struct ditto_timer *timer = &role->timer[i];
+
+		if (w->due[i] > (timer->requests ? w->served : now))
 			continue;
-		worker_program(w, NULL, &role->timer[i].program);
-		w->due[i] = now + role->timer[i].period_ns;
+		worker_program(w, NULL, &timer->program);
+		w->due[i] = timer->requests ? w->served + timer->requests : now + timer->period_ns;
 	}
 }

@@ -25,6 +25,11 @@ def ptrace_binary() -> Path:
     return native_root() / "collector" / "build" / "ditto-ptrace"
 
 
+def loadgen_binary() -> Path:
+    """The load generator (built by ``make -C native/loadgen``)."""
+    return native_root() / "loadgen" / "build" / "ditto-load"
+
+
 def lens_directory() -> Path:
     """The directory to use as VALGRIND_LIB: the lens tool beside links to Valgrind's own files."""
     return native_root() / "lens" / "build"

@@ -7,17 +7,23 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ditto import paths
 from ditto.artifacts.app import load_app
 from ditto.artifacts.fidelity import Fidelity, load_fidelity
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
+from ditto.artifacts.plan import load_plan
 from ditto.artifacts.profile import Profile, load_profile
+from ditto.errors import BadInputError
 from ditto.host.progress import Progress
+
+if TYPE_CHECKING:
+    from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
 
@@ -126,6 +132,44 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     if out is not None:
         fidelity.save(out / "fidelity.json")
     return fidelity
+
+
+def load(
+    app: Path | None,
+    clone: Path | None,
+    port: int | None,
+    host: str,
+    plan: Path | None,
+    save_plan: Path | None,
+    offered: Offered,
+    progress: Progress,
+) -> tuple[Offered, LoadMeasured]:
+    """Offer a load to an app, to a clone in its place, or to what listens on a port; the offer and the result.
+
+    Raises:
+        BadInputError: what to drive or what to send is not told.
+    """
+    from ditto.host import drive as driver
+    from ditto.host.loadgen import drive
+
+    progress.stage("load")
+    if port is not None:
+        if plan is None:
+            raise BadInputError(
+                "--port drives a server that runs already: what to send is not known", "give --plan FILE"
+            )
+        load_plan(plan)
+        offered = replace(offered, connections=offered.connections or driver.CONNECTIONS)
+        return offered, drive(plan, port, offered, host)
+    if app is None:
+        raise BadInputError("nothing to drive", "give an APP.toml, or --port P and --plan FILE")
+    spec = load_app(app)
+    command = None if clone is None else driver.clone_program(clone)
+    sent = load_plan(plan) if plan is not None else driver.recorded(spec, progress)
+    if save_plan is not None:
+        sent.save(save_plan)
+    with driver.plan_file(sent) as path:
+        return driver.driven(spec, command, path, offered, progress)
 
 
 def report(out: Path, progress: Progress) -> Path:

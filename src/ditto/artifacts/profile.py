@@ -147,9 +147,13 @@ class RequestClass(Model):
 
 
 class Timer(Model):
-    """A background activity of a thread: ``program`` runs every ``period_ms``."""
+    """A background activity of a thread: ``program`` runs every ``period_ms``.
+
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.
+    """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
+    requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     program: Program
 
 

@@ -62,7 +62,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
         for title, program in (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close)):
             yield from _program(title, program)
         for timer in role.timers:
-            yield from _program(f"every {timer.period_ms:g} ms", timer.program)
+            often = f"every {timer.requests} requests" if timer.requests else f"every {timer.period_ms:g} ms"
+            yield from _program(often, timer.program)
     for number, cls in enumerate(service.classes):
         match = cls.match
         yield f"class {number} p={cls.probability:.4f} verb={match.verb or '-'} print={match.path_print}"

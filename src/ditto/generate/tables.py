@@ -215,7 +215,7 @@ def _role(tables: _Tables, index: int, role: Role) -> str:
 
 
 def _timer(tables: _Tables, timer: Timer) -> str:
-    return f"{{{int(timer.period_ms * 1e6)}u, {tables.program(timer.program)}}}"
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {tables.program(timer.program)}}}"
 
 
 def _process(tables: _Tables, index: int, process: Process) -> str:

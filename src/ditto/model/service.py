@@ -194,7 +194,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         return Role(**common, timers=_periodic(this, role))
     hand_to, notify = _handover(this, index, role)
     waits = [w.wait for t in role.work for w in t.wakes if w.wait is not None]
-    timers = [_timer(this, self_timer)] if (self_timer := this.timers.get(index)) else []
+    timers = [_timer(this, role, self_timer)] if (self_timer := this.timers.get(index)) else []
     accept = setup_work(evidence.work, by_acceptor=True)
     adopt = setup_work(evidence.work, by_acceptor=False)
     serving = role.serves
@@ -243,12 +243,14 @@ def _closing(this: _Fit) -> list[Op]:
     return kept
 
 
-def _timer(this: _Fit, timer: TimerSeen) -> Timer:
+def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:
     work = _pseudo(b"timer", timer.bursts)
     ops = fit_program(
         work, this.book.rare_amounts(), this.book.namer(b"timer", 0.0), this.placement, deferred=False, minimum=0.1
     )
-    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), program=ops)
+    served = sum(len(thread.cycles) for thread in role.work)
+    requests = round(served / len(timer.bursts)) if timer.allocates else 0
+    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops)
 
 
 def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:

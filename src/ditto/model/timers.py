@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from statistics import mean, pstdev
 
+from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
 from ditto.streams.programs import ClassWork
 
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
+MEMORY = numbers("mmap", "munmap", "mremap", "brk", "madvise")
 RARE = 0.05
 """A call made for fewer requests than this may belong to a timer."""
 
@@ -23,6 +25,11 @@ class TimerSeen:
 
     period_ns: float
     bursts: list[list[Event]] = field(default_factory=list)
+
+    @property
+    def allocates(self) -> bool:
+        """Whether all it does is to ask for memory or give it back: that follows the load, not the clock."""
+        return all(event.nr in MEMORY for burst in self.bursts for event in burst)
 
 
 def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], window_ns: int) -> TimerSeen | None:

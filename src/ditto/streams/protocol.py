@@ -44,7 +44,7 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
     }  # fmt: skip
     for codec, (asked, answered) in scores.items():
-        if asked >= 0.9 * len(request_list) and answered >= 0.9 * max(1, len(reply_list)):
+        if asked >= 0.9 * len(request_list) and answered >= 0.9 * len(reply_list):
             return codec
     return "opaque"
 

@@ -26,7 +26,7 @@ PAIRS = 3
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
 SECONDS = 1.2
-ALL_SECONDS = 40.0
+ALL_SECONDS = 30.0
 """After which no further knob is tried."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
