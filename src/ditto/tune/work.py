@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import sqrt
 
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
@@ -134,10 +135,12 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             continue
         if there is None:
             wanted = Amounts()
-        elif here is not None:
-            wanted = amounts_of(there.work) * here.visits
-        else:
+        elif here is None:
             wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+        else:
+            wanted = amounts_of(there.work) * here.visits
+            if by_clock(place):
+                wanted = wanted * _by_load(there.visits / max(1, original.total_requests), here.visits, clone)
         lack = (wanted - here.total if here is not None else wanted) * damping
         who = owners.of(place)
         lacks[who] = lacks[who] + lack if who in lacks else lack
@@ -151,6 +154,16 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
+
+
+def _by_load(visits_a_request: float, visits: int, clone: Measured) -> float:
+    """What a visit's work is scaled by where sleeps adapt to the load.
+
+    Such a thread sleeps longer under an instrument, for it has less to do, and its clone does not: by visits the clone
+    does too much there, by requests too little natively.  The mean of both, by their ratio.
+    """
+    expected = visits_a_request * clone.total_requests
+    return min(1.0, sqrt(expected / visits)) if visits else 1.0
 
 
 def _spread(aims: list[Amounts], who: tuple[int, ...], lack: Amounts, owners: _Owners) -> Amounts:
