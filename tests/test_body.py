@@ -213,3 +213,17 @@ def test_hostile_blocks_never_crash_the_generator(block: Block) -> None:
     code = emit([block], Knobs(), 1)
     assert len(code.assembly) < 4 << 20 and code.layout.arena_bytes < 1 << 30
     subprocess.run(["as", "-o", "/dev/null", "-"], input=code.assembly, text=True, check=True, capture_output=True)
+
+
+def test_many_stores_of_few_instructions_are_a_repeated_string_store(tmp_path: Path) -> None:
+    lines = 16384
+    cleared = request(0.4, stores=lines * 64 + 300, store_distance=[lines * 63 + 200, 60, 40, *[0] * 20, lines])
+    made = emit([cleared], Knobs(), 1)
+    facts = made.blocks[0]
+    assert "rep stosb" in made.assembly
+    assert facts.stores == pytest.approx(lines * 64 + 300, rel=0.02)
+    assert facts.instructions == pytest.approx(2000, rel=0.05)
+    assert made.layout.arena_bytes >= lines * 64
+    wide = request(0.4, stores=lines * 8, store_distance=[lines * 7, *[0] * 22, lines])
+    assert "rep stosq" in emit([wide], Knobs(), 1).assembly
+    assert "rep stos" not in emit([request(0.4)], Knobs(), 1).assembly

@@ -8,7 +8,7 @@ from ditto.artifacts.work import DISTANCE_BUCKETS, Block, Work
 
 LEAST = 4096
 """Stores beyond what the other instructions can make from which there must be a repeated one."""
-MOST = 1 << 26
+MOST_BYTES = 64 << 20
 STORES_PER_INSTRUCTION = 1.0
 PREFIX_INSTRUCTIONS = 7
 LINE = 64
@@ -34,12 +34,13 @@ class StringFill:
 
 def string_fill(work: Work) -> StringFill | None:
     """The repeated store of a block, if its stores cannot be explained otherwise."""
-    count = int(min(MOST, work.stores - STORES_PER_INSTRUCTION * work.instructions))
+    count = int(min(MOST_BYTES, work.stores - STORES_PER_INSTRUCTION * work.instructions))
     if count < LEAST:
         return None
     beyond = sum(work.store_distance[1:])
     bytes_each = LINE * min(beyond, work.stores) / work.stores if beyond else 1.0
-    return StringFill(count, min((1, 4, 8), key=lambda width: abs(width - bytes_each)))
+    width = min((1, 4, 8), key=lambda width: abs(width - bytes_each))
+    return StringFill(min(count, MOST_BYTES // width), width)
 
 
 def without(block: Block, fill: StringFill) -> Block:

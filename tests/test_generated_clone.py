@@ -1,0 +1,83 @@
+"""Clones generated from a profile, driven over the network: what a profile tells about connections holds."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ditto.artifacts.profile import Op, OpKind, Profile
+from ditto.generate.clone import generate, write_clone
+from ditto.paths import runtime_sources
+from profile_parts import service_profile
+
+GET = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+
+
+def changed(role: dict[str, object] | None = None, cls: dict[str, object] | None = None) -> Profile:
+    """The small profile with its role and its classes changed."""
+    profile = service_profile()
+    service = profile.services[0]
+    roles = [r.model_copy(update=role or {}) for r in service.roles]
+    classes = [c.model_copy(update=cls or {}) for c in service.classes]
+    return profile.model_copy(update={"services": [service.model_copy(update={"roles": roles, "classes": classes})]})
+
+
+@contextlib.contextmanager
+def running(profile: Profile, folder: Path) -> Iterator[int]:
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    process = subprocess.Popen([str(folder / "build" / "clone"), "--port", str(port)], stdout=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def ask(port: int, wait: float = 0.0) -> tuple[bytes, bool]:
+    """One request; the reply, and whether the server closed the connection after it."""
+    with socket.create_connection(("127.0.0.1", port), timeout=2) as sock:
+        time.sleep(wait)
+        sock.sendall(GET)
+        data = sock.recv(4096)
+        sock.settimeout(0.3)
+        try:
+            return data, sock.recv(4096) == b""
+        except TimeoutError:
+            return data, False
+
+
+def test_connections_close_after_the_reply_where_the_originals_do(tmp_path: Path) -> None:
+    with running(changed(cls={"closes": 1.0}), tmp_path / "closing") as port:
+        assert [ask(port)[1] for _ in range(5)] == [True] * 5
+    with running(changed(), tmp_path / "keeping") as port:
+        assert [ask(port)[1] for _ in range(3)] == [False] * 3
+
+
+def test_a_request_that_came_with_the_connection_is_answered(tmp_path: Path) -> None:
+    """The original receives right after it accepts; with edge-triggered events nobody reports the data again."""
+    accept = [
+        Op(kind=OpKind.RECV_AGAIN, nr=0),
+        Op(kind=OpKind.EPOLL_ADD, nr=233, a=-2147483647),  # EPOLLIN | EPOLLET
+    ]
+    with running(changed(role={"on_accept": accept}), tmp_path / "clone") as port:
+        for number in range(20):
+            data, closed = ask(port, 0.05 * (number % 2))
+            assert data[:1] == b"$" and not closed
+
+
+def test_a_timer_that_follows_the_requests_runs_without_a_clock(tmp_path: Path) -> None:
+    role = service_profile().services[0].roles[0]
+    timer = role.timers[0].model_copy(update={"requests": 3, "period_ms": 1e6})
+    with running(changed(role={"timers": [timer]}), tmp_path / "clone") as port:
+        assert all(ask(port)[0][:1] == b"$" for _ in range(10))
