@@ -17,7 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ditto import paths
-from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan
+from ditto.artifacts.plan import Arrivals, Framing, LoadPlan, Script, Step, StepFlags, load_plan
 from ditto.errors import AppError, BadInputError
 from ditto.host.exchanges import plan_of
 from ditto.host.loadgen import Offered, drive, percentile, save_percentiles
@@ -176,8 +176,8 @@ def test_a_stall_shows_from_the_intended_time_and_hides_in_a_closed_loop(tmp_pat
     """One tenth of the arrivals fall into the stall and wait up to 100 ms: p99 is 90 ms."""
     plan = saved(tmp_path, Framing.BYTES, Step(b"12345678", 4))
     with serving(fixed(b"12345678", b"done"), stall=True) as port:
-        paced = drive(plan, port, Offered("constant", rate=400, connections=4, seconds=5, warmup=0.5))
-        closed = drive(plan, port, Offered("closed", connections=1, seconds=3, warmup=0.5))
+        paced = drive(plan, port, Offered(Arrivals.CONSTANT, rate=400, connections=4, seconds=5, warmup=0.5))
+        closed = drive(plan, port, Offered(Arrivals.CLOSED, connections=1, seconds=3, warmup=0.5))
     assert percentile(paced.corrected, 99) == pytest.approx(90e6, rel=0.1)
     assert percentile(paced.uncorrected, 99) <= percentile(paced.corrected, 99)
     assert percentile(closed.corrected, 99) < 10e6
@@ -187,7 +187,7 @@ def test_a_stall_shows_from_the_intended_time_and_hides_in_a_closed_loop(tmp_pat
 def test_the_rate_is_what_was_asked_for(tmp_path: Path, arrivals: str, burst: tuple[float, float] | None) -> None:
     plan = saved(tmp_path, Framing.BYTES, Step(b"12345678", 4))
     with serving(fixed(b"12345678", b"done")) as port:
-        offered = Offered(arrivals, rate=500, connections=8, threads=2, seconds=2, warmup=0, burst=burst)  # type: ignore[arg-type]
+        offered = Offered(Arrivals(arrivals), rate=500, connections=8, threads=2, seconds=2, warmup=0, burst=burst)
         result = drive(plan, port, offered)
     assert result.sent + result.unsent == pytest.approx(1000, rel=0.15 if arrivals == "poisson" else 0.02)
 
@@ -198,8 +198,8 @@ def test_rates_and_arrivals_come_from_files(tmp_path: Path) -> None:
     rates.write_text("0 100\n0.5 300\n1 0\n")
     times.write_text("\n".join(str(i * 5_000_000) for i in range(100)) + "\n")
     with serving(fixed(b"12345678", b"done")) as port:
-        by_rate = drive(plan, port, Offered("constant", seconds=1.5, warmup=0, rate_file=rates))
-        by_time = drive(plan, port, Offered("recorded", seconds=1.5, warmup=0, arrivals_file=times))
+        by_rate = drive(plan, port, Offered(Arrivals.CONSTANT, seconds=1.5, warmup=0, rate_file=rates))
+        by_time = drive(plan, port, Offered(Arrivals.RECORDED, seconds=1.5, warmup=0, arrivals_file=times))
     assert by_rate.sent == pytest.approx(200, abs=2)
     assert by_time.sent == 100
 

@@ -4,8 +4,9 @@
  * Adding one is one file behind struct codec.
  *
  * parse() is fed the bytes not yet consumed.  It may consume part of a request (payloads are skipped as they come),
- * but it never consumes past the end of one request, and whether the bytes come at once or one by one makes no difference
- * to what is consumed or answered, except that a stored value which came in pieces is later answered with filler.  It leaves at most max_head bytes unconsumed.
+ * but it never consumes past the end of one request, and whether the bytes come at once or one by one makes no
+ * difference to what is consumed or answered, except that a stored value which came in pieces is later answered with
+ * filler.  It leaves at most max_head bytes unconsumed.
  */
 #ifndef DITTO_CODEC_H
 #define DITTO_CODEC_H

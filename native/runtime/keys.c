@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * The table behind keys.h, shared by the threads of a process without locks: a place has a word of hash above and size
- * below, taken by compare and exchange, and the memory of the value.  A table that fills up is replaced by one of four times the size; what
- * another thread stores meanwhile may be lost, which reads as one miss.  Tables that were replaced are left, for a
- * thread may still look at one.
+ * The table behind keys.h, shared by the threads of a process without locks: a place has a word of hash above and
+ * size below, taken by compare and exchange, and the memory of the value.  A table that fills up is replaced by one
+ * of four times the size; what another thread stores meanwhile may be lost, which reads as one miss.  Tables that
+ * were replaced are left, for a thread may still look at one.
  */
 #include "keys.h"
 

@@ -13,8 +13,9 @@
 #include <sys/socket.h>
 #include <time.h>
 
-/* A new mapping; one that a request makes is touched page by page, for it is used there.  The last few are kept as the original's are; after that the oldest gives its
- * place, by mapping over it where it is large enough, so that no call is made that the profile does not ask for. */
+/* A new mapping; one that a request makes is touched page by page, for it is used there.  The last few are kept as
+ * the original's are; after that the oldest gives its place, by mapping over it where it is large enough, so that no
+ * call is made that the profile does not ask for. */
 static void map_memory(struct worker *w, uint32_t bytes, int touch)
 {
 	struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];

@@ -150,6 +150,7 @@ def load(
         BadInputError: what to drive or what to send is not told.
     """
     from ditto.host import drive as driver
+    from ditto.host.app import built_clone, clone_command
     from ditto.host.loadgen import drive
 
     progress.stage("load")
@@ -164,11 +165,8 @@ def load(
     if app is None:
         raise BadInputError("nothing to drive", "give an APP.toml, or --port P and --plan FILE")
     spec = load_app(app)
-    command = None if clone is None else driver.clone_program(clone)
-    sent = load_plan(plan) if plan is not None else driver.recorded(spec, progress)
-    if save_plan is not None:
-        sent.save(save_plan)
-    with driver.plan_file(sent) as path:
+    command = None if clone is None else clone_command(built_clone(clone))
+    with driver.plan_file(spec, plan, save_plan, progress) as path:
         return driver.driven(spec, command, path, offered, progress)
 
 

@@ -7,14 +7,24 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag, StrEnum
 from pathlib import Path
 
 from ditto.errors import BadInputError
 
 MAGIC = b"DLP1"
 _MOST_BYTES = 1 << 30
+_REMEDY = "record it again: ditto load APP.toml --save-plan FILE"
+
+
+class Arrivals(StrEnum):
+    """How requests arrive."""
+
+    CLOSED = "closed"
+    CONSTANT = "constant"
+    POISSON = "poisson"
+    RECORDED = "recorded"
 
 
 class Framing(IntEnum):
@@ -68,7 +78,7 @@ class LoadPlan:
     """Scripts that connections take in turn."""
 
     framing: Framing
-    scripts: tuple[Script, ...] = field(default_factory=tuple)
+    scripts: tuple[Script, ...]
 
     @property
     def requests(self) -> int:
@@ -96,13 +106,13 @@ def load_plan(path: Path) -> LoadPlan:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", "observe the app again") from error
+        raise BadInputError(f"{path}: {error.strerror}", _REMEDY) from error
     if data[:4] != MAGIC or len(data) > _MOST_BYTES:
-        raise BadInputError(f"{path}: not a load plan", "observe the app again")
+        raise BadInputError(f"{path}: not a load plan", _REMEDY)
     try:
         return _parsed(data)
     except (struct.error, ValueError) as error:
-        raise BadInputError(f"{path}: a damaged load plan ({error})", "observe the app again") from error
+        raise BadInputError(f"{path}: a damaged load plan ({error})", _REMEDY) from error
 
 
 def _parsed(data: bytes) -> LoadPlan:

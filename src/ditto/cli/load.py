@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ditto.artifacts.plan import Arrivals
 from ditto.cli.common import AsJson, show
 from ditto.cli.progress import shown
 from ditto.errors import BadInputError
@@ -18,15 +18,6 @@ if TYPE_CHECKING:
 NAME = "load"
 EXAMPLE = "ditto load examples/redis.toml --clone build/redis/clone --rate 20000 --arrivals poisson"
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)
-
-
-class ArrivalKind(StrEnum):
-    """How requests arrive."""
-
-    CLOSED = "closed"
-    CONSTANT = "constant"
-    POISSON = "poisson"
-    RECORDED = "recorded"
 
 
 def command(
@@ -50,7 +41,7 @@ def command(
         float | None, typer.Option("--rate", "-r", min=0.001, help="Requests a second (default: a closed loop).")
     ] = None,
     arrivals: Annotated[
-        ArrivalKind | None, typer.Option("--arrivals", help="Default: constant with a rate, closed without.")
+        Arrivals | None, typer.Option("--arrivals", help="Default: constant with a rate, closed without.")
     ] = None,
     burst: Annotated[
         str | None, typer.Option("--burst", metavar="ON:OFF", help="Seconds with and without load, in turn.")
@@ -78,11 +69,9 @@ def command(
     from ditto.host.loadgen import Offered, save_percentiles
 
     paced = rate is not None or rate_file is not None
-    kind = arrivals or (
-        ArrivalKind.RECORDED if arrivals_file else ArrivalKind.CONSTANT if paced else ArrivalKind.CLOSED
-    )
+    kind = arrivals or (Arrivals.RECORDED if arrivals_file else Arrivals.CONSTANT if paced else Arrivals.CLOSED)
     offered = Offered(
-        arrivals=kind.value,
+        arrivals=kind,
         rate=rate,
         connections=connections or 0,
         threads=threads,

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which, substitute
-from ditto.errors import AppError
+from ditto.errors import AppError, BadInputError
 from ditto.host import commands, interrupts, leftovers, ports, process
 from ditto.host.load import Client, LoadResult, RepeatedLoad
 from ditto.host.process import CpuTimes, Memory
@@ -35,6 +35,23 @@ _STEP_TIMEOUT_S = 600.0
 _READY_S = {"native": 30.0, "lens": 180.0}
 
 _live_runs: set[AppRun] = set()
+
+
+def clone_command(program: Path) -> list[str]:
+    """The command of a built clone, with ``{port}`` for `AppRun` to fill in."""
+    return [str(program.resolve()), "--port", "{port}"]
+
+
+def built_clone(folder: Path) -> Path:
+    """The program of the clone in ``folder``.
+
+    Raises:
+        BadInputError: it is not built.
+    """
+    program = folder.absolute() / "build" / "clone"
+    if not program.is_file():
+        raise BadInputError(f"{folder}: no built clone (build/clone is missing)", f"ditto build {folder}")
+    return program
 
 
 class AppRun:

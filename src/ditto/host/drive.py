@@ -9,8 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.plan import LoadPlan
-from ditto.errors import BadInputError
+from ditto.artifacts.plan import LoadPlan, load_plan
 from ditto.host.app import AppRun
 from ditto.host.exchanges import record_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
@@ -18,18 +17,6 @@ from ditto.host.progress import Progress
 
 CONNECTIONS = 20
 """Where the app tells no number."""
-
-
-def clone_program(clone: Path) -> list[str]:
-    """The command of a built clone, with ``{port}``.
-
-    Raises:
-        BadInputError: it is not built.
-    """
-    program = clone.absolute() / "build" / "clone"
-    if not program.is_file():
-        raise BadInputError(f"{clone}: no built clone (build/clone is missing)", f"ditto build {clone}")
-    return [str(program), "--port", "{port}"]
 
 
 def recorded(spec: AppSpec, progress: Progress) -> LoadPlan:
@@ -45,11 +32,25 @@ def recorded(spec: AppSpec, progress: Progress) -> LoadPlan:
 
 
 @contextmanager
-def plan_file(plan: LoadPlan) -> Iterator[Path]:
-    """The plan in a file that only this user may read, for as long as it is needed."""
+def plan_file(spec: AppSpec, plan: Path | None, save: Path | None, progress: Progress) -> Iterator[Path]:
+    """The plan to send: a file that is there, or what the app's own client sends, in one that only this user may read.
+
+    Args:
+        plan: that is there; recorded without it.
+        save: where to keep what was recorded.
+
+    Raises:
+        BadInputError: the file is missing or damaged.
+        AppError: see `recorded`.
+    """
+    if plan is not None:
+        load_plan(plan)
+        yield plan
+        return
+    made = recorded(spec, progress)
     with tempfile.TemporaryDirectory(prefix="ditto-load-") as folder:
-        path = Path(folder) / "requests.plan"
-        plan.save(path)
+        path = save or Path(folder) / "requests.plan"
+        made.save(path)
         yield path
 
 

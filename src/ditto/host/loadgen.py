@@ -7,14 +7,14 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from hdrh.histogram import HdrHistogram
 
 from ditto import paths
+from ditto.artifacts.plan import Arrivals
 from ditto.errors import AppError, BadInputError, MissingCapabilityError
 
-Arrivals = Literal["closed", "constant", "poisson", "recorded"]
 LATE_NS = 1_000_000
 """Sends that leave later than this behind their schedule, with a connection free, are the generator's own doing."""
 SHORT_OF_RATE = 0.02
@@ -34,7 +34,7 @@ class Offered:
         requests: closed loop: end after so many.
     """
 
-    arrivals: Arrivals = "closed"
+    arrivals: Arrivals = Arrivals.CLOSED
     rate: float | None = None
     connections: int = 20
     threads: int = 1

@@ -26,7 +26,7 @@ MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
                "sched_getscheduler", "statfs", "getrandom", "brk")  # fmt: skip
-"""Calls without lasting effect, or made in a form that has none; as ``misc()`` in native/runtime/misc.c."""
+"""Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
     NUMBERS["getsockopt"]: "getsockopt",

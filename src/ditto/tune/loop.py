@@ -13,6 +13,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
+from ditto.host.app import clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
@@ -154,8 +155,3 @@ def _measure(
         made = run_under_lens(spec, folder, codec, progress, clone=command)
         run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec)
     return measured(service, run)
-
-
-def clone_command(binary: Path) -> list[str]:
-    """The command of a built clone, with ``{port}`` for the app component to fill in."""
-    return [str(binary.resolve()), "--port", "{port}", "--host", "127.0.0.1"]

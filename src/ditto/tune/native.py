@@ -15,7 +15,7 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
 from ditto.errors import AppError
-from ditto.host.app import AppRun
+from ditto.host.app import AppRun, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
 from ditto.host.usage import read_usage
@@ -106,7 +106,7 @@ def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:
     Raises:
         AppError: app, clone or client failed.
     """
-    command = [str(binary.resolve()), "--port", "{port}", "--host", "127.0.0.1"]
+    command = clone_command(binary)
     original: list[tuple[float, float]] = []
     clone: list[tuple[float, float]] = []
     for _ in range(PAIRS):

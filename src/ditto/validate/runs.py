@@ -10,7 +10,7 @@ from typing import Literal
 
 from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import AppError, BadInputError
-from ditto.host.app import AppRun, Wrap
+from ditto.host.app import AppRun, Wrap, built_clone, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.host.usage import Usage, read_usage, thread_count
@@ -74,10 +74,7 @@ def sides_of(spec: AppSpec, clone_dir: Path, empty_body: bool) -> Sides:
     Raises:
         BadInputError: there is no built clone.
     """
-    program = clone_dir.absolute() / "build" / "clone"
-    if not program.is_file():
-        raise BadInputError(f"{clone_dir}: no built clone (build/clone is missing)", f"ditto build {clone_dir}")
-    command = (str(program), "--port", "{port}")
+    command = tuple(clone_command(built_clone(clone_dir)))
     return Sides(spec, command, (*command, "--skeleton") if empty_body else None)
 
 
