@@ -1,7 +1,8 @@
 """User instructions per request of an app and of its clone, by callgrind: a tool of neither side.
 
-Each side runs under callgrind twice, under one load and under two; the difference is what one load executes, start-up
-and filling left out.
+Each side runs under callgrind under one load and under three; the difference is what a load executes, start-up and
+filling left out.  Original and clone take turns, and the median of several turns is given with the original's own
+spread: what an app does by the clock weighs much under a tool that slows it thirtyfold, and differs from run to run.
 
     python benchmarks/callgrind.py examples/redis.toml build/redis/clone
 """
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from ditto.artifacts.app import AppSpec, load_app
 from ditto.host.app import AppRun
@@ -67,8 +69,35 @@ def per_request(
 ) -> Instructions:
     """The difference of two run lengths."""
     short, few = counted(spec, clone, 1, passes, options)
-    long, many = counted(spec, clone, 2, passes, options)
+    long, many = counted(spec, clone, 3, passes, options)
     return Instructions(many - few, {n: (long[n] - short.get(n, 0.0)) / max(1.0, many - few) for n in long})
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Both sides in turns: medians per request of each event, and the relative spread of the original's ``Ir``."""
+
+    original: dict[str, float]
+    clone: dict[str, float]
+    spread: float
+
+    @property
+    def error(self) -> float:
+        """Relative error of the instructions."""
+        return self.clone["Ir"] / self.original["Ir"] - 1
+
+
+def compared(
+    spec: AppSpec, clone: Sequence[str], passes: float = 1.0, turns: int = 3, options: Sequence[str] = ()
+) -> Compared:
+    """Original and clone interleaved, ``turns`` times each."""
+    found: tuple[list[dict[str, float]], list[dict[str, float]]] = ([], [])
+    for _ in range(turns):
+        for side, command in zip(found, (None, clone), strict=True):
+            side.append(per_request(spec, command, passes, options).events)
+    a, b = ({name: median(events[name] for events in side) for name in side[0]} for side in found)
+    own = [events["Ir"] for events in found[0]]
+    return Compared(a, b, (max(own) - min(own)) / a["Ir"])
 
 
 def command_of(clone: Path) -> list[str]:
@@ -83,11 +112,12 @@ def main() -> None:
     parser.add_argument(
         "--passes", type=float, default=1.0, help="how often the client makes the number it is asked for"
     )
+    parser.add_argument("--turns", type=int, default=3, help="measurements of each side")
     arguments = parser.parse_args()
     spec = load_app(arguments.app)
-    a = per_request(spec, None, arguments.passes)
-    b = per_request(spec, command_of(arguments.clone), arguments.passes)
-    print(f"original {a.events['Ir']:.0f}, clone {b.events['Ir']:.0f}: {b.events['Ir'] / a.events['Ir'] - 1:+.1%}")
+    found = compared(spec, command_of(arguments.clone), arguments.passes, arguments.turns)
+    a, b = found.original["Ir"], found.clone["Ir"]
+    print(f"original {a:.0f} (spread {found.spread:.1%}), clone {b:.0f}: {found.error:+.1%}")
 
 
 if __name__ == "__main__":

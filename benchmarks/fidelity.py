@@ -13,10 +13,11 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from callgrind import command_of, per_request
+from callgrind import command_of, compared
 
 from ditto.artifacts.app import load_app
 
@@ -40,11 +41,7 @@ def by_callgrind(name: str, out: Path, keep: bool, passes: float) -> dict[str, A
     path = out / "callgrind.json"
     if not (keep and path.is_file()):
         spec = load_app(ROOT / "examples" / f"{name}.toml")
-        sides = {
-            "original": per_request(spec, None, passes),
-            "clone": per_request(spec, command_of(out / "clone"), passes),
-        }
-        path.write_text(json.dumps({side: value.events for side, value in sides.items()}, indent=1) + "\n")
+        path.write_text(json.dumps(asdict(compared(spec, command_of(out / "clone"), passes)), indent=1) + "\n")
     found: dict[str, Any] = json.loads(path.read_text())
     return found
 
@@ -89,7 +86,7 @@ def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> list[
         error_and_noise(records, "throughput.saturation"),
         error_and_noise(records, "cpu.ns_per_request"),
         error_and_noise(records, "cpu.user_ns_per_request"),
-        percent(instructions),
+        f"{percent(instructions)} ({callgrind['spread'] * 100:.0f})",
         worst_call(fidelity),
         f"{records['syscalls.foreign_types']['clone']:.0f}"
         if records["syscalls.foreign_types"]["clone"] is not None
@@ -127,7 +124,9 @@ def detail(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> st
         errors = ["-" if v is None else percent(v) if kind else f"{v:.4f}" for v in (record["error"], record["noise"])]
         lines.append("| " + " | ".join([record["metric"], record["unit"], *cells, *errors]) + " |")
     a, b = callgrind["original"]["Ir"], callgrind["clone"]["Ir"]
-    lines.append(f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {percent(b / a - 1)} | - |")
+    lines.append(
+        f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {percent(b / a - 1)} | {percent(callgrind['spread'])} |"
+    )
     return "\n".join(lines)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -172,11 +173,20 @@ def need(which: Which, tmp_path: Path) -> None:
         own.wait()
 
 
+def at_the_gate(pid: int) -> None:
+    """Wait until a program has gone through the loader and blocks in its first read of standard input."""
+    deadline = time.monotonic() + 30
+    while not Path(f"/proc/{pid}/syscall").read_text().startswith("0 0x0 "):
+        assert time.monotonic() < deadline, "the program does not wait at its gate"
+        time.sleep(0.001)
+
+
 def record(
     binary: Path, out: Path, which: Which, arguments: tuple[str, ...] = (), feed: bytes = b"xx", **options: float
 ) -> tuple[Recording, RecorderStatus, subprocess.Popen[bytes]]:
     """Run a program that waits for a byte, recorded from before that byte until its end."""
     program = subprocess.Popen([str(binary), *arguments], stdin=subprocess.PIPE)
+    at_the_gate(program.pid)
     with NativeRecorder() as recorder:
         recorder.start([program.pid], out, which, **options)
         program.communicate(feed, timeout=60)
@@ -232,8 +242,10 @@ def test_known_program(which: Which, build: Build, tmp_path: Path) -> None:
         nr: len(calls(recording, nr))
         for nr in (GETPID, WRITE, READ, RECVFROM, WRITEV, GETTID, GETPPID, FORK, NANOSLEEP, SENDTO, EXIT, EXIT_GROUP)
     }
+    # The read at the gate is in flight when the recorder attaches, which may or may not show its end.
+    assert found.pop(READ) in (503, 504)
     assert found == {
-        GETPID: 1009, WRITE: 503, READ: 504, RECVFROM: 17, WRITEV: 1, GETTID: 404, GETPPID: 211, FORK: 1,
+        GETPID: 1009, WRITE: 503, RECVFROM: 17, WRITEV: 1, GETTID: 404, GETPPID: 211, FORK: 1,
         NANOSLEEP: 1, SENDTO: 1, EXIT: 4, EXIT_GROUP: 2,
     }  # fmt: skip
 
@@ -408,6 +420,7 @@ def test_agrees_with_strace(which: Which, build: Build, tmp_path: Path) -> None:
     recording, _, _ = record(binary, tmp_path / "a.rec", which)
     log = tmp_path / "strace.txt"
     program = subprocess.Popen([str(binary)], stdin=subprocess.PIPE)
+    at_the_gate(program.pid)
     tracer = subprocess.Popen(["strace", "-f", "-qq", "-p", str(program.pid), "-o", str(log)], stderr=subprocess.PIPE)
     while "TracerPid:\t0" in Path(f"/proc/{program.pid}/status").read_text():
         pass

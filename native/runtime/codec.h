@@ -106,7 +106,19 @@ const struct ditto_reply *codec_shape(int cls, struct rng *rng);
 /* The class's shape of this kind, or NULL. */
 const struct ditto_reply *codec_shape_of(int cls, unsigned kind);
 unsigned codec_digits(char *to, uint64_t value); /* decimal, no terminator; returns the length (at most 20) */
-void codec_text(struct outbuf *out, const char *text);
+
+/* Inline, so that a fixed text is a few stores. */
+static inline void codec_text(struct outbuf *out, const char *text)
+{
+	size_t n = strlen(text);
+	uint8_t *to = out_room(out, n);
+
+	if (!to)
+		return;
+	memcpy(to, text, n);
+	out->end += (uint32_t)n;
+}
+
 uint32_t codec_clamp(uint32_t size);
 
 /* Write filler, or a copy, and return where it ends. */

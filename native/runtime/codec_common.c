@@ -153,17 +153,6 @@ unsigned codec_digits(char *to, uint64_t value)
 	return n;
 }
 
-void codec_text(struct outbuf *out, const char *text)
-{
-	size_t n = strlen(text);
-	uint8_t *to = out_room(out, n);
-
-	if (!to)
-		return;
-	memcpy(to, text, n);
-	out->end += (uint32_t)n;
-}
-
 uint32_t codec_clamp(uint32_t size)
 {
 	return size > REPLY_LIMIT ? REPLY_LIMIT : size;

@@ -19,16 +19,6 @@ static uint8_t *put_digits(uint8_t *to, uint32_t digits)
 	return to + digits;
 }
 
-static void put_end(struct outbuf *out)
-{
-	uint8_t *to = out_room(out, 5);
-
-	if (!to)
-		return;
-	memcpy(to, "END\r\n", 5);
-	out->end += 5;
-}
-
 struct value {
 	const uint8_t *key;
 	uint32_t key_len, size;
@@ -103,7 +93,7 @@ static void put_values(const struct request *req, struct outbuf *out, struct rng
 	parts->tail = (uint32_t)(out_end(out) - before);
 	if (parts->tail >= 2 && parts->head)
 		parts->tail -= 2; /* the value's end of line goes with END */
-	put_end(out);
+	codec_text(out, "END\r\n");
 }
 
 static void put_stats(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
