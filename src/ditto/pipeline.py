@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 
 from ditto import paths
 from ditto.artifacts.app import load_app
-from ditto.artifacts.fidelity import Fidelity, load_fidelity
+from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
-from ditto.artifacts.plan import load_plan
+from ditto.artifacts.plan import PLAN_NAME, load_plan
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.errors import BadInputError
 from ditto.host.progress import Progress
@@ -128,8 +128,11 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     from ditto.validate import ValidateOptions
     from ditto.validate import validate as compare
 
-    fidelity = compare(load_app(app), clone, ValidateOptions(rounds=rounds, seconds=seconds), progress)
+    plan = None if out is None else out / "observation" / PLAN_NAME
+    options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan and plan.is_file() else None)
+    fidelity = compare(load_app(app), clone, options, progress)
     if out is not None:
+        fidelity = fidelity.model_copy(update={"tuning": load_tuning(out / "tuning.json")})
         fidelity.save(out / "fidelity.json")
     return fidelity
 

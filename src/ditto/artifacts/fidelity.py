@@ -199,6 +199,54 @@ class RoleCount(_Frozen):
     clone: int
 
 
+class LatencySide(_Frozen):
+    """Latency of one side at one load level, over its runs.
+
+    Attributes:
+        rate: replies a second, median.
+        median_ns, least_ns, most_ns: at each of the point's percents, nanoseconds from the intended send time.
+    """
+
+    rate: float
+    median_ns: list[float]
+    least_ns: list[float]
+    most_ns: list[float]
+
+
+class LatencyPoint(_Frozen):
+    """One load level.
+
+    Attributes:
+        share: of the original's saturation; 1 is a closed loop.
+        offered: requests a second; None in the closed loop.
+        percents: of the percentiles, ascending.
+    """
+
+    share: float
+    offered: float | None
+    percents: list[float]
+    original: LatencySide
+    clone: LatencySide
+
+
+class TuningRound(_Frozen):
+    """One round of tuning.
+
+    Attributes:
+        phase: what was compared.
+        number: from 0 in its phase.
+        error: relative, of what the phase compares.
+        change: what was done about it.
+        errors: by figure, in units of its bound.
+    """
+
+    phase: str
+    number: int
+    error: float
+    change: str
+    errors: dict[str, float] = {}
+
+
 class Conditions(_Frozen):
     """Under what the figures were taken.
 
@@ -280,6 +328,8 @@ class Fidelity(_Frozen):
     mix: list[MixShare] = []
     syscall_table: list[SyscallRow] = []
     roles: list[RoleCount] = []
+    latency: list[LatencyPoint] = []
+    tuning: list[TuningRound] = []
     dropped: list[Dropped] = []
     unavailable: list[Unavailable] = []
     raw: dict[str, Samples] = {}
@@ -365,3 +415,22 @@ def load_fidelity(path: Path) -> Fidelity:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BadInputError(f"{path}: {place}: {first['msg']}", remedy) from error
+
+
+class _Tuning(_Frozen):
+    format_version: Literal[1]
+    rounds: list[TuningRound]
+
+
+def load_tuning(path: Path) -> list[TuningRound]:
+    """The rounds in a ``tuning.json``; none where there is no file.
+
+    Raises:
+        BadInputError: not of this shape.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return _Tuning.model_validate_json(path.read_bytes()).rounds
+    except ValidationError as error:
+        raise BadInputError(f"{path}: not a list of tuning rounds", "make it again: ditto tune OUT") from error

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from ditto.errors import BadInputError
 
+PLAN_NAME = "requests.plan"
+"""Of the plan that an observation keeps."""
 MAGIC = b"DLP1"
 _MOST_BYTES = 1 << 30
 _REMEDY = "record it again: ditto load APP.toml --save-plan FILE"

@@ -9,8 +9,10 @@ from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, NativeRun, Observation, ProcessSeen
+from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.records import Mode
-from ditto.errors import BadInputError, MissingCapabilityError
+from ditto.errors import AppError, BadInputError, MissingCapabilityError
+from ditto.host.drive import recorded
 from ditto.host.lens_session import run_under_lens
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress
@@ -23,7 +25,7 @@ LENS_FOLDER = "lens"
 
 
 def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Progress) -> Observation:
-    """Record an app under its own load: natively, then under lens.
+    """Record an app under its own load: natively, then under lens, then what its client sends.
 
     Args:
         spec: the app.
@@ -46,6 +48,12 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         lens = made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
     except MissingCapabilityError as error:
         notes.append(f"no instruction run: {error}")
+        progress.note(notes[-1])
+    (folder / PLAN_NAME).unlink(missing_ok=True)
+    try:
+        recorded(spec, progress).save(folder / PLAN_NAME)
+    except AppError as error:
+        notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
     return _save(spec.name, folder, native, lens, notes)
 

@@ -8,19 +8,24 @@ and noise are.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.fidelity import Conditions, Fidelity, Unavailable, without_paths
-from ditto.errors import BadInputError
+from ditto.errors import AppError, BadInputError, MissingCapabilityError
+from ditto.host.drive import plan_file
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
 from ditto.host.requests import Passes
 from ditto.validate.compare import counted_figures, timed_figures
 from ditto.validate.counting import Counting, count_sides
 from ditto.validate.instructions import compare_instructions
+from ditto.validate.latency import latency_dropped, latency_figures, latency_points
+from ditto.validate.levels import Levels, find_levels
 from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of, timed_rounds
 
 __all__ = ["ValidateOptions", "validate"]
@@ -35,6 +40,8 @@ class ValidateOptions:
         seconds: how long a timed run should take (loads that take ``{requests}``).
         count: count system calls and bytes.
         instructions: compare instructions and miss ratios with the lens tool.
+        latency: offer load levels and measure latency.
+        plan: the requests to offer; recorded from the app's own client without it.
         empty_body: also run the clone without its compute bodies.
         requests_per_asked: requests the client makes for each one it is asked for, where that is known; found from
             the server's receives without it.
@@ -46,6 +53,8 @@ class ValidateOptions:
     seconds: float = 3.0
     count: bool = True
     instructions: bool = True
+    latency: bool = True
+    plan: Path | None = None
     empty_body: bool = True
     requests_per_asked: float | None = None
     app_name: str | None = None
@@ -75,8 +84,10 @@ def validate(
     counting = Counting(passes=known or Passes())
     if options.count:
         counting = count_sides(sides, _fewer(asked), known, pattern, progress)
-    runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress)
-    figures = timed_figures(runs, options.seed) + counted_figures(counting, options.seed)
+    with _levels(sides, options, progress) as (levels, no_levels):
+        runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress, levels)
+    figures = timed_figures(runs, options.seed) + latency_figures(runs, options.seed)
+    figures += counted_figures(counting, options.seed)
     instructions = compare_instructions(sides, options.instructions, counting.passes, pattern, options.seed, progress)
     figures += instructions.figures
     return Fidelity(
@@ -89,16 +100,33 @@ def validate(
         mix=list(instructions.mix),
         syscall_table=counting.table(),
         roles=counting.role_counts(),
-        dropped=[*counting.dropped(), *instructions.dropped],
-        unavailable=[*counting.unavailable, *instructions.unavailable, _LATENCY],
+        latency=latency_points(runs),
+        dropped=[*counting.dropped(), *instructions.dropped, *latency_dropped(runs)],
+        unavailable=[*counting.unavailable, *instructions.unavailable, *no_levels],
         raw=dict(figures.raw),
     )
 
 
-_LATENCY = Unavailable(
-    what="latency percentiles at fixed rates",
-    why="the app's own client sends its next request when a reply has come, so it cannot hold a rate",
-)
+@contextmanager
+def _levels(
+    sides: Sides, options: ValidateOptions, progress: Progress
+) -> Iterator[tuple[Levels | None, tuple[Unavailable, ...]]]:
+    """The load levels to offer, as long as their requests are kept; or why there are none."""
+    what = "latency at load levels"
+    if not options.latency:
+        yield None, (Unavailable(what=what, why="not asked for"),)
+        return
+    with ExitStack() as kept:
+        try:
+            plan = kept.enter_context(plan_file(sides.spec, options.plan, None, progress))
+            progress.update("finding the saturation")
+            with sides.run_of("original") as run:
+                run.prepare()
+                levels = find_levels(run, plan)
+        except (AppError, MissingCapabilityError) as error:
+            yield None, (Unavailable(what=what, why=error.message, remedy=error.remedy),)
+            return
+        yield levels, ()
 
 
 def _known_passes(options: ValidateOptions) -> Passes | None:

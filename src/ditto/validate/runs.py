@@ -14,6 +14,7 @@ from ditto.host.app import AppRun, Wrap, built_clone, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.host.usage import Usage, read_usage, thread_count
+from ditto.validate.levels import LevelRun, Levels, run_levels
 
 Side = Literal["original", "clone", "empty_body"]
 LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
@@ -34,6 +35,7 @@ class TimedRun:
         usage: of the server's processes during the client's run.
         resident_bytes: of the server's processes when the client had ended; pages counted once a process.
         processes, threads: of the server then.
+        levels: what came under the load levels, after the client's run.
     """
 
     side: Side
@@ -44,6 +46,7 @@ class TimedRun:
     resident_bytes: int
     processes: int
     threads: int
+    levels: tuple[LevelRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,10 @@ def calibrate(sides: Sides, seconds: float, progress: Progress) -> int | None:
     return max(_MIN_REQUESTS, round(chosen / step) * step)
 
 
-def timed_run(sides: Sides, side: Side, asked: int | None, passes: Passes, pattern: str | None) -> TimedRun:
-    """Start one side, fill it, warm it up, and measure one run of the client.
+def timed_run(
+    sides: Sides, side: Side, asked: int | None, passes: Passes, pattern: str | None, levels: Levels | None = None
+) -> TimedRun:
+    """Start one side, fill it, warm it up, and measure one run of the client, then the load levels if there are any.
 
     Raises:
         AppError: the side or the client failed, or nothing tells the number of requests.
@@ -115,15 +120,23 @@ def timed_run(sides: Sides, side: Side, asked: int | None, passes: Passes, patte
         memory = run.memory()
         processes, threads = thread_count(run)
         count = count_requests(result, asked, pattern, passes)
+        seen = run_levels(run, levels) if levels is not None else ()
     if count.requests <= 0:
         raise AppError(f"the load of the {side} made no request", "run the load by hand against the server")
-    return TimedRun(side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads)
+    return TimedRun(side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads, seen)
 
 
 def timed_rounds(
-    sides: Sides, rounds: int, asked: int | None, passes: Passes, pattern: str | None, progress: Progress
+    sides: Sides,
+    rounds: int,
+    asked: int | None,
+    passes: Passes,
+    pattern: str | None,
+    progress: Progress,
+    levels: Levels | None = None,
 ) -> list[TimedRun]:
-    """``rounds`` times each side, in turn (A B C A B C ...); the empty body in the first three rounds only.
+    """``rounds`` times each side, in turn (A B C A B C ...); the empty body in the first three rounds only, and
+    without the load levels.
 
     Raises:
         AppError: see `timed_run`.
@@ -138,7 +151,8 @@ def timed_rounds(
     began = time.monotonic()
     for number, side in plan:
         progress.update(f"round {number + 1} of {rounds}: {side.replace('_', ' ')}", len(runs) / len(plan))
-        runs.append(timed_run(sides, side, asked, passes, pattern))
+        offered = None if side == "empty_body" else levels
+        runs.append(timed_run(sides, side, asked, passes, pattern, offered))
     progress.note(f"{len(runs)} timed runs in {time.monotonic() - began:.0f} s")
     return runs
 

@@ -1,0 +1,97 @@
+"""Load levels: the same side under an open loop at shares of the original's saturation, and under a closed loop.
+
+Requests are those of the app's own client, recorded once and sent by the load generator; latency counts from the time
+a request was meant to be sent, so that a stalled server cannot hide its queue (Tene's coordinated omission).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ditto.artifacts.plan import Arrivals
+from ditto.host.app import AppRun
+from ditto.host.loadgen import LoadMeasured, Offered, drive
+from ditto.host.usage import Usage, read_usage
+
+SHARES = (0.25, 0.5, 0.75)
+"""Of the original's saturation; tuning is done at saturation alone, so all three are kept out of it."""
+SATURATION = 1.0
+"""The level whose loop is closed: as many requests as connections, each sent when the last one is answered."""
+_WARM_S = 0.2
+_SECONDS = (1.0, 4.0)
+_REQUESTS = 2000
+"""Requests wanted at a level, for its p99; bounded by `_SECONDS`."""
+_CONNECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Levels:
+    """What to offer.
+
+    Attributes:
+        plan: the requests, a file of `ditto.artifacts.plan`.
+        connections: of the generator.
+        saturation: requests a second of the original in a closed loop.
+    """
+
+    plan: Path
+    connections: int
+    saturation: float
+
+    def offered(self, share: float) -> Offered:
+        """The load at a share of the saturation."""
+        rate = share * self.saturation
+        seconds = max(_SECONDS[0], min(_SECONDS[1], _REQUESTS / max(rate, 1e-9)))
+        if share == SATURATION:
+            return Offered(connections=self.connections, seconds=seconds, warmup=_WARM_S)
+        return Offered(Arrivals.POISSON, rate, self.connections, seconds=seconds, warmup=_WARM_S)
+
+
+@dataclass(frozen=True)
+class LevelRun:
+    """One level of one run.
+
+    Attributes:
+        share: of the original's saturation.
+        rate: offered, requests a second; None in the closed loop.
+        usage: of the server over the level, its warm-up included.
+        requests: in that time.
+    """
+
+    share: float
+    rate: float | None
+    measured: LoadMeasured
+    usage: Usage
+    requests: float
+
+
+def find_levels(run: AppRun, plan: Path) -> Levels:
+    """The levels of an app, from two closed loops against the running original; the faster tells its saturation.
+
+    Raises:
+        AppError: it does not answer.
+    """
+    connections = run.spec.load.connections or _CONNECTIONS
+    offered = Offered(connections=connections, seconds=1.0, warmup=_WARM_S)
+    return Levels(plan, connections, max(drive(plan, run.port, offered, run.host).rate for _ in range(2)))
+
+
+def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
+    """All levels against a running side, the lowest first.
+
+    Raises:
+        AppError: it ended or does not answer.
+    """
+    return tuple(_level(run, levels, share) for share in (*SHARES, SATURATION))
+
+
+def _level(run: AppRun, levels: Levels, share: float) -> LevelRun:
+    offered = levels.offered(share)
+    before = read_usage(run)
+    measured = drive(levels.plan, run.port, offered, run.host)
+    usage = read_usage(run) - before
+    run.check_alive()
+    # The generator tells the requests of the measured time; those of the warm-up came at the same rate.
+    requests = measured.received * (1.0 + offered.warmup / measured.seconds) if measured.seconds > 0 else 0.0
+    return LevelRun(share, offered.rate, measured, usage, requests)
