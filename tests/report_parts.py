@@ -10,11 +10,14 @@ from ditto.artifacts.fidelity import (
     Curve,
     Dropped,
     Fidelity,
+    LatencyPoint,
+    LatencySide,
     MixShare,
     Record,
     RoleCount,
     Samples,
     SyscallRow,
+    TuningRound,
     Unavailable,
 )
 from ditto.artifacts.machine import Cache, MachineFacts
@@ -30,6 +33,20 @@ def _curve(name: str, height: float, reach: float) -> Curve:
         return [height * math.exp(-step / (reach * factor)) for step in range(len(_SIZES))]
 
     return Curve(name=name, sizes_bytes=_SIZES, original=values(1), clone=values(1.1), empty_body=values(0.5))
+
+
+def _point(share: float, offered: float | None) -> LatencyPoint:
+    def side(slow: float) -> LatencySide:
+        return LatencySide(
+            rate=share * 4000.0 / slow,
+            median_ns=[1e5 * slow, 3e5 * slow, 2e6 * slow],
+            least_ns=[0.9e5, 2e5, 1e6],
+            most_ns=[2e5, 5e5, 9e7],
+        )
+
+    return LatencyPoint(
+        share=share, offered=offered, percents=[50.0, 95.0, 99.0], original=side(1.0), clone=side(1.05)
+    )  # fmt: skip
 
 
 def full_fidelity(app: str = "service-1", text: str = "client -c 20") -> Fidelity:
@@ -87,6 +104,11 @@ def full_fidelity(app: str = "service-1", text: str = "client -c 20") -> Fidelit
             SyscallRow(name=text, nr=999, original=0.5, clone=0.4, empty_body=0.1),
         ],
         roles=[RoleCount(name="accepts and serves", original=1, clone=1), RoleCount(name=text, original=4, clone=3)],
+        latency=[_point(0.25, 1000.0), _point(0.75, 3000.0), _point(1.0, None)],
+        tuning=[
+            TuningRound(phase="work", number=0, error=-0.6, change="skeleton"),
+            TuningRound(phase=text, number=1, error=0.01, change=text, errors={text: 0.5}),
+        ],
         dropped=[Dropped(what=text, count=12345)],
         unavailable=[Unavailable(what="latency", why=text, remedy=text)],
         raw=samples,

@@ -155,6 +155,30 @@ def test_connections_that_end_are_made_again(tmp_path: Path) -> None:
     assert (result.received, result.broken) == (60, 0)
 
 
+def test_a_connection_that_its_client_ends_is_made_when_its_request_is_due(tmp_path: Path) -> None:
+    """Against a server that serves one connection at a time, one that waits unused would stop all others."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=64)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                sock, _ = listener.accept()
+                with sock:
+                    if data := sock.recv(100):
+                        sock.sendall(data)
+
+    threading.Thread(target=serve, daemon=True).start()
+    plan = saved(tmp_path, Framing.BYTES, Step(b"ping", 4, StepFlags.CLOSE))
+    offered = Offered(Arrivals.POISSON, 200.0, 8, seconds=1.0, warmup=0.1)
+    try:
+        measured = drive(plan, listener.getsockname()[1], offered)
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+    assert measured.received == measured.sent > 100
+    assert (measured.broken, measured.unanswered, measured.unsent) == (0, 0, 0)
+
+
 def test_an_opening_is_made_once_a_connection_and_not_measured(tmp_path: Path) -> None:
     seen: list[bytes] = []
 

@@ -58,7 +58,7 @@ def test_it_renders_from_the_file_alone_and_shows_every_record(tmp_path: Path) -
         assert record.how in page.words
     for row in fidelity.syscall_table:
         assert row.name in page.words
-    assert page.words.count("Numbers") == 3  # one table behind each curve
+    assert page.words.count("Numbers") == 4  # one table behind each curve, and one for the latency
     assert "12345" in page.words  # what was dropped
 
 
@@ -108,7 +108,7 @@ def test_a_comparison_with_nothing_in_it_still_renders() -> None:
     )
     page = Page(render(Fidelity(app="empty", when="now", conditions=conditions, records=[])))
     assert "No figure could be judged." in page.words
-    assert page.words.count("Not available here") == 3
+    assert page.words.count("Not available here") == 4
 
 
 @pytest.mark.slow

@@ -25,20 +25,29 @@ static void watch(struct run *r, struct conn *c, uint32_t events)
 	c->interest = events;
 }
 
-static void down(struct run *r, struct conn *c)
+static void become_idle(struct run *r, struct conn *c)
+{
+	c->state = CONN_IDLE;
+	r->idle[(r->idle_first + r->idle_count++) % r->thread->connections] = (uint32_t)(c - r->conn);
+}
+
+static void hang_up(struct conn *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
 	c->fd = -1;
 	c->interest = 0;
-	c->state = CONN_DOWN;
-	r->retry = r->now;
 }
 
-static void become_idle(struct run *r, struct conn *c)
+static void down(struct run *r, struct conn *c)
 {
-	c->state = CONN_IDLE;
-	r->idle[(r->idle_first + r->idle_count++) % r->thread->connections] = (uint32_t)(c - r->conn);
+	hang_up(c);
+	if (c->brief) {
+		become_idle(r, c);
+	} else {
+		c->state = CONN_DOWN;
+		r->retry = r->now;
+	}
 }
 
 static const struct step *step_of(const struct conn *c)
@@ -80,8 +89,27 @@ static void push(struct run *r, struct conn *c)
 		finish(r, c);
 }
 
+/* A socket on its way to the server: 1 connected, 0 not yet, -1 refused. */
+static int open_socket(const struct run *r, struct conn *c)
+{
+	const struct settings *s = r->settings;
+	int one = 1;
+
+	c->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		fail("no socket: %s", strerror(errno));
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	c->interest = 0;
+	c->at = 0;
+	if (connect(c->fd, (const struct sockaddr *)&s->address, s->address_len) == 0)
+		return 1;
+	return errno == EINPROGRESS ? 0 : -1;
+}
+
 void conn_begin(struct run *r, struct conn *c, uint64_t intended)
 {
+	int connected = c->fd >= 0 ? 1 : open_socket(r, c);
+
 	c->intended = intended;
 	c->began = r->now;
 	c->sent = 0;
@@ -91,7 +119,12 @@ void conn_begin(struct run *r, struct conn *c, uint64_t intended)
 			histogram_add(&r->result->late, c->began > intended ? c->began - intended : 0);
 	}
 	frame_begin(&c->frame, r->settings->plan.framing, step_of(c));
-	push(r, c);
+	if (connected > 0)
+		push(r, c);
+	else if (connected == 0)
+		watch(r, c, EPOLLIN | EPOLLOUT);
+	else
+		broken(r, c);
 }
 
 static void count(struct run *r, const struct conn *c)
@@ -145,21 +178,16 @@ static void up(struct run *r, struct conn *c)
 
 static void dial(struct run *r, struct conn *c)
 {
-	const struct settings *s = r->settings;
-	int one = 1;
+	int connected = open_socket(r, c);
 
-	c->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
-		fail("no socket: %s", strerror(errno));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	c->interest = 0;
-	if (connect(c->fd, (const struct sockaddr *)&s->address, s->address_len) == 0) {
+	if (connected > 0) {
 		up(r, c);
-	} else if (errno == EINPROGRESS) {
+	} else if (connected == 0) {
 		c->state = CONN_CONNECTING;
 		watch(r, c, EPOLLOUT);
 	} else {
-		down(r, c);
+		hang_up(c);
+		c->state = CONN_DOWN;
 		r->retry = r->now + RETRY_NS;
 	}
 }
@@ -184,14 +212,12 @@ static void take(struct run *r, struct conn *c)
 	if (n <= 0) {
 		if (n == 0 && (c->state == CONN_BUSY || c->state == CONN_OPENING) && frame_at_end(&c->frame, r->settings->plan.framing)) {
 			c->frame.closes = 1;
+			c->brief = !c->script->opening;
 			finish(r, c);
 			return;
 		}
 		if (c->state == CONN_IDLE) { /* it leaves the ring when its turn comes */
-			epoll_ctl(r->wait_set, EPOLL_CTL_DEL, c->fd, NULL);
-			c->interest = 0;
-			close(c->fd);
-			c->fd = -1;
+			hang_up(c);
 			return;
 		}
 		broken(r, c);
@@ -223,7 +249,8 @@ void conn_event(struct run *r, struct conn *c, uint32_t events)
 	if (c->state == CONN_CONNECTING) {
 		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
 		if (error) {
-			down(r, c);
+			hang_up(c);
+			c->state = CONN_DOWN;
 			r->retry = r->now + RETRY_NS;
 		} else {
 			up(r, c);
@@ -236,6 +263,33 @@ void conn_event(struct run *r, struct conn *c, uint32_t events)
 		take(r, c);
 }
 
+/* Whether the script ends its connections itself: the next one is made when its request is due, as its client did. */
+static int is_brief(const struct script *script)
+{
+	if (script->opening)
+		return 0;
+	for (uint32_t i = 0; i < script->steps; i++)
+		if (script->step[i].flags & STEP_CLOSE)
+			return 1;
+	return 0;
+}
+
+void conn_setup(struct run *r, struct conn *c, const struct script *script)
+{
+	c->fd = -1;
+	c->script = script;
+	c->brief = is_brief(script);
+	if (c->brief && c != r->conn) /* the first finds out whether the server is there */
+		become_idle(r, c);
+}
+
+void conn_settle(struct run *r)
+{
+	for (unsigned i = 0; i < r->thread->connections; i++)
+		if (r->conn[i].brief && r->conn[i].state == CONN_IDLE)
+			hang_up(&r->conn[i]);
+}
+
 /* The next connection that waits for a request, or NULL. */
 struct conn *conn_free(struct run *r)
 {
@@ -244,7 +298,7 @@ struct conn *conn_free(struct run *r)
 
 		r->idle_first = (r->idle_first + 1) % r->thread->connections;
 		r->idle_count--;
-		if (c->fd >= 0)
+		if (c->fd >= 0 || c->brief)
 			return c;
 		c->state = CONN_DOWN; /* the peer closed it while it was idle */
 		r->retry = r->now;

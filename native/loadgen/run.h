@@ -17,6 +17,7 @@ struct conn {
 	int fd;
 	enum state state;
 	const struct script *script;
+	int brief;          /* ends after its requests, and is made when the next one is due */
 	uint32_t at;        /* step in progress or next */
 	uint32_t sent;      /* bytes of the request */
 	uint32_t interest;  /* of the wait set */
@@ -46,6 +47,8 @@ uint64_t end_of(const struct run *r);
 int more(const struct run *r); /* whether a closed loop goes on */
 
 /* conn.c */
+void conn_setup(struct run *r, struct conn *c, const struct script *script);
+void conn_settle(struct run *r); /* before the start: brief connections are not held open */
 void conn_dial_all(struct run *r); /* those that are down, unless it is too early */
 void conn_begin(struct run *r, struct conn *c, uint64_t intended); /* sends the connection's next request */
 void conn_event(struct run *r, struct conn *c, uint32_t events);

@@ -100,10 +100,8 @@ static void setup(struct run *r)
 	r->wait_set = epoll_create1(EPOLL_CLOEXEC);
 	if (!r->conn || !r->idle || !r->buffer || r->wait_set < 0)
 		fail("no memory for %u connections", n);
-	for (unsigned i = 0; i < n; i++) {
-		r->conn[i].fd = -1;
-		r->conn[i].script = &plan->script[(r->thread->number + (uint64_t)i * r->settings->threads) % plan->scripts];
-	}
+	for (unsigned i = 0; i < n; i++)
+		conn_setup(r, &r->conn[i], &plan->script[(r->thread->number + (uint64_t)i * r->settings->threads) % plan->scripts]);
 }
 
 /* All connections up and opened, for two seconds at most. */
@@ -117,8 +115,9 @@ static void connect_first(struct run *r)
 		conn_dial_all(r);
 		wait_ns(r, 5000000);
 	}
-	if (!r->idle_count)
+	if (!r->idle_count || (r->conn[0].brief && r->conn[0].state != CONN_IDLE))
 		fail("no connection to the server, or no reply to what opens one");
+	conn_settle(r);
 }
 
 void *thread_main(void *argument)

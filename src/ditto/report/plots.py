@@ -17,7 +17,8 @@ from ditto.report.text import error_text, size_text
 BAR_HEIGHT = 18
 
 
-def _svg(height: float, title: str, description: str, parts: Sequence[Markup], css: str) -> Markup:
+def svg(height: float, title: str, description: str, parts: Sequence[Markup], css: str) -> Markup:
+    """A plot that screen readers can name; ``css`` is its class."""
     return Markup(
         '<svg class="{}" width="100%" height="{}" role="img" aria-label="{}"><title>{}</title><desc>{}</desc>{}</svg>'
     ).format(css, height, f"{title}. {description}", title, description, Markup("").join(parts))
@@ -38,7 +39,7 @@ def bar(value: float, largest: float, samples: Sequence[float], side: str, title
     for sample in samples:
         x = _percent(max(0.0, sample) * scale)
         parts.append(Markup('<line class="sample" x1="{}" x2="{}" y1="0" y2="{}"/>').format(x, x, BAR_HEIGHT))
-    return _svg(BAR_HEIGHT, title, f"{len(samples)} runs marked" if samples else "", parts, "bar")
+    return svg(BAR_HEIGHT, title, f"{len(samples)} runs marked" if samples else "", parts, "bar")
 
 
 def error_strip(record: Record, title: str) -> Markup:
@@ -81,7 +82,7 @@ def error_strip(record: Record, title: str) -> Markup:
         said.append(f"noise floor {error_text(record, record.noise, signed=False)}")
     if limit is not None:
         said.append(f"bound {error_text(record, limit, signed=False)}")
-    return _svg(44, title, ", ".join(said), parts, "strip")
+    return svg(44, title, ", ".join(said), parts, "strip")
 
 
 def _limit(record: Record) -> float | None:
@@ -165,7 +166,7 @@ def miss_curve(curve: Curve, title: str) -> Markup:
             frame.x(0), frame.top, _percent(frame.right - frame.left), frame.bottom - frame.top, Markup("").join(inner)
         )
     )  # fmt: skip
-    return _svg(frame.height, title, "Misses per access by cache size; the table below has the numbers", parts, "plot")
+    return svg(frame.height, title, "Misses per access by cache size; the table below has the numbers", parts, "plot")
 
 
 def _nice_top(largest: float) -> float:
@@ -183,4 +184,4 @@ def pair(original: float, clone: float, largest: float, title: str) -> Markup:
         Markup('<rect class="fill-{}" x="0" y="{}" width="{}" height="5"/>').format(side, y, _percent(value * scale))
         for side, y, value in (("original", 1, original), ("clone", 8, clone))
     ]
-    return _svg(14, title, "original above, clone below", parts, "pair")
+    return svg(14, title, "original above, clone below", parts, "pair")

@@ -36,6 +36,7 @@ _LABELS = {
 
 _GROUPS = {
     "throughput": "Throughput",
+    "latency": "Latency",
     "cpu": "Processor time",
     "instructions": "Instructions",
     "syscalls": "System calls per request",
@@ -63,6 +64,10 @@ def label_of(record: Record) -> str:
     family, _, rest = record.metric.partition(".")
     if family == "syscalls":
         return rest
+    base, at, level = record.metric.rpartition("_at_")
+    if at:
+        load = "at saturation" if level == "saturation" else f"at {level} % load"
+        return f"{_LABELS.get(base, base.removeprefix('latency.'))} {load}"
     ratio, _, size = rest.partition(".")
     if family in CURVES and ratio == "miss_ratio" and size.isdigit():
         return f"{CURVES[family]} that miss {size_text(int(size))}"

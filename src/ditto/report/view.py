@@ -13,7 +13,9 @@ from ditto.artifacts.machine import MachineFacts
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
 from ditto.report import plots
+from ditto.report.latency import latency_rows, latency_views
 from ditto.report.text import CURVES, NARROW, NONE, figure, grouped, label_of, size_text, verdict_sentence
+from ditto.report.tuning import tuning_figures, tuning_rows
 
 _KEY = (
     "throughput.saturation",
@@ -82,9 +84,16 @@ class MixRow:
     difference: str
 
 
+_UNMEASURED = "it was not measured"
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
 def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observation | None) -> dict[str, Any]:
     """The template's variables."""
-    lens = next((u.why for u in fidelity.unavailable if "instruction" in u.what), "it was not measured")
+    lens = next((u.why for u in fidelity.unavailable if "instruction" in u.what), _UNMEASURED)
     return {
         "f": fidelity,
         "s": fidelity.summary,
@@ -97,7 +106,12 @@ def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observatio
         "curves": [_curve(curve) for curve in fidelity.curves],
         "curve_empty": any(curve.empty_body for curve in fidelity.curves),
         "mix": _mix(fidelity),
-        "lens_missing": lens if lens.endswith(".") else f"{lens}.",
+        "latency": latency_views(fidelity.latency),
+        "latency_rows": latency_rows(fidelity.latency),
+        "latency_missing": _sentence(next((u.why for u in fidelity.unavailable if "latency" in u.what), _UNMEASURED)),
+        "tuning_figures": tuning_figures(fidelity.tuning),
+        "tuning": tuning_rows(fidelity.tuning),
+        "lens_missing": _sentence(lens),
         "conditions": _conditions(fidelity),
         "machine": _machine(fidelity.machine),
         "machine_line": _machine_line(fidelity.machine),

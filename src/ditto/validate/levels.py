@@ -67,14 +67,14 @@ class LevelRun:
 
 
 def find_levels(run: AppRun, plan: Path) -> Levels:
-    """The levels of an app, from two closed loops against the running original; the faster tells its saturation.
+    """The levels of an app, from closed loops against the running original; the slowest tells what it can hold.
 
     Raises:
         AppError: it does not answer.
     """
     connections = run.spec.load.connections or _CONNECTIONS
-    offered = Offered(connections=connections, seconds=1.0, warmup=_WARM_S)
-    return Levels(plan, connections, max(drive(plan, run.port, offered, run.host).rate for _ in range(2)))
+    offered = Offered(connections=connections, seconds=0.7, warmup=_WARM_S)
+    return Levels(plan, connections, min(drive(plan, run.port, offered, run.host).rate for _ in range(3)))
 
 
 def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
