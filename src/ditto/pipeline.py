@@ -23,6 +23,8 @@ from ditto.errors import BadInputError
 from ditto.host.progress import Progress
 
 if TYPE_CHECKING:
+    from ditto.artifacts.study import Study
+    from ditto.artifacts.study_kind import StudyKind
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
@@ -168,6 +170,29 @@ def load(
     command = None if clone is None else clone_command(built_clone(clone))
     with driver.plan_file(spec, plan, save_plan, progress) as path:
         return driver.driven(spec, command, path, offered, progress)
+
+
+def study(
+    kind: StudyKind,
+    app: Path,
+    clone: Path,
+    out: Path | None,
+    rounds: int,
+    seconds: float,
+    at: tuple[float, ...],
+    plan: Path | None,
+    connections: int | None,
+    progress: Progress,
+) -> Study:
+    """Original and clone under the same change; ``OUT/study-KIND.json`` if a folder is given."""
+    from ditto.artifacts.study import study_file
+    from ditto.study import StudyOptions
+    from ditto.study import study as compare
+
+    made = compare(kind, load_app(app), clone, StudyOptions(rounds, seconds, at, plan, connections), progress)
+    if out is not None:
+        made.save(study_file(out, kind))
+    return made
 
 
 def report(out: Path, progress: Progress) -> Path:

@@ -1,0 +1,120 @@
+"""``ditto study``: original and clone under the same change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ditto.artifacts.study_kind import StudyKind
+from ditto.cli.common import AppFile, AsJson, CloneFolder
+from ditto.cli.progress import shown
+from ditto.errors import CheckFailedError
+
+if TYPE_CHECKING:
+    from ditto.artifacts.study import Study, StudyRecord
+
+NAME = "study"
+EXAMPLE = "ditto study cores examples/redis.toml build/redis/clone -o build/redis --max-error 0.1"
+
+
+def command(
+    kind: Annotated[
+        StudyKind,
+        typer.Argument(
+            metavar="interference|cores|memory|load",
+            help="What to change: a busy neighbour, the CPU time or memory allowed, the rate of requests.",
+        ),
+    ],
+    app: AppFile,
+    clone: CloneFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="OUT", help="Folder for study-KIND.json (default: none).")
+    ] = None,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Runs of each side under each setting.")] = 3,
+    seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.2, help="Seconds measured in each run.")] = 2.0,
+    at: Annotated[
+        list[float] | None,
+        typer.Option("--at", metavar="VALUE", help="A setting: cores, part of the memory or of the rate (repeatable)."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option("--plan", metavar="FILE", help="Requests to send (from ditto load --save-plan).")
+    ] = None,
+    connections: Annotated[
+        int | None, typer.Option("--connections", "-c", min=1, help="Connections (default: as the app's load).")
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option("--max-error", min=0.0, help="End with code 4 if a change is further off (0.1 is 10 points)."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run original and clone under the same change, and compare how much each changes."""
+    from ditto import pipeline
+
+    with shown() as progress:
+        made = pipeline.study(kind, app, clone, out, rounds, seconds, tuple(at or ()), plan, connections, progress)
+    if as_json:
+        typer.echo(made.model_dump_json(indent=2))
+    else:
+        _print(made)
+    if max_error is not None and (beyond := made.beyond(max_error)):
+        worst = max(beyond, key=lambda record: abs(record.error_points or 0.0))
+        judged = sum(record.judged for record in made.records)
+        raise CheckFailedError(
+            f"{len(beyond)} of {judged} judged changes are further off than {100 * max_error:g} points and their "
+            f"noise; the furthest is {worst.metric} at {worst.setting} ({worst.error_points:+.1f} points)",
+            "the table above shows each; more --rounds and a longer --seconds lower the noise",
+        )
+
+
+def _print(study: Study) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    texts = {setting.name: setting.text for setting in study.settings}
+    table = Table(title=f"{study.app}: {study.kind}", title_justify="left", box=None, pad_edge=False)
+    for name in ("Metric", "Setting"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Original", "Clone", "Change", "Clone's", "Error", "Noise"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Verdict", no_wrap=True)
+    for metric in study.metrics:
+        for number, record in enumerate(study.of_metric(metric)):
+            table.add_row(
+                f"{metric} [{record.unit}]" if number == 0 else "",
+                texts.get(record.setting, record.setting),
+                _figure(record.original),
+                _figure(record.clone),
+                _change(record.original_change),
+                _change(record.clone_change),
+                _points(record.error_points, "+"),
+                _points(record.noise_points, ""),
+                _verdict(record),
+                end_section=record is study.of_metric(metric)[-1],
+            )
+    # As wide as it is where nobody looks at it in a window.
+    console = Console(markup=False, highlight=False)
+    if not console.is_terminal:
+        console = Console(markup=False, highlight=False, width=160)
+    console.print(table)
+    console.print("Change: against the first setting of the same side. Error and noise: percentage points.")
+    for note in study.notes:
+        console.print(f"note: {note}")
+
+
+def _verdict(record: StudyRecord) -> str:
+    return str(record.verdict) if record.judged else ""
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+
+
+def _change(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.1%}" if abs(value) < 10 else f"x{value + 1:,.3g}"
+
+
+def _points(value: float | None, sign: str) -> str:
+    return "-" if value is None else f"{value:{sign}.1f}" if abs(value) < 1e3 else f"{value:{sign},.0f}"
