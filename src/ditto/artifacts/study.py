@@ -58,6 +58,8 @@ class StudyRecord(_Frozen):
         original_change, clone_change: against the unchanged run of the same side, as a fraction (-0.5 is half); None
             for the unchanged setting.
         error_points: ``clone_change - original_change`` in percentage points.
+        error_factor: the same as a quotient, ``(1 + clone_change) / (1 + original_change) - 1``, which alone says
+            something where a change is of many times; None where the original's is to 0.
         noise_points: the original's change against itself (`ditto.study.statistics`), at least 0.
         judged: whether the verdict counts; latencies change many times over, and are shown only.
         how: how the figure was obtained.
@@ -71,6 +73,7 @@ class StudyRecord(_Frozen):
     original_change: float | None = None
     clone_change: float | None = None
     error_points: float | None = None
+    error_factor: float | None = None
     noise_points: float | None = None
     judged: bool = False
     verdict: Verdict = Verdict.NOT_AVAILABLE

@@ -77,7 +77,7 @@ def _print(study: Study) -> None:
     table = Table(title=f"{study.app}: {study.kind}", title_justify="left", box=None, pad_edge=False)
     for name in ("Metric", "Setting"):
         table.add_column(name, no_wrap=True)
-    for name in ("Original", "Clone", "Change", "Clone's", "Error", "Noise"):
+    for name in ("Original", "Clone", "Change", "Clone's", "Error", "Noise", "Quotient"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Verdict", no_wrap=True)
     for metric in study.metrics:
@@ -91,6 +91,7 @@ def _print(study: Study) -> None:
                 _change(record.clone_change),
                 _points(record.error_points, "+"),
                 _points(record.noise_points, ""),
+                _change(record.error_factor),
                 _verdict(record),
                 end_section=record is study.of_metric(metric)[-1],
             )
@@ -99,7 +100,11 @@ def _print(study: Study) -> None:
     if not console.is_terminal:
         console = Console(markup=False, highlight=False, width=160)
     console.print(table)
-    console.print("Change: against the first setting of the same side. Error and noise: percentage points.")
+    base = next((setting.text for setting in study.settings if setting.unchanged), "")
+    console.print(
+        f"Change: against {base} of the same side. Error, and the original's own noise: percentage points. "
+        "Quotient: of the clone's change over the original's."
+    )
     for note in study.notes:
         console.print(f"note: {note}")
 

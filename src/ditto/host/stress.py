@@ -11,7 +11,6 @@ from ditto.host.load import Client
 
 _SETTLE_S = 0.4
 _AT_MOST_S = 600
-_LOWEST_PRIORITY = "19"
 
 
 class Stressor(StrEnum):
@@ -37,7 +36,7 @@ def require_stressor() -> None:
     Raises:
         MissingCapabilityError: one is missing; names the command that installs it.
     """
-    for name in ("stress-ng", "taskset"):
+    for name in ("stress-ng", "taskset", "chrt"):
         commands.require_program([name], wanted_by="the interference study")
 
 
@@ -53,12 +52,13 @@ class Neighbour:
         """Start it and wait until it works.
 
         Args:
-            yielding: of the lowest priority, for a core that the load generator needs as well.
+            yielding: only with what is left over, for a core that the load generator needs as well: a low priority
+                alone would let it keep the core for milliseconds when the load wants it.
         """
-        nice = ["nice", "-n", _LOWEST_PRIORITY] if yielding else []
+        idle = ["chrt", "--idle", "0"] if yielding else []
         common = ["--quiet", "--timeout", str(_AT_MOST_S), "--temp-path", str(run.run_folder)]
         self._client: Client = run.start_load(
-            command=[*on_cpu(cpu), *nice, "stress-ng", *stressor.words, *common],
+            command=[*on_cpu(cpu), *idle, "stress-ng", *stressor.words, *common],
         )
         self._client.pause(_SETTLE_S)
         self.check()

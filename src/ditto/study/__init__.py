@@ -23,7 +23,7 @@ from ditto.host.drive import CONNECTIONS, plan_file
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
 from ditto.study.records import Collected, records_of
-from ditto.study.runs import SIDES, Bench, Readings, Side, placement_of, readings, scale_of, sweep
+from ditto.study.runs import SIDES, Bench, Placement, Readings, Side, placement_of, readings, scale_of, sweep
 from ditto.study.settings import AXES, Change, Scale, changes_of, check_values
 
 __all__ = ["StudyOptions", "study"]
@@ -71,11 +71,11 @@ def study(
     when = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage(f"study {kind}")
     placement = placement_of(kind)
-    notes: dict[str, None] = {}
+    late: set[str] = set()
     connections = options.connections or spec.load.connections or CONNECTIONS
     with plan_file(spec, options.plan, None, progress) as plan:
         bench = Bench(
-            kind, spec, clone, plan, connections, options.seconds, placement, lambda note: notes.setdefault(note)
+            kind, spec, clone, plan, connections, options.seconds, placement, lambda setting: late.add(setting.name)
         )
         progress.update("what the original reaches unchanged")
         scale = scale_of(bench)
@@ -83,9 +83,8 @@ def study(
         collected = Collected()
         for side, change, found in _runs(bench, changes, scale, options.rounds, progress):
             collected.add(change.setting.name, side, found)
-    if placement is not None and placement.shared:
-        notes["two CPUs only: a neighbour on the other core shares it with the load, at the lowest priority"] = None
     settings = [change.setting for change in changes]
+    notes = _notes(placement, [setting.text for setting in settings if setting.name in late])
     for note in notes:
         progress.note(note)
     return Study(
@@ -104,8 +103,20 @@ def study(
         axis=AXES[kind],
         settings=settings,
         records=records_of(kind, settings, collected, options.seconds, options.rounds),
-        notes=list(notes),
+        notes=notes,
     )
+
+
+def _notes(placement: Placement | None, late: list[str]) -> list[str]:
+    notes = []
+    if late:
+        notes.append(
+            "the load generator itself was behind its schedule, so that latencies and rates are partly its own, at: "
+            + "; ".join(late)
+        )
+    if placement is not None and placement.shared:
+        notes.append("two CPUs only: a neighbour on the other core has what the load leaves of it")
+    return notes
 
 
 def _runs(

@@ -8,10 +8,10 @@ import numpy as np
 
 from ditto.artifacts.study import Setting, StudyRecord, StudySamples, verdict_of
 from ditto.artifacts.study_kind import StudyKind
-from ditto.study.runs import CPU, PACED_SHARE, SERVED, THROUGHPUT, Readings, Side
+from ditto.study.runs import CPU, HELD, PACED_SHARE, SERVED, THROUGHPUT, Readings, Side
 from ditto.study.statistics import change_of, noise_of
 
-_UNITS = {THROUGHPUT: "requests/s", CPU: "ns", SERVED: "of the runs"}
+_UNITS = {THROUGHPUT: "requests/s", CPU: "ns", SERVED: "of the runs", HELD: "bytes"}
 
 
 class Collected:
@@ -49,13 +49,14 @@ def _record(
 ) -> StudyRecord:
     original = collected.of(setting.name, metric, "original")
     clone = collected.of(setting.name, metric, "clone")
-    first = clone_first = error = noise = None
+    first = clone_first = error = factor = noise = None
     if not setting.unchanged:
         unchanged = collected.of(base, metric, "original")
         first = change_of(original, unchanged)
         clone_first = change_of(clone, collected.of(base, metric, "clone"))
         if first is not None and clone_first is not None:
             error = 100.0 * (clone_first - first)
+            factor = (1.0 + clone_first) / (1.0 + first) - 1.0 if first > -1.0 else None
             noise = noise_of(original, unchanged, f"{setting.name} {metric}")
     judged = not setting.unchanged and metric in (THROUGHPUT, CPU)
     return StudyRecord(
@@ -67,6 +68,7 @@ def _record(
         original_change=first,
         clone_change=clone_first,
         error_points=error,
+        error_factor=factor,
         noise_points=noise,
         judged=judged,
         verdict=verdict_of(error, noise, judged),
@@ -79,6 +81,8 @@ def _how(kind: StudyKind, metric: str, seconds: float, rounds: int) -> str:
     runs = f"median of {rounds} runs of {seconds:g} s"
     if metric == SERVED:
         return "measured: runs in which the server lived to the end, of all runs"
+    if metric == HELD:
+        return "measured: the most that its control group held, what the kernel and the page cache hold for it included"
     if kind is StudyKind.LOAD:
         what = "Poisson arrivals at the rate that is offered"
     elif metric.startswith("latency.paced."):

@@ -11,12 +11,13 @@ from typing import Literal
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.plan import Arrivals
+from ditto.artifacts.study import Setting
 from ditto.artifacts.study_kind import StudyKind
 from ditto.errors import AppError, MissingCapabilityError
 from ditto.host import commands
 from ditto.host.app import AppRun, Wrap
 from ditto.host.cgroup import ControlGroup
-from ditto.host.loadgen import LoadMeasured, Offered, drive, percentile
+from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
 from ditto.host.stress import Neighbour, on_cpu, require_stressor
 from ditto.study.settings import Change, Scale
 
@@ -24,7 +25,7 @@ Side = Literal["original", "clone"]
 SIDES: tuple[Side, ...] = ("original", "clone")
 Readings = dict[str, float]
 
-THROUGHPUT, CPU, SERVED = "throughput", "cpu", "served"
+THROUGHPUT, CPU, SERVED, HELD = "throughput", "cpu", "served", "memory.held"
 PACED_SHARE = 0.3
 """Of the rate that the original reaches alone: low enough for a server that has half a core left."""
 _PERCENTILES = (50.0, 95.0, 99.0)
@@ -63,7 +64,7 @@ class Bench:
         plan: the requests to send.
         seconds: measured in each run.
         placement: where the kind of study pins; None elsewhere.
-        warn: told what makes a run's figures less than they seem.
+        late: told of settings where the load generator itself was behind its schedule.
     """
 
     kind: StudyKind
@@ -73,7 +74,7 @@ class Bench:
     connections: int
     seconds: float
     placement: Placement | None
-    warn: Callable[[str], None]
+    late: Callable[[Setting], None]
 
     def run_of(self, side: Side, wrap: Wrap | None) -> AppRun:
         """A run of one side, not started."""
@@ -124,9 +125,7 @@ def scale_of(bench: Bench) -> Scale:
             raise AppError(
                 f"{bench.spec.name} answered none of the requests", "run the load by hand against the server"
             )
-        # The figure is used as a limit: it has to be the group's own, with page cache and the kernel's share.
-        peak = group.memory_peak() if group is not None and bench.kind is StudyKind.MEMORY else 0
-        return Scale(measured.rate, peak)
+        return Scale(measured.rate, run.memory().rss_bytes)
 
 
 def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings:
@@ -142,11 +141,14 @@ def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings
         if group is not None and change.memory_bytes is not None:
             group.limit_memory(change.memory_bytes)
         try:
-            return _served(bench, side, change, scale, group)
+            values = _served(bench, side, change, scale, group)
         except AppError:
-            if group is not None and change.memory_bytes is not None and group.kills():
-                return {THROUGHPUT: 0.0, SERVED: 0.0}
-            raise
+            if group is None or change.memory_bytes is None or not group.kills():
+                raise
+            return {THROUGHPUT: 0.0, HELD: float(group.memory_peak()), SERVED: 0.0}
+        if group is not None and bench.kind is StudyKind.MEMORY:
+            values |= {HELD: float(group.memory_peak()), SERVED: 1.0}
+        return values
 
 
 def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: ControlGroup | None) -> Readings:
@@ -160,13 +162,13 @@ def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: Contr
             yielding = bench.placement.shared and not change.same_core
             neighbour = Neighbour(run, change.stressor, cpu, yielding)
         bench.drive(run, None, _WARM_S)
-        values = _measured(bench, run, None, "closed")
+        values = _measured(bench, run, change, None, "closed")
         if bench.kind is StudyKind.INTERFERENCE:
-            paced = _measured(bench, run, PACED_SHARE * scale.rate, "paced")
+            paced = _measured(bench, run, change, PACED_SHARE * scale.rate, "paced")
             values |= {name: value for name, value in paced.items() if name.startswith("latency.")}
         if neighbour is not None:
             neighbour.check()
-    return {**values, SERVED: 1.0} if bench.kind is StudyKind.MEMORY else values
+    return values
 
 
 def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[Change], None]) -> list[Readings]:
@@ -181,25 +183,22 @@ def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[C
         found = []
         for change in changes:
             step(change)
-            found.append(_measured(bench, run, change.rate, "paced"))
+            found.append(_measured(bench, run, change, change.rate, "paced"))
         return found
 
 
-def _measured(bench: Bench, run: AppRun, rate: float | None, name: str) -> Readings:
+def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, name: str) -> Readings:
     before = run.cpu_times().run_s
     load = bench.drive(run, rate, bench.seconds)
     used = run.cpu_times().run_s - before
-    if load.late_p99_ns > _LATE_NS:
-        bench.warn("the load generator itself was late in some runs: latencies and rates there are partly its own")
+    if load.late_p99_ns > LATE_NS:
+        bench.late(change.setting)
     values = {THROUGHPUT: load.rate}
     if load.received:
         values[CPU] = used / load.received * 1e9
         for percent in _PERCENTILES:
             values[f"latency.{name}.p{percent:g}"] = percentile(load.corrected, percent) / 1000
     return values
-
-
-_LATE_NS = 1_000_000
 
 
 def _group(bench: Bench, stack: ExitStack) -> ControlGroup | None:

@@ -14,20 +14,22 @@ CORES = (0.25, 0.5, 1.0, 2.0)
 MEMORY = (1.5, 1.1, 0.9, 0.7, 0.5)
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1)
 """Fractions of the rate that the original reaches; beyond 1 it shows how both behave when overloaded."""
+USUAL_LOAD = 0.5
+"""The load nearest to this is the unchanged one: enough to be steady, far from saturation."""
 _RANGES = {StudyKind.CORES: (0.02, 1024.0), StudyKind.MEMORY: (0.01, 1000.0), StudyKind.LOAD: (0.001, 10.0)}
 _MOST_SETTINGS = 50
 
 AXES = {
     StudyKind.INTERFERENCE: "",
     StudyKind.CORES: "cores allowed",
-    StudyKind.MEMORY: "memory allowed, of what the original held",
+    StudyKind.MEMORY: "memory allowed, of the original's resident size",
     StudyKind.LOAD: "requests/s offered",
 }
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What the original reaches when nothing is changed: requests a second, and bytes held at most."""
+    """What the original reaches when nothing is changed: requests a second, and resident bytes under that load."""
 
     rate: float
     memory_bytes: int
@@ -39,7 +41,7 @@ class Change:
 
     Attributes:
         cores: CPU quota of the server.
-        memory_bytes: its memory limit.
+        memory_bytes: its memory limit, the same for both sides.
         stressor: what works beside it, on the server's core (``same_core``) or on another.
         rate: requests a second; None for a closed loop.
     """
@@ -71,7 +73,7 @@ def check_values(kind: StudyKind, at: Sequence[float]) -> None:
 
 
 def changes_of(kind: StudyKind, at: Sequence[float], scale: Scale) -> list[Change]:
-    """The settings of a study, the unchanged one first.
+    """The settings of a study, in the order of the runs; one of them is the unchanged one.
 
     Args:
         at: values to use in place of the usual ones (see `check_values`); each once, in ascending order.
@@ -85,7 +87,9 @@ def changes_of(kind: StudyKind, at: Sequence[float], scale: Scale) -> list[Chang
     if kind is StudyKind.MEMORY:
         free = Change(Setting(name="unlimited", text="no limit", unchanged=True))
         return [free, *(_memory(value, scale) for value in values or MEMORY)]
-    return [_load(value, scale, first=not number) for number, value in enumerate(values or LOADS)]
+    values = values or list(LOADS)
+    usual = min(values, key=lambda value: abs(value - USUAL_LOAD))
+    return [_load(value, scale, value == usual) for value in values]
 
 
 def _neighbours() -> list[Change]:
@@ -113,13 +117,13 @@ def _cores(value: float) -> Change:
 
 def _memory(value: float, scale: Scale) -> Change:
     size = max(1 << 20, round(value * scale.memory_bytes))
-    text = f"{value:g} of it, {size / (1 << 20):.1f} MiB"
+    text = f"{value:g} of resident, {size / (1 << 20):.1f} MiB"
     return Change(Setting(name=f"memory-{value:g}", text=text, value=value), memory_bytes=size)
 
 
-def _load(value: float, scale: Scale, first: bool) -> Change:
+def _load(value: float, scale: Scale, usual: bool) -> Change:
     rate = max(1.0, value * scale.rate)
     step = 10 ** max(0, len(str(int(rate))) - 3)
     rate = float(max(1, round(rate / step) * step))
     text = f"{rate:,.0f}/s, {value * 100:g} %"
-    return Change(Setting(name=f"load-{value:g}", text=text, value=rate, unchanged=first), rate=rate)
+    return Change(Setting(name=f"load-{value:g}", text=text, value=rate, unchanged=usual), rate=rate)
