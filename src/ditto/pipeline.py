@@ -197,6 +197,7 @@ def study(
 
 def report(out: Path, progress: Progress) -> Path:
     """Render ``OUT/report.html`` from ``OUT/fidelity.json`` and what lies beside it."""
+    from ditto.artifacts.study import load_studies
     from ditto.report import render
 
     progress.stage("report")
@@ -205,7 +206,7 @@ def report(out: Path, progress: Progress) -> Path:
     folder = out / "observation"
     observation = load_observation(folder) if (folder / "observation.json").is_file() else None
     path = out / "report.html"
-    write_atomic(path, render(fidelity, profile, observation))
+    write_atomic(path, render(fidelity, profile, observation, load_studies(out)))
     return path
 
 

@@ -158,6 +158,17 @@ class ControlGroup:
             self._write("cpu", "cpu.cfs_period_us", str(PERIOD_US))
             self._write("cpu", "cpu.cfs_quota_us", str(quota))
 
+    def yield_cpu(self) -> None:
+        """Let it have only the CPU time that nothing else wants, and give it up at once.
+
+        A low priority would not do: sessions share a CPU evenly, whatever the priorities inside of them are
+        (sched_autogroup), and so do groups.
+
+        Raises:
+            MissingCapabilityError: refused, or a kernel before 5.15.
+        """
+        self._write("cpu", "cpu.idle", "1")
+
     def limit_memory(self, size: int) -> None:
         """Let it hold so many bytes, page cache and the kernel's memory for it included; set before anything joins.
 

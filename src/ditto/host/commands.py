@@ -40,7 +40,6 @@ _PACKAGES = {
     "sysbench": "sysbench",
     "stress-ng": "stress-ng",
     "taskset": "util-linux",
-    "chrt": "util-linux",
 }
 
 # Debian keeps servers where a plain user's PATH does not look.

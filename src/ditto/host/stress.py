@@ -7,6 +7,7 @@ from enum import StrEnum
 from ditto.errors import AppError
 from ditto.host import commands
 from ditto.host.app import AppRun
+from ditto.host.cgroup import ControlGroup
 from ditto.host.load import Client
 
 _SETTLE_S = 0.4
@@ -36,7 +37,7 @@ def require_stressor() -> None:
     Raises:
         MissingCapabilityError: one is missing; names the command that installs it.
     """
-    for name in ("stress-ng", "taskset", "chrt"):
+    for name in ("stress-ng", "taskset"):
         commands.require_program([name], wanted_by="the interference study")
 
 
@@ -48,18 +49,15 @@ def on_cpu(cpu: int) -> list[str]:
 class Neighbour:
     """A started stressor; it ends with the run, and by itself where ditto was killed."""
 
-    def __init__(self, run: AppRun, stressor: Stressor, cpu: int, yielding: bool) -> None:
+    def __init__(self, run: AppRun, stressor: Stressor, cpu: int, group: ControlGroup | None = None) -> None:
         """Start it and wait until it works.
 
         Args:
-            yielding: only with what is left over, for a core that the load generator needs as well: a low priority
-                alone would let it keep the core for milliseconds when the load wants it.
+            group: to put it into.
         """
-        idle = ["chrt", "--idle", "0"] if yielding else []
-        common = ["--quiet", "--timeout", str(_AT_MOST_S), "--temp-path", str(run.run_folder)]
-        self._client: Client = run.start_load(
-            command=[*on_cpu(cpu), *idle, "stress-ng", *stressor.words, *common],
-        )
+        words = [*on_cpu(cpu), "stress-ng", *stressor.words, "--quiet", "--timeout", str(_AT_MOST_S)]
+        words += ["--temp-path", str(run.run_folder)]
+        self._client: Client = run.start_load(command=group.wrap(words, {})[0] if group is not None else words)
         self._client.pause(_SETTLE_S)
         self.check()
 

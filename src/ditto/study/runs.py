@@ -156,11 +156,7 @@ def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: Contr
         run.prepare()
         if group is not None and change.cores is not None:
             group.limit_cpu(change.cores)
-        neighbour = None
-        if bench.placement is not None and change.stressor is not None:
-            cpu = bench.placement.server if change.same_core else bench.placement.neighbour
-            yielding = bench.placement.shared and not change.same_core
-            neighbour = Neighbour(run, change.stressor, cpu, yielding)
+        neighbour = _neighbour(bench, run, change, group)
         bench.drive(run, None, _WARM_S)
         values = _measured(bench, run, change, None, "closed")
         if bench.kind is StudyKind.INTERFERENCE:
@@ -169,6 +165,16 @@ def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: Contr
         if neighbour is not None:
             neighbour.check()
     return values
+
+
+def _neighbour(bench: Bench, run: AppRun, change: Change, group: ControlGroup | None) -> Neighbour | None:
+    if bench.placement is None or change.stressor is None:
+        return None
+    if change.same_core:
+        return Neighbour(run, change.stressor, bench.placement.server)
+    if group is not None:
+        group.yield_cpu()
+    return Neighbour(run, change.stressor, bench.placement.neighbour, group)
 
 
 def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[Change], None]) -> list[Readings]:
@@ -202,16 +208,17 @@ def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, nam
 
 
 def _group(bench: Bench, stack: ExitStack) -> ControlGroup | None:
+    """The group that a study needs: for the server, or for a neighbour on the CPU of the load."""
     controllers = {StudyKind.CORES: ("cpu",), StudyKind.MEMORY: ("memory",)}.get(bench.kind)
+    if bench.placement is not None and bench.placement.shared:
+        controllers = ("cpu",)
     return stack.enter_context(ControlGroup(controllers)) if controllers else None
 
 
 def _wrap(bench: Bench, group: ControlGroup | None) -> Wrap | None:
-    if group is not None:
-        return group.wrap
     placement = bench.placement
     if placement is None:
-        return None
+        return group.wrap if group is not None else None
     pin = on_cpu(placement.server)
     pin[0] = commands.require_program(pin)
     return lambda command, environment: ([*pin, *command], environment)
