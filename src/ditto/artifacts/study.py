@@ -80,6 +80,11 @@ class StudyRecord(_Frozen):
     how: str
     samples: StudySamples = StudySamples()
 
+    @property
+    def too_noisy(self) -> bool:
+        """Whether being inside the noise says less than was asked, for the noise is wider than the bound."""
+        return self.judged and self.verdict is Verdict.INSIDE_NOISE and (self.noise_points or 0.0) > BOUND_POINTS
+
 
 def verdict_of(error_points: float | None, noise_points: float | None, judged: bool) -> Verdict:
     """The verdict of a record with these values."""

@@ -110,7 +110,7 @@ def _print(study: Study) -> None:
 
 
 def _verdict(record: StudyRecord) -> str:
-    return str(record.verdict) if record.judged else ""
+    return f"{record.verdict}{', noisy' if record.too_noisy else ''}" if record.judged else ""
 
 
 def _figure(value: float | None) -> str:

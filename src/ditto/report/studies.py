@@ -110,9 +110,11 @@ def _sentence(study: Study) -> str:
     if not have:
         return "No change could be judged."
     close = sum(verdict is not Verdict.OUTSIDE for verdict in have)
+    noisy = sum(record.too_noisy for record in study.records)
+    rest = f", {noisy} of them with noise wider than that" if noisy else ""
     return (
         f"{close} of {len(have)} judged changes of the clone are within {BOUND_POINTS:g} points of the original's, "
-        "or within its own noise."
+        f"or within its own noise{rest}."
     )
 
 
@@ -146,10 +148,15 @@ def _plots(study: Study) -> list[tuple[str, Markup]]:
             for setting, at, label in zip(ordered, _positions(study, ordered), labels, strict=True)
         ]
         title = f"{label_of(metric)}, {unit}"
-        plot = study_plots.curves(places, study.axis, title, lambda value: figure(value, 3))
+        plot = study_plots.curves(places, study.axis, title, _tick)
         if plot:
             made.append((title, plot))
     return made
+
+
+def _tick(value: float) -> str:
+    """A round value without digits that say nothing."""
+    return f"{value:,.6g}".replace(",", NARROW)
 
 
 def _plot_unit(unit: str, records: Iterable[StudyRecord]) -> tuple[str, float]:
@@ -199,6 +206,7 @@ def _row(record: StudyRecord, text: str, unchanged: bool, largest: float, label:
     first = 1.0 if unchanged else None if record.original_change is None else 1.0 + record.original_change
     second = 1.0 if unchanged else None if record.clone_change is None else 1.0 + record.clone_change
     outside = record.judged and record.verdict is Verdict.OUTSIDE
+    good = record.judged and record.error_points is not None and not record.too_noisy
     return StudyRow(
         setting=text,
         bars=study_plots.bars(first, second, largest, f"{label}, {text}: over the unchanged run"),
@@ -208,8 +216,8 @@ def _row(record: StudyRecord, text: str, unchanged: bool, largest: float, label:
         clone_change="unchanged" if unchanged else _change(record.clone_change),
         error=_points(record.error_points, signed=True),
         noise=_points(record.noise_points, signed=False),
-        verdict=record.verdict.value if record.judged else NONE,
-        css="bad" if outside else "good" if record.judged and record.error_points is not None else "plain",
+        verdict=NONE if not record.judged else f"{record.verdict.value}{', noisy' if record.too_noisy else ''}",
+        css="bad" if outside else "good" if good else "plain",
     )
 
 
