@@ -65,9 +65,10 @@ def test_curves_lie_where_the_figures_are() -> None:
 
 
 def test_labels_that_do_not_fit_are_left_out() -> None:
-    assert spread(["1", "2", "3"]) == ["1", "2", "3"]
-    many = spread([str(number) for number in range(30)])
-    assert len(many) == 30 and len([label for label in many if label]) <= 7 and many[-1] == "29"
+    assert spread(["1", "2", "3"], [0.0, 0.5, 1.0]) == ["1", "2", "3"]
+    assert spread(["1", "2", "3", "4"], [0.0, 0.8, 0.9, 1.0]) == ["1", "2", "", "4"]
+    many = spread([str(number) for number in range(30)], [number / 29 for number in range(30)])
+    assert len(many) == 30 and 5 <= len([label for label in many if label]) <= 8 and many[-1] == "29"
 
 
 @pytest.mark.slow

@@ -137,7 +137,8 @@ def _plots(study: Study) -> list[tuple[str, Markup]]:
         if metric.endswith(_UNPLOTTED) or len(records) != len(study.settings):
             continue
         unit, divisor = _plot_unit(next(iter(records.values())).unit, records.values())
-        labels = study_plots.spread([_axis_label(study, setting) for setting in ordered])
+        positions = _positions(study, ordered)
+        labels = study_plots.spread([_axis_label(study, setting) for setting in ordered], positions)
         places = [
             Place(
                 at,
@@ -145,7 +146,7 @@ def _plots(study: Study) -> list[tuple[str, Markup]]:
                 [value / divisor for value in records[setting.name].samples.original],
                 [value / divisor for value in records[setting.name].samples.clone],
             )
-            for setting, at, label in zip(ordered, _positions(study, ordered), labels, strict=True)
+            for setting, at, label in zip(ordered, positions, labels, strict=True)
         ]
         title = f"{label_of(metric)}, {unit}"
         plot = study_plots.curves(places, study.axis, title, _tick)

@@ -15,7 +15,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM, _HEIGHT = 13.0, 97.0, 10.0, 190.0, 232.0
 _SIDES = ("original", "clone")
 _LOG_FROM = 25.0
 """Largest over smallest value from which a scale is logarithmic."""
-_MOST_LABELS = 7
+_LABEL_WIDTH = 0.14
+"""Of a plot's width, on a narrow screen."""
 
 
 @dataclass(frozen=True)
@@ -137,10 +138,16 @@ def _points(points: Sequence[tuple[float, float]], scale: _Scale) -> str:
     return " ".join(f"{1000 * at:.1f},{1000 * (1 - scale.share(value)):.1f}" for at, value in points)
 
 
-def spread(labels: Sequence[str]) -> list[str]:
-    """``labels`` with some emptied, so that no more are left than fit side by side."""
-    step = math.ceil(len(labels) / _MOST_LABELS)
-    return [label if (len(labels) - 1 - number) % step == 0 else "" for number, label in enumerate(labels)]
+def spread(labels: Sequence[str], positions: Sequence[float]) -> list[str]:
+    """``labels``, those emptied that would run into a later one at their ascending ``positions`` (0 to 1)."""
+    kept = list(labels)
+    next_at = math.inf
+    for number in range(len(labels) - 1, -1, -1):
+        if next_at - positions[number] < _LABEL_WIDTH:
+            kept[number] = ""
+        else:
+            next_at = positions[number]
+    return kept
 
 
 def _median(values: Sequence[float]) -> float:
