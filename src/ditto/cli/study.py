@@ -72,19 +72,23 @@ def command(
 def _print(study: Study) -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     texts = {setting.name: setting.text for setting in study.settings}
     table = Table(title=f"{study.app}: {study.kind}", title_justify="left", box=None, pad_edge=False)
-    for name in ("Metric", "Setting"):
-        table.add_column(name, no_wrap=True)
+    # Folded where the window is narrow, never cut off.
+    table.add_column("Setting", overflow="fold")
     for name in ("Original", "Clone", "Change", "Clone's", "Error", "Noise", "Quotient"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("Verdict", no_wrap=True)
-    for metric in study.metrics:
-        for number, record in enumerate(study.of_metric(metric)):
+        table.add_column(name, justify="right", overflow="fold")
+    table.add_column("Verdict", overflow="fold")
+    for number, metric in enumerate(study.metrics):
+        records = study.of_metric(metric)
+        if number:
+            table.add_row()
+        table.add_row(Text(f"{metric}, {records[0].unit}", style="bold"))
+        for record in records:
             table.add_row(
-                f"{metric} [{record.unit}]" if number == 0 else "",
-                texts.get(record.setting, record.setting),
+                f"  {texts.get(record.setting, record.setting)}",
                 _figure(record.original),
                 _figure(record.clone),
                 _change(record.original_change),
@@ -93,7 +97,6 @@ def _print(study: Study) -> None:
                 _points(record.noise_points, ""),
                 _change(record.error_factor),
                 _verdict(record),
-                end_section=record is study.of_metric(metric)[-1],
             )
     # As wide as it is where nobody looks at it in a window.
     console = Console(markup=False, highlight=False)
