@@ -23,6 +23,8 @@ from ditto.errors import BadInputError
 from ditto.host.progress import Progress
 
 if TYPE_CHECKING:
+    from ditto.artifacts.study import Study
+    from ditto.artifacts.study_kind import StudyKind
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
@@ -173,8 +175,32 @@ def load(
         return driver.driven(spec, command, path, offered, progress)
 
 
+def study(
+    kind: StudyKind,
+    app: Path,
+    clone: Path,
+    out: Path | None,
+    rounds: int,
+    seconds: float,
+    at: tuple[float, ...],
+    plan: Path | None,
+    connections: int | None,
+    progress: Progress,
+) -> Study:
+    """Original and clone under the same change; ``OUT/study-KIND.json`` if a folder is given."""
+    from ditto.artifacts.study import study_file
+    from ditto.study import StudyOptions
+    from ditto.study import study as compare
+
+    made = compare(kind, load_app(app), clone, StudyOptions(rounds, seconds, at, plan, connections), progress)
+    if out is not None:
+        made.save(study_file(out, kind))
+    return made
+
+
 def report(out: Path, progress: Progress) -> Path:
     """Render ``OUT/report.html`` from ``OUT/fidelity.json`` and what lies beside it."""
+    from ditto.artifacts.study import load_studies
     from ditto.report import render
 
     progress.stage("report")
@@ -183,7 +209,7 @@ def report(out: Path, progress: Progress) -> Path:
     folder = out / "observation"
     observation = load_observation(folder) if (folder / "observation.json").is_file() else None
     path = out / "report.html"
-    write_atomic(path, render(fidelity, profile, observation))
+    write_atomic(path, render(fidelity, profile, observation, load_studies(out)))
     return path
 
 

@@ -38,6 +38,8 @@ _PACKAGES = {
     "node": "nodejs",
     "python3": "python3",
     "sysbench": "sysbench",
+    "stress-ng": "stress-ng",
+    "taskset": "util-linux",
 }
 
 # Debian keeps servers where a plain user's PATH does not look.

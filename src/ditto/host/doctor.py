@@ -88,6 +88,7 @@ def examine() -> Examination:
         _static_libc(),
         _counters(),
         _cgroup(),
+        _stressor(),
         *(_client(name, package) for name, package in _CLIENTS.items()),
     )
     checks = tuple(check.model_copy(update={"remedy": ""}) if check.ok else check for check in checks)
@@ -297,6 +298,17 @@ def _cgroup() -> Check:
         needed=False,
         detail=version if ok else f"{version}, not writable by this user" if found else "not mounted",
         remedy="sudo ditto doctor" if found else "mount -t cgroup2 none /sys/fs/cgroup",
+    )
+
+
+def _stressor() -> Check:
+    found = commands.find_program("stress-ng")
+    return Check(
+        name="stress-ng",
+        ok=found is not None,
+        needed=False,
+        detail=found or "not installed (only `ditto study interference` needs it)",
+        remedy="apt-get install stress-ng",
     )
 
 

@@ -139,11 +139,12 @@ def save_percentiles(pairs: Sequence[tuple[int, int]], path: Path) -> None:
         histogram_of(pairs).output_percentile_distribution(file, 1e6)
 
 
-def drive(plan: Path, port: int, offered: Offered, host: str = "127.0.0.1") -> LoadMeasured:
+def drive(plan: Path, port: int, offered: Offered, host: str = "127.0.0.1", before: Sequence[str] = ()) -> LoadMeasured:
     """Offer a load to a server that listens on ``port``.
 
     Args:
         plan: what to send, a file of `ditto.artifacts.plan`.
+        before: words before the generator's command, such as those that keep it on one CPU.
 
     Raises:
         MissingCapabilityError: the generator is not built.
@@ -153,7 +154,7 @@ def drive(plan: Path, port: int, offered: Offered, host: str = "127.0.0.1") -> L
     program = paths.loadgen_binary()
     if not program.is_file():
         raise MissingCapabilityError("the load generator is not built", "make native")
-    words = [str(program), "--plan", str(plan), "--host", host, "--port", str(port), *offered.words()]
+    words = [*before, str(program), "--plan", str(plan), "--host", host, "--port", str(port), *offered.words()]
     patience = _PATIENCE_S + (600.0 if offered.requests else offered.seconds + offered.warmup)
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=patience, check=False)

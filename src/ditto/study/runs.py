@@ -1,0 +1,224 @@
+"""The runs of a study: one side, started anew and filled, under one change (or, for a sweep of rates, all of them)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.plan import Arrivals
+from ditto.artifacts.study import Setting
+from ditto.artifacts.study_kind import StudyKind
+from ditto.errors import AppError, MissingCapabilityError
+from ditto.host import commands
+from ditto.host.app import AppRun, Wrap
+from ditto.host.cgroup import ControlGroup
+from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
+from ditto.host.stress import Neighbour, on_cpu, require_stressor
+from ditto.study.settings import Change, Scale
+
+Side = Literal["original", "clone"]
+SIDES: tuple[Side, ...] = ("original", "clone")
+Readings = dict[str, float]
+
+THROUGHPUT, CPU, SERVED, HELD = "throughput", "cpu", "served", "memory.held"
+PACED_SHARE = 0.3
+"""Of the rate that the original reaches alone: low enough for a server that has half a core left."""
+_PERCENTILES = (50.0, 95.0, 99.0)
+_WARM_S = 0.5
+
+
+@dataclass(frozen=True)
+class Placement:
+    """CPUs of server, load and neighbour; the same for both sides."""
+
+    server: int
+    client: int
+    neighbour: int
+
+    @property
+    def shared(self) -> bool:
+        """Whether load and neighbour have one CPU between them."""
+        return self.client == self.neighbour
+
+    @property
+    def text(self) -> str:
+        """For people."""
+        yields = ", which leaves it to the load whenever that wants it" if self.shared else ""
+        return (
+            f"server on CPU {self.server}, load on CPU {self.client}, neighbour on CPU {self.neighbour}{yields}, "
+            f"or on CPU {self.server}"
+        )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every run of a study needs.
+
+    Attributes:
+        clone: the clone's command with ``{port}``.
+        plan: the requests to send.
+        seconds: measured in each run.
+        placement: where the kind of study pins; None elsewhere.
+        late: told of settings where the load generator itself was behind its schedule.
+    """
+
+    kind: StudyKind
+    spec: AppSpec
+    clone: tuple[str, ...]
+    plan: Path
+    connections: int
+    seconds: float
+    placement: Placement | None
+    late: Callable[[Setting], None]
+
+    def run_of(self, side: Side, wrap: Wrap | None) -> AppRun:
+        """A run of one side, not started."""
+        if side == "original":
+            return AppRun(self.spec, wrap=wrap)
+        return AppRun.for_clone(self.spec, self.clone, wrap=wrap)
+
+    def drive(self, run: AppRun, rate: float | None, seconds: float) -> LoadMeasured:
+        """Offer a closed loop, or Poisson arrivals at a rate, and see that the server has lived through it."""
+        kind = Arrivals.CLOSED if rate is None else Arrivals.POISSON
+        offered = Offered(arrivals=kind, rate=rate, connections=self.connections, seconds=seconds, warmup=0.0)
+        before = on_cpu(self.placement.client) if self.placement else []
+        measured = drive(self.plan, run.port, offered, run.host, before)
+        run.check_alive()
+        return measured
+
+
+def placement_of(kind: StudyKind) -> Placement | None:
+    """Where things run: pinned in the interference study only.
+
+    Raises:
+        MissingCapabilityError: there is one CPU only, or a program is missing.
+    """
+    if kind is not StudyKind.INTERFERENCE:
+        return None
+    require_stressor()
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2:
+        raise MissingCapabilityError(
+            "one CPU only: there is no neighbouring core", "let ditto use two CPUs or more (taskset shows which)"
+        )
+    return Placement(server=cpus[0], client=cpus[2] if len(cpus) > 2 else cpus[1], neighbour=cpus[1])
+
+
+def scale_of(bench: Bench) -> Scale:
+    """What the original reaches in a closed loop, alone and without a limit.
+
+    Raises:
+        AppError: it failed, or answered nothing.
+    """
+    with ExitStack() as stack:
+        group = _group(bench, stack)
+        run = stack.enter_context(bench.run_of("original", _wrap(bench, group)))
+        run.prepare()
+        bench.drive(run, None, _WARM_S)
+        measured = bench.drive(run, None, bench.seconds)
+        if not measured.received:
+            raise AppError(
+                f"{bench.spec.name} answered none of the requests", "run the load by hand against the server"
+            )
+        return Scale(measured.rate, run.memory().rss_bytes)
+
+
+def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings:
+    """Figures of one run of one side under one change, by metric.
+
+    A server that the kernel ended because its memory ran out is a result, of no throughput; its latencies are missing.
+
+    Raises:
+        AppError: side, load or neighbour failed in another way.
+    """
+    with ExitStack() as stack:
+        group = _group(bench, stack)
+        if group is not None and change.memory_bytes is not None:
+            group.limit_memory(change.memory_bytes)
+        try:
+            values = _served(bench, side, change, scale, group)
+        except AppError:
+            if group is None or change.memory_bytes is None or not group.kills():
+                raise
+            return {THROUGHPUT: 0.0, HELD: float(group.memory_peak()), SERVED: 0.0}
+        if group is not None and bench.kind is StudyKind.MEMORY:
+            values |= {HELD: float(group.memory_peak()), SERVED: 1.0}
+        return values
+
+
+def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: ControlGroup | None) -> Readings:
+    with bench.run_of(side, _wrap(bench, group)) as run:
+        run.prepare()
+        if group is not None and change.cores is not None:
+            group.limit_cpu(change.cores)
+        neighbour = _neighbour(bench, run, change, group)
+        bench.drive(run, None, _WARM_S)
+        values = _measured(bench, run, change, None, "closed")
+        if bench.kind is StudyKind.INTERFERENCE:
+            paced = _measured(bench, run, change, PACED_SHARE * scale.rate, "paced")
+            values |= {name: value for name, value in paced.items() if name.startswith("latency.")}
+        if neighbour is not None:
+            neighbour.check()
+    return values
+
+
+def _neighbour(bench: Bench, run: AppRun, change: Change, group: ControlGroup | None) -> Neighbour | None:
+    if bench.placement is None or change.stressor is None:
+        return None
+    if change.same_core:
+        return Neighbour(run, change.stressor, bench.placement.server)
+    if group is not None:
+        group.yield_cpu()
+    return Neighbour(run, change.stressor, bench.placement.neighbour, group)
+
+
+def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[Change], None]) -> list[Readings]:
+    """Figures of one side at every rate, one after the other on a server that is started once.
+
+    Args:
+        step: called before each rate.
+    """
+    with bench.run_of(side, None) as run:
+        run.prepare()
+        bench.drive(run, None, _WARM_S)
+        found = []
+        for change in changes:
+            step(change)
+            found.append(_measured(bench, run, change, change.rate, "paced"))
+        return found
+
+
+def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, name: str) -> Readings:
+    before = run.cpu_times().run_s
+    load = bench.drive(run, rate, bench.seconds)
+    used = run.cpu_times().run_s - before
+    if load.late_p99_ns > LATE_NS:
+        bench.late(change.setting)
+    values = {THROUGHPUT: load.rate}
+    if load.received:
+        values[CPU] = used / load.received * 1e9
+        for percent in _PERCENTILES:
+            values[f"latency.{name}.p{percent:g}"] = percentile(load.corrected, percent) / 1000
+    return values
+
+
+def _group(bench: Bench, stack: ExitStack) -> ControlGroup | None:
+    """The group that a study needs: for the server, or for a neighbour on the CPU of the load."""
+    controllers = {StudyKind.CORES: ("cpu",), StudyKind.MEMORY: ("memory",)}.get(bench.kind)
+    if bench.placement is not None and bench.placement.shared:
+        controllers = ("cpu",)
+    return stack.enter_context(ControlGroup(controllers)) if controllers else None
+
+
+def _wrap(bench: Bench, group: ControlGroup | None) -> Wrap | None:
+    placement = bench.placement
+    if placement is None:
+        return group.wrap if group is not None else None
+    pin = on_cpu(placement.server)
+    pin[0] = commands.require_program(pin)
+    return lambda command, environment: ([*pin, *command], environment)
