@@ -45,9 +45,9 @@ format: ## Put Python files into the common format
 	.venv/bin/ruff check --fix .
 	.venv/bin/ruff format .
 
-bench: setup ## Measure the overhead of observing, on this machine
+bench: setup ## Measure the overhead of observing and the load generator, on this machine
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@for script in benchmarks/*_overhead.py; do echo "== $$script"; $(PYTHON) "$$script" || exit $$?; done
+	@for script in benchmarks/*_overhead.py benchmarks/loadgen.py; do echo "== $$script"; $(PYTHON) "$$script" || exit $$?; done
 
 fidelity: setup ## Clone every example anew; writes docs/fidelity.md and the README's table (half an hour)
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
