@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define OPAQUE_MARKER 0xd7
+
 enum { PHASE_START, PHASE_SKIP, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
 
 void frame_begin(struct frame *f, enum framing framing, const struct step *step)
@@ -232,6 +234,26 @@ static enum frame_result line_feed(struct frame *f, enum framing framing, const 
 	return framing == FRAMING_RESP2 ? resp_line(f, line, length) : memcached_line(f, line, length);
 }
 
+/* The clones' own framing: a header that tells the length of the reply, itself included. */
+static enum frame_result opaque_feed(struct frame *f, const uint8_t *p, size_t n, size_t *used)
+{
+	size_t take = OPAQUE_HEAD - f->kept < n ? OPAQUE_HEAD - f->kept : n;
+	uint32_t length;
+
+	memcpy(f->head + f->kept, p, take);
+	f->kept += (uint32_t)take;
+	*used = take;
+	if (f->kept < OPAQUE_HEAD)
+		return FRAME_MORE;
+	f->kept = 0;
+	length = f->head[0] | (uint32_t)f->head[1] << 8 | (uint32_t)f->head[2] << 16 | (uint32_t)f->head[3] << 24;
+	if (length < OPAQUE_HEAD || f->head[7] != OPAQUE_MARKER)
+		return FRAME_BROKEN;
+	f->need = length - OPAQUE_HEAD;
+	f->phase = PHASE_SKIP;
+	return f->need ? FRAME_MORE : FRAME_DONE;
+}
+
 /* Bytes were skipped that a line announced. */
 static enum frame_result skipped(struct frame *f, enum framing framing)
 {
@@ -263,8 +285,12 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 				result = skipped(f, framing);
 			continue;
 		}
-		result = framing == FRAMING_HTTP1 ? http_feed(f, step, p + at, n - at, &took)
-						  : line_feed(f, framing, p + at, n - at, &took);
+		if (framing == FRAMING_HTTP1)
+			result = http_feed(f, step, p + at, n - at, &took);
+		else if (framing == FRAMING_OPAQUE)
+			result = opaque_feed(f, p + at, n - at, &took);
+		else
+			result = line_feed(f, framing, p + at, n - at, &took);
 		at += took;
 	}
 	*used = at;

@@ -11,6 +11,7 @@
 #include "plan.h"
 
 #define FRAME_LINE 16384u /* longest head or line */
+#define OPAQUE_HEAD 8u    /* of the clones' own framing, see native/runtime/codec_opaque.c */
 
 enum frame_result { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };
 
@@ -20,6 +21,7 @@ struct frame {
 	uint8_t phase;
 	uint8_t failed;   /* the reply tells of an error */
 	uint8_t closes;   /* the connection ends after it */
+	uint8_t head[OPAQUE_HEAD];
 	uint32_t kept;    /* bytes of an unfinished line in line[] */
 	uint8_t *line;    /* of FRAME_LINE bytes, given when first needed; kept between replies */
 };

@@ -34,7 +34,8 @@ void fail(const char *format, ...)
 static const char *const usage =
 	"usage: ditto-load --plan FILE --port P [--host H] [--connections N] [--threads N] [--seconds S] [--warmup S]\n"
 	"                  [--drain S] [--requests N] [--arrivals closed|constant|poisson|recorded] [--rate R]\n"
-	"                  [--burst ON:OFF] [--rate-file FILE] [--arrivals-file FILE]\n";
+	"                  [--burst ON:OFF] [--rate-file FILE] [--arrivals-file FILE]\n"
+	"                  [--each STEPS] (of the plan for each of --requests) [--counts N] (requests a reply; prints them)\n";
 
 static double number(const char *text, const char *name, double least, double most)
 {
@@ -158,6 +159,8 @@ static void print(const struct settings *s, const struct result *r, double cpu)
 	printf(",\"uncorrected\":");
 	histogram_print(&r->uncorrected, stdout);
 	printf("}\n");
+	if (s->counts > 0)
+		printf("requests: %.0f\n", (double)r->received * s->counts);
 }
 
 static void run(struct settings *s)
@@ -205,12 +208,14 @@ static void run(struct settings *s)
 		all->bytes += one->bytes;
 	}
 	print(s, all, cpu_seconds() - cpu);
+	if (all->sent && !all->received)
+		fail("no reply to any of %" PRIu64 " requests", all->sent);
 	free(thread);
 	free(all);
 }
 
 enum { O_PLAN = 1, O_HOST, O_PORT, O_CONNECTIONS, O_THREADS, O_SECONDS, O_WARMUP, O_DRAIN, O_REQUESTS, O_ARRIVALS,
-	      O_RATE, O_BURST, O_RATE_FILE, O_ARRIVALS_FILE };
+	      O_RATE, O_BURST, O_RATE_FILE, O_ARRIVALS_FILE, O_EACH, O_COUNTS };
 
 int main(int argc, char **argv)
 {
@@ -218,12 +223,13 @@ int main(int argc, char **argv)
 		{"plan", 1, 0, O_PLAN}, {"host", 1, 0, O_HOST}, {"port", 1, 0, O_PORT}, {"connections", 1, 0, O_CONNECTIONS},
 		{"threads", 1, 0, O_THREADS}, {"seconds", 1, 0, O_SECONDS}, {"warmup", 1, 0, O_WARMUP}, {"drain", 1, 0, O_DRAIN},
 		{"requests", 1, 0, O_REQUESTS}, {"arrivals", 1, 0, O_ARRIVALS}, {"rate", 1, 0, O_RATE}, {"burst", 1, 0, O_BURST},
-		{"rate-file", 1, 0, O_RATE_FILE}, {"arrivals-file", 1, 0, O_ARRIVALS_FILE}, {0, 0, 0, 0},
+		{"rate-file", 1, 0, O_RATE_FILE}, {"arrivals-file", 1, 0, O_ARRIVALS_FILE}, {"each", 1, 0, O_EACH},
+		{"counts", 1, 0, O_COUNTS}, {0, 0, 0, 0},
 	};
 	static struct settings s = {.connections = 1, .threads = 1, .drain_ns = 1000000000};
 	static struct rate_step one;
 	const char *plan = NULL, *host = "127.0.0.1", *port = NULL, *burst = NULL, *rates = NULL, *times = NULL;
-	double rate = 0, seconds = 10, warmup = 0;
+	double rate = 0, seconds = 10, warmup = 0, each = 1;
 	int option;
 
 	signal(SIGPIPE, SIG_IGN);
@@ -243,6 +249,8 @@ int main(int argc, char **argv)
 		case O_BURST: burst = optarg; break;
 		case O_RATE_FILE: rates = optarg; break;
 		case O_ARRIVALS_FILE: times = optarg; break;
+		case O_EACH: each = number(optarg, "each", 1e-6, 1e6); break;
+		case O_COUNTS: s.counts = number(optarg, "counts", 1e-6, 1e6); break;
 		default: fputs(usage, stderr); return 2;
 		}
 	}
@@ -267,6 +275,8 @@ int main(int argc, char **argv)
 		fail("give a --rate or a --rate-file");
 	if (s.requests && s.schedule.arrivals != ARRIVALS_CLOSED)
 		fail("--requests is for a closed loop; a rate is bounded by --seconds");
+	if (s.requests)
+		s.requests = (uint64_t)((double)s.requests * each + 0.5);
 	s.warmup_ns = s.requests ? 0 : (uint64_t)(warmup * 1e9);
 	s.measured_ns = (uint64_t)(seconds * 1e9);
 	resolve(&s, host, port);

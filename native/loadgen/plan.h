@@ -13,7 +13,7 @@
 
 #include <stdint.h>
 
-enum framing { FRAMING_BYTES, FRAMING_HTTP1, FRAMING_RESP2, FRAMING_MEMCACHED };
+enum framing { FRAMING_BYTES, FRAMING_HTTP1, FRAMING_RESP2, FRAMING_MEMCACHED, FRAMING_OPAQUE };
 enum step_flags { STEP_NOREPLY = 1, STEP_NOBODY = 2, STEP_CLOSE = 4 };
 
 struct step {

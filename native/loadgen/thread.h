@@ -19,6 +19,7 @@ struct settings {
 	unsigned connections, threads;
 	uint64_t warmup_ns, measured_ns, drain_ns;
 	uint64_t requests; /* closed loop: end after so many, 0: by time */
+	double counts; /* what a reply counts in the requests that are printed; 0: nothing is printed */
 	struct plan plan;
 	struct schedule schedule; /* not started */
 };

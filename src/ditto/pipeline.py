@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ditto import paths
-from ditto.artifacts.app import load_app
+from ditto.artifacts.app import AppSpec, load_app
 from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
@@ -118,7 +118,13 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True) -> Path:
         return build_clone(clone)
 
     tuned = tune_profile(
-        load_app(app), load_profile(out / "profile.json"), folder, load_observation(folder), remake, progress, native
+        _driven(load_app(app), folder),
+        load_profile(out / "profile.json"),
+        folder,
+        load_observation(folder),
+        remake,
+        progress,
+        native,
     )
     tuned.profile.save(out / "profile.json")
     write_atomic(out / "tuning.json", tuned.rounds_json())
@@ -130,9 +136,10 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     from ditto.validate import ValidateOptions
     from ditto.validate import validate as compare
 
-    plan = None if out is None else out / "observation" / PLAN_NAME
-    options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan and plan.is_file() else None)
-    fidelity = compare(load_app(app), clone, options, progress)
+    folder = (clone.parent if out is None else out) / "observation"
+    plan = folder / PLAN_NAME
+    options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
+    fidelity = compare(_driven(load_app(app), folder), clone, options, progress)
     if out is not None:
         fidelity = fidelity.model_copy(update={"tuning": load_tuning(out / "tuning.json")})
         fidelity.save(out / "fidelity.json")
@@ -192,7 +199,13 @@ def study(
     from ditto.study import StudyOptions
     from ditto.study import study as compare
 
-    made = compare(kind, load_app(app), clone, StudyOptions(rounds, seconds, at, plan, connections), progress)
+    made = compare(
+        kind,
+        _driven(load_app(app), clone.parent / "observation"),
+        clone,
+        StudyOptions(rounds, seconds, at, plan, connections),
+        progress,
+    )
     if out is not None:
         made.save(study_file(out, kind))
     return made
@@ -225,6 +238,15 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
+
+
+def _driven(spec: AppSpec, observation: Path) -> AppSpec:
+    """The app, with a client that can talk to its clone where its own cannot."""
+    from ditto.host.drive import with_stand_in
+
+    plan = observation / PLAN_NAME
+    client = load_observation(observation).client if plan.is_file() else None
+    return spec if client is None else with_stand_in(spec, plan, client)
 
 
 def _write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:

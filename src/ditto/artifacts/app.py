@@ -131,12 +131,15 @@ class Load(_Frozen):
     Attributes:
         count: a regular expression with one group around the number of requests that the client prints, for clients
             that print it in a way of their own.
+        clone_command: another client for the clone, where the app's own cannot talk to it; it takes the same
+            placeholders.  The clone is then not filled either.
     """
 
     command: Command
     requests: Requests = Requests()
     connections: int = Field(default=1, ge=1)
     count: str | None = None
+    clone_command: Command | None = None
 
     @field_validator("count")
     @classmethod

@@ -88,6 +88,21 @@ class LensRun(_Facts):
     processes: list[ProcessSeen]
 
 
+class ClientRun(_Facts):
+    """What the app's client did while its requests were recorded.
+
+    Attributes:
+        steps: requests and replies in turn, on all connections.
+        asked: the number it was asked for; None where it takes none.
+        counted: the requests it said to have made; None where it said nothing.
+    """
+
+    steps: int
+    asked: int | None
+    counted: float | None
+    seconds: float
+
+
 class Observation(_Facts):
     """Everything recorded of one service of an app.
 
@@ -100,6 +115,7 @@ class Observation(_Facts):
     machine: dict[str, Any]
     native: NativeRun
     lens: LensRun | None = None
+    client: ClientRun | None = None
     notes: list[str] = []
 
     def save(self, folder: Path) -> None:

@@ -36,6 +36,7 @@ class Framing(IntEnum):
     HTTP1 = 1
     RESP2 = 2
     MEMCACHED = 3
+    OPAQUE = 4
 
 
 class StepFlags(IntFlag):
@@ -97,6 +98,27 @@ class LoadPlan:
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
             file.write(b"".join(parts))
+
+
+_OPAQUE_HEAD = struct.Struct("<IHBB")
+_BY_SIZE, _NO_REPLY, _CLOSES, _MARKER = 0xFFFF, 1, 2, 0xD7
+
+
+def opaque_of(plan: LoadPlan) -> LoadPlan:
+    """The same scripts for a clone whose protocol has no codec: each request as long as it was, and empty.
+
+    Its framing is that of ``native/runtime/codec_opaque.c``; the clone finds the class by the size.
+    """
+
+    def step(was: Step) -> Step:
+        size = max(_OPAQUE_HEAD.size, len(was.request))
+        flags = _NO_REPLY if was.flags & StepFlags.NOREPLY else 0
+        flags |= _CLOSES if was.flags & StepFlags.CLOSE else 0
+        head = _OPAQUE_HEAD.pack(size, _BY_SIZE, flags, _MARKER)
+        return Step(head.ljust(size, b"\0"), 0, was.flags)
+
+    scripts = tuple(Script(tuple(step(s) for s in script.steps), script.opening) for script in plan.scripts)
+    return LoadPlan(Framing.OPAQUE, scripts)
 
 
 def load_plan(path: Path) -> LoadPlan:

@@ -115,6 +115,11 @@ class AppRun:
         run._clone = list(command)
         return run
 
+    @property
+    def is_clone(self) -> bool:
+        """Whether a clone runs in the app's place."""
+        return self._clone is not None
+
     # -- what is running ---------------------------------------------------------------------------------------
 
     @property
@@ -247,12 +252,12 @@ class AppRun:
     # -- client ------------------------------------------------------------------------------------------------
 
     def prepare(self) -> LoadResult | None:
-        """Run the app's prepare command, if it has one.
+        """Run the app's prepare command, if it has one (not for a clone that the app's clients cannot talk to).
 
         Raises:
             AppError: it failed, or the service ended.
         """
-        if self.spec.prepare is None:
+        if self.spec.prepare is None or self._stands_in:
             return None
         return self._step("prepare", self.spec.prepare.command, self.check_alive)
 
@@ -266,7 +271,7 @@ class AppRun:
             command: another client than the app's (placeholders are replaced here too).
             port: for ``{port}``; the entry service's without it.
         """
-        words = self._words(command or self.spec.load.command, requests, port)
+        words = self._words(command or self._client_command(), requests, port)
         commands.require_program(words, self.spec.folder, "load")
         with interrupts.held():
             client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
@@ -321,6 +326,15 @@ class AppRun:
         """Raise AppError when a service has ended."""
         for server in self._services:
             server.check_alive()
+
+    @property
+    def _stands_in(self) -> bool:
+        """Whether a client of its own drives the clone, for the app's cannot."""
+        return self._clone is not None and self.spec.load.clone_command is not None
+
+    def _client_command(self) -> Sequence[str]:
+        own = self.spec.load.clone_command
+        return own if self._clone is not None and own is not None else self.spec.load.command
 
     # -- parts -------------------------------------------------------------------------------------------------
 

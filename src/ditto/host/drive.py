@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ditto import paths
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.plan import LoadPlan, load_plan
+from ditto.artifacts.observation import ClientRun
+from ditto.artifacts.plan import Framing, LoadPlan, load_plan, opaque_of
+from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.exchanges import record_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.progress import Progress
+from ditto.host.requests import count_requests
 
 CONNECTIONS = 20
 """Where the app tells no number."""
 
 
-def recorded(spec: AppSpec, progress: Progress) -> LoadPlan:
+@dataclass(frozen=True)
+class Recorded:
+    """A plan, and the client's run that it was recorded from."""
+
+    plan: LoadPlan
+    client: ClientRun
+
+
+def recorded(spec: AppSpec, progress: Progress) -> Recorded:
     """What the app's own client sends: the app is started and filled, and the client run once through a relay.
 
     Raises:
@@ -28,7 +40,44 @@ def recorded(spec: AppSpec, progress: Progress) -> LoadPlan:
     progress.update("recording the client's requests")
     with AppRun(spec) as run:
         run.prepare()
-        return record_plan(run, spec.load.requests.lens if spec.load.counts_requests else None)
+        asked = spec.load.requests.lens if spec.load.counts_requests else None
+        plan, result = record_plan(run, asked)
+    counted: float | None = None
+    with suppress(AppError):
+        counted = count_requests(result, None, spec.load.count).requests
+    return Recorded(plan, ClientRun(steps=plan.requests, asked=asked, counted=counted, seconds=result.seconds))
+
+
+def with_stand_in(spec: AppSpec, plan: Path, client: ClientRun) -> AppSpec:
+    """The app with a client that can talk to its clone: the load generator, where no codec knows the protocol.
+
+    It makes as many exchanges for each request that is asked for as the app's own client made when it was recorded,
+    and counts requests as that did.
+
+    Args:
+        plan: recorded; where its replies are framed by bytes, an opaque plan is written beside it.
+    """
+    if load_plan(plan).framing is not Framing.BYTES or spec.load.clone_command is not None:
+        return spec
+    words = [str(paths.loadgen_binary()), "--plan", str(clone_plan(plan).resolve()), "--port", "{port}"]
+    words += ["--connections", str(spec.load.connections or CONNECTIONS)]
+    if client.asked:
+        words += ["--requests", "{requests}", "--each", f"{client.steps / client.asked:.6f}"]
+    else:
+        words += ["--seconds", f"{client.seconds:.3f}"]
+    if client.counted or not client.asked:
+        words += ["--counts", f"{(client.counted or client.steps) / client.steps:.6f}"]
+    return spec.model_copy(update={"load": spec.load.model_copy(update={"clone_command": tuple(words)})})
+
+
+def clone_plan(plan: Path) -> Path:
+    """The plan to send to a clone: the same one, or one in the clones' own framing written beside it."""
+    known = load_plan(plan)
+    if known.framing is not Framing.BYTES:
+        return plan
+    path = plan.with_suffix(".opaque")
+    opaque_of(known).save(path)
+    return path
 
 
 @contextmanager
@@ -47,7 +96,7 @@ def plan_file(spec: AppSpec, plan: Path | None, save: Path | None, progress: Pro
         load_plan(plan)
         yield plan
         return
-    made = recorded(spec, progress)
+    made = recorded(spec, progress).plan
     with tempfile.TemporaryDirectory(prefix="ditto-load-") as folder:
         path = save or Path(folder) / "requests.plan"
         made.save(path)
@@ -70,6 +119,6 @@ def driven(
     with run:
         run.prepare()
         progress.update(f"{offered.connections} connections for {offered.seconds:g} s")
-        measured = drive(plan, run.port, offered, run.host)
+        measured = drive(plan if clone is None else clone_plan(plan), run.port, offered, run.host)
         run.check_alive()
     return offered, measured

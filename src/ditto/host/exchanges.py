@@ -10,6 +10,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.load import LoadResult
 from ditto.host.tap import Stream, Tap
 from ditto.streams.protocol import recognise
 
@@ -20,8 +21,11 @@ _FRAMINGS = {"http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framin
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
 
-def record_plan(run: AppRun, requests: int | None) -> LoadPlan:
+def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult]:
     """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
+
+    Returns:
+        The plan, and what the client said.
 
     Raises:
         AppError: the client failed, sent nothing, or cannot be sent through a relay.
@@ -32,14 +36,14 @@ def record_plan(run: AppRun, requests: int | None) -> LoadPlan:
             "put {port} in place of the port in load.command",
         )
     with Tap(run.port, run.host) as tap:
-        run.load(requests, port=tap.port)
+        result = run.load(requests, port=tap.port)
         seconds = tap.seconds
     plan = plan_of(tap.streams, seconds)
     if not plan.requests:
         raise AppError(
             f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
         )
-    return plan
+    return plan, result
 
 
 def takes_relay(spec: AppSpec) -> bool:

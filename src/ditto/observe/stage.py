@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import LensRun, NativeRun, Observation, ProcessSeen
+from ditto.artifacts.observation import ClientRun, LensRun, NativeRun, Observation, ProcessSeen
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.records import Mode
 from ditto.errors import AppError, BadInputError, MissingCapabilityError
@@ -50,12 +50,15 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         notes.append(f"no instruction run: {error}")
         progress.note(notes[-1])
     (folder / PLAN_NAME).unlink(missing_ok=True)
+    client: ClientRun | None = None
     try:
-        recorded(spec, progress).save(folder / PLAN_NAME)
+        made_by_client = recorded(spec, progress)
+        made_by_client.plan.save(folder / PLAN_NAME)
+        client = made_by_client.client
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return _save(spec.name, folder, native, lens, notes)
+    return _save(spec.name, folder, native, lens, notes, client)
 
 
 def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:
@@ -126,13 +129,21 @@ def _with_children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def _save(app: str, folder: Path, native: NativeRun, lens: LensRun | None, notes: list[str]) -> Observation:
+def _save(
+    app: str,
+    folder: Path,
+    native: NativeRun,
+    lens: LensRun | None,
+    notes: list[str],
+    client: ClientRun | None = None,
+) -> Observation:
     observation = Observation(
         app=app,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=read_facts().model_dump(mode="json"),
         native=native,
         lens=lens,
+        client=client,
         notes=notes,
     )
     observation.save(folder)

@@ -17,6 +17,7 @@ from ditto.errors import AppError, MissingCapabilityError
 from ditto.host import commands
 from ditto.host.app import AppRun, Wrap
 from ditto.host.cgroup import ControlGroup
+from ditto.host.drive import clone_plan
 from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
 from ditto.host.stress import Neighbour, on_cpu, require_stressor
 from ditto.study.settings import Change, Scale
@@ -87,7 +88,8 @@ class Bench:
         kind = Arrivals.CLOSED if rate is None else Arrivals.POISSON
         offered = Offered(arrivals=kind, rate=rate, connections=self.connections, seconds=seconds, warmup=0.0)
         before = on_cpu(self.placement.client) if self.placement else []
-        measured = drive(self.plan, run.port, offered, run.host, before)
+        plan = clone_plan(self.plan) if run.is_clone else self.plan
+        measured = drive(plan, run.port, offered, run.host, before)
         run.check_alive()
         return measured
 

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.plan import Arrivals
+from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.drive import clone_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.usage import Usage, read_usage
 
@@ -23,6 +25,8 @@ _SECONDS = (1.0, 4.0)
 _REQUESTS = 2000
 """Requests wanted at a level, for its p99; bounded by `_SECONDS`."""
 _CONNECTIONS = 20
+_BROKEN = 0.01
+"""Share of requests whose connection may end before the reply, for a server that ends some at times."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +34,13 @@ class Levels:
     """What to offer.
 
     Attributes:
-        plan: the requests, a file of `ditto.artifacts.plan`.
+        plan, clone_plan: the requests to the original and to the clone, files of `ditto.artifacts.plan`.
         connections: of the generator.
         saturation: requests a second of the original in a closed loop.
     """
 
     plan: Path
+    clone_plan: Path
     connections: int
     saturation: float
 
@@ -70,11 +75,17 @@ def find_levels(run: AppRun, plan: Path) -> Levels:
     """The levels of an app, from closed loops against the running original; the slowest tells what it can hold.
 
     Raises:
-        AppError: it does not answer.
+        AppError: it does not answer, or not as it did when the requests were recorded.
     """
     connections = run.spec.load.connections or _CONNECTIONS
     offered = Offered(connections=connections, seconds=0.7, warmup=_WARM_S)
-    return Levels(plan, connections, min(drive(plan, run.port, offered, run.host).rate for _ in range(3)))
+    loops = [drive(plan, run.port, offered, run.host) for _ in range(3)]
+    if any(loop.unanswered or loop.broken > _BROKEN * loop.sent for loop in loops):
+        raise AppError(
+            f"{run.spec.name} does not answer its client's recorded requests as it did: they cannot be sent again",
+            "the protocol has no codec, and its replies differ from one connection to the next",
+        )
+    return Levels(plan, clone_plan(plan), connections, min(loop.rate for loop in loops))
 
 
 def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
@@ -83,13 +94,14 @@ def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
     Raises:
         AppError: it ended or does not answer.
     """
-    return tuple(_level(run, levels, share) for share in (*SHARES, SATURATION))
+    plan = levels.clone_plan if run.is_clone else levels.plan
+    return tuple(_level(run, plan, levels, share) for share in (*SHARES, SATURATION))
 
 
-def _level(run: AppRun, levels: Levels, share: float) -> LevelRun:
+def _level(run: AppRun, plan: Path, levels: Levels, share: float) -> LevelRun:
     offered = levels.offered(share)
     before = read_usage(run)
-    measured = drive(levels.plan, run.port, offered, run.host)
+    measured = drive(plan, run.port, offered, run.host)
     usage = read_usage(run) - before
     run.check_alive()
     # The generator tells the requests of the measured time; those of the warm-up came at the same rate.
