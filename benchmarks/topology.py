@@ -11,6 +11,7 @@ The generator knows what it wrote, so each run also checks the numbers of spans,
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import os
 import random
@@ -80,7 +81,7 @@ class Course:
         self._add(
             Span(
                 service, "orders send", PRODUCER, under, at, at + 80_000,
-                {"messaging.system": "kafka", "messaging.destination.name": "orders", "messaging.operation.type": "send"},
+                {"messaging.system": "kafka", "messaging.destination.name": "orders"},
             )
         )  # fmt: skip
         self.calls[f"svc-{service:02d}", "kafka"] += 1
@@ -203,3 +204,109 @@ def generate(path: Path, spans: int, seed: int = 1) -> Written:
             services.update(edge)
         services.update(f"svc-{s.service:02d}" for s in courses[choice].spans)
     return Written(made, traces, len(services), calls, written)
+
+
+def to_protobuf(source: Path, target: Path) -> None:
+    """The same requests as protobuf, each after its length."""
+    from google.protobuf.json_format import ParseDict
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    with source.open("rb") as lines, target.open("wb") as out:
+        for line in lines:
+            value = json.loads(line)
+            for part in value["resourceSpans"]:
+                for scope in part["scopeSpans"]:
+                    for span in scope["spans"]:
+                        for key in ("traceId", "spanId", "parentSpanId"):
+                            span[key] = base64.b64encode(bytes.fromhex(span[key])).decode()
+            message = ParseDict(value, ExportTraceServiceRequest()).SerializeToString()
+            out.write(len(message).to_bytes(4, "big") + message)
+
+
+@dataclass
+class Run:
+    """What one run of ``ditto topology`` took: wall and CPU seconds, and memory of all its processes at its peak."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+def _memory_kb(root: int) -> int:
+    """Proportional memory of a process and its children."""
+    total, todo = 0, [root]
+    while todo:
+        pid = todo.pop()
+        try:
+            text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+            total += next(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                todo += map(int, (task / "children").read_text().split())
+        except (OSError, StopIteration):
+            continue
+    return total
+
+
+def measure(traces: Path, graph: Path) -> Run:
+    """Run ``ditto topology`` in a process of its own."""
+    before = os.times()
+    began = time.monotonic()
+    words = [sys.executable, "-m", "ditto", "topology", str(traces), "-o", str(graph)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, _memory_kb(process.pid))
+        time.sleep(0.25)
+    if process.returncode:
+        raise SystemExit(f"ditto topology ended with {process.returncode}")
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    return Run(time.monotonic() - began, cpu, peak / 1024)
+
+
+def check(graph: Path, written: Written) -> None:
+    """The graph holds what was written."""
+    value = json.loads(graph.read_text())
+    calls: Counter[tuple[str, str]] = Counter()
+    for edge in value["edges"]:
+        calls[edge["from"], edge["to"]] += edge["calls"]
+    found = (value["spans"], value["traces"], len(value["services"]), value["coverage"])
+    if found != (written.spans, written.traces, written.services, 1.0) or calls != written.calls:
+        raise SystemExit(f"the graph is wrong: {found} instead of {written.spans, written.traces, written.services}")
+
+
+def main() -> None:
+    """Measure, check, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spans", type=float, nargs="*", default=[1, 3, 10], help="millions")
+    parser.add_argument("--format", choices=("json", "protobuf"), default="json")
+    parser.add_argument("--folder", type=Path, help="where the traces are written; 4 GB for ten million spans")
+    options = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="ditto-bench-", dir=options.folder))
+    print(
+        "| million spans | GB | generator | ditto topology | CPU | peak memory |\n|---|---|---|---|---|---|", flush=True
+    )
+    try:
+        for millions in options.spans:
+            traces = folder / "traces.jsonl"
+            began = time.monotonic()
+            written = generate(traces, int(millions * 1e6))
+            took = time.monotonic() - began
+            if options.format == "protobuf":
+                to_protobuf(traces, folder / "traces.pb")
+                traces.unlink()
+                traces = folder / "traces.pb"
+            run = measure(traces, folder / "graph.json")
+            check(folder / "graph.json", written)
+            print(
+                f"| {written.spans / 1e6:.1f} | {traces.stat().st_size / 1e9:.2f} | {took:.1f} s | {run.wall_s:.1f} s"
+                f" | {run.cpu_s:.1f} s | {run.peak_mb:.0f} MB |",
+                flush=True,
+            )
+            traces.unlink()
+    finally:
+        shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    main()

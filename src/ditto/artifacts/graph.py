@@ -162,6 +162,7 @@ class Repaired(Model):
         no_time: had no start; given that of their parent.
         negative_durations: ended before they began; taken as of no duration.
         no_service: did not tell their service; counted to ``(unknown)``.
+        no_peer: called something that they do not name and that made no span; counted to ``(unknown)``.
         long_names: had a name or attribute that was shortened.
         other_endpoints: had one of the rarer names of a service with too many; counted to ``(other)``.
     """
@@ -172,6 +173,7 @@ class Repaired(Model):
     no_time: Number = 0
     negative_durations: Number = 0
     no_service: Number = 0
+    no_peer: Number = 0
     long_names: Number = 0
     other_endpoints: Number = 0
 
@@ -233,9 +235,9 @@ class Graph(Model):
             if len(known[service.name]) != len(service.endpoints):
                 raise ValueError(f"two endpoints of {service.name[:80]!r} have the same name")
         for edge in self.edges:
-            for name, endpoint in ((edge.caller, edge.endpoint), (edge.to, edge.target)):
-                if endpoint not in known.get(name, ()):
-                    raise ValueError(f"an edge names {name[:80]!r} {endpoint[:80]!r}, which is no endpoint of a service")
+            for name, wanted in ((edge.caller, edge.endpoint), (edge.to, edge.target)):
+                if wanted not in known.get(name, ()):
+                    raise ValueError(f"an edge names {name[:80]!r} {wanted[:80]!r}, which is no endpoint of a service")
         for service in self.services:
             for endpoint in service.endpoints:
                 for branch in endpoint.branches:
@@ -243,7 +245,9 @@ class Graph(Model):
                         for call in step.calls:
                             edge_of = self.edges[call.edge] if call.edge < len(self.edges) else None
                             if edge_of is None or (edge_of.caller, edge_of.endpoint) != (service.name, endpoint.name):
-                                raise ValueError(f"a branch of {service.name[:80]!r} makes the call of another endpoint")
+                                raise ValueError(
+                                    f"a branch of {service.name[:80]!r} makes the call of another endpoint"
+                                )
         return self
 
     def to_json(self) -> str:

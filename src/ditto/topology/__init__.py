@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ditto.artifacts.graph import Graph
 from ditto.errors import BadInputError
@@ -23,6 +24,9 @@ __all__ = ["graph_of_traces"]
 
 MEMORY_MB = 1800
 _MOST_SHAPES = 500_000
+# Each insertion waits for the disk once, so rows are collected to this many.
+_ROWS_AT_ONCE = 250_000
+_SHAPE = COLUMNS.index("shape")
 
 
 def graph_of_traces(paths: list[Path], progress: Progress, memory_mb: int = MEMORY_MB) -> Graph:
@@ -80,10 +84,20 @@ def _load(
     """Fill the tables of spans and links; the shapes by number, and how many spans each has."""
     numbers: dict[Shape, int] = {}
     counts = np.zeros(0, dtype=np.int64)
-    loaded = 0
+    loaded = held = 0
+    waiting: list[NDArray[np.int64]] = []
+
+    def store() -> None:
+        nonlocal loaded, held
+        table = np.concatenate(waiting)
+        columns = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(COLUMNS)}
+        engine.insert("span", {"n": np.arange(loaded, loaded + len(table), dtype=np.int64)} | columns)
+        loaded, held = loaded + len(table), 0
+        waiting.clear()
+
     for batch in read_parts(_parts(files, broken, progress)):
         lost.add(batch.lost)
-        table = np.frombuffer(batch.rows, dtype="<i8").reshape(-1, len(COLUMNS))
+        table = np.frombuffer(batch.rows, dtype="<i8").reshape(-1, len(COLUMNS)).astype(np.int64)
         if len(table):
             own = np.array([numbers.setdefault(shape, len(numbers)) for shape in batch.shapes], dtype=np.int64)
             if len(numbers) > _MOST_SHAPES:
@@ -91,13 +105,16 @@ def _load(
                     f"more than {_MOST_SHAPES} different spans by name, host and destination",
                     "span names must not hold what differs from request to request",
                 )
-            columns = {name: np.ascontiguousarray(table[:, i]) for i, name in enumerate(COLUMNS)}
-            columns["shape"] = own[columns["shape"]]
+            table[:, _SHAPE] = own[table[:, _SHAPE]]
             counts = np.concatenate([counts, np.zeros(len(numbers) - len(counts), dtype=np.int64)])
-            counts += np.bincount(columns["shape"], minlength=len(numbers))
-            engine.insert("span", {"n": np.arange(loaded, loaded + len(table), dtype=np.int64)} | columns)
-            loaded += len(table)
+            counts += np.bincount(table[:, _SHAPE], minlength=len(numbers))
+            waiting.append(table)
+            held += len(table)
+            if held >= _ROWS_AT_ONCE:
+                store()
         links = np.frombuffer(batch.links, dtype="<i8").reshape(-1, len(LINK_COLUMNS))
         if len(links):
             engine.insert("link", {name: np.ascontiguousarray(links[:, i]) for i, name in enumerate(LINK_COLUMNS)})
+    if waiting:
+        store()
     return list(numbers), counts.tolist()

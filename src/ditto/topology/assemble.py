@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from ditto.topology.engine import Engine
 from ditto.topology.latency import latencies
 from ditto.topology.names import Names
 from ditto.topology.passes import Edge
-from ditto.topology.rows import Lost
+from ditto.topology.rows import UNKNOWN_SERVICE, Lost
 
 # Edges that run beside each other in at least this share of the requests that make both are a parallel group.
 _TOGETHER = 0.5
@@ -73,13 +74,17 @@ def assemble(engine: Engine, names: Names, edges: list[Edge], lost: Lost, broken
             calls_per_request=_round(share), probability=min(1.0, _round(share)), repeats=max(1.0, _round(share)),
             order=place, errors=failed,
         )))  # fmt: skip
-    listed.sort(key=lambda item: (item[1].caller, item[1].endpoint, item[1].order, item[1].to, item[1].target, item[1].kind))
+    listed.sort(
+        key=lambda item: (item[1].caller, item[1].endpoint, item[1].order, item[1].to, item[1].target, item[1].kind)
+    )
     place_of = {number: place for place, (number, _) in enumerate(listed) if number is not None}
     branches = _branches(steps, shares, asked, place_of)
     used = {e for edge in edges for e in (edge.endpoint, edge.target)} | set(asked)
     used |= {e for queue, endpoint_number, _, _ in given for e in (queue, endpoint_number)}
     services = _services(names, used, asked, spans_of_endpoint, branches)
-    return g.Graph(services=services, edges=[edge for _, edge in listed], **_totals(engine, names, lost, broken_files))
+    return g.Graph(
+        services=services, edges=[edge for _, edge in listed], **_totals(engine, names, edges, lost, broken_files)
+    )
 
 
 def _round(value: float) -> float:
@@ -123,7 +128,7 @@ def _weighted(values: list[tuple[float | None, int]]) -> float | None:
 
 
 def _queue_edges(engine: Engine, asked: dict[int, _Requests]) -> list[tuple[int, int, int, int]]:
-    """Queue endpoint, consuming endpoint, messages, failures; messages whose sending is in no file count as requests."""
+    """Queue endpoint, consuming endpoint, messages, failures.  Messages sent in no file count as requests."""
     for queue, missing in engine.rows("SELECT queue, COUNT(*) FROM taken WHERE given = 0 GROUP BY queue"):
         before = asked.get(int(queue), _Requests(0, 0, None, None))
         asked[int(queue)] = _Requests(
@@ -171,7 +176,7 @@ def _parallel(engine: Engine, steps: Steps, shares: dict[tuple[int, int], int]) 
                 endpoint_of[edge] = endpoint
                 seen.add(edge)
             # Neighbours are enough to join all of a step; every pair would be too many.
-            for first, second in zip(numbers, numbers[1:], strict=False):
+            for first, second in itertools.pairwise(numbers):
                 pairs[first, second] += requests
         for edge in seen:
             uses[edge] += requests
@@ -252,11 +257,14 @@ def _services(
     services = []
     for number, (name, kind, observed) in enumerate(names.services):
         endpoints = sorted(by_service.get(number, []), key=lambda e: e.name)
+        if not endpoints and not observed:
+            # Named by clients whose calls the called side shows under its own name.
+            continue
         services.append(g.Service(name=name, kind=kind, observed=observed, endpoints=endpoints))
     return sorted(services, key=lambda s: s.name)
 
 
-def _totals(engine: Engine, names: Names, lost: Lost, broken_files: int) -> dict[str, Any]:
+def _totals(engine: Engine, names: Names, edges: list[Edge], lost: Lost, broken_files: int) -> dict[str, Any]:
     """The counts of the whole graph."""
     spans, traces, orphans, untimed, first, last = engine.rows(
         "SELECT COUNT(*), COUNT(DISTINCT trace), COALESCE(SUM(orphan), 0), COALESCE(SUM(untimed), 0),"
@@ -272,6 +280,8 @@ def _totals(engine: Engine, names: Names, lost: Lost, broken_files: int) -> dict
     loose = engine.rows(
         "SELECT COUNT(*) FROM rel r JOIN (SELECT DISTINCT trace FROM rel WHERE orphan = 1) t ON t.trace = r.trace"
     )[0][0]
+    nameless = {n for n, (name, _, seen) in enumerate(names.services) if not seen and name.startswith(UNKNOWN_SERVICE)}
+    no_peer = sum(edge.calls for edge in edges if names.endpoints[edge.target][0] in nameless)
     read = int(spans) + lost.no_id + lost.wrong_types
     return {
         "traces": int(traces),
@@ -281,7 +291,8 @@ def _totals(engine: Engine, names: Names, lost: Lost, broken_files: int) -> dict
         "coverage": _round((int(spans) - int(loose)) / read) if read else 0.0,
         "repaired": g.Repaired(
             clock_skew=int(moved), missing_parents=int(orphans), cycles=int(cyclic), no_time=int(untimed),
-            negative_durations=lost.negative_durations, no_service=lost.no_service, long_names=lost.long_names,
+            negative_durations=lost.negative_durations, no_service=lost.no_service, no_peer=no_peer,
+            long_names=lost.long_names,
             other_endpoints=names.folded,
         ),
         "dropped": g.Dropped(

@@ -18,10 +18,10 @@ Salvage = Callable[[Any, Rows], None]
 class AnyValue(msgspec.Struct, gc=False):
     """An attribute's value; arrays and maps are not looked at."""
 
-    stringValue: str | None = None  # noqa: N815 - names of the formats
-    intValue: int | str | None = None  # noqa: N815
-    boolValue: bool | None = None  # noqa: N815
-    doubleValue: float | str | None = None  # noqa: N815
+    stringValue: str | None = None
+    intValue: int | str | None = None
+    boolValue: bool | None = None
+    doubleValue: float | str | None = None
 
 
 def text_of(value: object) -> str:

@@ -10,7 +10,19 @@ import msgspec
 from ditto.topology.documents import converted, decode, items, member, text_of, whole
 from ditto.topology.otlp import endpoint_name
 from ditto.topology.rows import (
-    DB, DESTINATION, FOLLOWS, KIND, MESSAGING, METHOD, PEER, ROUTE, SLOTS, WANTED, Rows, Shape, store_of,
+    DB,
+    DESTINATION,
+    FOLLOWS,
+    KIND,
+    MESSAGING,
+    METHOD,
+    PEER,
+    ROUTE,
+    SLOTS,
+    WANTED,
+    Rows,
+    Shape,
+    store_of,
 )  # fmt: skip
 
 _KINDS = {"internal": 1, "server": 2, "client": 3, "producer": 4, "consumer": 5}
@@ -23,26 +35,26 @@ class _Tag(msgspec.Struct, gc=False):
 
 
 class _Process(msgspec.Struct, gc=False):
-    serviceName: str = ""  # noqa: N815 - names of the format
+    serviceName: str = ""
     tags: list[_Tag] | None = None
 
 
 class _Reference(msgspec.Struct, gc=False):
-    refType: str = "CHILD_OF"  # noqa: N815
-    traceID: str = ""  # noqa: N815
-    spanID: str = ""  # noqa: N815
+    refType: str = "CHILD_OF"
+    traceID: str = ""
+    spanID: str = ""
 
 
 class _Span(msgspec.Struct, gc=False):
-    traceID: str = ""  # noqa: N815
-    spanID: str = ""  # noqa: N815
-    operationName: str = ""  # noqa: N815
+    traceID: str = ""
+    spanID: str = ""
+    operationName: str = ""
     references: list[_Reference] | None = None
-    parentSpanID: str | None = None  # noqa: N815 - older versions
-    startTime: int | float | str | None = None  # noqa: N815
+    parentSpanID: str | None = None
+    startTime: int | float | str | None = None
     duration: int | float | str | None = None
     tags: list[_Tag] | None = None
-    processID: str | None = None  # noqa: N815
+    processID: str | None = None
     process: _Process | None = None
 
 

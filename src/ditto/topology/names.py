@@ -12,7 +12,7 @@ import numpy as np
 from ditto.artifacts.graph import MOST_ENDPOINTS, MOST_NAME, MOST_SERVICES, ServiceKind
 from ditto.errors import BadInputError
 from ditto.topology.engine import Columns
-from ditto.topology.rows import CLIENT, CONSUMER, NONE, PRODUCER, Shape
+from ditto.topology.rows import CLIENT, CONSUMER, NONE, PRODUCER, UNKNOWN_SERVICE, Shape
 
 OTHER = "(other)"
 UNNAMED = "(unnamed)"
@@ -22,11 +22,13 @@ _QUEUES = {
     "eventhubs", "gcp_pubsub", "jms", "mqtt",
 }  # fmt: skip
 _DATABASES = {
-    "postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "sqlite", "cassandra", "mongodb", "mongo", "dynamodb",
-    "elasticsearch", "opensearch", "cockroachdb", "clickhouse", "couchdb", "couchbase", "neo4j", "hbase", "influxdb",
+    "postgres", "postgresql", "mysql", "mariadb", "mssql", "oracle", "sqlite", "cassandra", "mongodb", "mongo",
+    "dynamodb", "elasticsearch", "opensearch", "cockroachdb", "clickhouse", "couchdb",
+    "couchbase", "neo4j", "hbase", "influxdb",
 }  # fmt: skip
 _IDS = re.compile(
-    r"(?<=[/:=])(?:\d+|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{4,27}|(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{16,})(?=$|[/?&#:. ])"
+    r"(?<=[/:=])(?:\d+|[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F-]{4,27}|(?=[0-9a-fA-F]*\d)[0-9a-fA-F]{16,})"
+    r"(?=$|[/?&#:. ])"
 )
 
 
@@ -82,13 +84,13 @@ def tables(shapes: Sequence[Shape], spans: Sequence[int]) -> tuple[Names, Column
     """
     names = Names()
     observed = {shape[0] for shape in shapes}
-    services: dict[tuple[str, bool], int] = {}
+    services: dict[tuple[str, ServiceKind, bool], int] = {}
     kept = _kept(shapes, spans, observed)
     endpoints: dict[tuple[int, str], int] = {}
     hosts: dict[str, int] = {}
 
     def service(name: str, kind: ServiceKind, own: bool) -> int:
-        number = services.setdefault((name, own), len(services))
+        number = services.setdefault((name, kind, own), len(services))
         if number == len(names.services):
             names.services.append((name, kind, own))
         return number
@@ -112,7 +114,7 @@ def tables(shapes: Sequence[Shape], spans: Sequence[int]) -> tuple[Names, Column
             other = service(name, kind, seen)
             place = endpoint(other, (name, seen), target, 0)
             leaf = place if shape[3] in (CLIENT, PRODUCER) else NONE
-            queue = place if kind is ServiceKind.QUEUE else NONE
+            queue = place if kind is ServiceKind.QUEUE and name != UNKNOWN_SERVICE else NONE
         rows.append(
             (
                 number, own, hosts.setdefault(shape[1], len(hosts)),
@@ -135,7 +137,8 @@ def _peer(shape: Shape, observed: set[str]) -> tuple[str, ServiceKind, str, bool
     own, _, operation, kind, system, peer, messaging, destination = shape
     if kind in (PRODUCER, CONSUMER):
         if not (messaging or destination):
-            return None
+            # Sent to a queue that is not named; if the span that took it is there, the edge leads to that.
+            return (UNKNOWN_SERVICE, ServiceKind.QUEUE, endpoint_of(operation), False) if kind == PRODUCER else None
         return (messaging or "queue", ServiceKind.QUEUE, destination or endpoint_of(operation), False)
     if kind != CLIENT:
         return None
@@ -146,7 +149,7 @@ def _peer(shape: Shape, observed: set[str]) -> tuple[str, ServiceKind, str, bool
     if system and peer in observed:
         name = system
     if not name:
-        return None
+        return (UNKNOWN_SERVICE, ServiceKind.EXTERNAL, endpoint_of(operation), False)
     return (name, kind_of_peer(name, system, False), endpoint_of(operation), False)
 
 
@@ -168,8 +171,14 @@ def _kept(shapes: Sequence[Shape], spans: Sequence[int], observed: set[str]) -> 
 
 
 def _distinct(names: Names) -> None:
-    """A service that only clients name gets another name than one that makes spans."""
-    own = {name for name, _, seen in names.services if seen}
+    """Services of one name that differ in kind, or in whether they make spans, get different names."""
+    taken = {name for name, _, seen in names.services if seen}
     for number, (name, kind, seen) in enumerate(names.services):
-        if not seen and name in own:
-            names.services[number] = (f"{name[: MOST_NAME - 12]} ({kind})", kind, seen)
+        if seen:
+            continue
+        chosen, turn = name, 1
+        while chosen in taken:
+            mark = kind.value if turn == 1 else f"{kind.value} {turn}"
+            chosen, turn = f"{name[: MOST_NAME - 24]} ({mark})", turn + 1
+        names.services[number] = (chosen, kind, seen)
+        taken.add(chosen)

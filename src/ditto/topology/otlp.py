@@ -14,7 +14,19 @@ import msgspec
 
 from ditto.topology.documents import AnyValue, converted, decode, items, member, text_of, whole
 from ditto.topology.rows import (
-    DB, DESTINATION, FAILED, MESSAGING, METHOD, PEER, RESOURCE, ROUTE, SLOTS, WANTED, Rows, Shape, store_of,
+    DB,
+    DESTINATION,
+    FAILED,
+    MESSAGING,
+    METHOD,
+    PEER,
+    RESOURCE,
+    ROUTE,
+    SLOTS,
+    WANTED,
+    Rows,
+    Shape,
+    store_of,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -27,7 +39,8 @@ _KINDS = {
 }  # fmt: skip
 _STATUS_ERROR = (2, "STATUS_CODE_ERROR", "2")
 # Lengths of ids in base64, which some writers of JSON use in place of hexadecimal digits.
-_BASE64 = {24: 16, 12: 8}
+_BASE64 = {24, 12}
+_SLOT_OF = {key: slot for key, (slot, _) in WANTED.items()}.get
 
 
 class _Attribute(msgspec.Struct, gc=False):
@@ -36,8 +49,8 @@ class _Attribute(msgspec.Struct, gc=False):
 
 
 class _Link(msgspec.Struct, gc=False):
-    traceId: str = ""  # noqa: N815 - names of the format
-    spanId: str = ""  # noqa: N815
+    traceId: str = ""
+    spanId: str = ""
 
 
 class _Status(msgspec.Struct, gc=False):
@@ -45,13 +58,13 @@ class _Status(msgspec.Struct, gc=False):
 
 
 class _Span(msgspec.Struct, gc=False):
-    traceId: str = ""  # noqa: N815
-    spanId: str = ""  # noqa: N815
-    parentSpanId: str | None = None  # noqa: N815
+    traceId: str = ""
+    spanId: str = ""
+    parentSpanId: str | None = None
     name: str = ""
     kind: int | str | None = None
-    startTimeUnixNano: int | str | None = None  # noqa: N815
-    endTimeUnixNano: int | str | None = None  # noqa: N815
+    startTimeUnixNano: int | str | None = None
+    endTimeUnixNano: int | str | None = None
     attributes: list[_Attribute] | None = None
     links: list[_Link] | None = None
     status: _Status | None = None
@@ -67,12 +80,12 @@ class _Resource(msgspec.Struct, gc=False):
 
 class _ResourceSpans(msgspec.Struct, gc=False):
     resource: _Resource | None = None
-    scopeSpans: list[_Scope] | None = None  # noqa: N815
-    instrumentationLibrarySpans: list[_Scope] | None = None  # noqa: N815 - until version 0.15 of the format
+    scopeSpans: list[_Scope] | None = None
+    instrumentationLibrarySpans: list[_Scope] | None = None
 
 
 class _Request(msgspec.Struct, gc=False):
-    resourceSpans: list[_ResourceSpans] | None = None  # noqa: N815
+    resourceSpans: list[_ResourceSpans] | None = None
 
 
 @functools.cache
@@ -124,38 +137,51 @@ def _resource(attributes: list[_Attribute] | None) -> tuple[str, str]:
 
 
 def _add(span: _Span, service: str, host: str, rows: Rows) -> None:
+    # The hot loop of reading: a benchmark of millions of spans spends its time here.
     values: list[str | None] = [None] * SLOTS
-    rank = [9] * SLOTS
-    store = ""
-    for attribute in span.attributes or ():
-        wanted = WANTED.get(attribute.key)
-        if wanted is None:
-            store = store or store_of(attribute.key)
-            continue
-        slot, place = wanted
-        if slot < SLOTS and place < rank[slot]:
-            values[slot], rank[slot] = _value(attribute.value), place
+    if span.attributes:
+        for attribute in span.attributes:
+            wanted = _SLOT_OF(attribute.key)
+            if wanted is not None:
+                value = attribute.value
+                if values[wanted] is not None:
+                    values = _ranked([(a.key, _value(a.value)) for a in span.attributes])
+                    break
+                values[wanted] = value.stringValue if value is not None and value.stringValue else _value(value)
     kind = span.kind
     if kind.__class__ is not int:
         kind = _KINDS.get(kind, whole(kind) or 0) if isinstance(kind, str) else 0
-    start = span.startTimeUnixNano
-    ends = span.endTimeUnixNano
-    begin, end = whole(start), whole(ends)
-    if (begin is None and start not in (None, "")) or (end is None and ends not in (None, "")):
+    try:
+        begin, end = int(span.startTimeUnixNano or 0), int(span.endTimeUnixNano or 0)
+    except ValueError:
         rows.lost.wrong_types += 1
         return
     links = [(_id(link.traceId), _id(link.spanId)) for link in span.links] if span.links else None
     if span.status is not None and span.status.code in _STATUS_ERROR:
         values[FAILED] = "true"
+    store = ""
+    if kind == 3 and not values[DB]:
+        store = next(filter(None, (store_of(a.key) for a in span.attributes or ())), "")
+    parent = span.parentSpanId
     _row(
-        rows, _id(span.traceId), _id(span.spanId), _id(span.parentSpanId or ""), service, host, span.name,
-        kind if isinstance(kind, int) else 0, begin, end, values, store, links,
+        rows, _id(span.traceId), _id(span.spanId), _id(parent) if parent else "", service, host, span.name,
+        kind, begin, end, values, store, links,
     )  # fmt: skip
 
 
+def _ranked(attributes: list[tuple[str, str]]) -> list[str | None]:
+    """The values by slot where several attributes tell the same: the preferred one's."""
+    values: list[str | None] = [None] * SLOTS
+    rank = [9] * SLOTS
+    for key, value in attributes:
+        slot, place = WANTED.get(key, (FAILED, 9))
+        if place < rank[slot]:
+            values[slot], rank[slot] = value, place
+    return values
+
+
 def _id(text: str) -> str:
-    size = _BASE64.get(len(text))
-    if size is not None and text.endswith("="):
+    if text[-1:] == "=" and len(text) in _BASE64:
         try:
             return base64.b64decode(text, validate=True).hex()
         except (binascii.Error, ValueError):
@@ -164,18 +190,16 @@ def _id(text: str) -> str:
 
 
 def _row(
-    rows: Rows, trace: str, span: str, parent: str, service: str, host: str, name: str, kind: int,
-    begin: int | None, end: int | None, values: list[str | None], store: str, links: list[tuple[str, str]] | None,
+    rows: Rows, trace: str, span: str, parent: str, service: str, host: str, name: str, kind: Any,
+    begin: int, end: int, values: list[str | None], store: str, links: list[tuple[str, str]] | None,
 ) -> None:  # fmt: skip
-    if not (trace.strip("0") and span.strip("0")):
-        rows.lost.no_id += 1
-        return
-    begin = begin or None
+    route = values[ROUTE]
     key: Shape = (
-        service, host, endpoint_name(name, values[METHOD], values[ROUTE], kind), kind if 0 <= kind <= 5 else 0,
+        service, host, endpoint_name(name, values[METHOD], route, kind) if route else name,
+        kind if 0 <= kind <= 5 else 0,
         values[DB] or store, values[PEER] or "", values[MESSAGING] or "", values[DESTINATION] or "",
     )  # fmt: skip
-    rows.add(trace, span, parent, key, begin, None if begin is None or not end else end - begin, values, 0, links)
+    rows.add(trace, span, parent, key, begin or None, end - begin if begin and end else None, values, 0, links)
 
 
 _METHODS = {"", "GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "HTTP"}
@@ -224,18 +248,11 @@ def _proto_value(value: ProtoValue) -> str:
 
 
 def _add_protobuf(span: Any, service: str, host: str, rows: Rows) -> None:
-    values: list[str | None] = [None] * SLOTS
-    rank = [9] * SLOTS
+    attributes = [(a.key, _proto_value(a.value)) for a in span.attributes if a.key in WANTED]
+    values = _ranked(attributes)
     store = ""
-    for attribute in span.attributes:
-        name = attribute.key
-        wanted = WANTED.get(name)
-        if wanted is None:
-            store = store or store_of(name)
-            continue
-        slot, place = wanted
-        if slot < SLOTS and place < rank[slot]:
-            values[slot], rank[slot] = _proto_value(attribute.value), place
+    if span.kind == 3 and not values[DB]:
+        store = next(filter(None, (store_of(a.key) for a in span.attributes)), "")
     links = [(link.trace_id.hex(), link.span_id.hex()) for link in span.links] if span.links else None
     if span.HasField("status") and span.status.code == 2:
         values[FAILED] = "true"

@@ -112,7 +112,7 @@ def _find_owners(engine: Engine) -> None:
 
 
 def _mark(engine: Engine, edges: list[Edge]) -> None:
-    """Random marks for edges and places, by which requests of the same course are told: 62 bits, the same every time."""
+    """Random marks for edges and places, by which requests of the same course are told: 62 bits, always the same."""
     rng = random.Random(_SEED)
 
     def marks(count: int) -> Columns:
@@ -121,7 +121,9 @@ def _mark(engine: Engine, edges: list[Edge]) -> None:
             for name in ("mark_1", "mark_2")
         }
 
-    engine.run("CREATE TABLE edge (edge BIGINT, endpoint BIGINT, target BIGINT, later BIGINT, mark_1 BIGINT, mark_2 BIGINT)")
+    engine.run(
+        "CREATE TABLE edge (edge BIGINT, endpoint BIGINT, target BIGINT, later BIGINT, mark_1 BIGINT, mark_2 BIGINT)"
+    )
     engine.run("CREATE TABLE place (place BIGINT, mark_1 BIGINT, mark_2 BIGINT)")
     numbers = {
         "edge": np.arange(len(edges), dtype=np.int64),

@@ -25,6 +25,7 @@ UNKNOWN_SERVICE = "(unknown)"
 
 _HALF = 1 << 63
 _MASK = (1 << 64) - 1
+_MASK_128 = (1 << 128) - 1
 _FOLD = 0x9E3779B97F4A7C15
 _MOST_ID = 64
 _LATEST = 1 << 62
@@ -86,12 +87,16 @@ class Rows:
     links: list[bytes] = field(default_factory=list)
     lost: Lost = field(default_factory=Lost)
 
-    def shape(self, key: Shape) -> int:
-        """The number of a shape whose names may be too long or missing; called once for each new one."""
-        number = self.shapes.get(key)
-        if number is None:
-            number = self.shapes[key] = len(self.shapes)
-        return number
+    def _new_shape(self, key: Shape) -> int:
+        """The number of a shape that is new, or whose names are too long or missing."""
+        if not key[0]:
+            self.lost.no_service += 1
+            key = (UNKNOWN_SERVICE, *key[1:])
+        clean: Shape = (
+            self.short(key[0]), self.short(key[1]), self.short(key[2]), key[3],
+            self.short(key[4]), self.short(key[5]), self.short(key[6]), self.short(key[7]),
+        )  # fmt: skip
+        return self.shapes.setdefault(clean, len(self.shapes))
 
     def short(self, text: str) -> str:
         """The text, or its beginning and a mark of the rest where it is longer than a name may be; no control codes."""
@@ -119,30 +124,32 @@ class Rows:
             values: of the span's attributes by slot, for sizes and failure.
             key: its shape; long names in it are shortened here.
         """
-        if not (trace and span and len(trace) <= _MOST_ID and len(span) <= _MOST_ID):
-            self.lost.no_id += 1
-            return
-        if start is not None and not 0 <= start <= _LATEST:
+        try:
+            trace_key, span_key = int(trace, 16), int(span, 16)
+            parent_key = int(parent, 16) if parent else 0
+        except ValueError:
+            trace_key = span_key = parent_key = -1
+        if not (0 < trace_key <= _MASK_128 and 0 < span_key <= _MASK and 0 <= parent_key <= _MASK):
+            # Ids that are no hexadecimal numbers of the usual length, which are rare, are taken as text.
+            if not (trace.strip("0") and span.strip("0") and len(trace) <= _MOST_ID and len(span) <= _MOST_ID):
+                self.lost.no_id += 1
+                return
+            trace_key, span_key = key_of(trace), key_of(span)
+            parent_key = key_of(parent) if parent.strip("0") else NONE
+        else:
+            trace_key = (trace_key ^ (trace_key >> 64) * _FOLD & _MASK) & _MASK
+            trace_key = (trace_key or 1) - _HALF
+            span_key -= _HALF
+            parent_key = parent_key - _HALF if parent_key else NONE
+        if (start is not None and not 0 <= start <= _LATEST) or (duration is not None and duration > _LATEST):
             self.lost.wrong_types += 1
             return
         if duration is not None and duration < 0:
             self.lost.negative_durations += 1
             duration = 0
-        elif duration is not None and duration > _LATEST:
-            self.lost.wrong_types += 1
-            return
-        if not key[0]:
-            self.lost.no_service += 1
-            key = (UNKNOWN_SERVICE, *key[1:])
         number = self.shapes.get(key)
         if number is None:
-            clean = tuple(self.short(part) if isinstance(part, str) else part for part in key)
-            number = self.shape(clean)  # type: ignore[arg-type]
-        trace_key, span_key = key_of(trace), key_of(span)
-        if parent and len(parent) <= _MOST_ID and parent.strip("0"):
-            parent_key = key_of(parent)
-        else:
-            parent_key = NONE
+            number = self._new_shape(key)
         if links:
             for to_trace, to_span in links[:128]:
                 self.links.append(PACK_LINK(trace_key, span_key, key_of(to_trace), key_of(to_span)))
@@ -152,7 +159,8 @@ class Rows:
             PACK(
                 trace_key, span_key, parent_key, number,
                 NONE if start is None else start, NONE if duration is None else duration,
-                size_of(values[REQUEST]), size_of(values[RESPONSE]), flags, len(links or ()),
+                size_of(values[REQUEST]) if values[REQUEST] else NONE,
+                size_of(values[RESPONSE]) if values[RESPONSE] else NONE, flags, len(links) if links else 0,
             )
         )  # fmt: skip
 
@@ -161,14 +169,12 @@ def key_of(text: str) -> int:
     """The 64-bit key of an id: its value if it is a hexadecimal number, else a hash; never `NONE`."""
     try:
         value = int(text, 16)
-        if value < 0:
+        if not 0 <= value <= _MASK_128:
             raise ValueError
     except ValueError:
         value = int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big")
-    if value > _MASK:
-        value = (value ^ (value >> 64) * _FOLD) & _MASK
-    value -= _HALF
-    return value if value != NONE else NONE + 1
+    value = (value ^ (value >> 64) * _FOLD & _MASK) & _MASK
+    return (value or 1) - _HALF
 
 
 def size_of(text: str | None) -> int:

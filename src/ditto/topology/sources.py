@@ -100,7 +100,9 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield cast(BinaryIO, stream)
         elif head == _ZSTD:
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(raw, read_across_frames=True) as stream:
+            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
+                raw, read_across_frames=True
+            ) as stream:
                 yield cast(BinaryIO, stream)
         else:
             yield raw
@@ -115,9 +117,9 @@ def kind_of(head: bytes, whole: bool) -> Kind:
     length, start = _varint(head, 1)
     if head[0] == _REQUEST_FIELD and length and start < len(head) and head[start] in _INNER:
         end = start + length
-        if end > len(head) - 1 or head[end] == _REQUEST_FIELD:
-            if not whole or end <= len(head):
-                return Kind.FIELDS
+        # The field ends with the text, or where another begins; what is cut off within it is told by the reader.
+        if (end >= len(head) and (end == len(head) or not whole)) or (end < len(head) and head[end] == _REQUEST_FIELD):
+            return Kind.FIELDS
     length, start = _varint(head, 0)
     if length and start < len(head) and head[start] == _REQUEST_FIELD:
         return Kind.DELIMITED

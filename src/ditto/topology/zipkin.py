@@ -10,28 +10,41 @@ import msgspec
 from ditto.topology.documents import converted, decode, items, text_of, whole
 from ditto.topology.otlp import endpoint_name
 from ditto.topology.rows import (
-    DB, DESTINATION, FAILED, FOLLOWS, MESSAGING, METHOD, PEER, ROUTE, SHARED, SLOTS, WANTED, Rows, Shape, store_of,
+    DB,
+    DESTINATION,
+    FAILED,
+    FOLLOWS,
+    MESSAGING,
+    METHOD,
+    PEER,
+    ROUTE,
+    SHARED,
+    SLOTS,
+    WANTED,
+    Rows,
+    Shape,
+    store_of,
 )  # fmt: skip
 
 _KINDS = {"SERVER": 2, "CLIENT": 3, "PRODUCER": 4, "CONSUMER": 5}
 
 
 class _Place(msgspec.Struct, gc=False):
-    serviceName: str | None = None  # noqa: N815 - names of the format
+    serviceName: str | None = None
     ipv4: str | None = None
     ipv6: str | None = None
 
 
 class _Span(msgspec.Struct, gc=False):
-    traceId: str  # noqa: N815
+    traceId: str
     id: str
-    parentId: str | None = None  # noqa: N815
+    parentId: str | None = None
     kind: str | None = None
     name: str | None = None
     timestamp: int | float | str | None = None
     duration: int | float | str | None = None
-    localEndpoint: _Place | None = None  # noqa: N815
-    remoteEndpoint: _Place | None = None  # noqa: N815
+    localEndpoint: _Place | None = None
+    remoteEndpoint: _Place | None = None
     tags: dict[str, str | int | float | bool | None] | None = None
     shared: bool | None = None
 
@@ -99,7 +112,8 @@ def _add(span: _Span, rows: Rows) -> None:
     peer = remote.serviceName or values[PEER] or remote.ipv4 or remote.ipv6 or ""
     messaging = values[MESSAGING] or (peer if kind in (4, 5) else "")
     key: Shape = (
-        service, local.ipv4 or local.ipv6 or service, endpoint_name(span.name or "", values[METHOD], values[ROUTE], kind),
+        service, local.ipv4 or local.ipv6 or service,
+        endpoint_name(span.name or "", values[METHOD], values[ROUTE], kind),
         kind, values[DB] or store, peer, messaging, values[DESTINATION] or "",
     )  # fmt: skip
     flags = (SHARED if span.shared else 0) | (FOLLOWS if kind == 5 else 0)

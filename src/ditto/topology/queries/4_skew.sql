@@ -1,7 +1,8 @@
 -- A span that another host called and that does not lie inside its caller: the clocks differ.  As Jaeger's adjuster
--- does it, the span is moved to the middle of its caller, or to its beginning if it is longer.  `twice` is double that
--- distance.  Other than there, hosts are taken in pairs: where the median of the pair puts a span inside its caller,
--- that is used, so that calls to one host keep their order.
+-- does it, the span is moved to the middle of its caller, or to its beginning if it is longer; `twice` is double that
+-- distance.  Other than there, hosts are first taken in pairs, so that calls to one host keep their order: the offset in
+-- the middle of all that put every span of the pair inside its caller, or else the median of the spans' own offsets,
+-- is used for the spans that it puts inside their callers.
 CREATE TABLE outside AS
 SELECT n, up_host, host, start, duration, up_start, up_duration,
        CASE WHEN duration <= up_duration THEN 2 * (up_start - start) + (up_duration - duration)
@@ -12,12 +13,17 @@ WHERE up IS NOT NULL AND up_start IS NOT NULL AND up_duration > 0 AND duration >
   AND (start < up_start OR start + duration > up_start + up_duration);
 
 CREATE TABLE pair AS
-SELECT up_host, host, twice FROM (
+SELECT m.up_host, m.host, CASE WHEN b.low <= b.high THEN b.low + b.high ELSE m.twice END AS twice
+FROM (
   SELECT up_host, host, twice,
          ROW_NUMBER() OVER (PARTITION BY up_host, host ORDER BY twice, n) AS place,
          COUNT(*) OVER (PARTITION BY up_host, host) AS many
   FROM outside
-) x WHERE 2 * place - many BETWEEN 0 AND 1;
+) m
+JOIN (SELECT up_host, host, MAX(up_start - start) AS low, MIN(up_start + up_duration - start - duration) AS high
+      FROM outside GROUP BY up_host, host) b
+  ON b.up_host = m.up_host AND b.host = m.host
+WHERE 2 * m.place - m.many BETWEEN 0 AND 1;
 
 CREATE TABLE skew AS
 SELECT o.n,
