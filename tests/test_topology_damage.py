@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 import random
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -110,7 +109,7 @@ def test_all_formats_mixed_in_one_folder_and_in_one_file(tmp_path: Path) -> None
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.stem)
 def test_truncated_files(path: Path, tmp_path: Path) -> None:
     """Cut anywhere: spans that are whole are kept and the break is counted, or nothing is left and that is said."""
-    data = path.read_bytes()
+    data = path.read_bytes().rstrip()
     rng = random.Random(5)
     for size in sorted({1, len(data) - 2, *(rng.randrange(2, len(data) - 2) for _ in range(12))}):
         copy = tmp_path / "cut.json"
@@ -287,7 +286,8 @@ def test_a_line_that_never_ends_takes_little_memory(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from ditto.topology import graph_of_traces;"
         "from ditto.host.progress import SilentProgress\n"
         "graph = graph_of_traces([Path(sys.argv[1])], SilentProgress(), memory_mb=300)\n"
-        "import resource; print(graph.spans, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "status = dict(line.split(':', 1) for line in open('/proc/self/status'))\n"
+        "print(graph.spans, int(status['VmHWM'].split()[0]) // 1024)"
     )
     good = json.dumps(zipkin(1, None, "a", "get", "SERVER", 0, 1)).encode()
     path = tmp_path / "bomb.gz"
@@ -298,7 +298,6 @@ def test_a_line_that_never_ends_takes_little_memory(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     spans, megabytes = map(int, done.stdout.split())
     assert spans == 2 and megabytes < 700
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss > 0
 
 
 def test_kinds_by_content() -> None:

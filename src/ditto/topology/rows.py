@@ -28,7 +28,9 @@ _MASK = (1 << 64) - 1
 _MASK_128 = (1 << 128) - 1
 _FOLD = 0x9E3779B97F4A7C15
 _MOST_ID = 64
-_LATEST = 1 << 62
+# Nanoseconds: the year 2112, and three years; sums and doubles of them stay within 63 bits.
+_LATEST = 4_500_000_000_000_000_000
+_LONGEST = 100_000_000_000_000_000
 
 # Attributes that tell the other side of a call, the place among those of one span, the first that is there counts.
 DB, PEER, MESSAGING, DESTINATION, ROUTE, METHOD, REQUEST, RESPONSE, FAILED, KIND = range(10)
@@ -141,7 +143,7 @@ class Rows:
             trace_key = (trace_key or 1) - _HALF
             span_key -= _HALF
             parent_key = parent_key - _HALF if parent_key else NONE
-        if (start is not None and not 0 <= start <= _LATEST) or (duration is not None and duration > _LATEST):
+        if (start is not None and not 0 <= start <= _LATEST) or (duration is not None and duration > _LONGEST):
             self.lost.wrong_types += 1
             return
         if duration is not None and duration < 0:

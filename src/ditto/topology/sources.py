@@ -10,13 +10,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from ditto.errors import BadInputError
 from ditto.topology.cut import LARGEST, Cutter
 
+if TYPE_CHECKING:
+    import zstandard
+
 BLOCK = 2 << 20
 _SNIFF = 1 << 16
+_STEP = 1 << 16
 _MOST_FILES = 100_000
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _REMEDY = "give OTLP (JSON or protobuf), Jaeger query-API JSON or Zipkin v2 JSON, plain or compressed with gzip or zstd"
@@ -87,8 +91,6 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     Raises:
         BadInputError: it cannot be opened.
     """
-    import zstandard
-
     try:
         raw = path.open("rb")
     except OSError as error:
@@ -100,10 +102,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
             with gzip.GzipFile(fileobj=raw) as stream:
                 yield cast(BinaryIO, stream)
         elif head == _ZSTD:
-            with zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(
-                raw, read_across_frames=True
-            ) as stream:
-                yield cast(BinaryIO, stream)
+            yield cast(BinaryIO, _Zstd(raw))
         else:
             yield raw
 
@@ -141,7 +140,9 @@ def parts_of(path: Path, named: bool, broken: Broken) -> Iterator[Part]:
 
     with opened(path) as stream:
         try:
-            head = stream.read(_SNIFF)
+            head, error = _filled(stream, _SNIFF)
+            if error is not None and not head:
+                raise error
             kind = kind_of(head, len(head) < _SNIFF)
             if kind is Kind.UNKNOWN:
                 if named:
@@ -152,9 +153,9 @@ def parts_of(path: Path, named: bool, broken: Broken) -> Iterator[Part]:
                 yield from _json_parts(head, stream, broken)
             else:
                 yield from _protobuf_parts(kind, _Reader(head, stream), broken)
-        except (EOFError, OSError, zlib.error, ZstdError) as error:
+        except (EOFError, OSError, zlib.error, ZstdError) as problem:
             broken.files += 1
-            broken.reason = " ".join(str(error).split())[:200]
+            broken.reason = " ".join(str(problem).split())[:200]
 
 
 def _json_parts(head: bytes, stream: BinaryIO, broken: Broken) -> Iterator[Part]:
@@ -189,22 +190,72 @@ def _on_lines(head: bytes) -> bool:
 
 def _blocks(head: bytes, stream: BinaryIO, broken: Broken) -> Iterator[bytes]:
     """The text in blocks.  Of a stream that breaks off, what came before it."""
+    yield head
+    error = None
+    while error is None:
+        block, error = _filled(stream, BLOCK)
+        if block:
+            yield block
+        elif error is None:
+            return
+    broken.files += 1
+    broken.reason = " ".join(str(error).split())[:200]
+
+
+def _filled(stream: BinaryIO, size: int) -> tuple[bytes, Exception | None]:
+    """Up to ``size`` bytes, and why there are no more; what comes before a break in a compressed stream is kept."""
     from zstandard import ZstdError
 
-    if len(head) < _SNIFF:
-        yield head
-        return
-    yield head
-    while True:
-        try:
-            block = stream.read(BLOCK)
-        except (EOFError, OSError, zlib.error, ZstdError) as error:
-            broken.files += 1
-            broken.reason = " ".join(str(error).split())[:200]
-            return
-        if not block:
-            return
-        yield block
+    pieces: list[bytes] = []
+    have = 0
+    try:
+        while have < size:
+            # In small steps: a step that breaks off gives nothing.
+            piece = stream.read(min(_STEP, size - have))
+            if not piece:
+                break
+            pieces.append(piece)
+            have += len(piece)
+    except (EOFError, OSError, zlib.error, ZstdError) as error:
+        return b"".join(pieces), error
+    return b"".join(pieces), None
+
+
+class _Zstd:
+    """A stream of zstd frames, decompressed.  Unlike the library's reader it tells when the last frame is cut off."""
+
+    # So few bytes decompress to 16 MB at most.
+    _FEED = 512
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._held = b""
+        self._rest = b""
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def read(self, size: int) -> bytes:
+        """Up to ``size`` bytes; none at the end.
+
+        Raises:
+            EOFError: the last frame is not whole.
+            ZstdError: it is no zstd.
+        """
+        import zstandard
+
+        while not self._held:
+            packed = self._rest or self._raw.read(self._FEED)
+            self._rest = b""
+            if not packed:
+                if self._frame is not None:
+                    raise EOFError("the compressed file ended before the end of its last frame")
+                return b""
+            if self._frame is None:
+                self._frame = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+            self._held = self._frame.decompress(packed)
+            if self._frame.eof:
+                self._rest, self._frame = self._frame.unused_data, None
+        taken, self._held = self._held[:size], self._held[size:]
+        return taken
 
 
 def _line_parts(blocks: Iterator[bytes], broken: Broken) -> Iterator[Part]:
@@ -213,11 +264,13 @@ def _line_parts(blocks: Iterator[bytes], broken: Broken) -> Iterator[Part]:
     skip = False
     for block in blocks:
         end = block.rfind(b"\n")
+        if end < 0 and skip:
+            continue
         if end < 0:
             kept.append(block)
             size += len(block)
             if size > LARGEST:
-                broken.documents += not skip
+                broken.documents += 1
                 kept, size, skip = [], 0, True
             continue
         begin = 0
@@ -243,7 +296,7 @@ class _Reader:
         """``size`` bytes, or as many as there are."""
         have = len(self._held) - self._at
         if have < size:
-            more = self._stream.read(max(size - have, BLOCK))
+            more = self._stream.read(max(size - have, _STEP))
             pieces = [self._held[self._at :], more]
             have += len(more)
             while more and have < size:

@@ -174,6 +174,6 @@
     do foldFrom(layer); while (reached().size > data.most && --layer >= 0);
   }
   const named = /^#s(\d+)$/.exec(location.hash);
+  draw();
   if (named && nodes[Number(named[1])]) choose(Number(named[1]), false);
-  else draw();
 })();

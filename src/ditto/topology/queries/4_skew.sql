@@ -2,7 +2,7 @@
 -- does it, the span is moved to the middle of its caller, or to its beginning if it is longer; `twice` is double that
 -- distance.  Other than there, hosts are first taken in pairs, so that calls to one host keep their order: the offset in
 -- the middle of all that put every span of the pair inside its caller, or else the median of the spans' own offsets,
--- is used for the spans that it puts inside their callers.
+-- is used for the spans that it puts inside their callers.  Three years apart are no matter of clocks.
 CREATE TABLE outside AS
 SELECT n, up_host, host, start, duration, up_start, up_duration,
        CASE WHEN duration <= up_duration THEN 2 * (up_start - start) + (up_duration - duration)
@@ -10,6 +10,7 @@ SELECT n, up_host, host, start, duration, up_start, up_duration,
 FROM entry
 WHERE up IS NOT NULL AND up_start IS NOT NULL AND up_duration > 0 AND duration > 0 AND start > 0
   AND host <> up_host AND kind <> 5 AND up_kind <> 4 AND (flags % 4) < 2
+  AND start - up_start BETWEEN -100000000000000000 AND 100000000000000000
   AND (start < up_start OR start + duration > up_start + up_duration);
 
 CREATE TABLE pair AS

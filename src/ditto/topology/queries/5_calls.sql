@@ -12,7 +12,7 @@ WHERE e.up IS NULL AND e.linked > 0 AND t.n <> e.n
 GROUP BY e.n, l.to_trace, l.to_id;
 
 CREATE TABLE made AS
-SELECT e.n, COALESCE(i.above, e.up) AS owner, e.endpoint AS target,
+SELECT e.n, COALESCE(i.above, e.up) AS owner, COALESCE(e.source, e.endpoint) AS target,
        CASE WHEN e.kind = 5 OR e.up_kind = 4 OR (e.flags % 4) >= 2
               OR (e.host = e.up_host AND e.up_duration > 0 AND e.start >= e.up_start + e.up_duration)
             THEN 1 ELSE 0 END AS later,
@@ -23,7 +23,7 @@ SELECT e.n, COALESCE(i.above, e.up) AS owner, e.endpoint AS target,
 FROM entry e
 LEFT JOIN own i ON i.n = e.up
 LEFT JOIN skew k ON k.n = e.n
-WHERE e.up IS NOT NULL AND NOT (e.kind = 5 AND COALESCE(e.queue, e.up_queue) IS NOT NULL)
+WHERE e.up IS NOT NULL AND (e.source IS NULL OR (e.up_kind = 4 AND e.up_queue IS NULL))
 UNION ALL
 SELECT r.n, COALESCE(i.above, r.n), COALESCE(h.queue, h.leaf), CASE WHEN h.kind = 4 THEN 1 ELSE 0 END,
        r.start, r.duration, r.request, r.response, r.flags % 2
@@ -38,14 +38,16 @@ FROM handed g
 JOIN entry e ON e.n = g.n
 JOIN rel g_span ON g_span.n = g.giver
 LEFT JOIN own i ON i.n = g.giver
-WHERE NOT (e.kind = 5 AND e.queue IS NOT NULL);
+WHERE e.source IS NULL;
 
--- Messages taken from a queue; `given` if the span that sent it is there too.
+-- Messages taken from a queue, by the name that the sender has for it; `given` if the span that sent it is there too.
 CREATE TABLE taken AS
-SELECT e.n, COALESCE(e.queue, e.up_queue) AS queue, e.endpoint, e.duration, e.flags % 2 AS failed,
+SELECT e.n, e.source AS queue, e.endpoint, e.flags % 2 AS failed,
        CASE WHEN e.up_kind = 4 OR g.n IS NOT NULL THEN 1 ELSE 0 END AS given
-FROM entry e LEFT JOIN (SELECT DISTINCT n FROM handed) g ON g.n = e.n
-WHERE e.kind = 5 AND COALESCE(e.queue, e.up_queue) IS NOT NULL;
+FROM entry e
+LEFT JOIN (SELECT DISTINCT d.n, h.queue FROM handed d JOIN span t ON t.n = d.giver JOIN shape h ON h.shape = t.shape
+           WHERE h.kind = 4) g ON g.n = e.n AND g.queue = e.source
+WHERE e.source IS NOT NULL;
 
 CREATE TABLE kinds_of_call AS
 SELECT o.endpoint, m.target, m.later, COUNT(*) AS calls
