@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 
 #define SLAB_SHIFT 18 /* smaller buffers are cut from slabs of this size */
+#define FRESH_BYTES ((size_t)256 << 20) /* of address space, of which only what is used costs memory */
 
 static unsigned shift_for(size_t bytes)
 {
@@ -17,6 +18,11 @@ static unsigned shift_for(size_t bytes)
 }
 
 #ifdef DITTO_POOL_MALLOC
+
+void pool_start(struct pool *pool)
+{
+	(void)pool;
+}
 
 void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
 {
@@ -38,9 +44,25 @@ void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
 
 #else
 
-static void *map_bytes(size_t bytes)
+void pool_start(struct pool *pool)
 {
-	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, FRESH_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	pool->fresh = p == MAP_FAILED ? NULL : p;
+	pool->left = p == MAP_FAILED ? 0 : FRESH_BYTES;
+}
+
+static void *map_bytes(struct pool *pool, size_t bytes)
+{
+	void *p;
+
+	if (bytes <= pool->left) {
+		p = pool->fresh;
+		pool->fresh += bytes;
+		pool->left -= bytes;
+		return p;
+	}
+	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
@@ -63,8 +85,8 @@ void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
 		return buffer;
 	}
 	if (shift >= SLAB_SHIFT)
-		return map_bytes(size);
-	slab = map_bytes((size_t)1 << SLAB_SHIFT);
+		return map_bytes(pool, size);
+	slab = map_bytes(pool, (size_t)1 << SLAB_SHIFT);
 	if (!slab)
 		return NULL;
 	for (size_t at = size; at < (size_t)1 << SLAB_SHIFT; at += size)

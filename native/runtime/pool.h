@@ -16,7 +16,12 @@
 struct pool {
 	void *free[POOL_MAX_SHIFT + 1];
 	size_t kept; /* bytes of free buffers that came from a mapping of their own */
+	char *fresh; /* address space that no buffer has had yet */
+	size_t left; /* bytes of it */
 };
+
+/* Sets address space aside, so that connections that come later ask the kernel for none. */
+void pool_start(struct pool *pool);
 
 /* A buffer of at least `bytes`; *capacity tells how many.  NULL when there is no memory or bytes exceeds 2 GiB. */
 void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity);

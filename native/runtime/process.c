@@ -149,6 +149,8 @@ void worker_main(struct worker *w)
 		w->listener.fd = ditto_service.listener.reuseport ? listener_open() : listener_fd;
 		w->spare_fd = open("/", O_PATH | O_CLOEXEC);
 	}
+	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE)
+		pool_start(&w->pool);
 	switch (role->kind) {
 	case DITTO_ROLE_PERIODIC:
 		periodic_main(w);

@@ -23,6 +23,7 @@ from ditto.errors import BadInputError
 from ditto.host.progress import Progress
 
 if TYPE_CHECKING:
+    from ditto.artifacts.graph import Graph
     from ditto.artifacts.study import Study
     from ditto.artifacts.study_kind import StudyKind
     from ditto.host.loadgen import LoadMeasured, Offered
@@ -224,6 +225,20 @@ def report(out: Path, progress: Progress) -> Path:
     path = out / "report.html"
     write_atomic(path, render(fidelity, profile, observation, load_studies(out)))
     return path
+
+
+def topology(traces: list[Path], out: Path, plot: Path | None, progress: Progress) -> Graph:
+    """The dependency graph that trace files show, written to ``out``; and as a page."""
+    from ditto.topology import graph_of_traces
+
+    progress.stage("topology")
+    graph = graph_of_traces(traces, progress)
+    graph.save(out)
+    if plot is not None:
+        from ditto.plot import page_of
+
+        write_atomic(plot, page_of(graph))
+    return graph
 
 
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:

@@ -93,6 +93,10 @@ def amounts_of(work: Work) -> Amounts:
     return Amounts(values, {n: share * work.instructions for n, share in sorted(work.mix.items())})
 
 
+_DEEP = 6
+"""First bucket of stack distances that no stack frame or request buffer has: 32 lines and more."""
+
+
 def _settled(histogram: Vector) -> Vector:
     """Buckets below zero are made up for by the next nearer ones, so that the counts beyond a distance stay."""
     out = histogram.copy()
@@ -113,6 +117,10 @@ def work_of(amounts: Amounts, like: Work) -> Work:
     def get(name: str) -> list[float]:
         return [float(v) for v in values[_PLACES[name]]]
 
+    for name, histogram in (("loads", "load_distance"), ("stores", "store_distance")):
+        # What lies deep is asked for even where the runtime alone makes too many accesses, nearly all of them near.
+        deep = values[_PLACES[histogram]][_DEEP:].sum()
+        values[_PLACES[name]] = np.maximum(values[_PLACES[name]], deep)
     mix = {n: v for n, v in amounts.mix.items() if v > 0}
     total = sum(mix.values())
     changes: dict[str, object] = {name: get(name)[0] for name in _SCALARS}

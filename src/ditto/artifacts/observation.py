@@ -95,12 +95,14 @@ class ClientRun(_Facts):
         steps: requests and replies in turn, on all connections.
         asked: the number it was asked for; None where it takes none.
         counted: the requests it said to have made; None where it said nothing.
+        replays: the app answers the recorded requests in the same way when they are sent again.
     """
 
     steps: int
     asked: int | None
     counted: float | None
     seconds: float
+    replays: bool = False
 
 
 class Observation(_Facts):

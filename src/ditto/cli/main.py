@@ -12,7 +12,21 @@ from typing import Annotated
 import typer
 
 from ditto import __version__
-from ditto.cli import build, clone, compare, doctor, generate, load, model, observe, report, run, study, validate
+from ditto.cli import (
+    build,
+    clone,
+    compare,
+    doctor,
+    generate,
+    load,
+    model,
+    observe,
+    report,
+    run,
+    study,
+    topology,
+    validate,
+)
 from ditto.errors import DittoError
 from ditto.host import interrupts
 
@@ -32,7 +46,7 @@ app = typer.Typer(
     "Example: ditto clone examples/redis.toml -o build/redis",
 )
 
-for _module in (doctor, clone, observe, model, generate, build, run, load, validate, study, report, compare):
+for _module in (doctor, clone, observe, model, generate, build, run, load, validate, study, report, compare, topology):
     app.command(name=_module.NAME, epilog=f"Example: {_module.EXAMPLE}")(_module.command)
 
 

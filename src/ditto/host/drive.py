@@ -11,7 +11,7 @@ from pathlib import Path
 from ditto import paths
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import ClientRun
-from ditto.artifacts.plan import Framing, LoadPlan, load_plan, opaque_of
+from ditto.artifacts.plan import PLAN_NAME, Framing, LoadPlan, load_plan, opaque_of
 from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.exchanges import record_plan
@@ -19,6 +19,7 @@ from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
 
+_REPLAY_S = 0.3
 CONNECTIONS = 20
 """Where the app tells no number."""
 
@@ -42,32 +43,51 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
         run.prepare()
         asked = spec.load.requests.lens if spec.load.counts_requests else None
         plan, result = record_plan(run, asked)
+        replays = plan.framing is not Framing.BYTES or _replays(run, plan)
     counted: float | None = None
     with suppress(AppError):
         counted = count_requests(result, None, spec.load.count).requests
-    return Recorded(plan, ClientRun(steps=plan.requests, asked=asked, counted=counted, seconds=result.seconds))
+    return Recorded(
+        plan, ClientRun(steps=plan.requests, asked=asked, counted=counted, seconds=result.seconds, replays=replays)
+    )
+
+
+def _replays(run: AppRun, plan: LoadPlan) -> bool:
+    """Whether a server answers the requests as it did when they were recorded: reply for reply, of the same sizes."""
+    with tempfile.TemporaryDirectory(prefix="ditto-load-") as folder:
+        path = Path(folder) / PLAN_NAME
+        plan.save(path)
+        try:
+            seen = drive(path, run.port, Offered(connections=run.spec.load.connections, seconds=_REPLAY_S), run.host)
+        except AppError:
+            return False
+    return seen.received > 0 and not seen.unanswered and not seen.broken
 
 
 def with_stand_in(spec: AppSpec, plan: Path, client: ClientRun) -> AppSpec:
     """The app with a client that can talk to its clone: the load generator, where no codec knows the protocol.
 
-    It makes as many exchanges for each request that is asked for as the app's own client made when it was recorded,
-    and counts requests as that did.
+    It drives the original too if that answers the recorded requests as it did, so that both have the same client.  For
+    each request that is asked for it makes as many exchanges as the app's own client made when it was recorded, and it
+    counts requests as that did.
 
     Args:
         plan: recorded; where its replies are framed by bytes, an opaque plan is written beside it.
     """
     if load_plan(plan).framing is not Framing.BYTES or spec.load.clone_command is not None:
         return spec
-    words = [str(paths.loadgen_binary()), "--plan", str(clone_plan(plan).resolve()), "--port", "{port}"]
-    words += ["--connections", str(spec.load.connections or CONNECTIONS)]
+    words = ["--port", "{port}", "--connections", str(spec.load.connections or CONNECTIONS)]
     if client.asked:
         words += ["--requests", "{requests}", "--each", f"{client.steps / client.asked:.6f}"]
     else:
         words += ["--seconds", f"{client.seconds:.3f}"]
     if client.counted or not client.asked:
         words += ["--counts", f"{(client.counted or client.steps) / client.steps:.6f}"]
-    return spec.model_copy(update={"load": spec.load.model_copy(update={"clone_command": tuple(words)})})
+    commands = [(str(paths.loadgen_binary()), "--plan", str(p.resolve()), *words) for p in (plan, clone_plan(plan))]
+    changes: dict[str, object] = {"clone_command": commands[1]}
+    if client.replays:
+        changes["command"] = commands[0]
+    return spec.model_copy(update={"load": spec.load.model_copy(update=changes)})
 
 
 def clone_plan(plan: Path) -> Path:
