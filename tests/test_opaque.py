@@ -1,0 +1,120 @@
+"""A service whose protocol no codec knows: its clone is driven by the load generator, with the recorded sizes."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app_parts import write_app
+from ditto import paths
+from ditto.artifacts.fidelity import load_fidelity
+from ditto.artifacts.observation import ClientRun
+from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
+from ditto.host.drive import clone_plan, with_stand_in
+from ditto.host.load import LoadResult
+from ditto.host.requests import count_requests
+
+CLIENT = """
+import selectors, socket, struct, sys, random
+port, total, rnd = int(sys.argv[1]), int(sys.argv[2]), random.Random(3)
+waiting, sent, done = selectors.DefaultSelector(), 0, 0
+def ask(sock):
+    global sent
+    if sent >= total:
+        waiting.unregister(sock); sock.close(); return
+    sent += 1
+    kind = 1 if rnd.random() < 0.7 else 2
+    body = bytes([kind]) + b"secretledger" * (3 if kind == 1 else 30)
+    buffers[sock] = b""
+    sock.sendall(struct.pack("!I", len(body)) + body)
+buffers = {}
+for _ in range(8):
+    sock = socket.create_connection(("127.0.0.1", port))
+    waiting.register(sock, selectors.EVENT_READ); ask(sock)
+while waiting.get_map():
+    for key, _ in waiting.select():
+        sock = key.fileobj
+        data = sock.recv(65536)
+        if not data: sys.exit("closed")
+        buffers[sock] += data
+        if len(buffers[sock]) >= 5:
+            size, kind = struct.unpack("!IB", buffers[sock][:5])
+            if size not in (101, 1501) or kind < 128: sys.exit("no reply of the ledger")
+            if len(buffers[sock]) == size + 4: done += 1; ask(sock)
+print("requests:", done)
+"""
+
+
+def test_a_plan_for_a_clone_has_the_sizes_and_nothing_else() -> None:
+    steps = (Step(b"hello", 9), Step(b"a secret" * 20, 100), Step(b"quietly", 0, StepFlags.NOREPLY))
+    made = opaque_of(LoadPlan(Framing.BYTES, (Script(steps, 1),)))
+    assert made.framing is Framing.OPAQUE and made.scripts[0].opening == 1
+    assert [len(step.request) for step in made.scripts[0].steps] == [8, 160, 8]
+    for was, now in zip(steps, made.scripts[0].steps, strict=True):
+        length, cls, flags, marker = struct.unpack("<IHBB", now.request[:8])
+        assert (length, cls, marker) == (len(now.request), 0xFFFF, 0xD7)
+        assert flags == (1 if was.flags & StepFlags.NOREPLY else 0)
+        assert not any(now.request[8:])
+
+
+def test_the_stand_in_makes_and_counts_what_the_client_did(tmp_path: Path) -> None:
+    spec = write_app(tmp_path)
+    plan = tmp_path / "requests.plan"
+    LoadPlan(Framing.BYTES, (Script((Step(b"ping", 4),)),)).save(plan)
+    ours = with_stand_in(spec, plan, ClientRun(steps=700, asked=100, counted=350.0, seconds=2.0, replays=False))
+    assert ours.load.command == spec.load.command
+    words = ours.load.clone_command
+    assert words is not None and words[0] == str(paths.loadgen_binary())
+    assert words[words.index("--each") + 1] == "7.000000" and words[words.index("--counts") + 1] == "0.500000"
+    assert load_plan(clone_plan(plan)).framing is Framing.OPAQUE
+    both = with_stand_in(spec, plan, ClientRun(steps=700, asked=None, counted=350.0, seconds=2.0, replays=True))
+    assert both.load.command[words.index("--plan") + 1] == str(plan.resolve())
+    assert "--seconds" in both.load.command and both.load.clone_command is not None
+    # A client of a protocol that has a codec talks to the clone itself.
+    LoadPlan(Framing.RESP2, (Script((Step(b"PING\r\n"),)),)).save(plan)
+    assert with_stand_in(spec, plan, ClientRun(steps=7, asked=7, counted=7, seconds=1.0)) is spec
+    said = LoadResult(words, 0, 1.0, '{"received": 700}\nrequests: 350\n', "", 0)
+    assert count_requests(said, 100, r"(\d+) transactions by the app's own client").requests == 350
+
+
+@pytest.mark.ebpf
+@pytest.mark.slow
+def test_a_service_of_an_unknown_protocol_is_cloned_and_compared(tmp_path: Path) -> None:
+    source = Path(__file__).parent / "runtime" / "ledger.c"
+    subprocess.run(["cc", "-O2", "-w", str(source), "-o", str(tmp_path / "ledger")], check=True)
+    (tmp_path / "client.py").write_text(CLIENT)
+    (tmp_path / "app.toml").write_text(
+        f"""
+name = "ledger"
+[service]
+command = ["./ledger", "{{port}}"]
+port = 7100
+[load]
+command = ["{sys.executable}", "client.py", "{{port}}", "{{requests}}"]
+requests = {{ native = 30000, lens = 2000 }}
+connections = 8
+"""
+    )
+    out = tmp_path / "out"
+    words = ["clone", str(tmp_path / "app.toml"), "-o", str(out), "--rounds", "2", "--seconds", "0.5", "--no-tune"]
+    done = subprocess.run([sys.executable, "-m", "ditto", *words], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    profile = (out / "profile.json").read_text()
+    assert json.loads(profile)["services"][0]["codec"] == "opaque" and "secretledger" not in profile
+    fidelity = load_fidelity(out / "fidelity.json")
+    assert fidelity.conditions.load.startswith("ditto-load")  # its replies come again as they were: one client for both
+    for metric in ("bytes.sent_per_request", "bytes.received_per_request", "syscalls.recvfrom", "syscalls.sendto"):
+        record = fidelity.record(metric)
+        assert record is not None and record.error is not None and abs(record.error) < 0.03, metric
+    foreign = fidelity.record("syscalls.foreign_types")
+    assert foreign is not None and foreign.clone == 0
+    assert [point.share for point in fidelity.latency] == [0.25, 0.5, 0.75, 1.0]
+    built = (out / "clone" / "build" / "clone").read_bytes()
+    assert (
+        b"secretledger" not in built and b"secretledger" not in (out / "observation" / "requests.opaque").read_bytes()
+    )
