@@ -10,6 +10,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,10 +19,14 @@ from typer.testing import CliRunner
 
 from ditto import paths
 from ditto.artifacts.plan import Arrivals, Framing, LoadPlan, Script, Step, StepFlags, load_plan
+from ditto.artifacts.prints import path_print
+from ditto.artifacts.profile import ClassMatch, Dist, ReplyShape, RequestClass
 from ditto.errors import AppError, BadInputError
 from ditto.host.exchanges import plan_of
 from ditto.host.loadgen import Offered, drive, percentile, save_percentiles
+from ditto.host.synthetic import synthetic_plan
 from ditto.host.tap import Stream, Tap
+from profile_parts import service_profile
 
 Answer = Callable[[bytes], tuple[int, bytes] | None]
 """Bytes received so far → (bytes used, reply), or None for more."""
@@ -331,3 +336,51 @@ def test_the_command_drives_what_listens(tmp_path: Path) -> None:
     assert (tmp_path / "h.hgrm").is_file()
     missing = CliRunner().invoke(app, ["load", "--port", "9"])
     assert isinstance(missing.exception, BadInputError)
+
+
+CLASSES: dict[str, list[tuple[ClassMatch, int, float]]] = {
+    "http1": [
+        (ClassMatch(verb="GET", path_print=1080), 90, 0.7),
+        (ClassMatch(verb="POST", path_print=7), 900, 0.2),
+        (ClassMatch(verb="HEAD"), 45, 0.1),
+    ],
+    "resp2": [
+        (ClassMatch(verb="GET"), 36, 0.5),
+        (ClassMatch(verb="SET"), 1144, 0.3),
+        (ClassMatch(verb="LRANGE", argc=4), 60, 0.2),
+    ],
+    "memcached": [(ClassMatch(verb="get"), 70, 0.9), (ClassMatch(verb="set"), 1105, 0.1)],
+    "opaque": [(ClassMatch(max_bytes=100), 40, 0.6), (ClassMatch(min_bytes=101, max_bytes=9000), 800, 0.4)],
+}
+
+
+@pytest.mark.parametrize("codec", list(CLASSES))
+def test_requests_of_a_profile_have_its_classes_and_sizes(codec: str) -> None:
+    shape = ReplyShape(probability=1.0, kind="http")
+    classes = [
+        RequestClass(
+            probability=share,
+            match=match,
+            request_bytes=Dist(values=[size], weights=[1.0]),
+            replies=[shape],
+            program=[],
+        )
+        for match, size, share in CLASSES[codec]
+    ]
+    service = service_profile().services[0].model_copy(update={"codec": codec, "classes": classes})
+    plan = synthetic_plan(service, seed=3, requests=3000)
+    assert plan == synthetic_plan(service, seed=3, requests=3000)
+    steps = [step for script in plan.scripts for step in script.steps]
+    assert len(steps) == 3000
+    sizes = Counter(len(step.request) for step in steps)
+    for _, size, share in CLASSES[codec]:
+        near = sum(n for s, n in sizes.items() if abs(s - size) <= max(3, 0.05 * size))
+        assert near / 3000 == pytest.approx(share, abs=0.05)
+    if codec == "http1":
+        paths = {step.request.split()[1] for step in steps if step.request.startswith(b"GET")}
+        assert len(paths) == 1 and path_print(service.print_key, paths.pop()) == 1080
+    # Its own splitter finds the same requests in them.
+    if codec != "opaque":
+        streams = [Stream([(b"".join(s.request for s in script.steps), 1)], None) for script in plan.scripts]
+        again = plan_of(streams, 1.0)
+        assert again.framing is plan.framing and again.requests == plan.requests

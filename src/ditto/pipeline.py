@@ -17,7 +17,7 @@ from ditto.artifacts.app import AppSpec, load_app
 from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
-from ditto.artifacts.plan import PLAN_NAME, load_plan
+from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.errors import BadInputError
 from ditto.host.progress import Progress
@@ -154,6 +154,7 @@ def load(
     host: str,
     plan: Path | None,
     save_plan: Path | None,
+    profile: Path | None,
     offered: Offered,
     progress: Progress,
 ) -> tuple[Offered, LoadMeasured]:
@@ -168,13 +169,9 @@ def load(
 
     progress.stage("load")
     if port is not None:
-        if plan is None:
-            raise BadInputError(
-                "--port drives a server that runs already: what to send is not known", "give --plan FILE"
-            )
-        load_plan(plan)
         offered = replace(offered, connections=offered.connections or driver.CONNECTIONS)
-        return offered, drive(plan, port, offered, host)
+        with driver.given_plan(plan, profile, save_plan) as path:
+            return offered, drive(path, port, offered, host)
     if app is None:
         raise BadInputError("nothing to drive", "give an APP.toml, or --port P and --plan FILE")
     spec = load_app(app)

@@ -111,14 +111,18 @@ def opaque_of(plan: LoadPlan) -> LoadPlan:
     """
 
     def step(was: Step) -> Step:
-        size = max(_OPAQUE_HEAD.size, len(was.request))
         flags = _NO_REPLY if was.flags & StepFlags.NOREPLY else 0
         flags |= _CLOSES if was.flags & StepFlags.CLOSE else 0
-        head = _OPAQUE_HEAD.pack(size, _BY_SIZE, flags, _MARKER)
-        return Step(head.ljust(size, b"\0"), 0, was.flags)
+        return Step(opaque_request(len(was.request), _BY_SIZE, flags), 0, was.flags)
 
     scripts = tuple(Script(tuple(step(s) for s in script.steps), script.opening) for script in plan.scripts)
     return LoadPlan(Framing.OPAQUE, scripts)
+
+
+def opaque_request(size: int, cls: int, flags: int = 0) -> bytes:
+    """A request of ``size`` bytes (at least 8) in the clones' own framing, for a request class."""
+    size = max(_OPAQUE_HEAD.size, size)
+    return _OPAQUE_HEAD.pack(size, cls, flags, _MARKER).ljust(size, b"\0")
 
 
 def load_plan(path: Path) -> LoadPlan:

@@ -37,6 +37,10 @@ def command(
     save_plan: Annotated[
         Path | None, typer.Option("--save-plan", metavar="FILE", help="Keep the recorded requests; private.")
     ] = None,
+    profile: Annotated[
+        Path | None,
+        typer.Option("--profile", metavar="PROFILE.json", help="With --port: requests drawn from a clone's profile."),
+    ] = None,
     rate: Annotated[
         float | None, typer.Option("--rate", "-r", min=0.001, help="Requests a second (default: a closed loop).")
     ] = None,
@@ -82,7 +86,7 @@ def command(
         arrivals_file=arrivals_file,
     )
     with shown() as progress:
-        offered, measured = pipeline.load(app, clone, port, host, plan, save_plan, offered, progress)
+        offered, measured = pipeline.load(app, clone, port, host, plan, save_plan, profile, offered, progress)
     if hdr is not None:
         save_percentiles(measured.corrected, hdr)
     show(_as_json(offered, measured), as_json, _as_text(offered, measured))

@@ -12,12 +12,14 @@ from ditto import paths
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import ClientRun
 from ditto.artifacts.plan import PLAN_NAME, Framing, LoadPlan, load_plan, opaque_of
-from ditto.errors import AppError
+from ditto.artifacts.profile import load_profile
+from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun
 from ditto.host.exchanges import record_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
+from ditto.host.synthetic import synthetic_plan
 
 _REPLAY_S = 0.3
 CONNECTIONS = 20
@@ -98,6 +100,29 @@ def clone_plan(plan: Path) -> Path:
     path = plan.with_suffix(".opaque")
     opaque_of(known).save(path)
     return path
+
+
+@contextmanager
+def given_plan(plan: Path | None, profile: Path | None, save: Path | None) -> Iterator[Path]:
+    """What to send to a server that runs already: a plan that is there, or one drawn from a clone's profile.
+
+    Raises:
+        BadInputError: neither is given, or what is given is missing or damaged.
+    """
+    if plan is not None:
+        load_plan(plan)
+        yield plan
+        return
+    if profile is None:
+        raise BadInputError(
+            "--port drives a server that runs already: what to send is not known",
+            "give --plan FILE, or --profile PROFILE.json of the clone",
+        )
+    service = load_profile(profile).services[0]
+    with tempfile.TemporaryDirectory(prefix="ditto-load-") as folder:
+        path = save or Path(folder) / PLAN_NAME
+        synthetic_plan(service).save(path)
+        yield path
 
 
 @contextmanager

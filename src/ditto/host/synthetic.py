@@ -1,0 +1,130 @@
+"""Requests for a clone from its profile alone: the same classes in the same shares, of the same sizes, with filler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import numpy as np
+
+from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opaque_request
+from ditto.artifacts.prints import path_print
+from ditto.artifacts.profile import Dist, RequestClass, ServiceProfile
+
+REQUESTS = 4096
+MOST_SCRIPTS = 64
+_KEYS = 10_000
+_WITH_BODY = {"POST", "PUT", "PATCH"}
+_PATHS_TRIED = 200_000
+_ARITY = {
+    "PING": 1, "DBSIZE": 1, "INFO": 1, "SET": 3, "SETNX": 3, "GETSET": 3, "APPEND": 3, "LPUSH": 3, "RPUSH": 3,
+    "SADD": 3, "SISMEMBER": 3, "SREM": 3, "HGET": 3, "HDEL": 3, "HEXISTS": 3, "ZSCORE": 3, "ZRANK": 3, "INCRBY": 3,
+    "DECRBY": 3, "EXPIRE": 3, "MSET": 3, "GETRANGE": 4, "LRANGE": 4, "LTRIM": 4, "LSET": 4, "HSET": 4, "SETEX": 4,
+    "ZADD": 4, "ZRANGE": 4, "ZREVRANGE": 4,
+}  # fmt: skip
+"""Words of a RESP command where the class takes any number; two, the command and a key, for those not named."""
+_NUMBERS = {"LRANGE": (b"0", b"99"), "ZRANGE": (b"0", b"99"), "ZREVRANGE": (b"0", b"99"), "GETRANGE": (b"0", b"99"),
+            "LTRIM": (b"0", b"99"), "SETEX": (b"1000",), "INCRBY": (b"1",), "DECRBY": (b"1",), "EXPIRE": (b"1000",),
+            "ZADD": (b"1",), "LSET": (b"0",)}  # fmt: skip
+
+
+def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUESTS) -> LoadPlan:
+    """A plan of ``requests`` requests drawn from the profile's classes and sizes; same profile and seed, same plan."""
+    generator = np.random.default_rng(seed)
+    framing, build = _BUILDERS[service.codec]
+    shares = np.array([c.probability for c in service.classes], dtype=np.float64)
+    chosen = generator.choice(len(service.classes), requests, p=shares / shares.sum())
+    paths = [_path_of(service.print_key, c) for c in service.classes] if framing is Framing.HTTP1 else []
+    steps = []
+    for index in chosen:
+        cls = service.classes[int(index)]
+        size = _drawn(cls.request_bytes, generator)
+        key = int(generator.integers(_KEYS))
+        steps.append(build(cls, int(index), size, key, paths[int(index)] if paths else b""))
+    scripts = max(1, min(MOST_SCRIPTS, service.load.connections, requests))
+    return LoadPlan(framing, tuple(Script(tuple(steps[i::scripts])) for i in range(scripts)))
+
+
+def _drawn(dist: Dist, generator: np.random.Generator) -> int:
+    weights = np.asarray(dist.weights, dtype=np.float64)
+    return int(generator.choice(np.asarray(dist.values), p=weights / weights.sum()))
+
+
+def _path_of(print_key: int, cls: RequestClass) -> bytes:
+    """A short path with the class's fingerprint; any path will do where it has none."""
+    if cls.match.path_print < 0:
+        return b"/"
+    for number in count():
+        path = b"/%x" % number
+        if path_print(print_key, path) == cls.match.path_print or number == _PATHS_TRIED:
+            return path
+    raise AssertionError
+
+
+def _http(cls: RequestClass, _index: int, size: int, _key: int, path: bytes) -> Step:
+    verb = cls.match.verb or "GET"
+    head = b"%s %s HTTP/1.1\r\nHost: x\r\n" % (verb.encode(), path)
+    flags = StepFlags.NOBODY if verb == "HEAD" else StepFlags.NONE
+    if verb in _WITH_BODY:
+        body = max(0, size - len(head) - len(b"Content-Length: 10000\r\n\r\n"))
+        return Step(head + b"Content-Length: %d\r\n\r\n" % body + b"x" * body, 0, flags)
+    room = size - len(head) - 2
+    pad = b"A: " + b"x" * (room - 5) + b"\r\n" if room >= 5 else b""
+    return Step(head + pad + b"\r\n", 0, flags)
+
+
+def _resp(cls: RequestClass, _index: int, size: int, key: int, _path: bytes) -> Step:
+    verb = cls.match.verb or "PING"
+    words = max(1, cls.match.argc or _ARITY.get(verb, 2))
+    arguments = [verb.encode()]
+    if words > 1:
+        arguments.append(b"key:%012d" % key)
+    numbers = list(_NUMBERS.get(verb, ()))
+    while len(arguments) < words:
+        arguments.append(numbers.pop(0) if numbers else b"x")
+    lack = size - len(_resp_words(arguments))
+    if lack > 0 and words > 1:
+        # The last word grows, and with it the digits that tell its length.
+        last = len(arguments) - 1 if not _NUMBERS.get(verb) or words - 2 > len(_NUMBERS[verb]) else 1
+        arguments[last] = arguments[last].ljust(len(arguments[last]) + lack, b"x")
+        over = len(_resp_words(arguments)) - size
+        arguments[last] = arguments[last][: len(arguments[last]) - over]
+    elif lack < 0 and words > 1:
+        arguments[1] = arguments[1][-max(1, len(arguments[1]) + lack) :]
+    return Step(_resp_words(arguments))
+
+
+def _resp_words(arguments: list[bytes]) -> bytes:
+    return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%s\r\n" % (len(a), a) for a in arguments)
+
+
+def _memcached(cls: RequestClass, _index: int, size: int, key: int, _path: bytes) -> Step:
+    verb = (cls.match.verb or "get").encode()
+    name = b"key%09d" % key
+    if verb in (b"set", b"add", b"replace", b"append", b"prepend", b"cas"):
+        tail = b" 1" if verb == b"cas" else b""
+        head = b"%s %s 0 0 %d%s\r\n"
+        data = max(0, size - len(head % (verb, name, 1, tail)) - 2)
+        data = max(0, data - (len(str(data)) - 1))
+        return Step(head % (verb, name, data, tail) + b"x" * data + b"\r\n")
+    if verb in (b"incr", b"decr", b"touch"):
+        return Step(b"%s %s 1\r\n" % (verb, name))
+    if verb in (b"get", b"gets", b"delete"):
+        room = max(1, min(250, size - len(verb) - 3))
+        return Step(b"%s %s\r\n" % (verb, name[-room:].ljust(room, b"x")))
+    if verb in (b"gat", b"gats"):
+        return Step(b"%s 1000 %s\r\n" % (verb, name))
+    return Step(b"version\r\n")
+
+
+def _opaque(_cls: RequestClass, index: int, size: int, _key: int, _path: bytes) -> Step:
+    return Step(opaque_request(size, index))
+
+
+_Builder = Callable[[RequestClass, int, int, int, bytes], Step]
+_BUILDERS: dict[str, tuple[Framing, _Builder]] = {
+    "http1": (Framing.HTTP1, _http),
+    "resp2": (Framing.RESP2, _resp),
+    "memcached": (Framing.MEMCACHED, _memcached),
+    "opaque": (Framing.OPAQUE, _opaque),
+}
