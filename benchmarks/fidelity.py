@@ -78,7 +78,7 @@ def worst_call(fidelity: dict[str, Any]) -> str:
     return "-" if not rows else f"{max(rows)[0] * 100:.2f} %"
 
 
-def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> list[str]:
+def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any], seconds: float) -> list[str]:
     records = {record["metric"]: record for record in fidelity["records"]}
     instructions = callgrind["clone"]["Ir"] / callgrind["original"]["Ir"] - 1
     return [
@@ -86,6 +86,8 @@ def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> list[
         error_and_noise(records, "throughput.saturation"),
         error_and_noise(records, "cpu.ns_per_request"),
         error_and_noise(records, "cpu.user_ns_per_request"),
+        error_and_noise(records, "latency.p50_at_50"),
+        error_and_noise(records, "latency.p99_at_50"),
         f"{percent(instructions)} ({callgrind['spread'] * 100:.0f})",
         worst_call(fidelity),
         f"{records['syscalls.foreign_types']['clone']:.0f}"
@@ -95,12 +97,14 @@ def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> list[
         f"{records['mix.distance']['clone']:.3f}" if records["mix.distance"]["clone"] is not None else "-",
         error_and_noise(records, "branches.mispredicted_per_request"),
         error_and_noise(records, "memory.resident_bytes"),
+        f"{seconds:.0f} s",
     ]
 
 
 HEAD = [
-    "example", "throughput at saturation", "CPU per request", "user CPU per request", "instructions (callgrind)",
-    "worst call", "foreign calls", "bytes sent", "mix distance", "mispredicted", "resident memory",
+    "example", "throughput at saturation", "CPU per request", "user CPU per request", "p50 at half load",
+    "p99 at half load", "instructions (callgrind)",
+    "worst call", "foreign calls", "bytes sent", "mix distance", "mispredicted", "resident memory", "cloned in",
 ]  # fmt: skip
 
 
@@ -144,7 +148,8 @@ def main() -> None:
             (out / "seconds.json").write_text(json.dumps(seconds))
         fidelity = json.loads((out / "fidelity.json").read_text())
         counted = by_callgrind(name, out, arguments.keep, passes_of(fidelity))
-        rows.append(row(name, fidelity, counted))
+        took = float(json.loads((out / "seconds.json").read_text()))
+        rows.append(row(name, fidelity, counted, took))
         details.append(detail(name, fidelity, counted))
         facts = fidelity["machine"]
         machine = f"{facts.get('cpu_model', '')}, {facts.get('cpus', '')} CPUs, Linux {facts.get('kernel', '')}"
