@@ -20,8 +20,8 @@ SHARES = (0.25, 0.5, 0.75)
 """Of the original's saturation; tuning is done at saturation alone, so all three are kept out of it."""
 SATURATION = 1.0
 """The level whose loop is closed: as many requests as connections, each sent when the last one is answered."""
-_WARM_S = 0.2
-_SECONDS = (1.0, 4.0)
+_WARM_S = 0.15
+_SECONDS = (0.8, 4.0)
 _REQUESTS = 2000
 """Requests wanted at a level, for its p99; bounded by `_SECONDS`."""
 _CONNECTIONS = 20

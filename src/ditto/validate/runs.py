@@ -19,7 +19,7 @@ from ditto.validate.levels import LevelRun, Levels, run_levels
 Side = Literal["original", "clone", "empty_body"]
 LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
 
-EMPTY_BODY_ROUNDS = 3
+EMPTY_BODY_ROUNDS = 2
 """Rounds with an empty-body run: it only shows what the body is worth, so fewer will do."""
 _MIN_REQUESTS, _MAX_REQUESTS = 100, 50_000_000
 
@@ -135,7 +135,7 @@ def timed_rounds(
     progress: Progress,
     levels: Levels | None = None,
 ) -> list[TimedRun]:
-    """``rounds`` times each side, in turn (A B C A B C ...); the empty body in the first three rounds only, and
+    """``rounds`` times each side, in turn (A B C A B C ...); the empty body in the first rounds only, and
     without the load levels.
 
     Raises:
