@@ -31,15 +31,11 @@ class _Requests:
 def assemble(engine: Engine, names: Names, edges: list[Edge], lost: Lost, broken_files: int) -> g.Graph:
     """Put the graph together; services by name, edges by caller, endpoint and order."""
     asked = _requests(engine)
-    made = _sums(engine, "edge", "made m JOIN entry o ON o.n = m.owner JOIN edge d ON d.endpoint = o.endpoint"
-                 " AND d.target = m.target AND d.later = m.later", "m.request", "m.response", "m.failed")  # fmt: skip
+    made = _sums(engine, "edge", "call", "request", "response", "failed")
     _count_targets(asked, edges, made, names)
     given = _queue_edges(engine, asked)
     spans_of_endpoint = latencies(engine, "endpoint", "entry")
-    spans_of_edge = latencies(
-        engine, "edge", "(SELECT d.edge, m.duration FROM made m JOIN entry o ON o.n = m.owner JOIN edge d"
-        " ON d.endpoint = o.endpoint AND d.target = m.target AND d.later = m.later) x",
-    )  # fmt: skip
+    spans_of_edge = latencies(engine, "edge", "call")
     steps = _branch_steps(engine)
     shares = _branch_requests(engine)
     groups = _parallel(engine, steps, shares)
