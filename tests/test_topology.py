@@ -136,6 +136,8 @@ def test_zipkin_trace_with_messages() -> None:
         edge = edge_of(graph, "servicea", "kafka", topic)
         assert (edge.endpoint, edge.calls, edge.calls_per_request) == ("poll", 3, 0.75)
         assert (edge.probability, edge.repeats) == (0.25, 3.0)
+    assert [share for share, _ in branches_of(graph, "servicea", "poll")] == [0.75, 0.25]
+    assert branches_of(graph, "servicea", "poll")[0][1] == [], "three of the polls send nothing"
     assert edge_of(graph, "kafka", "servicea").calls_per_request == 1.0
     assert edge_of(graph, "kafka", "serviceb").calls_per_request == 0.75
 
@@ -202,6 +204,19 @@ def test_order_branches_repeats_and_groups(tmp_path: Path) -> None:
     assert orders == {"a": 0, "b": 1, "c": 1, "db-host": 2}
     groups = {name: edge_of(graph, "front", name).parallel_group for name in orders}
     assert groups == {"a": None, "b": 0, "c": 0, "db-host": None}
+
+
+def test_courses_beyond_the_listed_are_a_share(tmp_path: Path) -> None:
+    """Twenty requests that each call another service: sixteen courses are listed, a fifth of the requests is told."""
+    spans = []
+    for n in range(1, 21):
+        spans += [
+            span(1, None, "GET /", SERVER, 0, 9, n),
+            span(2, 1, "c", CLIENT, 1, 2, n, **{"peer.service": f"p{n}"}),
+        ]
+    graph = graph_of(write(tmp_path / "t.json", otlp("front", spans)))
+    (front,) = [s for s in graph.services if s.name == "front"]
+    assert (len(front.endpoints[0].branches), front.endpoints[0].other_branches) == (16, 0.2)
 
 
 def test_one_target_many_times_at_once(tmp_path: Path) -> None:

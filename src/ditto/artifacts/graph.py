@@ -21,7 +21,8 @@ FORMAT_VERSION = 1
 MOST_SERVICES = 20_000
 MOST_ENDPOINTS = 512
 MOST_EDGES = 500_000
-MOST_BRANCHES = 16
+# The sixteen most frequent courses, and that of requests which call nothing.
+MOST_BRANCHES = 17
 MOST_STEPS = 64
 MOST_NAME = 256
 MOST_BYTES = 1 << 30
@@ -90,7 +91,8 @@ class Endpoint(Model):
         latency: durations of the requests; none where only callers were seen.
         request_bytes: mean size of the requests that told it.
         response_bytes: mean size of the replies that told it.
-        branches: the courses requests take, the most frequent first.
+        branches: the courses requests take, the most frequent first; one without steps is that of requests that call
+            nothing.  None for an endpoint that never calls.
         other_branches: share of the requests that took a course which is not listed.
     """
 

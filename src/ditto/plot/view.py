@@ -143,7 +143,7 @@ def _row(graph: Graph, service: Service, endpoint: Endpoint, calls: dict[tuple[s
 
 def _course(graph: Graph, branch: Branch) -> list[str]:
     """The steps of a branch, each as a line."""
-    steps = []
+    steps = [] if branch.steps else ["no calls"]
     for step in branch.steps[:12]:
         calls = []
         for call in step.calls[:6]:

@@ -31,15 +31,11 @@ class _Requests:
 def assemble(engine: Engine, names: Names, edges: list[Edge], lost: Lost, broken_files: int) -> g.Graph:
     """Put the graph together; services by name, edges by caller, endpoint and order."""
     asked = _requests(engine)
-    made = _sums(engine, "edge", "made m JOIN entry o ON o.n = m.owner JOIN edge d ON d.endpoint = o.endpoint"
-                 " AND d.target = m.target AND d.later = m.later", "m.request", "m.response", "m.failed")  # fmt: skip
+    made = _sums(engine, "edge", "call", "request", "response", "failed")
     _count_targets(asked, edges, made, names)
     given = _queue_edges(engine, asked)
     spans_of_endpoint = latencies(engine, "endpoint", "entry")
-    spans_of_edge = latencies(
-        engine, "edge", "(SELECT d.edge, m.duration FROM made m JOIN entry o ON o.n = m.owner JOIN edge d"
-        " ON d.endpoint = o.endpoint AND d.target = m.target AND d.later = m.later) x",
-    )  # fmt: skip
+    spans_of_edge = latencies(engine, "edge", "call")
     steps = _branch_steps(engine)
     shares = _branch_requests(engine)
     groups = _parallel(engine, steps, shares)
@@ -78,7 +74,7 @@ def assemble(engine: Engine, names: Names, edges: list[Edge], lost: Lost, broken
         key=lambda item: (item[1].caller, item[1].endpoint, item[1].order, item[1].to, item[1].target, item[1].kind)
     )
     place_of = {number: place for place, (number, _) in enumerate(listed) if number is not None}
-    branches = _branches(steps, shares, asked, place_of)
+    branches = _branches(engine, steps, shares, asked, place_of)
     used = {e for edge in edges for e in (edge.endpoint, edge.target)} | set(asked)
     used |= {e for queue, endpoint_number, _, _ in given for e in (queue, endpoint_number)}
     services = _services(names, used, asked, spans_of_endpoint, branches)
@@ -218,10 +214,14 @@ def _orders(edges: list[Edge], use: dict[int, tuple[int, float]]) -> dict[int, i
 
 
 def _branches(
-    steps: Steps, shares: dict[tuple[int, int], int], asked: dict[int, _Requests], place_of: dict[int, int]
-) -> dict[int, list[g.Branch]]:
+    engine: Engine,
+    steps: Steps,
+    shares: dict[tuple[int, int], int],
+    asked: dict[int, _Requests],
+    place_of: dict[int, int],
+) -> dict[int, tuple[list[g.Branch], float]]:
+    """By endpoint: the listed branches, that of requests which call nothing included, and the share of the others."""
     found: dict[int, list[g.Branch]] = defaultdict(list)
-    calling: dict[int, int] = defaultdict(int)
     for (endpoint, place), requests in sorted(shares.items()):
         made = []
         for _, calls in sorted(steps[endpoint, place].items()):
@@ -230,10 +230,21 @@ def _branches(
                 g.StepCall(edge=place_of[edge], count=_round(wide / max(1, r))) for edge, r, wide in calls[:4096]
             ]
             made.append(g.Step(rounds=_round(rounds / requests), calls=step_calls))
-        share = min(1.0, _round(requests / max(1, asked[endpoint].requests)))
-        found[endpoint].append(g.Branch(probability=share, requests=requests, steps=made))
-        calling[endpoint] += requests
-    return found
+        found[endpoint].append(_branch(requests, asked[endpoint].requests, made))
+    result = {}
+    for number, calling in engine.rows("SELECT endpoint, COUNT(*) FROM course GROUP BY endpoint"):
+        endpoint, requests = int(number), asked[int(number)].requests
+        branches = found[endpoint]
+        other = (int(calling) - sum(branch.requests for branch in branches)) / max(1, requests)
+        if requests > int(calling):
+            branches.append(_branch(requests - int(calling), requests, []))
+            branches.sort(key=lambda branch: -branch.requests)
+        result[endpoint] = (branches, min(1.0, max(0.0, _round(other))))
+    return result
+
+
+def _branch(requests: int, of: int, steps: list[g.Step]) -> g.Branch:
+    return g.Branch(probability=min(1.0, _round(requests / max(1, of))), requests=requests, steps=steps)
 
 
 def _services(
@@ -241,17 +252,18 @@ def _services(
     used: set[int],
     asked: dict[int, _Requests],
     spans: dict[int, g.Latency],
-    branches: dict[int, list[g.Branch]],
+    branches: dict[int, tuple[list[g.Branch], float]],
 ) -> list[g.Service]:
     by_service: dict[int, list[g.Endpoint]] = defaultdict(list)
     for number in used:
         service, name = names.endpoints[number]
         known = asked.get(number, _Requests(0, 0, None, None))
-        listed = branches.get(number, [])
+        listed, other = branches.get(number, ([], 0.0))
         by_service[service].append(
             g.Endpoint(
                 name=name, requests=known.requests, errors=known.failed, latency=spans.get(number),
-                request_bytes=known.request_bytes, response_bytes=known.response_bytes, branches=listed,
+                request_bytes=known.request_bytes, response_bytes=known.response_bytes,
+                branches=listed, other_branches=other,
             )
         )  # fmt: skip
     services = []

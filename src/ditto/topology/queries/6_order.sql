@@ -1,6 +1,6 @@
 -- Calls of a request in order; those that overlap in time are one group.
 CREATE TABLE call AS
-SELECT m.n, m.owner, d.edge, m.start, m.start + m.duration AS ends
+SELECT m.n, m.owner, d.edge, m.start, m.start + m.duration AS ends, m.duration, m.request, m.response, m.failed
 FROM made m
 JOIN entry o ON o.n = m.owner
 JOIN edge d ON d.endpoint = o.endpoint AND d.target = m.target AND d.later = m.later;
