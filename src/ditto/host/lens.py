@@ -256,8 +256,8 @@ def _poke(pid: int) -> None:
     """Have a sleeping process look at its control page.
 
     The last real-time signal is Valgrind's own: it takes a thread out of whatever call it sleeps in, be it an accept
-    that any other signal would only start again, and the program itself never sees it.  Valgrind's remote control does
-    not reach every call, nor a process that has changed its user.
+    that any other signal would only start again; the program sees an interrupted call and no signal.  Valgrind's remote
+    control does not reach every call, nor a process that has changed its user.
     """
     try:
         os.kill(pid, signal.SIGRTMAX)
