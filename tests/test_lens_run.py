@@ -32,12 +32,16 @@ def needs_valgrind(test: object) -> object:
     return test
 
 
-# Reads a byte at a time: each makes 1009 stores, or ends the program.  In between it sleeps in read().
+# Reads a byte at a time: each makes 1009 stores, or ends the program.  In between it sleeps in read(), which the signal
+# that has it look at its control page interrupts.
 SERVER = """
+#include <errno.h>
 #include <unistd.h>
 int main(void) {
     char c;
-    while (read(0, &c, 1) == 1 && c != 'q') {
+    ssize_t n;
+    while (((n = read(0, &c, 1)) == 1 && c != 'q') || (n < 0 && errno == EINTR)) {
+        if (n < 0) continue;
         for (volatile int i = 0; i < 1009; i++) ;
         write(1, &c, 1);
     }

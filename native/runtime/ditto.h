@@ -51,7 +51,7 @@ enum ditto_op_kind {
 	OP_CLOSE,         /* the connection (in close programs) */
 	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
 	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
-	OP_FILE_FSTAT,    /* of file slot b (nr: fstat or newfstatat with an empty path) */
+	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
 	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; at a random aligned offset for pread* */
 	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev */
 	OP_FILE_SEEK,     /* slot b to offset 0 */
@@ -59,7 +59,8 @@ enum ditto_op_kind {
 	OP_FILE_CLOSE,    /* slot b */
 	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
 	                   * umask-free calls only; others are refused by the generator */
-	OP_MMAP,          /* anonymous mapping of size dist, touched page by page, unmapped by the next OP_MUNMAP */
+	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
+	                   * the next OP_MUNMAP */
 	OP_MUNMAP,
 	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
 	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake) */
@@ -242,6 +243,11 @@ struct ditto_role {
 	uint8_t deferred_lifo;
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
+	/* Threads that serve one connection at a time (accept_serve): */
+	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
+	uint8_t accept_first;  /* the wait comes only after an accept that found none */
+	uint8_t receive_first; /* the wait for a request comes only after a receive that found none */
+	struct ditto_program before_accept; /* before each accept */
 	struct ditto_program on_accept; /* by the accepting thread, after accept */
 	struct ditto_program on_adopt;  /* by the serving thread, when it takes the connection over (or directly after on_accept) */
 	struct ditto_program on_close;  /* when the peer closed; includes OP_CLOSE and, where seen, OP_EPOLL_DEL */

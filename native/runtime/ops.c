@@ -38,6 +38,25 @@ static void map_memory(struct worker *w, uint32_t bytes, int touch)
 	m->at = p;
 }
 
+/* Of a file, to be read where it is. */
+static void map_file(struct worker *w, uint32_t bytes, int fd)
+{
+	struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];
+	volatile uint8_t sum = 0;
+	uint8_t *p;
+
+	if (m->at)
+		syscall(SYS_munmap, m->at, m->bytes);
+	m->at = NULL;
+	p = (uint8_t *)syscall(SYS_mmap, NULL, (size_t)bytes, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return;
+	for (size_t at = 0; at < bytes; at += 4096)
+		sum = (uint8_t)(sum + p[at]);
+	m->bytes = bytes;
+	m->at = p;
+}
+
 static void unmap_memory(struct worker *w)
 {
 	struct mapping *m = &w->mapped[(w->mapped_next - 1) % MAPPINGS];
@@ -191,6 +210,14 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		misc_call(op->nr);
 		break;
 	case OP_MMAP:
+		if (op->a == 1) {
+			const struct slot *slot = file_slot(x, op->b);
+			uint32_t bytes = dist_draw(op->size, &w->rng, 4096);
+
+			if (slot->fd >= 0 && bytes && bytes <= slot->size) /* beyond its end a touch would be fatal */
+				map_file(w, bytes, slot->fd);
+			break;
+		}
 		map_memory(w, dist_draw(op->size, &w->rng, 4096), x->conn != NULL);
 		break;
 	case OP_MUNMAP:

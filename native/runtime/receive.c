@@ -81,6 +81,7 @@ int conn_receive_once(struct conn *c)
 			n = syscall(SYS_read, fd, iov.iov_base, iov.iov_len);
 		}
 	} while (n < 0 && errno == EINTR);
+	c->drained = n < 0 && errno == EAGAIN;
 	if (n > 0)
 		c->in_end += (uint32_t)n;
 	c->filled = n > 0 && (size_t)n == iov.iov_len;

@@ -77,7 +77,7 @@ struct conn {
 	struct conn *next;      /* in the list of deferred connections */
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained;
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
@@ -141,6 +141,7 @@ void files_create(void);          /* the data directory and its files */
 void files_remove(void);          /* async-signal-safe; only what files_create made */
 const char *file_path(struct worker *w, unsigned group, uint32_t pick, uint64_t *size);
 enum run file_op(struct op_context *x, const struct ditto_op *op);
+const struct slot *file_slot(struct op_context *x, int index); /* its fd is -1 where it is not open */
 void file_close_slots(struct slot *slot, uint32_t *open);
 
 /* --- waiting ------------------------------------------------------------------------------------------- */

@@ -13,9 +13,9 @@
 #include <sys/wait.h>
 #include <time.h>
 
-int serve_wait(struct conn *c, short events)
+static int poll_one(int descriptor, short events)
 {
-	struct pollfd fd = {.fd = c->source.fd, .events = events};
+	struct pollfd fd = {.fd = descriptor, .events = events};
 	long n;
 
 	do
@@ -24,19 +24,28 @@ int serve_wait(struct conn *c, short events)
 	return n < 0 ? -1 : 0;
 }
 
+int serve_wait(struct conn *c, short events)
+{
+	return poll_one(c->source.fd, events);
+}
+
 /* Serves one connection to its end.  A descriptor that does not block after all is waited for with poll. */
 void serve_connection(struct worker *w, int fd)
 {
-	int nonblocking = fcntl(fd, F_GETFL) & O_NONBLOCK;
+	int wait_first = w->role->wait == DITTO_WAIT_POLL && !w->role->receive_first;
 	struct conn *c;
 
 	w->deferred_tail = &w->deferred;
 	worker_adopt(w, fd);
 	for (c = w->all; c && !c->dead; c = w->all) {
-		if ((nonblocking || w->role->wait == DITTO_WAIT_POLL) && !c->eof && serve_wait(c, POLLIN))
+		int waits = (wait_first || c->drained) && !c->eof;
+
+		c->drained = 0;
+		if (waits && serve_wait(c, POLLIN))
 			break;
 		w->wakes++;
-		worker_block(w, w->role->on_wake);
+		if (waits || w->role->wait != DITTO_WAIT_POLL)
+			worker_block(w, w->role->on_wake);
 		conn_events(c, EPOLLIN);
 		while (w->deferred) {
 			w->deferred = NULL;
@@ -48,10 +57,39 @@ void serve_connection(struct worker *w, int fd)
 	conn_free_dead(w);
 }
 
+/* Until there is a connection to accept, by the role's own primitive; returns at once where that is the accept. */
+static void listen_wait(struct worker *w)
+{
+	fd_set set;
+
+	switch (w->role->listen_wait) {
+	case DITTO_WAIT_SELECT:
+		if (w->listener.fd >= FD_SETSIZE)
+			break;
+		FD_ZERO(&set);
+		FD_SET(w->listener.fd, &set);
+		syscall(SYS_pselect6, w->listener.fd + 1, &set, NULL, NULL, NULL, NULL);
+		break;
+	case DITTO_WAIT_POLL:
+		poll_one(w->listener.fd, POLLIN);
+		break;
+	default:
+		break;
+	}
+}
+
 void accept_serve_main(struct worker *w)
 {
+	int refused = 0;
+
 	for (;;) {
-		int fd = worker_accept(w, w->listener.fd);
+		int fd;
+
+		if (!w->role->accept_first || refused)
+			listen_wait(w);
+		worker_program(w, NULL, &w->role->before_accept);
+		fd = worker_accept(w, w->listener.fd);
+		refused = fd < 0;
 
 		if (fd >= 0) {
 			if (w->role->handover == DITTO_HAND_KEEP) {
@@ -64,10 +102,8 @@ void accept_serve_main(struct worker *w)
 			} else {
 				worker_accepted(w, fd);
 			}
-		} else if (errno == EAGAIN) {
-			struct pollfd ready = {.fd = w->listener.fd, .events = POLLIN};
-
-			syscall(SYS_poll, &ready, 1, -1);
+		} else if (errno == EAGAIN && (w->role->listen_wait == 0 || w->role->listen_wait == DITTO_WAIT_BLOCKING)) {
+			poll_one(w->listener.fd, POLLIN);
 		}
 	}
 }

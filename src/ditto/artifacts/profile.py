@@ -158,7 +158,12 @@ class Timer(Model):
 
 
 class Role(Model):
-    """What a kind of thread does; see ``struct ditto_role``."""
+    """What a kind of thread does; see ``struct ditto_role``.
+
+    ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
+    at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
+    they do before each accept.
+    """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
     count: Annotated[int, Field(ge=1, le=1024)]
@@ -174,6 +179,10 @@ class Role(Model):
     deferred_lifo: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
+    accept_first: bool = True
+    receive_first: bool = False
+    before_accept: Program = []
     on_accept: Program = []
     on_adopt: Program = []
     on_close: Program = []
@@ -304,7 +313,13 @@ class Profile(Model):
 def _programs(service: ServiceProfile) -> list[list[Op]]:
     programs = [cls.program for cls in service.classes]
     for role in service.roles:
-        programs += [role.on_accept, role.on_adopt, role.on_close, *(timer.program for timer in role.timers)]
+        programs += [
+            role.before_accept,
+            role.on_accept,
+            role.on_adopt,
+            role.on_close,
+            *(timer.program for timer in role.timers),
+        ]
     return programs
 
 

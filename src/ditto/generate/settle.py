@@ -35,6 +35,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             update={
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
+                "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),
                 "on_close": program(old.on_close),
@@ -66,6 +67,12 @@ MANY_WAKES = 0.3
 """Wake-ups per request from which on the work of a wake-up is taken to belong to every request."""
 
 
+def _every_request(service: ServiceProfile, program: list[Op]) -> list[int]:
+    """Blocks of a program that runs for a connection, where a connection is little more than a request."""
+    blocks = [op.block for op in program if op.block is not None]
+    return [number for number in blocks if service.blocks[number].runs_per_request >= MANY_WAKES]
+
+
 def _orders(service: ServiceProfile) -> tuple[Order, ...]:
     """What each kind of request runs, one order a class; last, what belongs to none."""
     begin: list[int] = []
@@ -75,6 +82,10 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []
+    for role in service.roles:
+        if role.kind == "accept_serve":
+            begin += _every_request(service, [*role.before_accept, *role.on_accept])
+            end += _every_request(service, role.on_close)
     for cls in service.classes:
         own = [op.block for op in cls.program if op.block is not None and op.probability >= 0.5]
         if own:

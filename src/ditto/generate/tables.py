@@ -210,7 +210,18 @@ def _role(tables: _Tables, index: int, role: Role) -> str:
         f".deferred_lifo = {int(role.deferred_lifo)}, .on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "
-        f".timers = {len(role.timers)}, .timer = {timers}}}"
+        f".timers = {len(role.timers)}, .timer = {timers}{_serial(tables, role)}}}"
+    )
+
+
+def _serial(tables: _Tables, role: Role) -> str:
+    """What only threads have that serve one connection at a time."""
+    if role.kind != "accept_serve":
+        return ""
+    wait = _WAITS[role.listen_wait]
+    return (
+        f", .listen_wait = {wait}, .accept_first = {int(role.accept_first)}, "
+        f".receive_first = {int(role.receive_first)}, .before_accept = {tables.program(role.before_accept)}"
     )
 
 

@@ -16,7 +16,6 @@ import os
 import shutil
 import signal
 import struct
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +34,6 @@ _TOOL = "lens-amd64-linux"
 _PAGE_BYTES = 4096
 _POLL_S = 0.02
 _POKE_AFTER_S = 0.3
-_POKE_TIMEOUT_S = 10.0
 
 
 class LensMode(IntEnum):
@@ -81,8 +79,8 @@ def lens_command(
     Raises:
         MissingCapabilityError: valgrind or the tool is missing.
     """
-    line = [require_lens(), "--tool=lens", "-q", "--fair-sched=yes", "--trace-children=yes", f"--out={out_prefix}",
-            f"--codec={codec}", f"--events={events}"]  # fmt: skip
+    line = [require_lens(), "--tool=lens", "-q", "--fair-sched=yes", "--trace-children=yes", "--vgdb=no",
+            f"--out={out_prefix}", f"--codec={codec}", f"--events={events}"]  # fmt: skip
     if control_path is not None:
         line.append(f"--control={control_path}")
     return [*line, *extra, *command]
@@ -208,7 +206,7 @@ class LensRun:
     def stop(self, timeout_s: float = 60.0) -> list[LensProcess]:
         """Stop counting, wait until every living process has written its file, and read all files of the run.
 
-        A process that sleeps in a system call is woken through Valgrind's own remote control (vgdb).
+        A process that sleeps in a system call is woken by Valgrind's own signal.
 
         Raises:
             RecordingError: some process did not write in time; names it.
@@ -257,29 +255,11 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _poke(pid: int) -> None:
     """Have a sleeping process look at its control page.
 
-    Through vgdb, which finds it in any system call.  A process that has changed its user cannot open the pipes vgdb
-    talks through, and Valgrind takes that as fatal: it is stopped and continued instead, which ends an epoll wait.
+    The last real-time signal is Valgrind's own: it takes a thread out of whatever call it sleeps in, be it an accept
+    that any other signal would only start again; the program sees an interrupted call and no signal.  Valgrind's remote
+    control does not reach every call, nor a process that has changed its user.
     """
     try:
-        if _user(pid) != os.geteuid():
-            os.kill(pid, signal.SIGSTOP)
-            time.sleep(_POLL_S)
-            os.kill(pid, signal.SIGCONT)
-            for pipe in Path("/tmp").glob(f"vgdb-pipe-*-{pid}-by-*"):
-                pipe.unlink(missing_ok=True)  # of no use to that user, who cannot delete them either
-            return
-        vgdb = shutil.which("vgdb")
-        if vgdb is None:
-            return
-        subprocess.run([vgdb, f"--pid={pid}", "lens.poll"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                       stderr=subprocess.DEVNULL, timeout=_POKE_TIMEOUT_S, check=False)  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
+        os.kill(pid, signal.SIGRTMAX)
+    except OSError:
         pass
-
-
-def _user(pid: int) -> int:
-    """Effective user of a process; -1 if unknown."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("Uid:"):
-            return int(line.split()[2])
-    return -1

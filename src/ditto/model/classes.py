@@ -113,7 +113,8 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     sends = [e for e in cycle.events if (e.nr in SENDS and e.obj is cycle.connection) or e.nr in SENDFILES]
     first = next((e for e in sends if e.nr in SENDS), None)
     payload = first.payload if first is not None else b""
-    shape = reply_shape(codec, payload, cycle.sent, first.ret if first is not None else cycle.sent)
+    vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
+    shape = reply_shape(codec, payload, cycle.sent, first.ret if first is not None else cycle.sent, vector)
     if codec == "memcached" and shape.kind == "value" and shape.size < 0:
         word = cycle.receive.payload.split(b" ", 1)[0]
         key_bytes = max(1, cycle.received_bytes - len(word) - 3)
@@ -196,6 +197,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.FILE_STAT, a=placement.group_of(name, op), **common)
     if kind.startswith("file_"):
         return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **common)
+    if kind == "mmap" and name.slot is not None:
+        return Op(kind=OpKind.MMAP, a=1, b=placement.slot_of(name.slot), size=size, **common)
     if kind in ("mmap", "munmap", "madvise", "sleep"):
         return Op(kind=OpKind(kind), size=size, **common)
     return None

@@ -10,10 +10,14 @@ from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
+from ditto.streams.serial import serial_waits
 
 Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve"]
 
-_WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blocking"]] = {
+Trait = tuple[Kind, int, bool, bool]
+"""Kind, the call waited with, whether it accepts, whether it serves."""
+
+WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blocking"]] = {
     NUMBERS["epoll_wait"]: "epoll",
     NUMBERS["epoll_pwait"]: "epoll_pwait",
     NUMBERS["epoll_pwait2"]: "epoll_pwait",
@@ -47,7 +51,7 @@ class RoleSeen:
 
     @property
     def wait_name(self) -> Literal["epoll", "epoll_pwait", "poll", "select", "blocking"]:
-        return _WAIT_NAMES.get(self.wait_nr, "blocking")
+        return WAIT_NAMES.get(self.wait_nr, "blocking")
 
 
 @dataclass
@@ -77,11 +81,12 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
 
     Threads that never returned from a call in the window are judged by the call they were in.
     """
-    traits: dict[int, tuple[Kind, int, bool, bool]] = {}
+    traits: dict[int, Trait] = {}
     for process in processes:
         for thread in process.threads:
             main = thread.tid == process.pid
             traits[thread.tid] = _trait(work.threads.get(thread.tid), thread.syscall, main, _past(stream, thread.tid))
+    _as_their_siblings(processes, traits)
     process_roles = _process_roles(processes, traits)
     seen = RolesSeen(process_roles, [])
     for index, process_role in enumerate(process_roles):
@@ -93,6 +98,8 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
                 kind, wait_nr, accepts, serves = traits[thread.tid]
                 is_main = thread.tid == process.pid
                 key: tuple[object, ...] = (kind, wait_nr, accepts, serves or kind == "loop", kind == "idle" and is_main)
+                if kind == "accept_serve":
+                    key = (kind, wait_nr)
                 if kind == "periodic":
                     key = (*key, _period_bin(work.threads.get(thread.tid)))
                 role = grouped.setdefault(key, RoleSeen(kind, index, wait_nr, accepts, serves))
@@ -109,29 +116,54 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
     return seen
 
 
+def _as_their_siblings(processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
+    """Workers that nothing was seen of are what their busy siblings are, and all of one kind wait alike.
+
+    With connections that last, some of a server's equal processes have none, and sit in the accept (or the wait before
+    it) all the time.
+    """
+    busy: dict[int, Trait] = {}
+    for process in processes:
+        trait = traits.get(process.pid)
+        if trait is not None and trait[0] == "accept_serve" and trait[3]:
+            best = busy.setdefault(process.ppid, trait)
+            if best[1] == NUMBERS["read"]:
+                busy[process.ppid] = trait
+    for process in processes:
+        trait, model = traits.get(process.pid), busy.get(process.ppid)
+        if trait is None or model is None:
+            continue
+        if trait[0] == "accept_serve" or (trait[2] and not trait[3]):
+            traits[process.pid] = model
+
+
 def _past(stream: Stream, tid: int) -> list[Event]:
     return [event for event in stream.outside if event.tid == tid]
 
 
-def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event]) -> tuple[Kind, int, bool, bool]:
+def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event]) -> Trait:
     accepts = any(event.nr in ACCEPTS for event in past)
     if work is None:
-        if current in _WAIT_NAMES:
+        if current in WAIT_NAMES:
             return ("loop", current, accepts, False)
         if current in ACCEPTS:
             return ("accept_serve", current, True, False)
         return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
     accepts = accepts or bool(work.accepts)
     serves = bool(work.cycles)
+    serial = serial_waits(work) if serves else None
+    if serial is not None and accepts:
+        waiting = serial.on_connection.most_common(1)
+        return ("accept_serve", waiting[0][0] if waiting else NUMBERS["read"], True, True)
     waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
+    if len(work.sleeps) >= 2 and not (waits or serves or accepts):
+        return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
     if current in WAITS and not waits:
         waits[current] = 1
     if waits:
         return ("loop", waits.most_common(1)[0][0], accepts, serves)
     if serves or accepts or current in RECEIVES:
         return ("accept_serve" if accepts else "serve", NUMBERS["read"], accepts, serves)
-    if len(work.sleeps) >= 2:
-        return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
     if len(work.parks) >= 2 and _is_timed(work.parks):
         return ("periodic", NUMBERS["futex"], False, False)
     return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
@@ -150,7 +182,7 @@ def _period_bin(work: ThreadWork | None) -> int:
     return int(span / (len(work.sleeps) - 1)).bit_length() // 2
 
 
-def _process_roles(processes: list[ProcessSeen], traits: dict[int, tuple[Kind, int, bool, bool]]) -> list[ProcessRole]:
+def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait]) -> list[ProcessRole]:
     """Processes with the same parent role and the same kinds of threads are one role."""
     known = {process.pid for process in processes}
     roles: list[ProcessRole] = []

@@ -13,6 +13,7 @@ from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.files import FileCatalog
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles
+from ditto.model.serial import refused_receives, serial_role
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
@@ -88,7 +89,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
 
 def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
-    skip = _find_timers(this)
+    skip = _find_timers(this) | refused_receives(evidence)
     works = class_works(evidence.requests, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
@@ -190,6 +191,10 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     common = {"kind": role.kind, "count": in_each, "wait": role.wait_name, "wait_nr": role.wait_nr}
     if role.kind == "idle":
         return Role(**common)
+    if role.kind == "accept_serve":
+        waited = gaps and gaps.on_wake
+        woken = this.book.add(NO_CLASS, role.wait_nr, waited, this.wakes) if waited else None
+        return serial_role(evidence, role, in_each, woken, this.book, this.placement)
     if role.kind == "periodic":
         return Role(**common, timers=_periodic(this, role))
     hand_to, notify = _handover(this, index, role)

@@ -20,10 +20,10 @@ from ditto.streams.events import (
     RECEIVES,
     SENDFILES,
     SENDS,
-    SLEEPS,
-    WAITS,
     Event,
     Obj,
+    is_sleep,
+    is_wait,
 )
 
 FUTEX = NUMBERS["futex"]
@@ -105,11 +105,6 @@ class Work:
     lives: dict[Obj, ConnectionLife]
 
 
-def is_wait(event: Event) -> bool:
-    """Whether the call waits for events of a set of descriptors."""
-    return event.nr in WAITS
-
-
 class _Follower:
     """Assigns one thread's events to cycles, connection lives and wake-ups."""
 
@@ -133,7 +128,7 @@ class _Follower:
             self.current = self.fresh = None
             return
         self.wake.events += 1
-        if event.nr in SLEEPS:
+        if is_sleep(event):
             work.sleeps.append(event)
         elif event.nr in ACCEPTS:
             self._accept(event)
@@ -187,6 +182,8 @@ class _Follower:
                 life.cycle = None
             life.closing.append(event)
             self.current = None
+            if event.nr == CLOSE and self.fresh is life:
+                self.fresh = None
             return
         if cycle is None:
             life.setup.append(event)

@@ -20,6 +20,7 @@ SENDS = numbers("write", "writev", "sendto", "sendmsg")
 SENDFILES = numbers("sendfile", "splice")
 WAITS = numbers("epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6")
 SLEEPS = numbers("nanosleep", "clock_nanosleep")
+_TIMEOUT_ONLY = {NUMBERS["select"]: 0, NUMBERS["pselect6"]: 0, NUMBERS["poll"]: 1, NUMBERS["ppoll"]: 1}
 PARKS = numbers("futex", "rt_sigsuspend", "pause", "wait4", "waitid", "rt_sigtimedwait")
 EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
@@ -30,7 +31,7 @@ _FD_FIRST = numbers(
     "recvmsg", "sendto", "sendmsg", "close", "fstat", "lseek", "ioctl", "fcntl", "accept", "accept4", "bind", "listen",
     "connect", "shutdown", "setsockopt", "getsockopt", "getpeername", "getsockname", "epoll_wait", "epoll_pwait",
     "epoll_pwait2", "epoll_ctl", "fsync", "fdatasync", "ftruncate", "sendfile", "flock", "fadvise64", "fallocate",
-    "getdents64", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
+    "getdents64", "fchmod", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
     "dup2", "dup3",
 )  # fmt: skip
 _STAT_AT = NUMBERS["newfstatat"]
@@ -45,6 +46,22 @@ _CREATORS = {
     NUMBERS["memfd_create"]: "file",
 }
 _FCNTL = NUMBERS["fcntl"]
+_MMAP = NUMBERS["mmap"]
+
+
+def is_wait(event: Event) -> bool:
+    """Whether the call waits for events of a set of descriptors; one that names none only sleeps."""
+    return event.nr in WAITS and not _names_none(event)
+
+
+def is_sleep(event: Event) -> bool:
+    """Whether the call waits for time to pass."""
+    return event.nr in SLEEPS or (event.nr in WAITS and _names_none(event))
+
+
+def _names_none(event: Event) -> bool:
+    at = _TIMEOUT_ONLY.get(event.nr)
+    return at is not None and not event.args[at]
 
 
 @dataclass(eq=False)
@@ -172,6 +189,8 @@ class Descriptors:
         if nr == EPOLL_CTL:
             target = args[2] & 0xFFFFFFFF
             event.target = table.get(target)
+        elif nr == _MMAP and len(args) > 4 and args[4]:
+            event.target = table.get(args[4] & 0xFFFFFFFF)
         elif nr in SENDFILES:
             event.target = table.get(args[1] & 0xFFFFFFFF) if nr == NUMBERS["sendfile"] else None
         if ret < 0:

@@ -17,6 +17,7 @@ from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.events import CLOSE, SENDS, KnownDescriptor, Stream, from_recording
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
+from ditto.streams.serial import cycles_before_accepts
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
@@ -44,6 +45,7 @@ class Gaps:
         on_wake: mean instructions between the return of a wait and the next call.
         between: between a send that did not finish a reply and the next call.
         accept: operation -> mean, for the set-up of a connection.
+        closing, before_accept: likewise, for its end, and for what serial servers do before each accept.
         requests: cycles counted.
         instructions: user instructions of the whole window, all threads.
     """
@@ -53,6 +55,8 @@ class Gaps:
     on_wake: float = 0.0
     between: float = 0.0
     accept: dict[OpName, float] = field(default_factory=dict)
+    closing: dict[OpName, float] = field(default_factory=dict)
+    before_accept: dict[OpName, float] = field(default_factory=dict)
     timer: dict[OpName, float] = field(default_factory=dict)
     requests: int = 0
     instructions: float = 0.0
@@ -191,11 +195,18 @@ def closing_work(work: Work) -> ClassWork:
     return programs.build(b"close", cycles)
 
 
+def work_before_accepts(work: Work) -> ClassWork:
+    """What threads that serve one connection at a time do for none of them before each accept, as a class."""
+    return programs.build(b"before", cycles_before_accepts(work))
+
+
 _NO_WAKE = Wake(0, None, 0)
 
 
 def gap_name(name: OpName) -> OpName:
     """An operation's name in tables of gaps: files that stay open have other paths in other runs."""
+    if name.kind == "mmap":  # an instruction run does not tell what is mapped
+        return name._replace(slot=None)
     if name.slot is not None and name.slot[0] == "p":
         return name._replace(slot=("p", b""))
     return name
@@ -233,6 +244,8 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     gaps.wakes = wakes["count"]
     gaps.on_wake = wakes["gap"] / wakes["count"] if wakes["count"] else 0.0
     gaps.instructions = sum(max(0.0, e.gap) for t in work.threads.values() for e in t.events)
+    gaps.closing = _mean_gaps(closing_work(work))
+    gaps.before_accept = _mean_gaps(work_before_accepts(work))
     gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))
     return gaps
 

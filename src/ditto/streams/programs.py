@@ -14,7 +14,19 @@ from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
-from ditto.streams.events import CLOSE, EAGAIN, EPOLL_CTL, OPENS, PARKS, RECEIVES, SENDFILES, SENDS, SLEEPS, Event, Obj
+from ditto.streams.events import (
+    CLOSE,
+    EAGAIN,
+    EPOLL_CTL,
+    OPENS,
+    PARKS,
+    RECEIVES,
+    SENDFILES,
+    SENDS,
+    Event,
+    Obj,
+    is_sleep,
+)
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -37,6 +49,8 @@ _CONNECTION_CALLS = {
     NUMBERS["shutdown"]: "shutdown",
     CLOSE: "close",
 }
+_SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")
+"""Asked of another socket than the connection, they are asked of the connection: the cost is the same."""
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
@@ -201,6 +215,8 @@ def _describe(
             return (_EPOLL_OPS.get(event.args[1], "epoll_mod"), nr, None)
         if nr in _CONNECTION_CALLS:
             return (_CONNECTION_CALLS[nr], nr, None)
+    if obj is not None and obj.kind in ("listener", "socket") and nr in _SOCKET_QUERIES:
+        return (_CONNECTION_CALLS[nr], nr, None)
     if nr in SENDFILES and event.target is not None:
         return ("sendfile", nr, _slot(event.target, slots))
     if nr in OPENS:
@@ -215,8 +231,9 @@ def _describe(
     if nr in MISC:
         return ("misc", nr, None)
     if nr in _MEMORY_CALLS:
-        return (_MEMORY_CALLS[nr], nr, None)
-    if nr in SLEEPS:
+        mapped = event.target if event.target is not None and event.target.kind == "file" else None
+        return (_MEMORY_CALLS[nr], nr, _slot(mapped, slots) if mapped is not None else None)
+    if is_sleep(event):
         return ("sleep", nr, None)
     if nr == _FUTEX and (event.args[1] & 127) in (1, 10, 5):
         return ("futex_wake", nr, None)
@@ -237,7 +254,7 @@ def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tu
         return ("file_read", nr, slot)
     if nr in FILE_WRITES:
         return ("file_write", nr, slot)
-    if nr in (NUMBERS["fstat"], NUMBERS["newfstatat"]):
+    if nr in (NUMBERS["fstat"], NUMBERS["newfstatat"], NUMBERS["fchmod"]):
         return ("file_fstat", nr, slot)
     if nr == NUMBERS["lseek"]:
         return ("file_seek", nr, slot)

@@ -113,8 +113,11 @@ class ReplySeen:
     second: int = 0
 
 
-def reply_shape(codec: str, payload: bytes, total: int, first_send: int) -> ReplySeen:
-    """The shape of a reply of ``total`` bytes that begins with ``payload`` and whose first send had ``first_send``."""
+def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_vector: int = 0) -> ReplySeen:
+    """The shape of a reply of ``total`` bytes that begins with ``payload`` and whose first send had ``first_send``.
+
+    Where that send had several vectors, the first had ``first_vector``.
+    """
     if codec == "resp2":
         return _resp_shape(payload, total)
     if codec == "memcached":
@@ -123,7 +126,12 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int) -> Repl
         match = _HTTP_REPLY.match(payload)
         status = int(match[1]) if match else 200
         end = payload.find(b"\r\n\r\n")
-        head = end + 4 if end >= 0 else first_send if first_send < total or first_send <= 64 else min(total, 160)
+        if end >= 0:
+            head = end + 4
+        elif first_send < total or first_send <= 64:
+            head = first_send
+        else:
+            head = first_vector if 64 < first_vector < total else min(total, 160)
         chunked = b"chunked" in payload[:head].lower()
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)

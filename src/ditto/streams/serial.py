@@ -1,0 +1,92 @@
+"""Threads that serve one connection at a time, from its accept to its close."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from ditto.artifacts.syscalls import numbers
+from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
+from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, RECEIVES, Event, Obj, is_wait
+
+_POLLS = numbers("poll", "ppoll")
+
+
+@dataclass
+class SerialWaits:
+    """How such threads wait.
+
+    Attributes:
+        on_connection: calls by number that wait for the connection in service.
+        on_listener: calls by number that wait for the next connection.
+        refused_receives: receives that found nothing; where each wait follows one, the thread receives first.
+        refused_accepts: accepts that found nothing.
+    """
+
+    on_connection: Counter[int] = field(default_factory=Counter)
+    on_listener: Counter[int] = field(default_factory=Counter)
+    refused_receives: int = 0
+    refused_accepts: int = 0
+
+
+def serial_waits(thread: ThreadWork) -> SerialWaits | None:
+    """How a thread waits that serves one connection at a time; None for any other.
+
+    While a connection is open, it may wait for that one alone (a poll of one descriptor); no other may be accepted or
+    received from.  An event loop that happens to have one connection waits for its listener too.
+    """
+    waits = SerialWaits()
+    current: Obj | None = None
+    served = False
+    for event in thread.events:
+        obj = event.obj
+        if is_wait(event):
+            if current is None:
+                waits.on_listener[event.nr] += 1
+            elif event.nr in _POLLS and event.args[1] == 1:
+                waits.on_connection[event.nr] += 1
+            else:
+                return None
+        elif event.nr in ACCEPTS:
+            waits.refused_accepts += event.ret == EAGAIN
+            if event.made is not None:
+                if current is not None:
+                    return None
+                current = event.made
+        elif obj is not None and obj.kind == "connection":
+            if event.nr == CLOSE:
+                current = None if obj is current else current
+            elif event.nr in RECEIVES:
+                if current is not None and obj is not current:
+                    return None
+                current = obj
+                served = served or event.ret > 0
+                waits.refused_receives += event.ret == EAGAIN
+    return waits if served else None
+
+
+def bursts_before_accepts(thread: ThreadWork) -> Iterator[list[Event]]:
+    """What a thread does for no connection before each of its accepts."""
+    loose = {id(event) for wake in thread.wakes for event in wake.loose}
+    burst: list[Event] = []
+    for event in thread.events:
+        if event.nr in ACCEPTS:
+            yield burst
+            burst = []
+        elif id(event) in loose:
+            burst.append(event)
+
+
+def cycles_before_accepts(work: Work) -> list[Cycle]:
+    """The same for all such threads, as cycles to be counted like those of a request class."""
+    nowhere, nobody = Wake(0, None, 0), Obj("none", 0)
+    cycles = []
+    for thread in work.threads.values():
+        if not thread.accepts or serial_waits(thread) is None:
+            continue
+        for burst in bursts_before_accepts(thread):
+            cycle = Cycle(nobody, thread.tid, nowhere, thread.accepts[0], events=burst)
+            cycle.wake_of = [nowhere] * len(burst)
+            cycles.append(cycle)
+    return cycles
