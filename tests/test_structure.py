@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "ditto"
-STAGES = {"observe", "model", "generate", "run", "validate", "tune", "study", "report", "topology", "plot"}
+STAGES = {"observe", "model", "generate", "run", "validate", "tune", "study", "report", "topology", "plot", "deploy"}
 MODULES = sorted(PACKAGE.rglob("*.py"))
 C_FILES = sorted(
     path

@@ -25,6 +25,7 @@ static const char usage[] =
 	"  --data DIR   where the clone makes its own files, which stay there; default: a temporary\n"
 	"               directory, removed at the end\n"
 	"  --skeleton   leave out all synthetic computing: system calls and protocol only\n"
+	"  --check      connect to a clone that runs, and end: 0 if it accepts (for health checks)\n"
 	"  --seed S     seed of every random choice (default: the seed of the tables)\n"
 	"\n"
 	"example: clone --port 6379\n";
@@ -75,6 +76,9 @@ static void read_options(int argc, char **argv)
 		} else if (!strcmp(argv[i], "--skeleton")) {
 			options.skeleton = 1;
 			continue;
+		} else if (!strcmp(argv[i], "--check")) {
+			options.check = 1;
+			continue;
 		} else if (!strcmp(argv[i], "--port")) {
 			options.port = (int)number_or_die("--port", value, 65535);
 			port_given = 1;
@@ -96,20 +100,46 @@ static void read_options(int argc, char **argv)
 	}
 }
 
-int listener_open(void)
+/* The address of the options; its size. */
+static socklen_t address_of(struct sockaddr_storage *address)
 {
-	const struct ditto_listener *table = &ditto_service.listener;
-	struct sockaddr_in six4 = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
-	struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)options.port)};
-	int is4 = inet_pton(AF_INET, options.host, &six4.sin_addr) == 1, on = 1, fd;
-	const struct sockaddr *address = is4 ? (struct sockaddr *)&six4 : (struct sockaddr *)&six;
+	struct sockaddr_in *four = (struct sockaddr_in *)address;
+	struct sockaddr_in6 *six = (struct sockaddr_in6 *)address;
 
-	if (!is4 && inet_pton(AF_INET6, options.host, &six.sin6_addr) != 1) {
+	memset(address, 0, sizeof(*address));
+	if (inet_pton(AF_INET, options.host, &four->sin_addr) == 1) {
+		four->sin_family = AF_INET;
+		four->sin_port = htons((uint16_t)options.port);
+		return sizeof(*four);
+	}
+	if (inet_pton(AF_INET6, options.host, &six->sin6_addr) != 1) {
 		dprintf(2, "clone: --host: %s is no address\n", options.host);
 		files_remove();
 		_exit(2);
 	}
-	fd = socket(address->sa_family, SOCK_STREAM | SOCK_CLOEXEC | (table->nonblocking ? SOCK_NONBLOCK : 0), 0);
+	six->sin6_family = AF_INET6;
+	six->sin6_port = htons((uint16_t)options.port);
+	return sizeof(*six);
+}
+
+/* Whether something accepts connections there. */
+static int answers(void)
+{
+	struct sockaddr_storage address;
+	socklen_t size = address_of(&address);
+	int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 && connect(fd, (struct sockaddr *)&address, size) == 0;
+}
+
+int listener_open(void)
+{
+	const struct ditto_listener *table = &ditto_service.listener;
+	struct sockaddr_storage address;
+	socklen_t size = address_of(&address);
+	int on = 1, fd;
+
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (table->nonblocking ? SOCK_NONBLOCK : 0), 0);
 	if (fd < 0)
 		fail("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
@@ -117,7 +147,7 @@ int listener_open(void)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	for (unsigned i = 0; i < table->sockopts; i++)
 		setsockopt(fd, table->sockopt[i].a, table->sockopt[i].b, &table->sockopt[i].c, sizeof(int));
-	if (bind(fd, address, is4 ? sizeof(six4) : sizeof(six)) || listen(fd, table->backlog))
+	if (bind(fd, (struct sockaddr *)&address, size) || listen(fd, table->backlog))
 		fail("listening");
 	return fd;
 }
@@ -156,6 +186,8 @@ int main(int argc, char **argv)
 	struct sigaction action;
 
 	read_options(argc, argv);
+	if (options.check)
+		return !answers();
 	if (ditto_service.version != DITTO_TABLES_VERSION) {
 		dprintf(2, "clone: its tables have version %u, this runtime reads version %d; generate the clone again\n",
 			ditto_service.version, DITTO_TABLES_VERSION);

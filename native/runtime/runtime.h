@@ -24,6 +24,7 @@ struct options {
 	int port;
 	const char *data;  /* NULL: a temporary directory, removed at the end */
 	int skeleton;      /* leave out every compute block */
+	int check;         /* only find out whether a clone answers */
 	uint64_t seed;
 };
 

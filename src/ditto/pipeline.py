@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ditto.artifacts.graph import Graph
     from ditto.artifacts.study import Study
     from ditto.artifacts.study_kind import StudyKind
+    from ditto.deploy import Target
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
@@ -236,6 +237,30 @@ def topology(traces: list[Path], out: Path, plot: Path | None, progress: Progres
 
         write_atomic(plot, page_of(graph))
     return graph
+
+
+def deploy(
+    clone: Path, target: Target, out: Path, port: int, replicas: int, registry: str, progress: Progress
+) -> list[Path]:
+    """Write a clone as containers for compose or Kubernetes; the files to give to the tool.
+
+    Raises:
+        BadInputError: no clone is there, or the folder holds something else.
+    """
+    from ditto.deploy import deploy_to, deployed
+    from ditto.host.synthetic import synthetic_plan
+
+    progress.stage("deploy")
+    if not (clone / "profile.json").is_file():
+        raise BadInputError(
+            f"{clone}: no clone is there (no profile.json)", "give the folder that ditto generate wrote"
+        )
+    service = load_profile(clone / "profile.json").services[0]
+    certificate = clone.parent / "fidelity.json"
+    fidelity = load_fidelity(certificate) if certificate.is_file() else None
+    part = deployed(service, fidelity, port, replicas, registry)
+    plan = synthetic_plan(service).as_bytes()
+    return deploy_to(part, target, clone, paths.native_root() / "loadgen", plan, out)
 
 
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:

@@ -88,16 +88,20 @@ class LoadPlan:
         """Requests in all scripts, openings left out."""
         return sum(len(s.steps) - s.opening for s in self.scripts)
 
-    def save(self, path: Path) -> None:
-        """Write it for the owner's eyes only."""
+    def as_bytes(self) -> bytes:
+        """The file's contents."""
         parts = [MAGIC, struct.pack("<II", self.framing, len(self.scripts))]
         for script in self.scripts:
             parts.append(struct.pack("<II", script.opening, len(script.steps)))
             for step in script.steps:
                 parts += (struct.pack("<III", len(step.request), step.reply, step.flags), step.request)
+        return b"".join(parts)
+
+    def save(self, path: Path) -> None:
+        """Write it for the owner's eyes only."""
         path.unlink(missing_ok=True)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(b"".join(parts))
+            file.write(self.as_bytes())
 
 
 _OPAQUE_HEAD = struct.Struct("<IHBB")

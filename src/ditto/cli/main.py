@@ -16,6 +16,7 @@ from ditto.cli import (
     build,
     clone,
     compare,
+    deploy,
     doctor,
     generate,
     load,
@@ -46,7 +47,22 @@ app = typer.Typer(
     "Example: ditto clone examples/redis.toml -o build/redis",
 )
 
-for _module in (doctor, clone, observe, model, generate, build, run, load, validate, study, report, compare, topology):
+for _module in (
+    doctor,
+    clone,
+    observe,
+    model,
+    generate,
+    build,
+    run,
+    load,
+    validate,
+    study,
+    report,
+    compare,
+    deploy,
+    topology,
+):
     app.command(name=_module.NAME, epilog=f"Example: {_module.EXAMPLE}")(_module.command)
 
 

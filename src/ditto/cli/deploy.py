@@ -1,0 +1,60 @@
+"""``ditto deploy``: a clone as containers, or supervised on this machine."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ditto.cli.common import AsJson, CloneFolder, show
+from ditto.cli.progress import shown
+from ditto.errors import BadInputError
+
+NAME = "deploy"
+EXAMPLE = "ditto deploy build/redis/clone --to compose -o build/redis/compose"
+_NEXT = {
+    "compose": "docker compose -f {0} up --build; with --profile load it is loaded too",
+    "kubernetes": "build and push the two images, then kubectl apply -f {0}; load.yaml loads it",
+}
+
+
+def command(
+    clone: CloneFolder,
+    to: Annotated[str, typer.Option("--to", metavar="local|compose|kubernetes", help="Where to.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FOLDER", help="Where to write; for local, the log.")
+    ] = None,
+    port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port that clients use.")] = 8080,
+    host: Annotated[str, typer.Option("--host", "-H", help="For local: the address to listen on.")] = "127.0.0.1",
+    replicas: Annotated[int, typer.Option("--replicas", min=1, max=10000, help="For Kubernetes.")] = 1,
+    registry: Annotated[str, typer.Option("--registry", help="Put before the names of images.")] = "",
+    seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="For local: end after so long.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write files that compose or Kubernetes take, sized by what the clone used; or run and watch it here."""
+    from ditto import pipeline
+    from ditto.deploy import Target, run_local
+
+    try:
+        target = Target(to)
+    except ValueError:
+        raise BadInputError(f"--to {to}: no such target", "give local, compose or kubernetes") from None
+    if target is Target.LOCAL:
+        from ditto.host.app import built_clone
+
+        log = (out or clone.parent) / "clone.log"
+
+        def ready(pid: int) -> None:
+            typer.echo(f"serving on {host} port {port}, process {pid}, log {log}")
+            sys.stdout.flush()
+
+        run_local(built_clone(clone), host, port, log, ready, seconds)
+        return
+    if out is None:
+        raise BadInputError("nowhere to write to", "give a folder with -o FOLDER")
+    with shown() as progress:
+        made = pipeline.deploy(clone, target, out, port, replicas, registry, progress)
+    text = [f"wrote {path}" for path in made]
+    show({"files": [str(p) for p in made]}, as_json, "\n".join([*text, _NEXT[target].format(made[0])]))
