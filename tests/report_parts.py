@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from ditto.artifacts.fidelity import (
-    Bound,
     Conditions,
     Curve,
     Dropped,
@@ -21,6 +20,7 @@ from ditto.artifacts.fidelity import (
     Unavailable,
 )
 from ditto.artifacts.machine import Cache, MachineFacts
+from ditto.artifacts.verdict import Bound
 from ditto.validate.statistics import make_record
 
 HOSTILE = "<script>alert('x')</script>\"&{{ 7*7 }}</title><svg onload=x>"

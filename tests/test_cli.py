@@ -132,7 +132,8 @@ def test_results_as_text_and_as_json(pipeline: SimpleNamespace, capsys: pytest.C
 
 
 def test_max_error_decides_the_code(pipeline: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    from ditto.artifacts.fidelity import Bound, Conditions, Fidelity, Record, Verdict
+    from ditto.artifacts.fidelity import Conditions, Fidelity, Record
+    from ditto.artifacts.verdict import Bound, Verdict
 
     record = Record(
         metric="cpu.user", unit="ns", group="cpu", original=100.0, clone=120.0, error=0.2, noise=0.01,

@@ -7,17 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ditto.artifacts.fidelity import (
-    Bound,
-    Conditions,
-    Fidelity,
-    Record,
-    Samples,
-    Verdict,
-    judge,
-    load_fidelity,
-    without_paths,
-)
+from ditto.artifacts.fidelity import Conditions, Fidelity, Record, Samples, load_fidelity, without_paths
+from ditto.artifacts.verdict import Bound, Verdict, judge
 from ditto.errors import BadInputError, FormatVersionError
 
 CONDITIONS = Conditions(

@@ -16,9 +16,9 @@ import pytest
 from app_parts import processes_in, write_app
 from ditto import paths
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.fidelity import Verdict
 from ditto.artifacts.study import Study, load_studies, load_study, study_file
 from ditto.artifacts.study_kind import StudyKind
+from ditto.artifacts.verdict import Verdict
 from ditto.cli import main as entry
 from ditto.errors import BadInputError, FormatVersionError, MissingCapabilityError
 from ditto.host import commands

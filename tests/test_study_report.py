@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.study import load_studies, study_file
+from ditto.artifacts.study_kind import StudyKind
 from ditto.host.commands import find_program
+from ditto.pipeline import keep_studies
 from ditto.report import render
 from ditto.report.study_plots import Place, curves, spread
 from report_parts import HOSTILE, full_fidelity
@@ -20,7 +23,7 @@ from test_report import Page
 def test_it_shows_every_study_that_lies_there(tmp_path: Path) -> None:
     for made in (cores_study(), interference_study()):
         made.save(study_file(tmp_path, made.kind))
-    page = Page(render(full_fidelity(), studies=load_studies(tmp_path)))
+    page = Page(render(full_fidelity().model_copy(update={"studies": load_studies(tmp_path)})))
     assert page.open == []
     words = re.sub(r"\s+", " ", page.words)
     assert words.index("A busy neighbour") < words.index("Less CPU time")
@@ -39,7 +42,7 @@ def test_without_studies_there_is_no_section() -> None:
 
 def test_nothing_of_a_study_becomes_markup() -> None:
     studies = [interference_study(HOSTILE), cores_study(app=HOSTILE, text=HOSTILE)]
-    page = Page(render(full_fidelity(), studies=studies))
+    page = Page(render(full_fidelity().model_copy(update={"studies": studies})))
     assert page.open == []
     assert not page.of("script")
     assert not [a for _, attributes in page.tags for a in attributes if a.startswith("on")]
@@ -77,10 +80,20 @@ def test_a_browser_opens_it_without_a_complaint(tmp_path: Path) -> None:
     if browser is None:
         pytest.skip("chromium is not installed")
     page = tmp_path / "report.html"
-    page.write_text(render(full_fidelity(), studies=[cores_study(text=HOSTILE), interference_study(HOSTILE)]))
+    studies = [cores_study(text=HOSTILE), interference_study(HOSTILE)]
+    page.write_text(render(full_fidelity().model_copy(update={"studies": studies})))
     words = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--window-size=400,900"]
     words += [f"--user-data-dir={tmp_path / 'browser'}", "--enable-logging=stderr", "--v=0", "--dump-dom"]
     done = subprocess.run([*words, page.as_uri()], capture_output=True, timeout=120, check=False)
     assert done.returncode == 0
     assert [line for line in done.stderr.decode(errors="replace").splitlines() if "CONSOLE" in line] == []
     assert b'id="study-cores"' in done.stdout
+
+
+def test_a_certificate_keeps_the_studies_that_lie_beside_it(tmp_path: Path) -> None:
+    full_fidelity().save(tmp_path / "fidelity.json")
+    cores_study().save(study_file(tmp_path, StudyKind.CORES))
+    keep_studies(tmp_path)
+    kept = load_fidelity(tmp_path / "fidelity.json")
+    assert [study.kind for study in kept.studies] == [StudyKind.CORES]
+    assert "Less CPU time" in Page(render(kept)).words

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from app_parts import processes_in, write_app
-from ditto.artifacts.fidelity import Verdict
 from ditto.artifacts.lens import BUCKETS
+from ditto.artifacts.verdict import Verdict
 from ditto.validate import ValidateOptions, validate
 from ditto.validate.instructions import SIZES, miss_ratios
 from test_validate_run import clone_of

@@ -9,7 +9,8 @@ import pytest
 
 from app_parts import processes_in, write_app
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.fidelity import Fidelity, Verdict
+from ditto.artifacts.fidelity import Fidelity
+from ditto.artifacts.verdict import Verdict
 from ditto.errors import BadInputError
 from ditto.report import render
 from ditto.validate import ValidateOptions, validate

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ditto.artifacts.fidelity import Bound, Samples, Verdict
+from ditto.artifacts.fidelity import Samples
+from ditto.artifacts.verdict import Bound, Verdict
 from ditto.validate.statistics import interval_of, make_record, noise_of
 
 

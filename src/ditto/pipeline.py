@@ -19,6 +19,7 @@ from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
+from ditto.artifacts.study import load_studies
 from ditto.errors import BadInputError
 from ditto.host.progress import Progress
 
@@ -143,7 +144,8 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
     fidelity = compare(_driven(load_app(app), folder), clone, options, progress)
     if out is not None:
-        fidelity = fidelity.model_copy(update={"tuning": load_tuning(out / "tuning.json")})
+        beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
+        fidelity = fidelity.model_copy(update=beside)
         fidelity.save(out / "fidelity.json")
     return fidelity
 
@@ -207,12 +209,19 @@ def study(
     )
     if out is not None:
         made.save(study_file(out, kind))
+        keep_studies(out)
     return made
+
+
+def keep_studies(out: Path) -> None:
+    """Put the studies of a folder into its certificate, if it has one: a reader of that alone can draw everything."""
+    path = out / "fidelity.json"
+    if path.is_file():
+        load_fidelity(path).model_copy(update={"studies": load_studies(out)}).save(path)
 
 
 def report(out: Path, progress: Progress) -> Path:
     """Render ``OUT/report.html`` from ``OUT/fidelity.json`` and what lies beside it."""
-    from ditto.artifacts.study import load_studies
     from ditto.report import render
 
     progress.stage("report")
@@ -221,7 +230,7 @@ def report(out: Path, progress: Progress) -> Path:
     folder = out / "observation"
     observation = load_observation(folder) if (folder / "observation.json").is_file() else None
     path = out / "report.html"
-    write_atomic(path, render(fidelity, profile, observation, load_studies(out)))
+    write_atomic(path, render(fidelity, profile, observation))
     return path
 
 

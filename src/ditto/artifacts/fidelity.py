@@ -10,7 +10,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -18,27 +17,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.machine import MachineFacts
+from ditto.artifacts.study import Study
+from ditto.artifacts.verdict import Bound, Verdict, judge
 from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
 
 NOT_AVAILABLE = "not available here: "
 """How the ``how`` of a record begins whose figure could not be had."""
-
-
-class Verdict(StrEnum):
-    """What a record says.
-
-    ``INSIDE_NOISE``: the error is no larger than the original's difference from itself.  ``INSIDE_BOUND``: larger
-    than that, but within the bound asked for.  ``OUTSIDE``: beyond both.  ``NO_BOUND``: beyond the noise (or
-    that is not known), and no bound is asked for.  ``NOT_AVAILABLE``: not measured on this machine or for this app.
-    """
-
-    INSIDE_NOISE = "inside noise"
-    INSIDE_BOUND = "inside bound"
-    OUTSIDE = "outside"
-    NO_BOUND = "no bound asked"
-    NOT_AVAILABLE = "not available"
 
 
 class _Frozen(BaseModel):
@@ -50,30 +36,6 @@ class Interval(_Frozen):
 
     low: float
     high: float
-
-
-class Bound(_Frozen):
-    """What is asked of a metric; any part that holds is enough.
-
-    Attributes:
-        relative: largest relative error, as a fraction.
-        absolute: largest absolute error, in the metric's unit.
-        noise_multiple: or this many times the noise (for what depends on timing).
-    """
-
-    relative: float | None = None
-    absolute: float | None = None
-    noise_multiple: float | None = None
-
-    def __str__(self) -> str:
-        parts = []
-        if self.relative is not None:
-            parts.append(f"{self.relative * 100:g} %")
-        if self.absolute is not None:
-            parts.append(f"{self.absolute:g}")
-        if self.noise_multiple is not None:
-            parts.append(f"{self.noise_multiple:g} times the noise")
-        return " or ".join(parts)
 
 
 class Record(_Frozen):
@@ -118,30 +80,6 @@ class Record(_Frozen):
         if absolute is not None and self.original and self.noise * abs(self.original) <= absolute:
             return False
         return relative is not None and self.noise > relative
-
-
-def judge(
-    error: float | None,
-    error_kind: Literal["relative", "absolute"],
-    original: float | None,
-    noise: float | None,
-    bound: Bound | None,
-) -> Verdict:
-    """The verdict of a record with these values (units and kinds as in `Record`)."""
-    if error is None:
-        return Verdict.NOT_AVAILABLE
-    size = abs(error)
-    if noise is not None and size <= noise:
-        return Verdict.INSIDE_NOISE
-    if bound is None:
-        return Verdict.NO_BOUND
-    in_unit = size * abs(original or 0.0) if error_kind == "relative" else size
-    inside = (
-        (bound.relative is not None and error_kind == "relative" and size <= bound.relative)
-        or (bound.absolute is not None and in_unit <= bound.absolute)
-        or (bound.noise_multiple is not None and noise is not None and size <= bound.noise_multiple * noise)
-    )
-    return Verdict.INSIDE_BOUND if inside else Verdict.OUTSIDE
 
 
 class Samples(_Frozen):
@@ -330,6 +268,7 @@ class Fidelity(_Frozen):
     roles: list[RoleCount] = []
     latency: list[LatencyPoint] = []
     tuning: list[TuningRound] = []
+    studies: list[Study] = []
     dropped: list[Dropped] = []
     unavailable: list[Unavailable] = []
     raw: dict[str, Samples] = {}

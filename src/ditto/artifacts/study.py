@@ -11,10 +11,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ditto.artifacts.fidelity import Bound, Verdict, judge
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.machine import MachineFacts
 from ditto.artifacts.study_kind import StudyKind
+from ditto.artifacts.verdict import Bound, Verdict, judge
 from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1

@@ -6,7 +6,6 @@ network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -15,7 +14,6 @@ from markupsafe import Markup
 from ditto.artifacts.fidelity import Fidelity
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
-from ditto.artifacts.study import Study
 from ditto.report import text
 from ditto.report.studies import view_of
 from ditto.report.view import page_of
@@ -23,18 +21,12 @@ from ditto.report.view import page_of
 __all__ = ["render"]
 
 
-def render(
-    fidelity: Fidelity,
-    profile: Profile | None = None,
-    observation: Observation | None = None,
-    studies: Sequence[Study] = (),
-) -> str:
+def render(fidelity: Fidelity, profile: Profile | None = None, observation: Observation | None = None) -> str:
     """The report as one HTML document.
 
     Args:
         profile: adds what the profile holds (its seed, classes, blocks).
         observation: adds what the recording lost and noted; of the rest of it nothing is shown.
-        studies: adds a section on each.
     """
     environment = Environment(
         loader=PackageLoader("ditto.report"), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
@@ -54,5 +46,5 @@ def render(
         # The style sheet is the program's own text; nothing of the artifacts is in it.
         css=Markup(css),
     )
-    page = {**page_of(fidelity, profile, observation), "studies": [view_of(study) for study in studies]}
+    page = {**page_of(fidelity, profile, observation), "studies": [view_of(study) for study in fidelity.studies]}
     return environment.get_template("report.html.j2").render(page)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from ditto.artifacts.fidelity import Verdict
 from ditto.artifacts.study import BOUND_POINTS, Setting, Study, StudyRecord
 from ditto.artifacts.study_kind import StudyKind
+from ditto.artifacts.verdict import Verdict
 from ditto.report import study_plots
 from ditto.report.study_plots import Place
 from ditto.report.text import MINUS, NARROW, NONE, figure

@@ -7,7 +7,8 @@ import re
 
 from markupsafe import Markup
 
-from ditto.artifacts.fidelity import Fidelity, Record, Verdict
+from ditto.artifacts.fidelity import Fidelity, Record
+from ditto.artifacts.verdict import Verdict
 
 _LABELS = {
     "throughput.saturation": "Throughput at saturation",

@@ -8,10 +8,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ditto.artifacts.fidelity import Curve, Fidelity, MixShare, Record, Samples, SyscallRow, Verdict
+from ditto.artifacts.fidelity import Curve, Fidelity, MixShare, Record, Samples, SyscallRow
 from ditto.artifacts.machine import MachineFacts
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
+from ditto.artifacts.verdict import Verdict
 from ditto.report import plots
 from ditto.report.latency import latency_rows, latency_views
 from ditto.report.text import CURVES, NARROW, NONE, figure, grouped, label_of, size_text, verdict_sentence

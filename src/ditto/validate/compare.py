@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ditto.artifacts.fidelity import NOT_AVAILABLE, Bound, Record, Samples
+from ditto.artifacts.fidelity import NOT_AVAILABLE, Record, Samples
 from ditto.artifacts.syscalls import name_of
+from ditto.artifacts.verdict import Bound
 from ditto.validate.counting import RECEIVES, SENDS, WAITS, Counting
 from ditto.validate.runs import Side, TimedRun
 from ditto.validate.statistics import make_record

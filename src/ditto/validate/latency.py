@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from statistics import median
 
-from ditto.artifacts.fidelity import Bound, Dropped, LatencyPoint, LatencySide, Samples
+from ditto.artifacts.fidelity import Dropped, LatencyPoint, LatencySide, Samples
+from ditto.artifacts.verdict import Bound
 from ditto.host.loadgen import LATE_NS, percentile
 from ditto.validate.compare import Figures, figure
 from ditto.validate.levels import SATURATION, LevelRun

@@ -24,7 +24,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ditto.artifacts.fidelity import Bound, Interval, Record, Samples, judge
+from ditto.artifacts.fidelity import Interval, Record, Samples
+from ditto.artifacts.verdict import Bound, judge
 
 ErrorKind = Literal["relative", "absolute"]
 
