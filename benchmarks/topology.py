@@ -225,10 +225,14 @@ def to_protobuf(source: Path, target: Path) -> None:
 
 @dataclass
 class Run:
-    """What one run of ``ditto topology`` took: wall and CPU seconds, and memory of all its processes at its peak."""
+    """What one run of ``ditto topology`` took: wall and CPU seconds, and memory of all its processes at its peak.
+
+    ``others`` is how many processors something else kept busy meanwhile.
+    """
 
     wall_s: float
     cpu_s: float
+    others: float
     peak_mb: float
 
 
@@ -247,9 +251,16 @@ def _memory_kb(root: int) -> int:
     return total
 
 
+def _busy_s() -> float:
+    """Seconds that all processors together have worked."""
+    words = Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    idle = int(words[3]) + int(words[4])
+    return (sum(map(int, words)) - idle) / os.sysconf("SC_CLK_TCK")
+
+
 def measure(traces: Path, graph: Path) -> Run:
     """Run ``ditto topology`` in a process of its own."""
-    before = os.times()
+    before, busy = os.times(), _busy_s()
     began = time.monotonic()
     words = [sys.executable, "-m", "ditto", "topology", str(traces), "-o", str(graph)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
@@ -261,7 +272,8 @@ def measure(traces: Path, graph: Path) -> Run:
         raise SystemExit(f"ditto topology ended with {process.returncode}")
     after = os.times()
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return Run(time.monotonic() - began, cpu, peak / 1024)
+    wall = time.monotonic() - began
+    return Run(wall, cpu, max(0.0, _busy_s() - busy - cpu) / wall, peak / 1024)
 
 
 def check(graph: Path, written: Written) -> None:
@@ -283,9 +295,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where the traces are written; 4 GB for ten million spans")
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="ditto-bench-", dir=options.folder))
-    print(
-        "| million spans | GB | generator | ditto topology | CPU | peak memory |\n|---|---|---|---|---|---|", flush=True
-    )
+    print("| million spans | GB | generator | ditto topology | CPU | peak memory | busy with other work |")
+    print("|---|---|---|---|---|---|---|", flush=True)
     try:
         for millions in options.spans:
             traces = folder / "traces.jsonl"
@@ -300,7 +311,7 @@ def main() -> None:
             check(folder / "graph.json", written)
             print(
                 f"| {written.spans / 1e6:.1f} | {traces.stat().st_size / 1e9:.2f} | {took:.1f} s | {run.wall_s:.1f} s"
-                f" | {run.cpu_s:.1f} s | {run.peak_mb:.0f} MB |",
+                f" | {run.cpu_s:.1f} s | {run.peak_mb:.0f} MB | {run.others:.1f} of {os.cpu_count()} CPUs |",
                 flush=True,
             )
             traces.unlink()
