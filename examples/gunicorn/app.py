@@ -6,10 +6,9 @@ from flask import Flask, jsonify, render_template_string
 
 app = Flask(__name__)
 
-PAGE = """<!doctype html><title>{{ title }}</title>
-<ul>{% for row in rows %}
-<li class="{{ loop.cycle('odd', 'even') }}">{{ row.name }}: {{ row.value }}</li>{% endfor %}
-</ul>
+PAGE = """<!doctype html><title>{{ title }}</title><ul>
+{% for row in rows %}<li class="{{ loop.cycle('odd', 'even') }}">{{ row.name }}: {{ row.value }}</li>
+{% endfor %}</ul>
 """
 ROWS = [{"name": f"row {i}", "value": i * i} for i in range(40)]
 

@@ -45,7 +45,7 @@ struct head {
 	unsigned status;
 	uint32_t bytes; /* wanted size, 0: whatever it takes */
 	uint64_t body;
-	uint8_t chunked, flags;
+	uint8_t chunked, until_close, flags;
 };
 
 static uint8_t *put(uint8_t *to, const char *text, size_t n)
@@ -76,7 +76,7 @@ static int put_head(const struct head *head, struct outbuf *out)
 		return -1;
 	if (head->chunked) {
 		line = (char *)PUT((uint8_t *)line, "Transfer-Encoding: chunked\r\n");
-	} else if (!bodiless(status)) {
+	} else if (!bodiless(status) && !head->until_close) {
 		line = (char *)PUT((uint8_t *)line, "Content-Length: ");
 		line += codec_digits(line, head->body);
 		line = (char *)PUT((uint8_t *)line, "\r\n");
@@ -179,6 +179,7 @@ void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 	head.status = shape->status ? shape->status : 200;
 	head.bytes = shape->head_bytes;
 	head.chunked = shape->kind == REPLY_HTTP_CHUNKED && !(req->flags & REQ_OLD) && !bodiless(head.status);
+	head.until_close = shape->kind == REPLY_HTTP_CLOSE && (req->flags & REQ_CLOSE);
 	if (req->file_body != DITTO_NONE && !head.chunked && !bodiless(head.status)) {
 		head.body = (uint64_t)req->file_body;
 		parts->body = req->flags & REQ_NOBODY ? 0 : head.body;

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -64,6 +64,7 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
+    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
     """
 
     recording: str
@@ -77,6 +78,7 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
+    reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
 class LensRun(_Facts):

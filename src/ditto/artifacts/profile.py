@@ -98,7 +98,7 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "opaque",
+        "stats", "http", "http_chunked", "http_close", "opaque",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0

@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import struct
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ _TOOL = "lens-amd64-linux"
 _PAGE_BYTES = 4096
 _POLL_S = 0.02
 _POKE_AFTER_S = 0.3
+_POKE_TIMEOUT_S = 5.0
 
 
 class LensMode(IntEnum):
@@ -79,8 +81,8 @@ def lens_command(
     Raises:
         MissingCapabilityError: valgrind or the tool is missing.
     """
-    line = [require_lens(), "--tool=lens", "-q", "--fair-sched=yes", "--trace-children=yes", "--vgdb=no",
-            f"--out={out_prefix}", f"--codec={codec}", f"--events={events}"]  # fmt: skip
+    line = [require_lens(), "--tool=lens", "-q", "--fair-sched=yes", "--trace-children=yes", f"--out={out_prefix}",
+            f"--codec={codec}", f"--events={events}"]  # fmt: skip
     if control_path is not None:
         line.append(f"--control={control_path}")
     return [*line, *extra, *command]
@@ -206,7 +208,7 @@ class LensRun:
     def stop(self, timeout_s: float = 60.0) -> list[LensProcess]:
         """Stop counting, wait until every living process has written its file, and read all files of the run.
 
-        A process that sleeps in a system call is woken by Valgrind's own signal.
+        A process that sleeps in a system call is woken; one that has changed its user is of no use after that.
 
         Raises:
             RecordingError: some process did not write in time; names it.
@@ -255,11 +257,38 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _poke(pid: int) -> None:
     """Have a sleeping process look at its control page.
 
-    The last real-time signal is Valgrind's own: it takes a thread out of whatever call it sleeps in, be it an accept
-    that any other signal would only start again; the program sees an interrupted call and no signal.  Valgrind's remote
-    control does not reach every call, nor a process that has changed its user.
+    Through vgdb, which finds it in any system call and leaves no trace.  A process that has changed its user cannot open
+    the pipes vgdb talks through, and Valgrind takes that as fatal: such a one, and one that vgdb does not reach, gets
+    the last real-time signal.  It is Valgrind's own, for threads that are to end: it takes them out of any call, with a
+    result that means nothing.  So the process writes its file, but is of no further use.
     """
     try:
-        os.kill(pid, signal.SIGRTMAX)
+        own = _user(pid) == os.geteuid()
+        if not own or not _ask_vgdb(pid):
+            os.kill(pid, signal.SIGRTMAX)
+        if not own:
+            for pipe in Path("/tmp").glob(f"vgdb-pipe-*-{pid}-by-*"):
+                pipe.unlink(missing_ok=True)  # of no use to that user, who cannot delete them either
     except OSError:
         pass
+
+
+def _ask_vgdb(pid: int) -> bool:
+    """Whether vgdb reached the process."""
+    vgdb = shutil.which("vgdb")
+    if vgdb is None:
+        return False
+    try:
+        done = subprocess.run([vgdb, f"--pid={pid}", "lens.poll"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=_POKE_TIMEOUT_S, check=False)  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return False
+    return done.returncode == 0
+
+
+def _user(pid: int) -> int:
+    """Effective user of a process; -1 if unknown."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("Uid:"):
+            return int(line.split()[2])
+    return -1

@@ -16,6 +16,7 @@ CHUNK = 256 << 10
 MOST_BYTES = 64 << 20
 """Request bytes kept of all connections."""
 MOST_CONNECTIONS = 4096
+HEAD_BYTES = 4096
 
 
 @dataclass
@@ -24,11 +25,13 @@ class Stream:
 
     Attributes:
         turns: (request bytes, bytes of the reply) in order: a turn begins when the client speaks after the server.
+        head: how the first reply begins, up to HEAD_BYTES.
         closed_s: seconds from the relay's start at which the client closed it; None while open.
     """
 
     turns: list[tuple[bytes, int]] = field(default_factory=list)
     closed_s: float | None = None
+    head: bytes = b""
 
 
 class Tap:
@@ -125,6 +128,8 @@ class Tap:
             if not stream.turns:
                 stream.turns.append((b"", 0))  # the server speaks first
             request, size = stream.turns[-1]
+            if len(stream.turns) == 1 and len(stream.head) < HEAD_BYTES:
+                stream.head += data[: HEAD_BYTES - len(stream.head)]
             if self._kept < MOST_BYTES:
                 stream.turns[-1] = (request, size + len(data))
             to.write(data)

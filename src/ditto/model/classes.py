@@ -41,17 +41,36 @@ def fit_class(
     block_for: BlockFor,
     placement: Placement,
     deferred: bool,
+    framing: str = "",
 ) -> RequestClass:
-    """The profile's request class for the cycles of one class."""
+    """The profile's request class for the cycles of one class; ``framing`` is what ends HTTP replies, if known."""
+    closes = _closes(work)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
         request_bytes=dist(sizes) or constant(1),
-        replies=reply_shapes(codec, work.cycles),
+        replies=[_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)],
         program=fit_program(work, amounts, block_for, placement, deferred),
-        closes=_closes(work),
+        closes=closes,
     )
+
+
+def _unframed(size: int) -> int:
+    """The payload of a chunked body of ``size`` bytes that is one chunk: without its two lines and the last chunk."""
+    return next((s for digits in range(1, 9) if len(f"{(s := size - 9 - digits):x}") == digits and s > 0), 0)
+
+
+def _framed(shape: ReplyShape, framing: str, closes: float) -> ReplyShape:
+    """An HTTP reply that ends as observed, where its head was not recorded as far as the line that tells."""
+    if shape.kind != "http" or shape.size is None:
+        return shape
+    if framing == "close" and closes == 1.0:
+        return shape.model_copy(update={"kind": "http_close"})
+    if framing == "chunked" and min(shape.size.values) > 0:
+        smaller = Dist(values=[_unframed(value) for value in shape.size.values], weights=shape.size.weights)
+        return shape.model_copy(update={"kind": "http_chunked", "size": smaller})
+    return shape
 
 
 def _closes(work: ClassWork) -> float:

@@ -9,7 +9,7 @@ from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream
-from ditto.streams.programs import signed
+from ditto.streams.programs import ends_head, signed
 
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
@@ -34,8 +34,11 @@ def fit_receive(cycles: list[Cycle]) -> Receive:
     return Receive(nr=nr, bytes=size, flags=flags)
 
 
-def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None) -> Send:
-    """The usual send call, and how a reply is spread over calls, vectors and wake-ups."""
+def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, heads: bool = False) -> Send:
+    """The usual send call, and how a reply is spread over calls, vectors and wake-ups.
+
+    ``heads`` tells that a first send which ends with a head is an operation of its own: its size limits no call.
+    """
     calls: Counter[tuple[int, int]] = Counter()
     vectors: Counter[int] = Counter()
     parts: list[int] = []
@@ -54,7 +57,8 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None) -> 
             if first.iovcnt > 2:
                 vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
         if len(sends) > 1 and sends[0][0].ret >= 0:
-            parts += [e.ret for e, _ in sends[:-1] if e.ret > 0]
+            alone = heads and ends_head(first)
+            parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
             blocked += any(e.ret == EAGAIN for e, _ in sends)
             if sends[0][1] is not sends[-1][1]:
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)

@@ -103,15 +103,24 @@ def _service(this: _Fit) -> ServiceProfile:
         block_for = this.book.namer(key, share, number)
         classes.append(
             fit_class(
-                evidence.requests.codec, this.print_key, work, share, amounts, block_for, this.placement, this.deferred
+                evidence.requests.codec,
+                this.print_key,
+                work,
+                share,
+                amounts,
+                block_for,
+                this.placement,
+                this.deferred,
+                evidence.observation.native.reply_framing,
             )
         )
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
-    send = fit_send(cycles, this.deferred, between)
+    heads = evidence.requests.codec == "http1"
+    send = fit_send(cycles, this.deferred, between, heads)
     for number, key in enumerate(ranked):
-        own = fit_send(works[key].cycles, this.deferred, between)
+        own = fit_send(works[key].cycles, this.deferred, between, heads)
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])

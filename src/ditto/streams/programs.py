@@ -159,7 +159,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
     transfers = [i for i, e in enumerate(cycle.events) if e.nr in SENDFILES]
     sends_all = sends + transfers
     first_send, last_send = (min(sends_all), max(sends_all)) if sends_all else (-1, -1)
-    split_head = heads and len(sends_all) > 1 and bool(sends) and _ends_head(cycle.events[sends[0]])
+    split_head = heads and len(sends_all) > 1 and bool(sends) and ends_head(cycle.events[sends[0]])
     spans_wakes = bool(sends_all) and cycle.wake_of[first_send] is not cycle.wake_of[last_send]
     reply_at = -1
     name: tuple[str, int, tuple[str, object] | None]
@@ -198,7 +198,8 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
             op.paths[event.payload.split(b"\0", 1)[0]] += 1
 
 
-def _ends_head(event: Event) -> bool:
+def ends_head(event: Event) -> bool:
+    """Whether an HTTP server's first send ended with the reply's head, as far as that was recorded."""
     end = event.payload.find(b"\r\n\r\n")
     return end < 0 or end + 4 == event.ret
 

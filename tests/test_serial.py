@@ -1,0 +1,254 @@
+"""Servers whose threads or processes serve one connection at a time: recognised, fitted, and cloned."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ditto.artifacts.observation import ProcessSeen, ThreadSeen
+from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Role
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.generate.clone import generate, write_clone
+from ditto.model.roles import find_roles
+from ditto.observe.framing import framing_of
+from ditto.paths import runtime_sources
+from ditto.streams.cycles import Work, follow
+from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
+from ditto.streams.serial import bursts_before_accepts, serial_waits
+from profile_parts import fixed, service_profile
+
+LISTENER = 3
+REQUEST = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
+
+
+class Recorder:
+    """Calls of threads as a recording would tell them."""
+
+    def __init__(self, pids: tuple[int, ...]) -> None:
+        known = [KnownDescriptor(pid, LISTENER, "listener", port=80, identity="l") for pid in pids]
+        self.table = Descriptors(known)
+        self.threads: dict[int, list[Event]] = {}
+        self.now = 0
+
+    def call(self, pid: int, name: str, ret: int, *args: int, payload: bytes = b"") -> None:
+        self.now += 1000
+        event = Event(pid, pid, NUMBERS[name], ret, (*args, 0, 0, 0, 0, 0, 0)[:6], self.now - 500, self.now)
+        event.payload = payload
+        event.index = self.now
+        self.table.apply(event)
+        self.threads.setdefault(pid, []).append(event)
+
+    def work(self) -> Work:
+        return follow(self.threads)
+
+    def stream(self) -> Stream:
+        return Stream(self.threads, [], {}, {}, set(), (0, self.now), self.table)
+
+
+def worker(record: Recorder, pid: int, connections: int = 3, requests: int = 4) -> None:
+    """Accepts by a blocking call; receives first and polls its one connection only where nothing had come."""
+    for _ in range(connections):
+        record.call(pid, "getppid", 1)
+        record.call(pid, "accept4", 7, LISTENER)
+        for _ in range(requests):
+            record.call(pid, "read", -11, 7, 0, 8000)
+            record.call(pid, "poll", 1, 0, 1, 1000)
+            record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+            record.call(pid, "write", 5, 7, 0, 5)
+        record.call(pid, "read", 0, 7, 0, 8000)
+        record.call(pid, "close", 0, 7)
+
+
+def loop(record: Recorder, pid: int, wait: str, descriptors: int) -> None:
+    """An event loop that has one connection at a time, but waits for its listener all the while."""
+    arguments = (descriptors, 1) if wait == "select" else (1, descriptors)
+    for _ in range(3):
+        record.call(pid, wait, 1, *arguments)
+        record.call(pid, "accept4", 7, LISTENER)
+        for _ in range(4):
+            record.call(pid, wait, 1, *arguments)
+            record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+            record.call(pid, "write", 5, 7, 0, 5)
+        record.call(pid, "read", 0, 7, 0, 8000)
+        record.call(pid, "close", 0, 7)
+
+
+def test_a_worker_that_serves_one_connection_at_a_time() -> None:
+    record = Recorder((10,))
+    worker(record, 10)
+    waits = serial_waits(record.work().threads[10])
+    assert waits is not None
+    assert waits.on_connection == {NUMBERS["poll"]: 12} and not waits.on_listener
+    assert (waits.refused_receives, waits.refused_accepts) == (12, 0)
+
+
+@pytest.mark.parametrize(("wait", "descriptors"), [("poll", 2), ("epoll_wait", 64), ("select", 8)])
+def test_a_loop_with_one_connection_is_none(wait: str, descriptors: int) -> None:
+    record = Recorder((10,))
+    loop(record, 10, wait, descriptors)
+    assert serial_waits(record.work().threads[10]) is None
+
+
+def test_two_connections_at_once_are_not_served_one_by_one() -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    record.call(10, "accept4", 8, LISTENER)
+    record.call(10, "read", 20, 8, 0, 8000, payload=REQUEST)
+    assert serial_waits(record.work().threads[10]) is None
+
+
+def test_what_is_done_before_each_accept() -> None:
+    record = Recorder((10,))
+    worker(record, 10)
+    bursts = list(bursts_before_accepts(record.work().threads[10]))
+    assert [[event.nr for event in burst] for burst in bursts] == [[NUMBERS["getppid"]]] * 3
+
+
+def test_workers_without_a_connection_are_what_their_busy_siblings_are() -> None:
+    record = Recorder((9, 10, 11, 12))
+    worker(record, 10)
+    worker(record, 11)
+    record.call(12, "accept4", -11, LISTENER)
+    for _ in range(3):
+        record.call(9, "pselect6", 0, 0)  # no descriptors: it sleeps
+        record.call(9, "wait4", 0)
+    processes = [ProcessSeen(pid=9, ppid=1, name="m", threads=[ThreadSeen(tid=9, name="m", syscall=270)])]
+    processes += [
+        ProcessSeen(pid=pid, ppid=9, name="w", threads=[ThreadSeen(tid=pid, name="w", syscall=288)])
+        for pid in (10, 11, 12)
+    ]
+    seen = find_roles(record.stream(), record.work(), processes)
+    assert [(role.kind, len(role.threads)) for role in seen.roles] == [("periodic", 1), ("accept_serve", 3)]
+    assert [len(process.pids) for process in seen.processes] == [1, 3]
+    assert seen.roles[1].wait_name == "poll"
+
+
+def serial_profile(**role: object) -> Profile:
+    """The small profile served by three processes below a master that only sleeps."""
+    profile = service_profile()
+    service = profile.services[0]
+    values: dict[str, object] = {
+        "kind": "accept_serve", "count": 1, "wait": "poll", "wait_nr": 7, "listens": True, "receive_first": True,
+        "on_accept": [Op(kind=OpKind.FCNTL, nr=72, a=4, b=2050)], "on_close": [Op(kind=OpKind.CLOSE, nr=3)], **role,
+    }  # fmt: skip
+    changes = {
+        "roles": [Role(kind="idle", count=1, wait_nr=34), Role.model_validate(values)],
+        "processes": [Process(roles=[0]), Process(parent=0, count=3, roles=[1])],
+        "listener": service.listener.model_copy(update={"nonblocking": False, "accept_flags": 0}),
+    }
+    return profile.model_copy(update={"services": [service.model_copy(update=changes)]})
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path) -> None:
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    profile = serial_profile(before_accept=[Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])])
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
+        assert traced.stdout is not None
+        port = int(traced.stdout.readline().split()[-1])
+        for _ in range(6):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+                for _ in range(10):
+                    time.sleep(0.02)  # so that the receive finds nothing first
+                    sock.sendall(REQUEST)
+                    assert sock.recv(4096)[:1] == b"$"
+        time.sleep(0.5)
+        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
+        traced.wait(timeout=10)
+    lines = log.read_text().splitlines()
+    accepted = {line.split()[0] for line in lines if re.search(r"accept4.*= \d+$", line)}
+    calls: Counter[str] = Counter()
+    for pid in accepted:
+        mine = [line for line in lines if line.split()[0] == pid]
+        begin = next(i for i, line in enumerate(mine) if "accept4" in line)
+        calls += Counter(m[1] for line in mine[begin:] if (m := re.match(r"\d+ +(\w+)\(", line)) is not None)
+    assert 1 <= len(accepted) <= 3
+    assert calls["write"] == 60
+    assert 54 <= calls["poll"] <= 66, calls
+    assert calls["read"] - calls["poll"] in range(60, 73), calls  # after each wait again, and one end a connection
+    assert calls["fcntl"] == calls["close"] == 6
+    assert 6 <= calls["getppid"] <= 12 and 6 <= calls["accept4"] <= 12
+    assert calls.pop("mmap", 0) <= 3 * len(accepted)  # memory of a first connection
+    assert not set(calls) - {"write", "poll", "read", "fcntl", "close", "getppid", "accept4", "rt_sigreturn"}, calls
+
+
+def test_a_listener_that_is_waited_for_by_select(tmp_path: Path) -> None:
+    folder = tmp_path / "clone"
+    profile = serial_profile(listen_wait="select", accept_first=False, wait="blocking", receive_first=False)
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
+        assert clone.stdout is not None
+        port = int(clone.stdout.readline().split()[-1])
+        try:
+            for _ in range(20):
+                with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+                    sock.sendall(REQUEST)
+                    assert sock.recv(4096)[:1] == b"$"
+        finally:
+            clone.terminate()
+
+
+@pytest.mark.parametrize(
+    ("head", "framing"),
+    [
+        (b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 3\r\n\r\nabc", "length"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", "chunked"),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nContent-Length: none", "close"),
+        (b"HTTP/1.1 304 Not Modified\r\n\r\n", "length"),
+        (b"+OK\r\n", ""),
+    ],
+)
+def test_what_ends_a_reply(head: bytes, framing: str) -> None:
+    assert framing_of(head) == framing
+
+
+def test_a_reply_that_ends_with_the_connection(tmp_path: Path) -> None:
+    profile = serial_profile(wait="blocking", receive_first=False)
+    service = profile.services[0]
+    shape = ReplyShape(probability=1.0, kind="http_close", status=200, head_bytes=120, size=fixed(300))
+    first = service.classes[0]
+    cls = first.model_copy(
+        update={
+            "match": first.match.model_copy(update={"verb": "GET"}),
+            "replies": [shape],
+            "closes": 1.0,
+            "probability": 1.0,
+            "program": [Op(kind=OpKind.REPLY, nr=1)],
+        }
+    )
+    changes = {
+        "codec": "http1",
+        "classes": [cls],
+        "blocks": [b.model_copy(update={"request_class": 0}) for b in service.blocks],
+    }
+    profile = profile.model_copy(update={"services": [service.model_copy(update=changes)]})
+    folder = tmp_path / "clone"
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
+        assert clone.stdout is not None
+        port = int(clone.stdout.readline().split()[-1])
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+                data = b""
+                with contextlib.suppress(ConnectionResetError):
+                    while piece := sock.recv(4096):
+                        data += piece
+        finally:
+            clone.terminate()
+    head, _, body = data.partition(b"\r\n\r\n")
+    assert len(head) + 4 == 120 and len(body) == 300
+    assert b"content-length" not in head.lower() and b"Connection: close" in head
