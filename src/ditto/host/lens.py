@@ -259,8 +259,8 @@ def _poke(pid: int) -> None:
 
     Through vgdb, which finds it in any system call and leaves no trace.  A process that has changed its user cannot
     open the pipes vgdb talks through, and Valgrind takes that as fatal: such a one, and one that vgdb does not reach,
-    gets the last real-time signal.  It is Valgrind's own, for threads that are to end: it takes them out of any call, with a
-    result that means nothing.  So the process writes its file, but is of no further use.
+    gets the last real-time signal.  It is Valgrind's own, for threads that are to end: it takes them out of any call,
+    with a result that means nothing.  So the process writes its file, but is of no further use.
     """
     try:
         own = _user(pid) == os.geteuid()
