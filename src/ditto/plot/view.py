@@ -181,7 +181,7 @@ def duration_text(us: float) -> str:
 
 def rate_text(count: int, seconds: float, what: str) -> str:
     """How often: a rate where the traces span some time and many requests, else the number."""
-    if seconds >= 1.0 and count >= 20:
+    if seconds >= 1.0 and count >= 20 and count >= 0.1 * seconds:
         rate = count / seconds
         return f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.3g}/s"
     return f"{count:,} {what}{'s' if count != 1 else ''}"
