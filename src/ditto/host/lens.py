@@ -257,10 +257,10 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 def _poke(pid: int) -> None:
     """Have a sleeping process look at its control page.
 
-    Through vgdb, which finds it in any system call and leaves no trace.  A process that has changed its user cannot open
-    the pipes vgdb talks through, and Valgrind takes that as fatal: such a one, and one that vgdb does not reach, gets
-    the last real-time signal.  It is Valgrind's own, for threads that are to end: it takes them out of any call, with a
-    result that means nothing.  So the process writes its file, but is of no further use.
+    Through vgdb, which finds it in any system call and leaves no trace.  A process that has changed its user cannot
+    open the pipes vgdb talks through, and Valgrind takes that as fatal: such a one, and one that vgdb does not reach,
+    gets the last real-time signal.  It is Valgrind's own, for threads that are to end: it takes them out of any call,
+    with a result that means nothing.  So the process writes its file, but is of no further use.
     """
     try:
         own = _user(pid) == os.geteuid()

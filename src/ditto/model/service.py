@@ -14,6 +14,7 @@ from ditto.model.files import FileCatalog
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles
 from ditto.model.serial import refused_receives, serial_role
+from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
@@ -77,6 +78,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
             f"{observation.app}: no request was seen on any accepted connection",
             "check that the load in app.toml reaches the service's port",
         )
+    require_known_shape(evidence)
     roles = find_roles(evidence.stream, evidence.work, observation.native.processes)
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
     print_key = (seed * 0x9E3779B1) & 0xFFFFFFFF
