@@ -33,7 +33,7 @@ def require_known_shape(evidence: Evidence) -> None:
     passed = sum(len(tids) > 1 for tids in servers.values())
     if passed > SOME * len(servers):
         raise UnsupportedShapeError(
-            f"{app}: {passed} of {len(servers)} connections are served by several threads in turn, which is not modelled",
+            f"{app}: {passed} of {len(servers)} connections pass from thread to thread, which is not modelled",
             "configure it so that a connection stays with its thread or process",
         )
 
