@@ -1,4 +1,4 @@
-"""Small servers of several shapes, recorded under load and modelled: a thread or process a connection, pre-forked ones."""
+"""Small servers of several shapes, recorded under load and modelled: threads and processes of every origin."""
 
 from __future__ import annotations
 
