@@ -21,7 +21,9 @@ C_FILES = sorted(
 
 
 # Programs of the examples; "memcached" is also the name of a wire protocol, which code may know.
-NAMES = {"redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn"}
+NAMES = {
+    "redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn", "haproxy",
+}  # fmt: skip
 
 
 def _name(path: Path) -> str:

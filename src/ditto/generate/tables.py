@@ -216,7 +216,7 @@ def _role(tables: _Tables, index: int, role: Role) -> str:
 
 def _serial(tables: _Tables, role: Role) -> str:
     """What only threads have that serve one connection at a time."""
-    if role.kind != "accept_serve":
+    if role.kind not in ("accept_serve", "serve"):
         return ""
     wait = _WAITS[role.listen_wait]
     return (

@@ -152,9 +152,9 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
     accepts = accepts or bool(work.accepts)
     serves = bool(work.cycles)
     serial = serial_waits(work) if serves else None
-    if serial is not None and accepts:
+    if serial is not None:
         waiting = serial.on_connection.most_common(1)
-        return ("accept_serve", waiting[0][0] if waiting else NUMBERS["read"], True, True)
+        return ("accept_serve" if accepts else "serve", waiting[0][0] if waiting else NUMBERS["read"], accepts, True)
     waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
     if len(work.sleeps) >= 2 and not (waits or serves or accepts):
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)

@@ -57,7 +57,7 @@ def serial_role(
         placement: where files are.
     """
     gaps = evidence.gaps
-    waits = _together([found for thread in role.work if (found := serial_waits(thread)) is not None])
+    waits = _waits(role)
     accepts = sum(event.made is not None for thread in role.work for event in thread.accepts)
     runs = min(1.0, max(0.001, accepts / max(1, evidence.requests.total)))
     parts = _Parts(book, placement)
@@ -74,7 +74,7 @@ def serial_role(
         listens=True,
         listen_wait=WAIT_NAMES.get(on_listener[0][0], "blocking") if on_listener else "blocking",
         accept_first=waits.refused_accepts >= 0.5 * sum(waits.on_listener.values()),
-        receive_first=waits.refused_receives >= 0.5 * sum(waits.on_connection.values()),
+        receive_first=receives_first(role),
         on_wake_block=on_wake,
         before_accept=parts.program(work_before_accepts(evidence.work), gaps.before_accept if gaps else {}, runs),
         on_accept=parts.program(setup_work(evidence.work, True), gaps.accept if gaps else {}, runs),
@@ -82,7 +82,14 @@ def serial_role(
     )
 
 
-def _together(found: list[SerialWaits]) -> SerialWaits:
+def receives_first(role: RoleSeen) -> bool:
+    """Whether its threads wait for a request only after a receive that found none."""
+    waits = _waits(role)
+    return waits.refused_receives >= 0.5 * sum(waits.on_connection.values())
+
+
+def _waits(role: RoleSeen) -> SerialWaits:
+    found = [waits for thread in role.work if (waits := serial_waits(thread)) is not None]
     return SerialWaits(
         sum((waits.on_connection for waits in found), Counter()),
         sum((waits.on_listener for waits in found), Counter()),

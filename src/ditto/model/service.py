@@ -11,9 +11,11 @@ from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.files import FileCatalog
+from ditto.model.handover import find_handover, kept_open, lasting
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles
-from ditto.model.serial import refused_receives, serial_role
+from ditto.model.serial import receives_first, refused_receives, serial_role
+from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
@@ -77,6 +79,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
             f"{observation.app}: no request was seen on any accepted connection",
             "check that the load in app.toml reaches the service's port",
         )
+    require_known_shape(evidence)
     roles = find_roles(evidence.stream, evidence.work, observation.native.processes)
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
     print_key = (seed * 0x9E3779B1) & 0xFFFFFFFF
@@ -136,7 +139,7 @@ def _service(this: _Fit) -> ServiceProfile:
         send=send,
         listener=fit_listener(evidence.stream, evidence.work, evidence.observation.native.port),
         roles=roles,
-        processes=processes,
+        processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
@@ -200,13 +203,13 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     common = {"kind": role.kind, "count": in_each, "wait": role.wait_name, "wait_nr": role.wait_nr}
     if role.kind == "idle":
         return Role(**common)
-    if role.kind == "accept_serve":
+    if role.kind == "accept_serve" and role.serves:
         waited = gaps and gaps.on_wake
         woken = this.book.add(NO_CLASS, role.wait_nr, waited, this.wakes) if waited else None
         return serial_role(evidence, role, in_each, woken, this.book, this.placement)
     if role.kind == "periodic":
         return Role(**common, timers=_periodic(this, role))
-    hand_to, notify = _handover(this, index, role)
+    handover = find_handover(evidence, this.roles, role)
     waits = [w.wait for t in role.work for w in t.wakes if w.wait is not None]
     timers = [_timer(this, role, self_timer)] if (self_timer := this.timers.get(index)) else []
     accept = setup_work(evidence.work, by_acceptor=True)
@@ -219,13 +222,14 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         timeout_ms=_timeout(waits),
         listens=role.accepts,
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
-        handover="queue" if hand_to >= 0 else "keep",
-        hand_to=hand_to,
-        notify_nr=notify,
+        handover=handover.how,
+        hand_to=handover.to,
+        notify_nr=handover.notify_nr,
+        receive_first=role.kind == "serve" and receives_first(role),
         deferred_lifo=this.lifo,
         on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
         before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
-        on_accept=_plain_program(this, accept, accept_amounts) if role.accepts else [],
+        on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
         on_adopt=_plain_program(this, adopt, accept_amounts) if not role.accepts and serving else [],
         on_close=_closing(this) if serving else [],
         timers=timers,
@@ -295,26 +299,6 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
     if woken is not None:
         program = [Op(kind=OpKind.COMPUTE, block=woken), *program]
     return [Timer(period_ms=max(0.1, period_ns / 1e6), program=program)]
-
-
-def _handover(this: _Fit, index: int, role: RoleSeen) -> tuple[int, int]:
-    """To which role an accepting role hands its connections, and how it wakes it; (-1, 0) if it keeps them."""
-    if not role.accepts:
-        return -1, 0
-    own = set(role.threads)
-    takers: Counter[int] = Counter()
-    notify: Counter[int] = Counter()
-    for life in this.evidence.work.lives.values():
-        if life.acceptor in own and life.server and life.server not in own:
-            takers[this.roles.role_of(life.server)] += 1
-            for event in life.setup:
-                if event.tid in own and event.obj is not None and event.obj.kind in ("eventfd", "pipe", "pair"):
-                    notify[event.obj.creator_nr] += 1
-    takers.pop(-1, None)
-    if not takers:
-        return -1, 0
-    nr = notify.most_common(1)[0][0] if notify else 0
-    return takers.most_common(1)[0][0], NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr
 
 
 def _max_events(waits: list[Event]) -> int:

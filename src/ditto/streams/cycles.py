@@ -78,6 +78,7 @@ class ConnectionLife:
     accept: Event | None = None
     acceptor: int = 0
     server: int = 0
+    server_pid: int = 0
     setup: list[Event] = field(default_factory=list)
     closing: list[Event] = field(default_factory=list)
     cycle: Cycle | None = None
@@ -164,7 +165,8 @@ class _Follower:
         cycle = life.cycle
         if event.nr in RECEIVES:
             if event.ret > 0:
-                life.server = event.tid
+                self._handed(event, life)
+                life.server, life.server_pid = event.tid, event.pid
                 self.current = connection
                 self._data(event, life)
                 return
@@ -175,6 +177,9 @@ class _Follower:
                 life.closing.append(event)
                 self.current = None
                 return
+        if event.nr == CLOSE and life.server_pid not in (0, event.pid):
+            life.setup.append(event)  # the copy of a process that left the connection to a child
+            return
         if event.nr in (CLOSE, SHUTDOWN) or life.closing:
             if cycle is not None:
                 cycle.complete = True
@@ -195,6 +200,12 @@ class _Follower:
                 later = self.wake.received
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
         cycle.add(event, self.wake)
+
+    def _handed(self, event: Event, life: ConnectionLife) -> None:
+        """A process that accepts for its children may have closed its copy before the first receive."""
+        if life.closing and not life.server and event.pid != life.closing[0].pid:
+            life.setup += life.closing
+            life.closing = []
 
     def _data(self, event: Event, life: ConnectionLife) -> None:
         cycle = life.cycle

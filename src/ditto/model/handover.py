@@ -1,0 +1,80 @@
+"""How an accepting role hands its connections over, and which processes only live for one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ditto.artifacts.profile import Op, OpKind, Process, Role
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.roles import RoleSeen, RolesSeen
+from ditto.streams.evidence import Evidence
+
+
+@dataclass(frozen=True)
+class Handover:
+    """To which role connections go, how, and by which descriptor its threads are woken; ``to`` is -1 for no other."""
+
+    to: int = -1
+    how: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
+    notify_nr: int = 0
+
+
+def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Handover:
+    """What an accepting role does with its connections.
+
+    They are for threads or processes of their own where those that serve were born by the thread that accepted.
+    """
+    if not role.accepts:
+        return Handover()
+    own = set(role.threads)
+    takers: Counter[int] = Counter()
+    ways: Counter[Literal["queue", "spawn_thread", "spawn_process"]] = Counter()
+    notify: Counter[int] = Counter()
+    for life in evidence.work.lives.values():
+        if life.acceptor not in own or not life.server or life.server in own:
+            continue
+        takers[roles.role_of(life.server)] += 1
+        born = evidence.stream.births.get(life.server)
+        if born is None or born[1] != life.acceptor or not _alone(roles, life.server):
+            ways["queue"] += 1
+        else:
+            ways["spawn_thread" if life.accept is not None and born[0] == life.accept.pid else "spawn_process"] += 1
+        for event in life.setup:
+            if event.tid in own and event.obj is not None and event.obj.kind in ("eventfd", "pipe", "pair"):
+                notify[event.obj.creator_nr] += 1
+    takers.pop(-1, None)
+    if not takers:
+        return Handover()
+    to, how = takers.most_common(1)[0][0], ways.most_common(1)[0][0]
+    if how != "queue":
+        return Handover(to, how)
+    nr = notify.most_common(1)[0][0] if notify else 0
+    return Handover(to, how, NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr)
+
+
+def _alone(roles: RolesSeen, tid: int) -> bool:
+    """Whether a thread serves one connection at a time, as one that is born for it does; one that is gone did."""
+    at = roles.role_of(tid)
+    return at < 0 or roles.roles[at].kind == "serve"
+
+
+def kept_open(program: list[Op], handover: Handover) -> list[Op]:
+    """What is done after an accept, without closing the copy left to a child: the runtime does that itself."""
+    if handover.how != "spawn_process":
+        return program
+    return [op for op in program if op.kind is not OpKind.CLOSE]
+
+
+def lasting(processes: Iterable[Process], roles: list[Role]) -> list[Process]:
+    """The processes without those that are born for a connection and end with it."""
+    born = {role.hand_to for role in roles if role.handover == "spawn_process"}
+    kept: list[Process] = []
+    number: dict[int, int] = {-1: -1}
+    for old, process in enumerate(processes):
+        if not (set(process.roles) & born):
+            number[old] = len(kept)
+            kept.append(process.model_copy(update={"parent": number.get(process.parent, 0)}))
+    return kept

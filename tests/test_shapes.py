@@ -1,0 +1,206 @@
+"""Small servers of several shapes, recorded under load and modelled: threads and processes of every origin."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ditto.artifacts.app import load_app
+from ditto.artifacts.observation import Observation
+from ditto.artifacts.profile import Profile
+from ditto.errors import DittoError, UnsupportedShapeError
+from ditto.generate.clone import generate, write_clone
+from ditto.host.progress import SilentProgress
+from ditto.model.handover import Handover, find_handover
+from ditto.model.service import fit
+from ditto.observe.native_phase import NativeOptions, record_native
+from ditto.paths import runtime_sources
+from ditto.streams.evidence import load_evidence
+from test_serial import REQUEST, Recorder
+
+pytestmark = pytest.mark.slow
+CONNECTIONS = 4
+
+SERVER = """
+import os, signal, socket, socketserver, sys, threading
+class Handler(socketserver.BaseRequestHandler):
+    def handle(self):
+        while self.request.recv(4096):
+            answer(self.request)
+def plain(sock):
+    sock.sendall(b"$100\\r\\n" + b"v" * 100 + b"\\r\\n")
+def calling(sock):
+    with socket.create_connection(("127.0.0.1", int(sys.argv[3]))) as other:
+        other.sendall(b"x")
+        other.recv(1)
+    plain(sock)
+def echo(listener):
+    while True:
+        sock, _ = listener.accept()
+        sock.recv(1)
+        sock.sendall(b"y")
+        sock.close()
+shape, port = sys.argv[1], int(sys.argv[2])
+answer = plain
+if shape == "calling":
+    answer = calling
+    listener = socket.create_server(("127.0.0.1", 0))
+    sys.argv.append(str(listener.getsockname()[1]))
+    threading.Thread(target=echo, args=(listener,), daemon=True).start()
+if shape in ("threads", "calling", "forks"):
+    base = socketserver.ForkingTCPServer if shape == "forks" else socketserver.ThreadingTCPServer
+    base.allow_reuse_address = base.daemon_threads = True
+    base.request_queue_size = 64
+    base(("127.0.0.1", port), Handler).serve_forever()
+listener = socket.create_server(("127.0.0.1", port), backlog=64)
+for _ in range(6):
+    if os.fork() == 0:
+        while True:
+            sock, _ = listener.accept()
+            while sock.recv(4096):
+                answer(sock)
+            sock.close()
+signal.pause()
+"""
+
+CLIENT = """
+import socket, sys
+port, connections, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+import time
+request = b"*2\\r\\n$3\\r\\nGET\\r\\n$1\\r\\nk\\r\\n"
+def receive(sock, size):
+    while size:
+        size -= len(sock.recv(size))
+socks = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+until = time.monotonic() + seconds
+done = 0
+while time.monotonic() < until:
+    for sock in socks:
+        sock.sendall(request)
+    for sock in socks:
+        receive(sock, 108)
+        done += 1
+print(done, "requests")
+"""
+
+APP = """
+name = "shape"
+[service]
+command = ["{python}", "server.py", "{shape}", "{{port}}"]
+port = 7000
+ready = {{ seconds = 0.5 }}
+[load]
+command = ["{python}", "client.py", "{{port}}", "4", "2"]
+connections = 4
+"""
+
+
+def modelled(folder: Path, shape: str) -> Profile:
+    """The profile of a server, from a native run alone."""
+    (folder / "server.py").write_text(SERVER)
+    (folder / "client.py").write_text(CLIENT)
+    (folder / "app.toml").write_text(APP.format(python=sys.executable, shape=shape))
+    out = folder / "observation"
+    out.mkdir()
+    native, notes = record_native(load_app(folder / "app.toml"), out, NativeOptions(seconds=1.0), SilentProgress())
+    observation = Observation(
+        app="shape", made_at=datetime.now(UTC).isoformat(), machine={}, native=native, lens=None, notes=notes
+    )
+    observation.save(out)
+    return fit(load_evidence(out, observation), "0.1.0", 1).profile
+
+
+def running(profile: Profile, folder: Path) -> Iterator[tuple[int, int]]:
+    """A clone of it: process and port."""
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
+        assert clone.stdout is not None
+        port = int(clone.stdout.readline().split()[-1])
+        try:
+            yield clone.pid, port
+        finally:
+            clone.terminate()
+
+
+def tree(pid: int) -> tuple[int, int]:
+    """Processes and threads below and including a process."""
+    pending, pids = [pid], []
+    while pending:
+        pids.append(pending.pop())
+        found = subprocess.run(["pgrep", "-P", str(pids[-1])], capture_output=True, text=True, check=False)
+        pending += map(int, found.stdout.split())
+    return len(pids), sum(len(os.listdir(f"/proc/{one}/task")) for one in pids)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kinds", "handover", "idle", "busy"),
+    [
+        ("threads", {"serve"}, "spawn_thread", (1, 1), (1, 1 + CONNECTIONS)),
+        ("forks", {"serve"}, "spawn_process", (1, 1), (1 + CONNECTIONS, 1 + CONNECTIONS)),
+        ("preforked", {"accept_serve"}, "keep", (7, 7), (7, 7)),
+    ],
+)
+def test_a_clone_has_the_processes_and_threads_of_its_original(
+    tmp_path: Path, shape: str, kinds: set[str], handover: str, idle: tuple[int, int], busy: tuple[int, int]
+) -> None:
+    profile = modelled(tmp_path, shape)
+    roles = profile.services[0].roles
+    assert kinds <= {role.kind for role in roles}
+    assert handover in {role.handover for role in roles if role.listens}
+    for pid, port in running(profile, tmp_path / "clone"):
+        time.sleep(0.3)
+        assert tree(pid) == idle
+        socks = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(CONNECTIONS)]
+        for _ in range(50):
+            for sock in socks:
+                sock.sendall(REQUEST)
+            for sock in socks:
+                assert sock.recv(4096)[:1] == b"$"
+        assert tree(pid) == busy
+        for sock in socks:
+            sock.close()
+        time.sleep(0.5)
+        assert tree(pid) == idle
+
+
+def test_calls_to_other_services_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedShapeError, match="call another service"):
+        modelled(tmp_path, "calling")
+    assert issubclass(UnsupportedShapeError, DittoError)
+
+
+@pytest.mark.parametrize("parent_first", [True, False])
+def test_a_process_that_leaves_its_connections_to_children(parent_first: bool) -> None:
+    record = Recorder((10,))
+    births = {}
+    for child in (11, 12, 13):
+        record.call(10, "accept4", 7, 3)
+        record.call(10, "clone", child)
+        record.table.fork(10, child)
+        births[child] = (child, 10)
+        if parent_first:
+            record.call(10, "close", 0, 7)
+        for at in range(3):
+            record.call(child, "read", 20, 7, 0, 4096, payload=REQUEST)
+            if not parent_first and at == 0:
+                record.call(10, "close", 0, 7)
+            record.call(child, "write", 5, 7, 0, 5)
+        record.call(child, "read", 0, 7, 0, 4096)
+        record.call(child, "close", 0, 7)
+    work = record.work()
+    assert [len(work.threads[child].cycles) for child in births] == [3, 3, 3]
+    assert all(cycle.sent == 5 and not cycle.closed for t in work.threads.values() for cycle in t.cycles)
+    acceptor = SimpleNamespace(accepts=True, threads=[10])
+    roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve")], role_of=lambda tid: 0)
+    evidence = SimpleNamespace(work=work, stream=SimpleNamespace(births=births))
+    assert find_handover(evidence, roles, acceptor) == Handover(0, "spawn_process")  # type: ignore[arg-type]
