@@ -22,7 +22,8 @@ C_FILES = sorted(
 
 # Programs of the examples; "memcached" is also the name of a wire protocol, which code may know.
 NAMES = {
-    "redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn", "haproxy",
+    "redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn",
+    "haproxy",
 }  # fmt: skip
 
 
