@@ -7,6 +7,7 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from ditto.artifacts.graph import Graph
     from ditto.artifacts.study import Study
     from ditto.artifacts.study_kind import StudyKind
-    from ditto.deploy import Target
+    from ditto.artifacts.target import Target
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
@@ -270,6 +271,21 @@ def deploy(
     part = deployed(service, fidelity, port, replicas, registry)
     plan = synthetic_plan(service).as_bytes()
     return deploy_to(part, target, clone, paths.native_root() / "loadgen", plan, out)
+
+
+def run_local(
+    clone: Path, host: str, port: int, log: Path, ready: Callable[[int], None], seconds: float | None = None
+) -> None:
+    """Run a clone here until it is interrupted, watched; ``ready`` is told its process number when it answers.
+
+    Raises:
+        BadInputError: it is not built.
+        AppError: the port is in use, or the clone ended or stopped answering.
+    """
+    from ditto.deploy import run_local as watch
+    from ditto.host.app import built_clone
+
+    watch(built_clone(clone), host, port, log, ready, seconds)
 
 
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:

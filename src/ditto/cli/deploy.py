@@ -35,22 +35,20 @@ def command(
 ) -> None:
     """Write files that compose or Kubernetes take, sized by what the clone used; or run and watch it here."""
     from ditto import pipeline
-    from ditto.deploy import Target, run_local
+    from ditto.artifacts.target import Target
 
     try:
         target = Target(to)
     except ValueError:
         raise BadInputError(f"--to {to}: no such target", "give local, compose or kubernetes") from None
     if target is Target.LOCAL:
-        from ditto.host.app import built_clone
-
         log = (out or clone.parent) / "clone.log"
 
         def ready(pid: int) -> None:
             typer.echo(f"serving on {host} port {port}, process {pid}, log {log}")
             sys.stdout.flush()
 
-        run_local(built_clone(clone), host, port, log, ready, seconds)
+        pipeline.run_local(clone, host, port, log, ready, seconds)
         return
     if out is None:
         raise BadInputError("nowhere to write to", "give a folder with -o FOLDER")

@@ -4,6 +4,6 @@ from ditto.deploy.compose import compose_file
 from ditto.deploy.folder import deploy_to
 from ditto.deploy.kubernetes import kubernetes_files
 from ditto.deploy.local import run_local
-from ditto.deploy.parts import Deployed, Target, deployed
+from ditto.deploy.parts import Deployed, deployed
 
-__all__ = ["Deployed", "Target", "compose_file", "deploy_to", "deployed", "kubernetes_files", "run_local"]
+__all__ = ["Deployed", "compose_file", "deploy_to", "deployed", "kubernetes_files", "run_local"]

@@ -9,9 +9,10 @@ from typing import Any
 import yaml
 
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.target import Target
 from ditto.deploy.compose import compose_file
 from ditto.deploy.kubernetes import kubernetes_files
-from ditto.deploy.parts import Deployed, Target
+from ditto.deploy.parts import Deployed
 from ditto.errors import BadInputError
 
 _LOAD_DOCKERFILE = """\

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from ditto.artifacts.fidelity import Fidelity
 from ditto.artifacts.profile import ServiceProfile
@@ -13,14 +12,6 @@ PORT = 8080
 _LEAST_MEMORY = 8 << 20
 _ROOM = 1.25
 """Memory asked for, over what was resident: page tables, sockets and the kernel's own are charged too."""
-
-
-class Target(StrEnum):
-    """Where to."""
-
-    LOCAL = "local"
-    COMPOSE = "compose"
-    KUBERNETES = "kubernetes"
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ def drive(plan: Path, port: int, offered: Offered, host: str = "127.0.0.1", befo
     """
     program = paths.loadgen_binary()
     if not program.is_file():
-        raise MissingCapabilityError("the load generator is not built", "make native")
+        raise MissingCapabilityError("the load generator is not built", "make -C native/loadgen")
     words = [*before, str(program), "--plan", str(plan), "--host", host, "--port", str(port), *offered.words()]
     patience = _PATIENCE_S + (600.0 if offered.requests else offered.seconds + offered.warmup)
     try:
