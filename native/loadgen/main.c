@@ -208,7 +208,7 @@ static void run(struct settings *s)
 		all->bytes += one->bytes;
 	}
 	print(s, all, cpu_seconds() - cpu);
-	if (all->sent && !all->received)
+	if (s->counts > 0 && all->sent && !all->received) /* as a client that would find its server broken */
 		fail("no reply to any of %" PRIu64 " requests", all->sent);
 	free(thread);
 	free(all);
