@@ -6,7 +6,6 @@ again from the file alone.  It holds no path of the app.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -17,9 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.machine import MachineFacts
+from ditto.artifacts.reading import read_model
 from ditto.artifacts.study import Study
 from ditto.artifacts.verdict import Bound, Verdict, judge
-from ditto.errors import BadInputError, FormatVersionError
+from ditto.errors import BadInputError
 
 FORMAT_VERSION = 1
 
@@ -338,22 +338,7 @@ def load_fidelity(path: Path) -> Fidelity:
         BadInputError: unreadable, not JSON, or not of this shape; names the place.
         FormatVersionError: another format version.
     """
-    remedy = "name a fidelity.json made by 'ditto validate'"
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", remedy) from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not JSON ({error})", remedy) from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Fidelity.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", remedy) from error
+    return read_model(path, Fidelity, FORMAT_VERSION, "name a fidelity.json made by 'ditto validate'")
 
 
 class _Tuning(_Frozen):

@@ -5,17 +5,17 @@ The file (``study-<kind>.json``) is complete: every sample behind every figure i
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.machine import MachineFacts
+from ditto.artifacts.reading import read_model
 from ditto.artifacts.study_kind import StudyKind
 from ditto.artifacts.verdict import Bound, Verdict, judge
-from ditto.errors import BadInputError, FormatVersionError
+from ditto.errors import BadInputError
 
 FORMAT_VERSION = 1
 BOUND_POINTS = 10.0
@@ -179,17 +179,6 @@ def load_study(path: Path) -> Study:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise BadInputError(f"{path}: larger than {_MOST_BYTES >> 20} MiB", "this is no study of ditto")
-        data = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BadInputError(f"{path}: {error.strerror}", remedy) from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not JSON ({error})", remedy) from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Study.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", remedy) from error
+    return read_model(path, Study, FORMAT_VERSION, remedy)

@@ -143,7 +143,7 @@ def plan_file(spec: AppSpec, plan: Path | None, save: Path | None, progress: Pro
         return
     made = recorded(spec, progress).plan
     with tempfile.TemporaryDirectory(prefix="ditto-load-") as folder:
-        path = save or Path(folder) / "requests.plan"
+        path = save or Path(folder) / PLAN_NAME
         made.save(path)
         yield path
 
