@@ -17,7 +17,7 @@ from ditto.host.app import clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
-from ditto.tune.native import tune_native
+from ditto.tune.native import ALL_SECONDS, tune_native
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
@@ -90,14 +90,15 @@ def tune_profile(
     """
     tuned = Tuned(profile)
     codec = profile.services[0].codec
+    left = 0.0
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            _tune_work(spec, tuned, original, codec, remake, progress)
+            left = _tune_work(spec, tuned, original, codec, remake, progress)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress)
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, ALL_SECONDS + left)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
@@ -105,8 +106,12 @@ def tune_profile(
 
 def _tune_work(
     spec: AppSpec, tuned: Tuned, original_run: InstructionRun, codec: str, remake: Remake, progress: Progress
-) -> None:
-    """Correct the blocks' aims round by round; the best round is kept."""
+) -> float:
+    """Correct the blocks' aims round by round; the best round is kept.
+
+    Returns:
+        Seconds of the time for rounds that were not needed.
+    """
     service = tuned.profile.services[0]
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
@@ -136,6 +141,7 @@ def _tune_work(
             break
         profile = correct(profile, original, clone, 1.0 if number < 3 else DAMPING)
     tuned.profile = best
+    return max(0.0, WORK_SECONDS - (time.monotonic() - began))
 
 
 def _missing(original: Measured, clone: Measured) -> float:

@@ -21,13 +21,21 @@ from ditto.host.requests import count_requests
 from ditto.host.usage import read_usage
 
 Rows = list[tuple[int, float, str]]
+Tried = tuple[float, dict[str, float]]
 
 PAIRS = 3
+MOST_PAIRS = 7
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
+SURE = 0.03
+"""Standard error of a comparison from which on further pairs tell nothing new."""
 SECONDS = 1.2
 ALL_SECONDS = 30.0
-"""After which no further knob is tried."""
+"""After which no further knob is tried, unless the rounds before left some of their time."""
+MEDIAN = 1.25
+"""Standard error of a median in those of a mean, for runs spread normally."""
+SHARE = 0.4
+"""Share of the time left that the first comparison may take for pairs beyond the least number."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
     {"irregular": 0.5, "dependence": 1.5},
@@ -42,19 +50,33 @@ class Compared:
 
     Attributes:
         error: relative, of medians.
+        doubt: standard error of ``error``, from the pairs.
         noise: relative spread of the original's own runs.
         resident: median resident bytes of the clone less the original's.
     """
 
     error: float
+    doubt: float
     noise: float
     resident: float
 
+    @property
+    def right(self) -> bool:
+        """Whether the pairs cannot tell clone from original any more."""
+        return abs(self.error) <= max(GOAL, self.doubt)
+
 
 def tune_native(
-    spec: AppSpec, profile: Profile, remake: Callable[[Profile], Path], progress: Progress
+    spec: AppSpec,
+    profile: Profile,
+    remake: Callable[[Profile], Path],
+    progress: Progress,
+    seconds: float = ALL_SECONDS,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
+
+    Args:
+        seconds: after which no further knob is tried.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -64,31 +86,49 @@ def tune_native(
     """
     rows: Rows = []
     progress.update("user CPU time of original and clone")
-    began = time.monotonic()
+    ends = time.monotonic() + seconds
     asked = _asked(spec)
-    now = compare(spec, remake(profile), asked)
-    progress.note(f"tune: user CPU per request {now.error:+.1%} (the original's own spread is {now.noise:.1%})")
+    now = compare(spec, remake(profile), asked, SHARE * seconds)
+    progress.note(
+        f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}"
+        f" (the original's own spread is {now.noise:.1%})"
+    )
     profile = _resident(profile, now)
     best, best_profile = now, profile
     rows.append((0, now.error, "as the work left it"))
-    steps = FASTER if now.error > 0 else SLOWER
-    for number, step in enumerate(steps, 1):
-        if abs(best.error) <= max(GOAL, best.noise / 2) or time.monotonic() - began > ALL_SECONDS:
-            break
-        progress.update(f"user CPU time, round {number}", number / (len(steps) + 1))
+    steps = list(FASTER if now.error > 0 else SLOWER)
+    before: Tried = (now.error, {})
+    number = 0
+    while steps and not best.right and time.monotonic() < ends:
+        step = steps.pop(0)
+        number += 1
+        progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 1))
         knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
         tried = profile.model_copy(update={"knobs": knobs})
-        now = compare(spec, remake(tried), asked)
-        words = ", ".join(f"{name} x {value:g}" for name, value in step.items())
+        now = compare(spec, remake(tried), asked, 0.0)
+        words = ", ".join(f"{name} x {value:.3g}" for name, value in step.items())
         better = abs(now.error) < abs(best.error)
         rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
         progress.note(f"tune: user CPU per request {now.error:+.1%} with {words}")
-        crossed = now.error * best.error < 0
         if better:
             best, best_profile = now, tried
-        if crossed:
-            break
+        if now.error * before[0] < 0:
+            # The right value lies between this step and the last: one more try there, and no step further.
+            steps = [between(before, (now.error, step))] if before[0] * rows[0][1] > 0 else []
+        before = (now.error, step)
     return best_profile, rows
+
+
+def between(one: Tried, other: Tried) -> dict[str, float]:
+    """Knobs between two tries of errors of opposite signs, where a straight line would put the error at zero.
+
+    Args:
+        one: error and knobs of a try; a knob that is not named is 1.
+        other: of another.
+    """
+    part = one[0] / (one[0] - other[0])
+    names = sorted(one[1].keys() | other[1].keys())
+    return {name: (1 - part) * one[1].get(name, 1.0) + part * other[1].get(name, 1.0) for name in names}
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:
@@ -96,12 +136,13 @@ def _resident(profile: Profile, now: Compared) -> Profile:
     return profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": wanted})})
 
 
-def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:
+def compare(spec: AppSpec, binary: Path, asked: int | None, seconds: float) -> Compared:
     """Original and clone in turn, each started anew and filled.
 
     Args:
         binary: the clone.
         asked: requests of one run; None where the client is bound by time.
+        seconds: time for pairs beyond the least number, where these do not agree.
 
     Raises:
         AppError: app, clone or client failed.
@@ -109,15 +150,28 @@ def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:
     command = clone_command(binary)
     original: list[tuple[float, float]] = []
     clone: list[tuple[float, float]] = []
-    for _ in range(PAIRS):
+    began = time.monotonic()
+    while True:
         original.append(_one(AppRun(spec), asked))
         clone.append(_one(AppRun.for_clone(spec, command), asked))
-    a, b = statistics.median(t for t, _ in original), statistics.median(t for t, _ in clone)
+        if len(original) < PAIRS:
+            continue
+        now = _compared(spec.name, original, clone)
+        each = (time.monotonic() - began) / len(original)
+        late = time.monotonic() + each > began + seconds
+        if now.doubt <= SURE or len(original) == MOST_PAIRS or late:
+            return now
+
+
+def _compared(name: str, original: list[tuple[float, float]], clone: list[tuple[float, float]]) -> Compared:
+    times = [t for t, _ in original]
+    a, b = statistics.median(times), statistics.median(t for t, _ in clone)
     if a <= 0:
-        raise AppError(f"{spec.name}: the original used no CPU time under its load", "give the load more requests")
-    spread = (max(t for t, _ in original) - min(t for t, _ in original)) / a
+        raise AppError(f"{name}: the original used no CPU time under its load", "give the load more requests")
+    ratios = [after / before for before, (after, _) in zip(times, clone, strict=True) if before > 0]
+    doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
     memory = statistics.median(m for _, m in clone) - statistics.median(m for _, m in original)
-    return Compared(b / a - 1, spread, memory)
+    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, memory)
 
 
 def _one(run: AppRun, asked: int | None) -> tuple[float, float]:
