@@ -7,17 +7,16 @@ fingerprints.  It may come from a stranger, so every number here is bounded and 
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
-from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
 
@@ -367,20 +366,5 @@ def load_profile(path: Path) -> Profile:
         BadInputError: unreadable, too large, not JSON, or outside the schema; names the place.
         FormatVersionError: another format version.
     """
-    try:
-        if path.stat().st_size > MAX_PROFILE_BYTES:
-            raise BadInputError(f"{path}: larger than {MAX_PROFILE_BYTES >> 20} MiB", "this is no profile of ditto")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", "name a profile.json made by 'ditto model'") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not JSON ({error})", "name a profile.json made by 'ditto model'") from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", "make the profile again with 'ditto model'") from error
+    remedy = "name a profile.json made by this version's 'ditto model'"
+    return read_model(path, Profile, FORMAT_VERSION, remedy, most_bytes=MAX_PROFILE_BYTES)
