@@ -17,7 +17,7 @@ from ditto.host.app import clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
-from ditto.tune.native import ALL_SECONDS, tune_native
+from ditto.tune.native import LEAST_SECONDS, tune_native
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
@@ -73,6 +73,7 @@ def tune_profile(
     remake: Remake,
     progress: Progress,
     native: bool = True,
+    seconds: float = 0.0,
 ) -> Tuned:
     """Correct a profile until its clone executes and costs what the original does.
 
@@ -83,6 +84,7 @@ def tune_profile(
         observation: with its instruction run; without one only CPU time is tuned.
         remake: generates and builds a clone.
         native: whether to tune measured CPU time too.
+        seconds: that tuning may take; CPU time gets what the rounds of work leave of it, and its least time anyway.
 
     Raises:
         AppError: app, clone or client failed.
@@ -90,15 +92,16 @@ def tune_profile(
     """
     tuned = Tuned(profile)
     codec = profile.services[0].codec
-    left = 0.0
+    began = time.monotonic()
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            left = _tune_work(spec, tuned, original, codec, remake, progress)
+            _tune_work(spec, tuned, original, codec, remake, progress)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, ALL_SECONDS + left)
+        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
@@ -106,12 +109,8 @@ def tune_profile(
 
 def _tune_work(
     spec: AppSpec, tuned: Tuned, original_run: InstructionRun, codec: str, remake: Remake, progress: Progress
-) -> float:
-    """Correct the blocks' aims round by round; the best round is kept.
-
-    Returns:
-        Seconds of the time for rounds that were not needed.
-    """
+) -> None:
+    """Correct the blocks' aims round by round; the best round is kept."""
     service = tuned.profile.services[0]
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
@@ -141,7 +140,6 @@ def _tune_work(
             break
         profile = correct(profile, original, clone, 1.0 if number < 3 else DAMPING)
     tuned.profile = best
-    return max(0.0, WORK_SECONDS - (time.monotonic() - began))
 
 
 def _missing(original: Measured, clone: Measured) -> float:

@@ -30,12 +30,12 @@ GOAL = 0.05
 SURE = 0.03
 """Standard error of a comparison from which on further pairs tell nothing new."""
 SECONDS = 1.2
-ALL_SECONDS = 30.0
-"""After which no further knob is tried, unless the rounds before left some of their time."""
+LEAST_SECONDS = 30.0
+"""For which knobs are tried, however long everything before took."""
 MEDIAN = 1.25
 """Standard error of a median in those of a mean, for runs spread normally."""
 SHARE = 0.4
-"""Share of the time left that the first comparison may take for pairs beyond the least number."""
+"""Share of the time left that one comparison may take for pairs beyond the least number."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
     {"irregular": 0.5, "dependence": 1.5},
@@ -71,7 +71,7 @@ def tune_native(
     profile: Profile,
     remake: Callable[[Profile], Path],
     progress: Progress,
-    seconds: float = ALL_SECONDS,
+    seconds: float = LEAST_SECONDS,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
 
@@ -88,7 +88,7 @@ def tune_native(
     progress.update("user CPU time of original and clone")
     ends = time.monotonic() + seconds
     asked = _asked(spec)
-    now = compare(spec, remake(profile), asked, SHARE * seconds)
+    now = compare(spec, remake(profile), asked, SHARE * (ends - time.monotonic()))
     progress.note(
         f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}"
         f" (the original's own spread is {now.noise:.1%})"
@@ -105,7 +105,7 @@ def tune_native(
         progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 1))
         knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
         tried = profile.model_copy(update={"knobs": knobs})
-        now = compare(spec, remake(tried), asked, 0.0)
+        now = compare(spec, remake(tried), asked, SHARE * (ends - time.monotonic()))
         words = ", ".join(f"{name} x {value:.3g}" for name, value in step.items())
         better = abs(now.error) < abs(best.error)
         rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
