@@ -63,7 +63,6 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
     """
 
     recording: str
@@ -77,7 +76,6 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
-    reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
 class LensRun(_Facts):
@@ -97,6 +95,7 @@ class ClientRun(_Facts):
         asked: the number it was asked for; None where it takes none.
         counted: the requests it said to have made; None where it said nothing.
         replays: the app answers the recorded requests in the same way when they are sent again.
+        reply_framing: what ends HTTP replies; empty where that is not known.
     """
 
     steps: int
@@ -104,6 +103,7 @@ class ClientRun(_Facts):
     counted: float | None
     seconds: float
     replays: bool = False
+    reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
 class Observation(_Facts):

@@ -18,7 +18,7 @@ from ditto.errors import AppError
 from ditto.host.app import AppRun, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
-from ditto.host.usage import read_usage
+from ditto.host.usage import Meter
 
 Rows = list[tuple[int, float, str]]
 Tried = tuple[float, dict[str, float]]
@@ -178,11 +178,10 @@ def _one(run: AppRun, asked: int | None) -> tuple[float, float]:
     """User seconds per request of one run, and resident bytes at its end."""
     with run:
         run.prepare()
-        before = read_usage(run)
-        result = run.load(asked)
-        usage = read_usage(run) - before
+        with Meter(run) as meter:
+            result = run.load(asked)
         requests = count_requests(result, asked, run.spec.load.count).requests
-        return usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
+        return meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
 
 
 def _asked(spec: AppSpec) -> int | None:
