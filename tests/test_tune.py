@@ -130,7 +130,7 @@ class Bench:
 
     def compare(self, *_: object) -> native.Compared:
         self.comparisons += 1
-        return native.Compared(self.error(self.knobs), self.doubt, 2 * self.doubt, 4096.0)
+        return native.Compared(self.error(self.knobs), self.doubt, 2 * self.doubt, 1000.0, 4096.0)
 
 
 def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Profile:
@@ -140,12 +140,25 @@ def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Profile:
     return native.tune_native(spec, service_profile(), bench.remake, SilentProgress())[0]
 
 
-def test_a_clone_too_slow_or_too_fast_ends_at_the_right_knobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    for sign in (1, -1):
-        bench = Bench(lambda k, sign=sign: 0.3 * sign - (k.dependence - 1) * 0.3, 0.02)  # type: ignore[misc]
-        profile = tuned_with(bench, monkeypatch)
-        assert abs(bench.error(profile.knobs)) <= native.GOAL
-        assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 5
+def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: -0.25 + k.stalls * 0.04, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
+    assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
+
+
+def test_far_reads_have_a_bound_and_the_other_knobs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: -0.5 + k.stalls * 0.001 + (1 - k.dependence) * 0.5, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    most = native.STALL_SHARE * native._instructions(profile) / native.STALL_INSTRUCTIONS
+    assert 0 < profile.knobs.stalls <= most and profile.knobs.dependence < 1
+
+
+def test_a_clone_that_is_too_slow_is_first_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: 0.3 - (k.dependence - 1) * 0.3 + k.stalls * 0.03, 0.02)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= native.GOAL
+    assert profile.knobs.dependence == 2.5 and profile.knobs.stalls > 0
 
 
 def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

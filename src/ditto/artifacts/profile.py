@@ -251,7 +251,8 @@ class Load(Model):
 class ServiceProfile(Model):
     """One service of the app.
 
-    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, as tuning found.
+    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
+    part of the resident memory that it takes for what clients store, both as tuning found.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
@@ -266,6 +267,7 @@ class ServiceProfile(Model):
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 
@@ -278,6 +280,8 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
+        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
+            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
     """
 
@@ -285,6 +289,7 @@ class Knobs(Model):
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
 
 
