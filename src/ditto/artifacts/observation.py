@@ -64,7 +64,8 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
+    ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.  ``reply_framing`` is what
+    ends HTTP replies; empty where that is not known.
     """
 
     recording: str
@@ -78,6 +79,7 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
+    makes_code: bool = False
     reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
