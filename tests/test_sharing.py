@@ -154,6 +154,8 @@ def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
     with running(clone_binary, prefix=("strace", "-f", "-qq", "-o", str(log)), check=False) as clone:
         url = f"http://127.0.0.1:{clone.port}/"
         done = subprocess.run(["wrk", "-t1", "-c8", "-d1s", url], capture_output=True, text=True, check=True)
+        subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
+        clone.process.wait(timeout=10)
     requests = int(re.findall(r"(\d+) requests in", done.stdout)[0])
     assert "Socket errors" not in done.stdout
     calls = Counter(re.findall(r"^\d+ +(?:<\.\.\. )?([a-z0-9_]+)(?:\(| resumed)", log.read_text(), re.M))

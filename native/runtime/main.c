@@ -173,7 +173,7 @@ static void check_free(void)
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
 	int on = 1, fd;
 
-	if (!ditto_service.listener.reuseport || inet_pton(AF_INET, options.host, &address.sin_addr) != 1)
+	if (!(ditto_service.listener.reuseport || ditto_service.listener.datagrams) || inet_pton(AF_INET, options.host, &address.sin_addr) != 1)
 		return;
 	fd = socket(AF_INET, (ditto_service.listener.datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 	if (!ditto_service.listener.datagrams)

@@ -95,6 +95,15 @@ static void wake(struct worker *w)
 	futex(&w->parked, FUTEX_WAKE_PRIVATE, 1);
 }
 
+void shared_signal(struct worker *w)
+{
+	static _Atomic uint32_t nobody;
+	uint32_t n = w->role->wakes ? (w->role->wakes + (rng_u32(&w->rng) >> 16)) >> 16 : 0;
+
+	while (n--)
+		futex(&nobody, FUTEX_WAKE_PRIVATE, 1);
+}
+
 static void append(struct shared *s, struct conn *c)
 {
 	c->next = NULL;
@@ -237,6 +246,7 @@ int shared_hand_out(struct worker *w, int n, int unwatch)
 		if (unwatch) {
 			wait_epoll.remove(w, source);
 			c->unwatched = 1;
+			shared_signal(w);
 		}
 		if (!mark(c, w->ready[i].events))
 			continue;
@@ -321,6 +331,7 @@ void shared_main(struct worker *w)
 		s->idle = w;
 		release(s);
 		park(w);
+		shared_signal(w);
 		worker_block(w, w->role->on_unpark);
 		woken = 1;
 	}

@@ -15,6 +15,7 @@ struct worker *worker_new(struct process *p, unsigned role, uint64_t seed);
 
 struct shared *shared_new(const struct ditto_role *role); /* NULL with errno */
 void shared_join(struct shared *s, struct worker *w);
+void shared_signal(struct worker *w); /* what a lock and its condition cost beside the wake that matters */
 void shared_bury(struct worker *w); /* puts away the connections that w has closed */
 void shared_dig(struct worker *w);  /* before a wait by the one thread that may: frees them */
 int shared_hand_out(struct worker *w, int n, int unwatch); /* n reports; whether the listener is among them */

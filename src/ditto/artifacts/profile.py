@@ -165,7 +165,8 @@ class Role(Model):
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
     they do before each accept.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
     connections: whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each
-    connection out of the wait set, and how many run at a time at most (0: all).
+    connection out of the wait set, how many run at a time at most (0: all), and
+    how often they wake nobody, for each report they hand out or each time they were woken.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
@@ -187,6 +188,7 @@ class Role(Model):
     polls_first: bool = False
     unwatches: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0
+    wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
     on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
     accept_first: bool = True

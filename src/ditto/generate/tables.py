@@ -222,7 +222,8 @@ def _serial(tables: _Tables, role: Role) -> str:
     if role.kind in ("shared", "dispatch"):
         return (
             f", .polls = {int(role.polls)}, .polls_first = {int(role.polls_first)}, "
-            f".unwatches = {int(role.unwatches)}, .running = {role.running}, .on_unpark = {block(role.on_unpark_block)}"
+            f".unwatches = {int(role.unwatches)}, .running = {role.running}, "
+            f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}"
         )
     if role.kind not in ("accept_serve", "serve"):
         return ""

@@ -53,6 +53,14 @@ def search_path(environment: dict[str, str] | None = None) -> str:
     return os.pathsep.join(parts + [folder for folder in _ADMIN_FOLDERS if folder not in parts])
 
 
+def environment_in(folder: Path) -> dict[str, str]:
+    """The environment of an app's commands, which run in ``folder``.
+
+    PWD is as a shell would have it: runtimes that trust it ask the kernel where it is wrong.
+    """
+    return {**os.environ, "PATH": search_path(), "PWD": str(folder.resolve())}
+
+
 def find_program(name: str, folder: Path | None = None) -> str | None:
     """Full path of ``name``, with slashes relative to ``folder``, else in `search_path`; None where missing."""
     if "/" in name:

@@ -19,6 +19,7 @@ FIRST = 0.3
 """Share of waits that ask without blocking from which on every wait begins so."""
 UNWATCHED = 0.1
 """Connections taken out of the wait set by a dispatcher, by request, from which on it does so with each report."""
+MOST_WAKES = 16.0
 NO_CLASS = b"none"
 
 
@@ -66,6 +67,8 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
             update={
                 "hand_to": _servers_of(roles, role),
                 "unwatches": unwatched,
+                # One is the wake-up of the server, which the runtime makes by itself.
+                "wakes": min(MOST_WAKES, max(0.0, max((pool.dispatcher_wakes for pool in found), default=0.0) - 1.0)),
                 "on_wake_block": parts.book.after(role.wait_nr),
             }
         )
@@ -76,6 +79,7 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
         "polls_first": polls and max((pool.polls_first for pool in found), default=0.0) > FIRST,
         "running": max((pool.running for pool in found), default=0) if polls else 0,
         "on_adopt": adopt,
+        "wakes": min(MOST_WAKES, max((pool.server_wakes for pool in found), default=0.0)),
         "on_unpark_block": parts.book.add(NO_CLASS, PARKED, unparked, parts.wakes),
     }
     if polls and gaps:

@@ -26,6 +26,8 @@ class Pool:
         dispatchers: threads that wait for events and serve nothing; empty where servers wait themselves.
         polls_first: share of the servers' waits that only ask for what there is.
         unwatched: connections taken out of the wait set by a dispatcher, by request.
+        server_wakes: futex wake-ups by a server for each time it was woken, where dispatchers wait.
+        dispatcher_wakes: likewise by a dispatcher, for each connection it took out of the wait set.
         running: how many servers ran at a time, but for a twentieth of the time.
     """
 
@@ -34,6 +36,8 @@ class Pool:
     polls_first: float = 0.0
     unwatched: float = 0.0
     running: int = 0
+    server_wakes: float = 0.0
+    dispatcher_wakes: float = 0.0
 
 
 @dataclass
@@ -102,7 +106,12 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
         watched = [event for event in thread.events if event.nr == EPOLL_CTL and _on_connection(event)]
         if any(wake.wait is not None for wake in thread.wakes) and (watched or thread.accepts):
             pool.dispatchers.add(thread.tid)
-            pool.unwatched += sum(event.args[1] == _EPOLL_DEL for event in watched) / max(1, served)
+            removed = sum(event.args[1] == _EPOLL_DEL for event in watched)
+            pool.unwatched += removed / max(1, served)
+            pool.dispatcher_wakes = sum(map(_is_wake, thread.events)) / max(1, removed)
+    if pool.dispatchers:
+        parks = sum(event.nr == FUTEX and is_parked(event) for thread in own for event in thread.events)
+        pool.server_wakes = sum(_is_wake(event) for thread in own for event in thread.events) / max(1, parks)
     if not pool.dispatchers:
         pool.running = _usual_most(own)
         pool.polls_first = -1.0
@@ -112,6 +121,10 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
 
 def _on_connection(event: Event) -> bool:
     return event.target is not None and event.target.kind == "connection"
+
+
+def _is_wake(event: Event) -> bool:
+    return event.nr == FUTEX and not is_parked(event)
 
 
 def is_parked(event: Event) -> bool:
