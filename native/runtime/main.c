@@ -166,8 +166,8 @@ unsigned listener_port(int fd)
 	return ntohs(address.sin6_port); /* the same place in both families */
 }
 
-/* With reuseport every thread has a socket of its own, so another instance on the port would go unnoticed: a socket
- * without the option finds out first. */
+/* With reuseport every thread has a socket of its own, and datagram servers may share a port: another instance would go
+ * unnoticed.  A socket without such options finds out first. */
 static void check_free(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};

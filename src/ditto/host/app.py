@@ -29,8 +29,7 @@ from ditto.host.process import CpuTimes, Memory
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
-CLONE_LISTENS = "listening on"
-"""What a clone prints once its socket is there."""
+CLONE_LISTENS = "listening on"  # is printed once its socket is there
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
@@ -219,7 +218,7 @@ class AppRun:
         server = self.entry
         ready = self.spec.service.ready
         if self._clone is not None and ready.http is None:
-            # A clone prints and waits as it likes: its port tells, where it is one that can be connected to.
+            # A clone waits as it likes: its port tells, where that can be connected to.
             ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
         server.processes()
