@@ -11,6 +11,7 @@ from ditto.artifacts.records import RECORD, Kind, load_recording
 from ditto.artifacts.syscalls import numbers
 
 _PROC = Path("/proc")
+_NO_FILES = ("/memfd:", "/dev/zero")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
 
 
@@ -157,6 +158,7 @@ def makes_code(pids: Iterable[int]) -> bool:
             lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
         except OSError:  # it has ended
             continue
-        if any("x" in words[1] and len(words) < 6 for words in map(str.split, lines)):
-            return True
+        for words in map(str.split, lines):
+            if "x" in words[1] and (len(words) < 6 or words[5].startswith(_NO_FILES)):
+                return True
     return False
