@@ -12,10 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.profile import Listener
+from ditto.errors import BadInputError
+from ditto.host.synthetic import synthetic_plan
 from ditto.streams import dns, protocol
 from ditto.streams.cycles import follow
 from ditto.streams.datagrams import mostly
 from ditto.streams.evidence import requests_of
+from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, receive, running
 from test_sharing import EPOLL, Threads
 
@@ -141,3 +145,9 @@ def test_dnsperf(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert re.search(r"Queries completed: +20000 \(100\.00%\)", done.stdout), done.stdout
     assert "NXDOMAIN" in done.stdout and "NOERROR" in done.stdout
+
+
+def test_no_requests_are_made_up_for_datagrams() -> None:
+    service = service_profile().model_copy(update={"codec": "dns", "listener": Listener(datagrams=True)})
+    with pytest.raises(BadInputError, match="does not send"):
+        synthetic_plan(service)
