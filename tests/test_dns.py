@@ -148,6 +148,6 @@ def test_dnsperf(tmp_path: Path) -> None:
 
 
 def test_no_requests_are_made_up_for_datagrams() -> None:
-    service = service_profile().model_copy(update={"codec": "dns", "listener": Listener(datagrams=True)})
+    service = service_profile().services[0].model_copy(update={"codec": "dns", "listener": Listener(datagrams=True)})
     with pytest.raises(BadInputError, match="does not send"):
         synthetic_plan(service)
