@@ -93,7 +93,7 @@ struct codec {
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 };
 
-extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached;
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns;
 
 const struct codec *codec_by_id(unsigned id);
 

@@ -63,6 +63,7 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
+    ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
     """
 
     recording: str
@@ -76,6 +77,7 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
+    makes_code: bool = False
 
 
 class LensRun(_Facts):

@@ -64,6 +64,7 @@ class OpKind(StrEnum):
     FILE_SEEK = "file_seek"
     FILE_SYNC = "file_sync"
     FILE_CLOSE = "file_close"
+    FILE_WATCH = "file_watch"
     MISC = "misc"
     MMAP = "mmap"
     MUNMAP = "munmap"
@@ -97,7 +98,7 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
@@ -161,10 +162,13 @@ class Role(Model):
 
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.
+    they do before each accept.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
+    connections: whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each
+    connection out of the wait set, how many run at a time at most (0: all), and
+    how often they wake nobody, for each report they hand out or each time they were woken.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -176,8 +180,15 @@ class Role(Model):
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     deferred_lifo: bool = False
+    deferred_late: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    polls: bool = False
+    polls_first: bool = False
+    unwatches: bool = False
+    running: Annotated[int, Field(ge=0, le=1024)] = 0
+    wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
+    on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
     accept_first: bool = True
     receive_first: bool = False
@@ -220,6 +231,7 @@ class Listener(Model):
 
     backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
     nonblocking: bool = True
+    datagrams: bool = False
     reuseport: bool = False
     accept_nr: SyscallNumber = 288
     accept_flags: SmallInt = 0
@@ -256,7 +268,7 @@ class ServiceProfile(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
@@ -336,7 +348,9 @@ def _dangling(service: ServiceProfile) -> list[str]:
         for b in service.blocks
         if b.request_class >= len(service.classes)
     ]
-    blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
+    blocks |= {
+        block for role in service.roles for block in (role.on_wake_block, role.before_wait_block, role.on_unpark_block)
+    }
     blocks.add(service.send.between_block)
     blocks |= {cls.send.between_block for cls in service.classes if cls.send is not None}
     problems += [f"block {b} does not exist" for b in blocks if b is not None and b >= len(service.blocks)]
@@ -350,6 +364,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
     for role in service.roles:
         if role.hand_to >= len(service.roles):
             problems.append(f"role {role.hand_to} does not exist")
+        elif role.kind == "dispatch" and (role.hand_to < 0 or service.roles[role.hand_to].kind != "shared"):
+            problems.append("a dispatcher hands to no role that shares connections")
     for program in _programs(service):
         for op in program:
             if op.kind in (OpKind.FILE_OPEN, OpKind.FILE_STAT) and not 0 <= op.a < len(service.files):
