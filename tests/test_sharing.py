@@ -95,6 +95,16 @@ def test_where_nobody_waits_the_shape_is_not_known() -> None:
     assert found.shared and not found.complete
 
 
+def test_threads_that_all_wait_at_once_are_not_known() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 2, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.serve(11 + turn % 2, 7 + turn % 3)
+    found = sharing_of(record)
+    assert found.shared and not found.complete
+
+
 def test_connections_that_stay_are_not_shared() -> None:
     record = Threads()
     accept(record, 11)

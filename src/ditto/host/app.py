@@ -221,7 +221,7 @@ class AppRun:
             # A clone waits as it likes: its port tells, where that can be connected to.
             ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
-        server.processes()
+        server.settle()
 
     def stop(self) -> None:
         """End everything this run started and remove its folder.  May be called at any time, any number of times."""

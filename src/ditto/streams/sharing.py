@@ -96,7 +96,7 @@ def find_sharing(work: Work, cycles: Iterable[Cycle]) -> Sharing:
 
 
 def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
-    """Fill in how the pool waits; ``polls_first`` stays below 0 where nobody was seen to wait."""
+    """Fill in how the pool waits; ``polls_first`` stays below 0 where that is not known, or not by one at a time."""
     own = [thread for thread in threads if thread.tid in pool.servers]
     served = sum(len(thread.cycles) for thread in own)
     waits = [wake.wait for thread in own for wake in thread.wakes if wake.wait is not None]
@@ -115,7 +115,8 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
     if not pool.dispatchers:
         pool.running = _usual_most(own)
         pool.polls_first = -1.0
-        if waits:
+        parks = sum(event.nr == FUTEX and is_parked(event) for thread in own for event in thread.events)
+        if waits and parks >= SOME * len(waits):  # else all of them wait for the same events at once
             pool.polls_first = sum(wait_timeout(wait) == 0 for wait in waits) / len(waits)
 
 
