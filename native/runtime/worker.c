@@ -221,6 +221,7 @@ static void adopt(struct worker *w, int fd, const struct ditto_program *before)
 		conn_close(c); /* the program has closed it */
 		return;
 	}
+	conn_greet(c);
 	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
 		c->more = 0;
 		conn_process(c);

@@ -91,6 +91,18 @@ class Op(Model):
 Program = Annotated[list[Op], Field(max_length=512)]
 
 
+class Column(Model):
+    """A column of a database's results; see ``struct ditto_column``.  ``none`` is the share without a value."""
+
+    name_bytes: Annotated[int, Field(ge=0, le=1024)]
+    type_id: Annotated[int, Field(ge=0, le=16383)]
+    type_bytes: Annotated[int, Field(ge=-(1 << 31), le=0xFFFFFFFF)]
+    binary: bool = False
+    flags: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    none: Probability = 0.0
+    size: Dist | None = None
+
+
 class ReplyShape(Model):
     """One kind of reply of a request class; see ``struct ditto_reply``."""
 
@@ -98,13 +110,14 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque",
+        "stats", "http", "http_chunked", "http_close", "opaque", "rows", "done", "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     count: Dist | None = None
     size: Dist | None = None
     second: Dist | None = None
+    columns: Annotated[list[Column], Field(max_length=256)] = []
 
 
 class ClassMatch(Model):
@@ -256,7 +269,7 @@ class ServiceProfile(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "pgsql", "mysql"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive

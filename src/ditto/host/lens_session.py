@@ -20,7 +20,9 @@ EVENTS = 3_000_000
 WARM_S = 1.5
 COUNT_S = 4.0
 
-_CODECS: dict[str, Codec] = {"resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque"}
+_CODECS: dict[str, Codec] = {
+    "resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque", "pgsql": "pgsql", "mysql": "mysql",
+}  # fmt: skip
 
 
 def run_under_lens(

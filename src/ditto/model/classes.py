@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.distributions import constant, dist
-from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS
+from ditto.model.results import sql_replies
+from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_name
@@ -42,15 +44,23 @@ def fit_class(
     placement: Placement,
     deferred: bool,
     framing: str = "",
+    results: Sequence[ResultSeen] = (),
 ) -> RequestClass:
-    """The profile's request class for the cycles of one class; ``framing`` is what ends HTTP replies, if known."""
+    """The profile's request class for the cycles of one class.
+
+    ``framing`` is what ends HTTP replies, if known; ``results`` what a database was seen to answer.
+    """
     closes = _closes(work)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
         request_bytes=dist(sizes) or constant(1),
-        replies=[_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)],
+        replies=(
+            sql_replies(work.key, work.cycles, results)
+            if codec in ("pgsql", "mysql")
+            else [_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)]
+        ),
         program=fit_program(work, amounts, block_for, placement, deferred),
         closes=closes,
     )
@@ -88,6 +98,11 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
     if codec == "memcached":
         verb = key.decode("ascii", "replace")
         return ClassMatch(verb=verb if verb in MEMCACHED_VERBS else "")
+    if codec in ("pgsql", "mysql"):
+        word, _, text = key.partition(b" ")
+        verb = word.decode("ascii", "replace")
+        verb = verb if verb in SQL_VERBS else ""
+        return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
     if codec == "http1":
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")

@@ -13,7 +13,7 @@ from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.files import FileCatalog
 from ditto.model.handover import find_handover, kept_open, lasting
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
@@ -115,6 +115,7 @@ def _service(this: _Fit) -> ServiceProfile:
                 this.placement,
                 this.deferred,
                 evidence.observation.native.reply_framing,
+                evidence.observation.native.results,
             )
         )
         _note_unsupported(this, work)
@@ -276,11 +277,11 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
     periods: list[float] = []
     bursts: list[list[Event]] = []
     for thread in role.work:
-        pauses = thread.sleeps or thread.parks
-        if len(pauses) < 2:
+        waits = pauses(thread)
+        if len(waits) < 2:
             continue
-        periods.append((pauses[-1].t_out - pauses[0].t_out) / (len(pauses) - 1))
-        pause_ids = {id(pause) for pause in pauses}
+        periods.append((waits[-1].t_out - waits[0].t_out) / (len(waits) - 1))
+        pause_ids = {id(pause) for pause in waits}
         burst: list[Event] = []
         for event in thread.events:
             if id(event) in pause_ids:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import NativeRun, ProcessSeen
+from ditto.artifacts.observation import NativeRun, ProcessSeen, ResultSeen
 from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.snapshot import file_sizes, tree
 from ditto.observe.framing import Framing, reply_framing
+from ditto.observe.results import results_for
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 from ditto.streams.evidence import codec_of
 
@@ -23,6 +24,8 @@ LOST_SHARE = 0.001
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
 MAX_RECORDS = 4_000_000
+TELLING = ("http1", "pgsql", "mysql")
+"""Protocols whose replies tell more than their first bytes, which are all that a recording holds."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +110,11 @@ def _record_once(
         status = recorder.stop()
         files = file_sizes(path, run.pids())
         framing: Framing = ""
-        if status.lost_share <= LOST_SHARE and codec_of(path) == "http1":
+        results: list[ResultSeen] = []
+        if status.lost_share <= LOST_SHARE and (codec := codec_of(path)) in TELLING:
             progress.update("looking at replies")
-            framing = reply_framing(run, spec.load.requests.lens)
+            framing = reply_framing(run, spec.load.requests.lens) if codec == "http1" else ""
+            results = results_for(run, codec, spec.load.requests.lens)
         result = NativeRun(
             recording=RECORDING,
             collector=str(recorder.collector),
@@ -122,6 +127,7 @@ def _record_once(
             processes=processes,
             files=files,
             reply_framing=framing,
+            results=results,
         )
     return result, status
 
