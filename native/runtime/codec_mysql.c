@@ -14,8 +14,9 @@ enum { COM_QUIT = 1, COM_INIT_DB = 2, COM_QUERY = 3, COM_FIELD_LIST = 4, COM_STA
        COM_CHANGE_USER = 17, COM_STMT_PREPARE = 22, COM_STMT_EXECUTE = 23, COM_STMT_SEND_LONG_DATA = 24,
        COM_STMT_CLOSE = 25, COM_STMT_RESET = 26, COM_SET_OPTION = 27, COM_STMT_FETCH = 28, COM_RESET_CONNECTION = 31 };
 
-/* How codec_state is used: canned, cls and word tell of the request in progress, value_at counts its parameters, arg is
- * the number of the statement prepared last, flags hold my_facts. */
+/* How codec_state is used: canned, cls and word tell of the request in progress, value_at counts its parameters, argc
+ * is the number of the statement prepared last and arg the class of its executions, flags hold my_facts, key_hash is the
+ * connection's own number. */
 
 static struct {
 	const char *word;
@@ -49,8 +50,8 @@ static enum codec_step complete(struct codec_state *st, struct request *req)
 	if (st->canned == MY_NOTHING)
 		req->flags = REQ_NOREPLY;
 	if (st->canned == MY_PREPARE) {
-		req->key_hash = my_number((int16_t)st->arg, st->value_at);
-		st->argc = (uint32_t)req->key_hash;
+		req->key_hash = st->argc;
+		req->bytes = st->arg;
 	}
 	return CODEC_REQUEST;
 }
@@ -83,6 +84,7 @@ static enum codec_step login(struct codec_state *st, const uint8_t *p, size_t n,
 	st->flags = little(p + HEADER, 4) & MY_DEPRECATE_EOF ? MY_NO_ENDS : 0;
 	st->canned = MY_STARTUP;
 	st->cls = startup;
+	st->key_hash = sql_connection();
 	st->need = size - 4;
 	st->phase = PHASE_LOGIN_SKIP;
 	*used = HEADER + 4;
@@ -118,7 +120,9 @@ static void execute(struct codec_state *st, const uint8_t *p, size_t n)
 
 	if (number == UINT32_MAX) /* the one prepared last */
 		number = st->argc;
-	st->cls = number >> 16 && number >> 16 <= codec_service->classes ? (int16_t)((number >> 16) - 1) : bound;
+	st->cls = sql_recall(st->key_hash, (const uint8_t *)&number, sizeof(number)).cls;
+	if (st->cls == DITTO_NONE)
+		st->cls = bound;
 	verb = sql_verb(st->cls);
 	memcpy(st->word, verb, strnlen(verb, sizeof(st->word) - 1));
 	st->canned = MY_EXECUTE;
@@ -142,6 +146,9 @@ static void command(struct codec_state *st, const uint8_t *p, size_t n, int whol
 		break;
 	case COM_STMT_PREPARE:
 		st->arg = (uint16_t)sql_class("Bind_", p + 1, n - 1, verb);
+		st->argc++; /* statements of a connection are numbered from 1, as the clients expect that recorded theirs */
+		sql_remember(st->key_hash, (const uint8_t *)&st->argc, sizeof(st->argc),
+			     (struct sql_statement){(int16_t)st->arg, 0});
 		statement(st, "Parse_", p + 1, n - 1, whole);
 		st->value_at = marks(p + 1, n - 1);
 		st->canned = MY_PREPARE;

@@ -8,7 +8,7 @@
 #include "sql.h"
 
 /* What a request asks for, in request.canned.  value_size holds MY_* facts, note the verb of the statement, keys_len the
- * parameters of a statement that is prepared. */
+ * parameters of a statement that is prepared, key_hash its number and bytes the class of its executions. */
 enum my_request {
 	MY_STARTUP = 1, MY_QUERY, MY_PREPARE, MY_EXECUTE, MY_FINE, MY_END, MY_STATISTICS, MY_NOTHING, MY_UNKNOWN, MY_BAD,
 };
@@ -16,12 +16,6 @@ enum my_request {
 enum my_facts { MY_IN_TRANSACTION = 1, MY_NO_ENDS = 2 /* column definitions are not followed by an end */ };
 
 #define MY_DEPRECATE_EOF (1u << 24)
-
-/* The number of a prepared statement tells what it is: class plus one, and parameters. */
-static inline uint32_t my_number(int cls, uint32_t parameters)
-{
-	return (uint32_t)(cls + 1) << 16 | (parameters & 0xffff);
-}
 
 void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng);
 void mysql_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);

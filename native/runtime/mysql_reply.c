@@ -278,7 +278,7 @@ static void result(struct writer *w, const struct request *req, struct rng *rng)
 static void prepared(struct writer *w, const struct request *req)
 {
 	static const struct ditto_column parameter = {.type = 253, .type_bytes = 0};
-	const struct ditto_reply *shape = sql_shape((int)((uint32_t)req->key_hash >> 16) - 1);
+	const struct ditto_reply *shape = sql_shape((int16_t)req->bytes);
 	uint32_t parameters = req->keys_len > 0xffff ? 0xffff : req->keys_len;
 
 	if (!shape || shape->kind != REPLY_ROWS)

@@ -31,4 +31,5 @@ def arena_limit(service: ServiceProfile) -> int:
 
 def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
     """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
-    return max(0, service.resident_bytes - RUNTIME_BYTES - arena_bytes * threads_with_arena(service) + correction)
+    lasting = max(0, service.resident_bytes - service.born_bytes)
+    return max(0, lasting - RUNTIME_BYTES - arena_bytes * threads_with_arena(service) + correction)

@@ -10,6 +10,7 @@ import numpy as np
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opaque_request
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import Dist, RequestClass, ServiceProfile
+from ditto.host.synthetic_sql import database_plan
 
 REQUESTS = 4096
 MOST_SCRIPTS = 64
@@ -30,6 +31,8 @@ _NUMBERS = {"LRANGE": (b"0", b"99"), "ZRANGE": (b"0", b"99"), "ZREVRANGE": (b"0"
 
 def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUESTS) -> LoadPlan:
     """A plan of ``requests`` requests drawn from the profile's classes and sizes; same profile and seed, same plan."""
+    if service.codec in ("pgsql", "mysql"):
+        return database_plan(service, seed, requests)
     generator = np.random.default_rng(seed)
     framing, build = _BUILDERS[service.codec]
     shares = np.array([c.probability for c in service.classes], dtype=np.float64)

@@ -21,9 +21,10 @@ from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
 MAX_REPLIES = 16
+MAX_OPS = 512
 
-BlockFor = Callable[[OpName | None, float], int | None]
-"""Gives the block for the work after an operation (None: on receiving) that amounts to so many instructions."""
+BlockFor = Callable[[OpName | None, float], list[int]]
+"""Gives the blocks for the work after an operation (None: on receiving) that amounts to so many instructions."""
 
 
 @dataclass(frozen=True)
@@ -195,11 +196,11 @@ def fit_program(
                 program.append(op_model)
         # Work too small for a block of its own is not lost: it joins what comes next.
         small += amount
-        block = block_for(step_name, small)
-        if block is not None:
-            program.append(Op(kind=OpKind.COMPUTE, block=block, deferred=late))
+        blocks = block_for(step_name, small)
+        if blocks:
+            program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return program
+    return program[:MAX_OPS]
 
 
 _PLAIN = {

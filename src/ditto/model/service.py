@@ -144,6 +144,7 @@ def _service(this: _Fit) -> ServiceProfile:
         files=this.catalog.groups,
         blocks=this.book.blocks,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
+        born_bytes=_born_bytes(this, roles),
         load=Load(
             connections=evidence.observation.native.connections,
             requests_per_second=total / seconds,
@@ -329,6 +330,13 @@ def _process(this: _Fit, index: int) -> Process:
     return Process(
         parent=process.parent, count=max(1, round(siblings / parents)), roles=process.roles, open_at_start=opens
     )
+
+
+def _born_bytes(this: _Fit, roles: list[Role]) -> int:
+    """Resident memory of the processes that live for one connection."""
+    born = {role.hand_to for role in roles if role.handover == "spawn_process"}
+    pids = {pid for process in this.roles.processes if set(process.roles) & born for pid in process.pids}
+    return sum(p.rss_bytes for p in this.evidence.observation.native.processes if p.pid in pids)
 
 
 _NOBODY = Obj("none", 0)

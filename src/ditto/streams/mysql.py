@@ -15,7 +15,7 @@ _WORDS = {
     LONG_DATA: b"Data", CLOSE: b"Close", 0x1A: b"Reset", 0x1B: b"Option", 0x1C: b"Fetch", 0x1F: b"Renew",
 }  # fmt: skip
 _LAST_COMMAND = 0x1F
-_NO_REPLY = frozenset((QUIT, LONG_DATA, CLOSE))
+NO_REPLY = frozenset((QUIT, LONG_DATA, CLOSE))
 _DEPRECATE_EOF = 1 << 24
 _CLIENT_MYSQL = 1
 _CACHE_METADATA = 1 << 4
@@ -37,6 +37,11 @@ def looks_like_request(payload: bytes) -> bool:
 def looks_like_reply(payload: bytes) -> bool:
     """Whether a server's answer may begin so."""
     return len(payload) >= 5 and 0 < payload[3] < 8 and int.from_bytes(payload[:3], "little") >= 1
+
+
+def without_ends(login: bytes) -> bool:
+    """Whether a client's login asks for column definitions without an end behind them."""
+    return bool(struct.unpack_from("<I", login)[0] & _DEPRECATE_EOF)
 
 
 @dataclass
@@ -87,7 +92,7 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
             if number or not packet:
                 continue
             key = session.key(b"\0\0\0\0" + packet[:4096])
-            if packet[0] not in _NO_REPLY:
+            if packet[0] not in NO_REPLY:
                 yield key, _READERS.get(packet[0], _one_packet)(replies, options)
     except (StopIteration, RuntimeError, IndexError, struct.error):
         return
