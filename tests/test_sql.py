@@ -136,7 +136,9 @@ def test_a_result_of_the_other_protocol() -> None:
     ready = packet(1, b"\0\1\0\0\0\1\0\1\0\0\0\0") + packet(2, column) + packet(3, end) + packet(4, column)
     ready += packet(5, end)
     rows = packet(1, b"\1") + packet(2, column) + packet(3, end) + packet(4, b"\0\0\4abcd") + packet(5, end)
-    said = packet(1, login) + packet(0, b"\x16" + WIDE) + packet(0, b"\x17\1\0\0\0\0\1\0\0\0") + packet(0, b"\x19\1\0\0\0")
+    said = (
+        packet(1, login) + packet(0, b"\x16" + WIDE) + packet(0, b"\x17\1\0\0\0\0\1\0\0\0") + packet(0, b"\x19\1\0\0\0")
+    )
     answered = packet(0, greeting) + packet(2, b"\0\0\0\2\0\0\0") + ready + rows
     seen = {result.request: result for result in joined(mysql.results_of(said, answered))}
     assert set(seen) == {"Parse_SELECT SELECT a, b, c FROM t WHERE id", "Bind_SELECT SELECT a, b, c FROM t WHERE id"}
@@ -279,7 +281,9 @@ def test_the_other_protocol(other: Clone, login: bytes, ends: bool) -> None:
     closing = [body for _, body in rest[2 * text + prepared :]]
     assert [body[0] for body in closing] == [0, 0xFF, 0, 0, 0xFF]
     assert closing[2][3] & 1 and closing[3][3] & 1 and closing[3][1] == 1  # in a transaction; one row changed
-    answer = next(results for key, results in mysql.results_of(said, exchange(other, [said])) if key.startswith(b"SELECT"))
+    answer = next(
+        results for key, results in mysql.results_of(said, exchange(other, [said])) if key.startswith(b"SELECT")
+    )
     assert answer.kind == "rows" and answer.rows == 3 and answer.columns[2].sizes == [-1] * 3
 
 
@@ -357,9 +361,7 @@ def test_statements_drawn_from_a_profile_are_of_its_classes(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", ["pgsql", "mysql"])
-def test_the_load_generator_knows_where_replies_end(
-    codec: str, database: Clone, other: Clone, tmp_path: Path
-) -> None:
+def test_the_load_generator_knows_where_replies_end(codec: str, database: Clone, other: Clone, tmp_path: Path) -> None:
     if not loadgen_binary().exists():
         pytest.skip("the load generator is not built: make -C native/loadgen")
     synthetic_plan(small_service(codec), requests=200).save(tmp_path / "plan")

@@ -145,9 +145,7 @@ def _binary_result(replies: _Replies, options: _Options) -> Result:
     return _result(replies, options, _binary_sizes)
 
 
-def _result(
-    replies: _Replies, options: _Options, sizes: Callable[[bytes, list[Column]], Iterator[int]]
-) -> Result:
+def _result(replies: _Replies, options: _Options, sizes: Callable[[bytes, list[Column]], Iterator[int]]) -> Result:
     _, packet = next(replies)
     if packet[0] in (0, 0xFF):
         return Result("failed") if packet[0] else Result(rows=_number(packet, 1)[0])
