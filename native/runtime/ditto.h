@@ -124,7 +124,8 @@ struct ditto_open_at_start {
 
 /* --- requests and replies --------------------------------------------------------------------------- */
 
-enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS };
+enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
+	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL };
 
 enum ditto_reply_kind {
 	/* RESP2 */
@@ -138,6 +139,19 @@ enum ditto_reply_kind {
 	REPLY_OPAQUE = 48,
 	/* DNS: status (response code), count (answers), second (records of authority), size (bytes of all records) */
 	REPLY_DNS = 56,
+	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
+	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
+};
+
+/* A column of a result. */
+struct ditto_column {
+	uint16_t name_bytes;
+	uint8_t binary;      /* values are not text */
+	uint32_t type;       /* the protocol's own number; so are flags and type_bytes */
+	uint32_t flags;
+	int64_t type_bytes;
+	uint32_t none;       /* chance of no value (NULL) */
+	const struct ditto_dist *size; /* of a value */
 };
 
 struct ditto_reply {
@@ -149,12 +163,15 @@ struct ditto_reply {
 	const struct ditto_dist *size;  /* payload: bulk or element size, value size, body size, digits of a number,
 	                                 * text of a simple string; for REPLY_OPAQUE the whole reply */
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
+	uint16_t columns;                /* of REPLY_ROWS */
+	const struct ditto_column *column;
 };
 
 /* How a request is recognised as of this class.
  * RESP2 and memcached: verb (public command word, upper case for RESP, lower case for memcached) and, if argc is
  * not 0, the number of words.  HTTP: verb is the method; path_print is a 12-bit keyed fingerprint of the path without
- * query (ditto_path_print in codec_http.c, key ditto_service.print_key), DITTO_NONE for any.  Opaque: size range.
+ * query (ditto_path_print in codec_common.c, key ditto_service.print_key), DITTO_NONE for any.  Databases: verb is the
+ * statement's, or a word for another message, path_print a fingerprint of its text (sql.h).  Opaque: size range.
  * A request that fits no class goes to the first class with the same verb, else to the codec's default reply. */
 struct ditto_match {
 	const char *verb;

@@ -16,6 +16,14 @@ void conn_setup(void)
 	codec = codec_by_id(ditto_service.codec);
 }
 
+void conn_greet(struct conn *c)
+{
+	if (!codec->greet || c->dead)
+		return;
+	codec->greet(&c->codec, &c->out, &c->worker->rng);
+	send_until(c, out_end(&c->out), NULL);
+}
+
 /* Room for a receive: the whole of recv.bytes, or what a long unfinished head leaves. */
 static int in_room(struct conn *c)
 {

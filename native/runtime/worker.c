@@ -228,6 +228,7 @@ void worker_adopted(struct worker *w, struct conn *c)
 		conn_close(c); /* the program has closed it */
 		return;
 	}
+	conn_greet(c);
 	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
 		c->more = 0;
 		conn_process(c);

@@ -59,11 +59,36 @@ class FileSeen(_Facts):
     size: int
 
 
+class ColumnSeen(_Facts):
+    """A column of results: bytes of its name, its type in the protocol's own numbers, sizes of values as (size, count).
+
+    A size of -1 stands for no value (NULL).
+    """
+
+    name_bytes: int
+    type_id: int
+    type_bytes: int
+    binary: bool = False
+    flags: int = 0
+    sizes: list[tuple[int, int]] = []
+
+
+class ResultSeen(_Facts):
+    """What one kind of database request gave: its class (Latin-1), its columns, numbers of rows as (rows, count)."""
+
+    request: str
+    kind: Literal["rows", "done", "failed"]
+    count: int
+    columns: list[ColumnSeen] = []
+    rows: list[tuple[int, int]] = []
+
+
 class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
     ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
+    ``results`` is what a database answered.
     """
 
     recording: str
@@ -78,6 +103,7 @@ class NativeRun(_Facts):
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
     makes_code: bool = False
+    results: list[ResultSeen] = []
 
 
 class LensRun(_Facts):

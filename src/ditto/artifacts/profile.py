@@ -91,6 +91,18 @@ class Op(Model):
 Program = Annotated[list[Op], Field(max_length=512)]
 
 
+class Column(Model):
+    """A column of a database's results; see ``struct ditto_column``.  ``none`` is the share without a value."""
+
+    name_bytes: Annotated[int, Field(ge=0, le=1024)]
+    type_id: Annotated[int, Field(ge=0, le=16383)]
+    type_bytes: Annotated[int, Field(ge=-(1 << 31), le=0xFFFFFFFF)]
+    binary: bool = False
+    flags: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    none: Probability = 0.0
+    size: Dist | None = None
+
+
 class ReplyShape(Model):
     """One kind of reply of a request class; see ``struct ditto_reply``."""
 
@@ -98,13 +110,14 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque", "dns",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "rows", "done", "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
     count: Dist | None = None
     size: Dist | None = None
     second: Dist | None = None
+    columns: Annotated[list[Column], Field(max_length=256)] = []
 
 
 class ClassMatch(Model):
@@ -264,11 +277,12 @@ class ServiceProfile(Model):
     """One service of the app.
 
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
-    part of the resident memory that it takes for what clients store, both as tuning found.
+    part of the resident memory that it takes for what clients store, both as tuning found.  ``born_bytes`` is the part
+    of ``resident_bytes`` of processes that live for one connection.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached", "dns"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
@@ -280,6 +294,7 @@ class ServiceProfile(Model):
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 

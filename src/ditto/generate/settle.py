@@ -91,7 +91,8 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
             begin += _every_request(service, [*role.before_accept, *role.on_accept])
             end += _every_request(service, role.on_close)
     for cls in service.classes:
-        own = [op.block for op in cls.program if op.block is not None and op.probability >= 0.5]
+        # one that runs over and over is emitted once, and by itself
+        own = list(dict.fromkeys(op.block for op in cls.program if op.block is not None and op.probability >= 0.5))
         if own:
             orders.append(Order((*begin, *own, *end), cls.probability))
     placed = {number for order in orders for number in order.blocks}

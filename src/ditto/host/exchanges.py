@@ -11,6 +11,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.exchanges_sql import DATABASES, database_scripts
 from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
 from ditto.host.tap import Stream, Tap
@@ -19,7 +20,10 @@ from ditto.streams.protocol import recognise
 MOST_STEPS = 100_000
 OPENED_OFTEN = 0.3
 """Share of the later requests that must be of a request's kind for it to be no part of the opening."""
-_FRAMINGS = {"http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED}
+_FRAMINGS = {
+    "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
+    "mysql": Framing.MYSQL,
+}  # fmt: skip
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
 
@@ -62,8 +66,10 @@ def takes_relay(spec: AppSpec) -> bool:
 def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
     """A plan of the recorded connections; those that closed long before the end are closed by the plan as well."""
     spoken = [s for s in streams if s.turns]
-    codec = recognise([s.turns[0][0][:64] for s in spoken if s.turns[0][0]], [])
+    codec = recognise([first[:64] for s in spoken if (first := _first_words(s))], [])
     framing = _FRAMINGS.get(codec, Framing.BYTES)
+    if framing in DATABASES:
+        return LoadPlan(framing, database_scripts(framing, spoken, MOST_STEPS))
     scripts: list[Script] = []
     left = MOST_STEPS
     for stream in spoken:
@@ -75,6 +81,11 @@ def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
             steps[-1] = Step(steps[-1].request, steps[-1].reply, steps[-1].flags | StepFlags.CLOSE)
         scripts.append(Script(tuple(steps), _opening(steps) if framing is Framing.BYTES else 0))
     return LoadPlan(framing, tuple(scripts))
+
+
+def _first_words(stream: Stream) -> bytes:
+    """What a client says first, which may be after the server."""
+    return next((request for request, _ in stream.turns if request), b"")
 
 
 def _steps(framing: Framing, stream: Stream) -> Iterator[Step]:

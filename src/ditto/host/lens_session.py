@@ -22,8 +22,10 @@ COUNT_S = 4.0
 COMPILE_S = 25.0
 """How long an app that compiles at run time is loaded, uncounted, before: compilers wait for code to be used often."""
 
-_CODECS: dict[str, Codec] = {"resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque",
-                             "dns": "opaque"}  # fmt: skip
+_CODECS: dict[str, Codec] = {
+    "resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque", "dns": "opaque",
+    "pgsql": "pgsql", "mysql": "mysql",
+}  # fmt: skip
 
 
 def run_under_lens(

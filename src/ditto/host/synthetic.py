@@ -11,6 +11,7 @@ from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opa
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import Dist, RequestClass, ServiceProfile
 from ditto.errors import BadInputError
+from ditto.host.synthetic_sql import database_plan
 
 REQUESTS = 4096
 MOST_SCRIPTS = 64
@@ -35,6 +36,8 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
     Raises:
         BadInputError: the service takes requests that the load generator does not send.
     """
+    if service.codec in ("pgsql", "mysql"):
+        return database_plan(service, seed, requests)
     if service.codec not in _BUILDERS or service.listener.datagrams:
         raise BadInputError(
             f"{service.name} takes requests that ditto load does not send ({service.codec}, over datagrams)",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.distributions import constant, dist
-from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS
+from ditto.model.results import sql_replies
+from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_name
@@ -21,9 +23,10 @@ RARE_OP = 0.002
 MAX_REPLIES = 16
 HELPERS = -1
 """Argument of a wake-up of helping threads until their role is known."""
+MAX_OPS = 512
 
-BlockFor = Callable[[OpName | None, float], int | None]
-"""Gives the block for the work after an operation (None: on receiving) that amounts to so many instructions."""
+BlockFor = Callable[[OpName | None, float], list[int]]
+"""Gives the blocks for the work after an operation (None: on receiving) that amounts to so many instructions."""
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,23 @@ def fit_class(
     placement: Placement,
     deferred: bool,
     framing: str = "",
+    results: Sequence[ResultSeen] = (),
 ) -> RequestClass:
-    """The profile's request class for the cycles of one class; ``framing`` is what ends HTTP replies, if known."""
+    """The profile's request class for the cycles of one class.
+
+    ``framing`` is what ends HTTP replies, if known; ``results`` what a database was seen to answer.
+    """
     closes = _closes(work)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
         request_bytes=dist(sizes) or constant(1),
-        replies=[_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)],
+        replies=(
+            sql_replies(work.key, work.cycles, results)
+            if codec in ("pgsql", "mysql")
+            else [_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)]
+        ),
         program=fit_program(work, amounts, block_for, placement, deferred),
         closes=closes,
     )
@@ -90,6 +101,11 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
     if codec == "memcached":
         verb = key.decode("ascii", "replace")
         return ClassMatch(verb=verb if verb in MEMCACHED_VERBS else "")
+    if codec in ("pgsql", "mysql"):
+        word, _, text = key.partition(b" ")
+        verb = word.decode("ascii", "replace")
+        verb = verb if verb in SQL_VERBS else ""
+        return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
     if codec == "http1":
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")
@@ -186,11 +202,11 @@ def fit_program(
                 program.append(op_model)
         # Work too small for a block of its own is not lost: it joins what comes next.
         small += amount
-        block = block_for(step_name, small)
-        if block is not None:
-            program.append(Op(kind=OpKind.COMPUTE, block=block, deferred=late))
+        blocks = block_for(step_name, small)
+        if blocks:
+            program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return program
+    return program[:MAX_OPS]
 
 
 _PLAIN = {

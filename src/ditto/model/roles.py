@@ -106,7 +106,7 @@ def find_roles(
     if sharing is not None and sharing.shared:
         _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
-    process_roles = _process_roles(processes, traits)
+    process_roles = _process_roles(processes, traits, work)
     seen = RolesSeen(process_roles, [])
     for index, process_role in enumerate(process_roles):
         grouped: dict[tuple[object, ...], RoleSeen] = {}
@@ -195,6 +195,8 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
     waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
     if len(work.sleeps) >= max(2, MOSTLY * sum(waits.values())) and not (serves or accepts):
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
+    if not (serves or accepts) and len(timed := timed_out(work)) >= 2 and len(timed) > sum(waits.values()) / 2:
+        return ("periodic", Counter(e.nr for e in timed).most_common(1)[0][0], False, False)
     if current in WAITS and not waits:
         waits[current] = 1
     if waits:
@@ -206,6 +208,16 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
     return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
 
 
+def timed_out(work: ThreadWork) -> list[Event]:
+    """Waits for events that ended because their time was over."""
+    return [wake.wait for wake in work.wakes if wake.wait is not None and wake.wait.ret == 0]
+
+
+def pauses(work: ThreadWork) -> list[Event]:
+    """What a periodic thread waits with until its time has come."""
+    return work.sleeps or timed_out(work) or work.parks
+
+
 def _is_timed(parks: list[Event]) -> bool:
     """Whether most waits ended by their own time-out (-ETIMEDOUT)."""
     return sum(event.ret == -110 for event in parks) > len(parks) / 2
@@ -213,14 +225,19 @@ def _is_timed(parks: list[Event]) -> bool:
 
 def _period_bin(work: ThreadWork | None) -> int:
     """Periods within a factor of about four are one role."""
-    if work is None or len(work.sleeps) < 2:
+    waits = pauses(work) if work is not None else []
+    if len(waits) < 2:
         return 0
-    span = work.sleeps[-1].t_out - work.sleeps[0].t_out
-    return int(span / (len(work.sleeps) - 1)).bit_length() // 2
+    return int((waits[-1].t_out - waits[0].t_out) / (len(waits) - 1)).bit_length() // 2
 
 
-def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait]) -> list[ProcessRole]:
+def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait], work: Work) -> list[ProcessRole]:
     """Processes with the same parent role and the same kinds of threads are one role."""
+
+    def kind_of(tid: int) -> tuple[object, ...]:
+        trait = traits[tid]
+        return (*trait[:3], _period_bin(work.threads.get(tid)) if trait[0] == "periodic" else 0)
+
     known = {process.pid for process in processes}
     roles: list[ProcessRole] = []
     role_of: dict[int, int] = {}
@@ -232,7 +249,7 @@ def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait]) -> li
             ready = pending[:1]
         for process in ready:
             parent = role_of.get(process.ppid, -1)
-            kinds = sorted({(t[0], t[1], t[2]) for t in (traits[thread.tid] for thread in process.threads)})
+            kinds = sorted({kind_of(thread.tid) for thread in process.threads}, key=str)
             key = (parent, tuple(kinds))
             if key not in keys:
                 keys[key] = len(roles)

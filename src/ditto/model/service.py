@@ -14,7 +14,7 @@ from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
@@ -120,6 +120,7 @@ def _service(this: _Fit) -> ServiceProfile:
                 this.placement,
                 this.deferred,
                 client.reply_framing if client else "",
+                evidence.observation.native.results,
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
@@ -156,6 +157,7 @@ def _service(this: _Fit) -> ServiceProfile:
         files=this.catalog.groups,
         blocks=this.book.blocks,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
+        born_bytes=_born_bytes(this, roles),
         load=Load(
             connections=evidence.observation.native.connections,
             requests_per_second=total / seconds,
@@ -295,10 +297,10 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
     periods: list[float] = []
     bursts: list[list[Event]] = []
     for thread in role.work:
-        pauses = thread.sleeps or thread.parks
-        if len(pauses) >= 2:
-            periods.append((pauses[-1].t_out - pauses[0].t_out) / (len(pauses) - 1))
-            bursts += _between(thread, pauses)
+        waits = pauses(thread)
+        if len(waits) >= 2:
+            periods.append((waits[-1].t_out - waits[0].t_out) / (len(waits) - 1))
+            bursts += _between(thread, waits)
     period_ns = sum(periods) / len(periods) if periods else 1e9
     return [Timer(period_ms=max(0.1, period_ns / 1e6), program=_ticking(this, role, bursts))]
 
@@ -346,6 +348,13 @@ def _process(this: _Fit, index: int) -> Process:
     return Process(
         parent=process.parent, count=max(1, round(siblings / parents)), roles=process.roles, open_at_start=opens
     )
+
+
+def _born_bytes(this: _Fit, roles: list[Role]) -> int:
+    """Resident memory of the processes that live for one connection."""
+    born = {role.hand_to for role in roles if role.handover == "spawn_process"}
+    pids = {pid for process in this.roles.processes if set(process.roles) & born for pid in process.pids}
+    return sum(p.rss_bytes for p in this.evidence.observation.native.processes if p.pid in pids)
 
 
 _NOBODY = Obj("none", 0)

@@ -35,6 +35,7 @@ _FD_FIRST = numbers(
     "getdents64", "fchmod", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
     "dup2", "dup3",
 )  # fmt: skip
+_SOCKET_RECEIVES = numbers("recvfrom", "recvmsg")
 _STAT_AT = NUMBERS["newfstatat"]
 _CREATORS = {
     NUMBERS["epoll_create"]: "epoll",
@@ -199,6 +200,8 @@ class Descriptors:
                     "connection" if nr in (NUMBERS["recvfrom"], NUMBERS["recvmsg"], NUMBERS["sendmsg"]) else "unknown"
                 )
                 obj = table[fd] = self._new(kind)
+            elif obj is not None and obj.kind == "unknown" and nr in _SOCKET_RECEIVES:
+                obj.kind = "connection"
             event.obj = obj
         if nr == CLOSE and obj is not None and obj.born_ns > event.t_in:
             # Another thread was given the number before this call returned: what it closed is the one before.

@@ -163,15 +163,19 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
         sample = cycles[::step]
         codec = protocol.recognise([c.receive.payload for c in sample], [_first_sent(c) for c in sample if c.sent])
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
-    for cycle in cycles:
-        classes[class_key(codec, cycle)].append(cycle)
+    sessions: dict[int, protocol.Session | None] = {}
+    for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
+        session = sessions.setdefault(cycle.connection.serial, protocol.session_of(codec))
+        classes[class_key(codec, cycle, session)].append(cycle)
     return Requests(codec, _limited(dict(classes), len(cycles)), len(cycles))
 
 
-def class_key(codec: str, cycle: Cycle) -> bytes:
+def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
     if cycle.receive.cls is not None and codec not in ("opaque", "dns"):
         return cycle.receive.cls
+    if session is not None:
+        return session.key(cycle.receive.payload)
     return protocol.request_key(codec, cycle.receive.payload, cycle.received_bytes)
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ditto.streams import dns
+from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
@@ -45,6 +45,8 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
         "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
         "dns": (sum(map(dns.is_question, request_list)), sum(map(dns.is_answer, reply_list))),
+        "pgsql": (sum(map(pgsql.looks_like_request, request_list)), sum(map(pgsql.looks_like_reply, reply_list))),
+        "mysql": (sum(map(mysql.looks_like_request, request_list)), sum(map(mysql.looks_like_reply, reply_list))),
     }  # fmt: skip
     for codec, (asked, answered) in scores.items():
         if asked >= 0.9 * len(request_list) and answered >= 0.9 * len(reply_list):
@@ -71,6 +73,16 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
     if codec == "dns":
         return b"question"
     return b"size %d" % max(length, 1).bit_length()
+
+
+Session = pgsql.Session | mysql.Session
+
+
+def session_of(codec: str) -> Session | None:
+    """What is remembered of one connection, for protocols whose requests refer to earlier ones."""
+    if codec == "pgsql":
+        return pgsql.Session()
+    return mysql.Session() if codec == "mysql" else None
 
 
 def request_argc(codec: str, payload: bytes) -> int:

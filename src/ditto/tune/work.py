@@ -7,7 +7,7 @@ heaviest block of the class.  The first correction takes off what the clone's ow
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
@@ -191,6 +191,7 @@ class _Owners:
         for number, block in enumerate(service.blocks):
             self._by_place[block.request_class, block.after].append(number)
             self._by_class[block.request_class].append(number)
+        self._times = Counter(op.block for cls in service.classes for op in cls.program if op.block is not None)
         self._visits: dict[int, int] = defaultdict(int)
         for (cls, nr), segment in run.segments.items():
             if cls < 0 or not self._by_place.get((cls, nr)):
@@ -204,7 +205,7 @@ class _Owners:
         """Executions of a block in the run; at least 1."""
         block = self._blocks[number]
         if block.request_class >= 0:
-            return float(max(1, self._run.requests.get(block.request_class, 0)))
+            return float(max(1, self._run.requests.get(block.request_class, 0)) * max(1, self._times[number]))
         same = len(self._by_place[-1, block.after])
         return max(1.0, self._visits.get(block.after, 0) / same)
 
