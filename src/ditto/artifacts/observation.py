@@ -75,7 +75,7 @@ class ColumnSeen(_Facts):
 
 
 class ResultSeen(_Facts):
-    """What one kind of database request gave: its class (Latin-1), the columns, and numbers of rows as (rows, count)."""
+    """What one kind of database request gave: its class (Latin-1), columns, and numbers of rows as (rows, count)."""
 
     request: str
     kind: Literal["rows", "done", "failed"]
@@ -88,7 +88,8 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``reply_framing`` is what ends HTTP replies; empty where that is not known.  ``results`` is what a database answered.
+    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
+    ``results`` is what a database answered.
     """
 
     recording: str

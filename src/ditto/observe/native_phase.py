@@ -15,8 +15,8 @@ from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.snapshot import file_sizes, tree
 from ditto.observe.framing import Framing, reply_framing
-from ditto.observe.results import results_for
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
+from ditto.observe.results import results_for
 from ditto.streams.evidence import codec_of
 
 RECORDING = "native.rec"

@@ -14,7 +14,6 @@ from ditto.streams.events import Descriptors, Event
 from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
 from ditto.streams.segments import Segment, SegmentKey, segments_of
 
-
 _FORKS = numbers("clone", "clone3", "fork", "vfork")
 
 

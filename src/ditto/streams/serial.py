@@ -34,8 +34,9 @@ class SerialWaits:
 def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     """How a thread waits that serves one connection at a time; None for any other.
 
-    While a connection is open, it may wait for that one alone (a poll of one descriptor, or an event queue of its own that
-    has no other connection); no other may be accepted or received from.  An event loop that happens to have one connection waits for its listener too.
+    While a connection is open, it may wait for that one alone (a poll of one descriptor, or an event queue of its own
+    that has no other connection); no other may be accepted or received from.  An event loop that happens to have one
+    connection waits for its listener too.
     """
     waits = SerialWaits()
     sets = _OwnSets()
