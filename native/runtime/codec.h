@@ -95,7 +95,7 @@ struct codec {
 	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
 };
 
-extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_pgsql, codec_mysql;
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql;
 
 const struct codec *codec_by_id(unsigned id);
 

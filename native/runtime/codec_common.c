@@ -20,6 +20,8 @@ const struct codec *codec_by_id(unsigned id)
 		return &codec_resp;
 	case DITTO_CODEC_MEMCACHED:
 		return &codec_memcached;
+	case DITTO_CODEC_DNS:
+		return &codec_dns;
 	case DITTO_CODEC_PGSQL:
 		return &codec_pgsql;
 	case DITTO_CODEC_MYSQL:

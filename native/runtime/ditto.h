@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 3
+#define DITTO_TABLES_VERSION 4
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -35,8 +35,10 @@ typedef void (*ditto_block_fn)(struct ditto_body *);
  * the wake-up have been handled, in the order set by ditto_role.deferred_lifo. */
 enum ditto_op_kind {
 	OP_COMPUTE = 1,   /* run block */
-	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send */
-	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size */
+	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send; with
+	                   * a 1 its head alone, and the rest by another */
+	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
+	                   * or drawn from size where that is given */
 	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
 	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
 	OP_GETSOCKOPT,    /* level a, option b */
@@ -57,13 +59,15 @@ enum ditto_op_kind {
 	OP_FILE_SEEK,     /* slot b to offset 0 */
 	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
 	OP_FILE_CLOSE,    /* slot b */
+	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
 	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
 	                   * umask-free calls only; others are refused by the generator */
 	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
 	                   * the next OP_MUNMAP */
 	OP_MUNMAP,
 	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
-	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake) */
+	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake), or of a thread of the
+	                   * helper role a - 1 where a is not 0 */
 	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
 	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
 };
@@ -120,7 +124,7 @@ struct ditto_open_at_start {
 
 /* --- requests and replies --------------------------------------------------------------------------- */
 
-enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED,
+enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
 	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL };
 
 enum ditto_reply_kind {
@@ -133,6 +137,8 @@ enum ditto_reply_kind {
 	REPLY_HTTP = 32, REPLY_HTTP_CHUNKED, REPLY_HTTP_CLOSE, /* the last ends with the connection */
 	/* opaque */
 	REPLY_OPAQUE = 48,
+	/* DNS: status (response code), count (answers), second (records of authority), size (bytes of all records) */
+	REPLY_DNS = 56,
 	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
 	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
 };
@@ -210,6 +216,7 @@ struct ditto_recv {
 struct ditto_listener {
 	int32_t backlog;
 	uint8_t nonblocking;
+	uint8_t datagrams;   /* UDP: each datagram is a request, and its reply one datagram */
 	uint8_t reuseport;   /* one socket a thread or process with SO_REUSEPORT, as the original */
 	uint16_t accept_nr;  /* accept or accept4 */
 	int32_t accept_flags;
@@ -227,6 +234,9 @@ enum ditto_role_kind {
 	DITTO_ROLE_PERIODIC, /* sleeps for timer[0].period_ns by wait_nr, runs timer[0].program, again */
 	DITTO_ROLE_IDLE,     /* waits for ever (wait_nr: futex, rt_sigsuspend, wait4, pause) */
 	DITTO_ROLE_SERVE,    /* serves one connection with blocking calls, then ends (thread or process a connection) */
+	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
+	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
+	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared) */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -258,8 +268,16 @@ struct ditto_role {
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	uint16_t connection_limit; /* 0: none */
 	uint8_t deferred_lifo;
+	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
+	/* Threads that share connections (shared, dispatch): */
+	uint8_t polls;       /* its threads wait for events themselves, one at a time; else a dispatcher does */
+	uint8_t polls_first; /* before it blocks, a wait asks for what there is */
+	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
+	ditto_block_fn on_unpark; /* after a thread was woken by another */
+	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
+	uint16_t running;    /* most threads that run at a time; 0: no limit */
 	/* Threads that serve one connection at a time (accept_serve): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */
@@ -302,6 +320,7 @@ struct ditto_service {
 	uint16_t file_groups;
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
+	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
 };

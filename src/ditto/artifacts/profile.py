@@ -7,17 +7,16 @@ fingerprints.  It may come from a stranger, so every number here is bounded and 
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
-from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
 
@@ -65,6 +64,7 @@ class OpKind(StrEnum):
     FILE_SEEK = "file_seek"
     FILE_SYNC = "file_sync"
     FILE_CLOSE = "file_close"
+    FILE_WATCH = "file_watch"
     MISC = "misc"
     MMAP = "mmap"
     MUNMAP = "munmap"
@@ -110,7 +110,7 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque", "rows", "done", "failed", "session",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "rows", "done", "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
@@ -175,10 +175,13 @@ class Role(Model):
 
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.
+    they do before each accept.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
+    connections: whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each
+    connection out of the wait set, how many run at a time at most (0: all), and
+    how often they wake nobody, for each report they hand out or each time they were woken.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -190,8 +193,15 @@ class Role(Model):
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     deferred_lifo: bool = False
+    deferred_late: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    polls: bool = False
+    polls_first: bool = False
+    unwatches: bool = False
+    running: Annotated[int, Field(ge=0, le=1024)] = 0
+    wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
+    on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
     accept_first: bool = True
     receive_first: bool = False
@@ -234,6 +244,7 @@ class Listener(Model):
 
     backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
     nonblocking: bool = True
+    datagrams: bool = False
     reuseport: bool = False
     accept_nr: SyscallNumber = 288
     accept_flags: SmallInt = 0
@@ -265,12 +276,13 @@ class Load(Model):
 class ServiceProfile(Model):
     """One service of the app.
 
-    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, as tuning found.
+    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
+    part of the resident memory that it takes for what clients store, both as tuning found.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached", "pgsql", "mysql"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
@@ -282,6 +294,7 @@ class ServiceProfile(Model):
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 
@@ -294,6 +307,8 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
+        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
+            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
     """
 
@@ -301,6 +316,7 @@ class Knobs(Model):
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
 
 
@@ -347,7 +363,9 @@ def _dangling(service: ServiceProfile) -> list[str]:
         for b in service.blocks
         if b.request_class >= len(service.classes)
     ]
-    blocks |= {role.on_wake_block for role in service.roles} | {role.before_wait_block for role in service.roles}
+    blocks |= {
+        block for role in service.roles for block in (role.on_wake_block, role.before_wait_block, role.on_unpark_block)
+    }
     blocks.add(service.send.between_block)
     blocks |= {cls.send.between_block for cls in service.classes if cls.send is not None}
     problems += [f"block {b} does not exist" for b in blocks if b is not None and b >= len(service.blocks)]
@@ -361,6 +379,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
     for role in service.roles:
         if role.hand_to >= len(service.roles):
             problems.append(f"role {role.hand_to} does not exist")
+        elif role.kind == "dispatch" and (role.hand_to < 0 or service.roles[role.hand_to].kind != "shared"):
+            problems.append("a dispatcher hands to no role that shares connections")
     for program in _programs(service):
         for op in program:
             if op.kind in (OpKind.FILE_OPEN, OpKind.FILE_STAT) and not 0 <= op.a < len(service.files):
@@ -382,20 +402,5 @@ def load_profile(path: Path) -> Profile:
         BadInputError: unreadable, too large, not JSON, or outside the schema; names the place.
         FormatVersionError: another format version.
     """
-    try:
-        if path.stat().st_size > MAX_PROFILE_BYTES:
-            raise BadInputError(f"{path}: larger than {MAX_PROFILE_BYTES >> 20} MiB", "this is no profile of ditto")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", "name a profile.json made by 'ditto model'") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not JSON ({error})", "name a profile.json made by 'ditto model'") from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", "make the profile again with 'ditto model'") from error
+    remedy = "name a profile.json made by this version's 'ditto model'"
+    return read_model(path, Profile, FORMAT_VERSION, remedy, most_bytes=MAX_PROFILE_BYTES)

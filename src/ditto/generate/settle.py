@@ -78,7 +78,11 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
     begin: list[int] = []
     end: list[int] = []
     for role in service.roles:
-        for number, where in ((role.on_wake_block, begin), (role.before_wait_block, end)):
+        for number, where in (
+            (role.on_wake_block, begin),
+            (role.on_unpark_block, begin),
+            (role.before_wait_block, end),
+        ):
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []

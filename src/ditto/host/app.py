@@ -29,6 +29,7 @@ from ditto.host.process import CpuTimes, Memory
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
+CLONE_LISTENS = "listening on"  # is printed once its socket is there
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
@@ -217,9 +218,10 @@ class AppRun:
         server = self.entry
         ready = self.spec.service.ready
         if self._clone is not None and ready.http is None:
-            ready = Ready()  # a clone prints and waits as it likes: its port tells
+            # A clone waits as it likes: its port tells, where that can be connected to.
+            ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
-        server.processes()
+        server.settle()
 
     def stop(self) -> None:
         """End everything this run started and remove its folder.  May be called at any time, any number of times."""
@@ -371,10 +373,8 @@ class AppRun:
         return substitute(tuple(words), values)
 
     def _environment(self, extra: dict[str, str] | None = None, port: int | None = None) -> dict[str, str]:
-        base = {**os.environ, "PATH": commands.search_path()}
-        for key, value in (extra or {}).items():
-            base[key] = self._words([value], port=port)[0]
-        return base
+        base = commands.environment_in(self.spec.folder)
+        return base | {key: self._words([value], port=port)[0] for key, value in (extra or {}).items()}
 
     def _marker(self, role: str) -> str:
         self._count += 1

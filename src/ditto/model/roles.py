@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,8 +12,12 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
 from ditto.streams.serial import serial_waits
+from ditto.streams.sharing import PARKED, Sharing
 
-Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+
+MOSTLY = 10
+"""A thread that sleeps so many times as often as it looks for events only ticks."""
 
 Trait = tuple[Kind, int, bool, bool]
 """Kind, the call waited with, whether it accepts, whether it serves."""
@@ -28,6 +33,9 @@ WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blockin
 }
 
 _IDLE_CALLS = frozenset(NUMBERS[n] for n in ("futex", "rt_sigsuspend", "wait4", "waitid", "pause", "rt_sigtimedwait"))
+
+
+_PARKED_TRAITS: tuple[tuple[Kind, int], ...] = (("idle", PARKED), ("helper", PARKED))
 
 
 @dataclass
@@ -76,7 +84,13 @@ class RolesSeen:
         return -1
 
 
-def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> RolesSeen:
+def find_roles(
+    stream: Stream,
+    work: Work,
+    processes: list[ProcessSeen],
+    sharing: Sharing | None = None,
+    helpers: Collection[int] = (),
+) -> RolesSeen:
     """Group the threads that were alive under load by what they did.
 
     Threads that never returned from a call in the window are judged by the call they were in.
@@ -86,6 +100,11 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
         for thread in process.threads:
             main = thread.tid == process.pid
             traits[thread.tid] = _trait(work.threads.get(thread.tid), thread.syscall, main, _past(stream, thread.tid))
+    for tid in helpers:
+        if traits.get(tid, (None,))[0] == "idle":
+            traits[tid] = ("helper", PARKED, False, False)
+    if sharing is not None and sharing.shared:
+        _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
     process_roles = _process_roles(processes, traits, work)
     seen = RolesSeen(process_roles, [])
@@ -114,6 +133,24 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
             process_role.roles.append(len(seen.roles))
             seen.roles.append(role)
     return seen
+
+
+def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:
+    """The threads of a pool are of one kind, those among them that had nothing to do just then too."""
+    for process in processes:
+        pool = sharing.pools.get(process.pid)
+        if pool is None:
+            continue
+        own = [work.threads[tid] for tid in pool.servers if tid in work.threads]
+        waits = Counter(wake.wait.nr for thread in own for wake in thread.wakes if wake.wait is not None)
+        accepts = any(thread.accepts for thread in own) or any(traits[tid][2] for tid in pool.servers if tid in traits)
+        polls = not pool.dispatchers
+        wait_nr = waits.most_common(1)[0][0] if waits and polls else PARKED
+        for thread in process.threads:
+            if thread.tid in pool.dispatchers:
+                traits[thread.tid] = ("dispatch", traits[thread.tid][1], True, False)
+            elif thread.tid in pool.servers or traits[thread.tid][:2] in _PARKED_TRAITS:
+                traits[thread.tid] = ("shared", wait_nr, accepts and polls, True)
 
 
 def _as_their_siblings(processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
@@ -156,7 +193,7 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
         waiting = serial.on_connection.most_common(1)
         return ("accept_serve" if accepts else "serve", waiting[0][0] if waiting else NUMBERS["read"], accepts, True)
     waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
-    if len(work.sleeps) >= 2 and not (waits or serves or accepts):
+    if len(work.sleeps) >= max(2, MOSTLY * sum(waits.values())) and not (serves or accepts):
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
     if not (serves or accepts) and len(timed := timed_out(work)) >= 2 and len(timed) > sum(waits.values()) / 2:
         return ("periodic", Counter(e.nr for e in timed).most_common(1)[0][0], False, False)

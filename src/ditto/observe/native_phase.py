@@ -8,24 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import NativeRun, ProcessSeen, ResultSeen
+from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
-from ditto.host.snapshot import file_sizes, tree
-from ditto.observe.framing import Framing, reply_framing
+from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
-from ditto.observe.results import results_for
-from ditto.streams.evidence import codec_of
 
 RECORDING = "native.rec"
 LOST_SHARE = 0.001
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
 MAX_RECORDS = 4_000_000
-TELLING = ("http1", "pgsql", "mysql")
-"""Protocols whose replies tell more than their first bytes, which are all that a recording holds."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +96,7 @@ def _record_once(
         if not processes:
             processes = tree(run.pids())
         seconds = time.monotonic() - began
+        compiles = makes_code(run.pids())
         recorder.set_mode(Mode.STRUCTURE)
         if client.is_running():
             client.stop()
@@ -109,12 +105,6 @@ def _record_once(
         time.sleep(0.1)
         status = recorder.stop()
         files = file_sizes(path, run.pids())
-        framing: Framing = ""
-        results: list[ResultSeen] = []
-        if status.lost_share <= LOST_SHARE and (codec := codec_of(path)) in TELLING:
-            progress.update("looking at replies")
-            framing = reply_framing(run, spec.load.requests.lens) if codec == "http1" else ""
-            results = results_for(run, codec, spec.load.requests.lens)
         result = NativeRun(
             recording=RECORDING,
             collector=str(recorder.collector),
@@ -126,8 +116,7 @@ def _record_once(
             descriptors=[],
             processes=processes,
             files=files,
-            reply_framing=framing,
-            results=results,
+            makes_code=compiles,
         )
     return result, status
 

@@ -6,6 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Cycle, Wake, Work, follow
+from ditto.streams.datagrams import mostly
 from ditto.streams.events import CLOSE, SENDS, KnownDescriptor, Stream, from_recording
+from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
+from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
@@ -45,6 +49,7 @@ class Gaps:
         on_wake: mean instructions between the return of a wait and the next call.
         between: between a send that did not finish a reply and the next call.
         accept: operation -> mean, for the set-up of a connection.
+        on_unpark: mean instructions of serving threads between a futex wait and the next call.
         closing, before_accept: likewise, for its end, and for what serial servers do before each accept.
         requests: cycles counted.
         instructions: user instructions of the whole window, all threads.
@@ -58,6 +63,7 @@ class Gaps:
     closing: dict[OpName, float] = field(default_factory=dict)
     before_accept: dict[OpName, float] = field(default_factory=dict)
     timer: dict[OpName, float] = field(default_factory=dict)
+    on_unpark: float = 0.0
     requests: int = 0
     instructions: float = 0.0
     wakes: int = 0
@@ -73,6 +79,21 @@ class Evidence:
     requests: Requests
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+
+    @cached_property
+    def datagrams(self) -> bool:
+        """Whether requests come in datagrams."""
+        return mostly(cycle.connection for found in self.requests.classes.values() for cycle in found)
+
+    @cached_property
+    def helpers(self) -> set[int]:
+        """Threads that work when others wake them."""
+        return find_helpers(self.work)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which threads share connections."""
+        return find_sharing(self.work, (cycle for found in self.requests.classes.values() for cycle in found))
 
 
 def load_evidence(folder: Path, observation: Observation) -> Evidence:
@@ -115,7 +136,12 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
 
 
 def codec_of(recording: Path) -> str:
-    """The wire protocol that a native recording shows, from its beginning (a full reading is not needed for that).
+    """The wire protocol that a native recording shows; see :func:`wire_of`."""
+    return wire_of(recording)[0]
+
+
+def wire_of(recording: Path) -> tuple[str, bool]:
+    """The wire protocol that a native recording shows, and whether over datagrams, from the recording's beginning.
 
     Raises:
         BadInputError: the file is no recording.
@@ -125,7 +151,8 @@ def codec_of(recording: Path) -> str:
     starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
     first = int(starts[0]) if len(starts) else 0
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    return requests_of(follow(from_recording(head).threads)).codec
+    requests = requests_of(follow(from_recording(head).threads))
+    return requests.codec, mostly(cycle.connection for found in requests.classes.values() for cycle in found)
 
 
 def requests_of(work: Work, codec: str | None = None) -> Requests:
@@ -145,7 +172,7 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if cycle.receive.cls is not None and codec != "opaque":
+    if cycle.receive.cls is not None and codec not in ("opaque", "dns"):
         return cycle.receive.cls
     if session is not None:
         return session.key(cycle.receive.payload)
@@ -267,6 +294,7 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     gaps.wakes = wakes["count"]
     gaps.on_wake = wakes["gap"] / wakes["count"] if wakes["count"] else 0.0
     gaps.instructions = sum(max(0.0, e.gap) for t in work.threads.values() for e in t.events)
+    gaps.on_unpark = mean_after_parking(thread for thread in work.threads.values() if thread.cycles)
     gaps.closing = _mean_gaps(closing_work(work))
     gaps.before_accept = _mean_gaps(work_before_accepts(work))
     gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ditto.streams import mysql, pgsql
+from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
@@ -44,6 +44,7 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
                   sum(bool(_RESP_REPLY.match(r)) for r in reply_list)),
         "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
+        "dns": (sum(map(dns.is_question, request_list)), sum(map(dns.is_answer, reply_list))),
         "pgsql": (sum(map(pgsql.looks_like_request, request_list)), sum(map(pgsql.looks_like_reply, reply_list))),
         "mysql": (sum(map(mysql.looks_like_request, request_list)), sum(map(mysql.looks_like_reply, reply_list))),
     }  # fmt: skip
@@ -69,6 +70,8 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
     if codec == "http1":
         match = _HTTP_REQUEST.match(payload)
         return match[1] + b" " + match[2].split(b"?", 1)[0] if match else b"?"
+    if codec == "dns":
+        return b"question"
     return b"size %d" % max(length, 1).bit_length()
 
 
@@ -150,6 +153,9 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
         )
+    if codec == "dns":
+        code, answers, others, size = dns.answer_shape(payload, total)
+        return ReplySeen("dns", status=code, count=answers, second=others, size=size)
     return ReplySeen("opaque", size=total)
 
 
