@@ -17,11 +17,11 @@ from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.plan import Framing, LoadPlan, StepFlags, load_plan
 from ditto.artifacts.profile import ClassMatch, ServiceProfile
 from ditto.host.exchanges import plan_of
+from ditto.host.results import joined
 from ditto.host.synthetic import synthetic_plan
 from ditto.host.tap import Stream
 from ditto.model.classes import match_of
 from ditto.model.results import sql_replies
-from ditto.observe.results import joined
 from ditto.paths import loadgen_binary
 from ditto.streams import mysql, pgsql, protocol
 from ditto.streams.matching import class_index

@@ -17,6 +17,23 @@ enum my_facts { MY_IN_TRANSACTION = 1, MY_NO_ENDS = 2 /* column definitions are 
 
 #define MY_DEPRECATE_EOF (1u << 24)
 
+/* mysql_rows.c: packets as they are written. */
+struct my_writer {
+	struct outbuf *out;
+	uint8_t number; /* of the next packet */
+	uint32_t place; /* of the one in progress */
+	uint32_t facts;
+};
+
+void my_put(struct my_writer *w, const void *bytes, size_t n);
+void my_little(struct my_writer *w, uint64_t value, unsigned bytes);
+void my_length(struct my_writer *w, uint64_t value); /* a length-encoded number */
+void my_begin(struct my_writer *w);
+void my_end(struct my_writer *w);
+void my_definition(struct my_writer *w, const struct ditto_column *column, unsigned number);
+void my_text_row(struct my_writer *w, const struct ditto_reply *shape, struct rng *rng);
+void my_binary_row(struct my_writer *w, const struct ditto_reply *shape, struct rng *rng);
+
 void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng);
 void mysql_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 

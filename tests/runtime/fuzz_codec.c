@@ -166,15 +166,16 @@ static size_t mutate(uint8_t *input)
 
 	while (parts--) {
 		unsigned k = rng_below(&rng, 14);
-		const char *seed = codec_id < DITTO_CODEC_PGSQL ? seeds[codec_id][k] : binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].bytes;
+		const char *seed = codec_id < DITTO_CODEC_PGSQL ? seeds[codec_id][k]
+								       : binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].bytes;
 		size_t len;
 
 		if (!seed)
 			continue;
-		if (codec_id == DITTO_CODEC_DNS)
-			len = 2u + ((unsigned)(uint8_t)seed[0] << 8 | (uint8_t)seed[1]);
-		else if (codec_id > DITTO_CODEC_DNS)
+		if (codec_id >= DITTO_CODEC_PGSQL)
 			len = binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].n;
+		else if (codec_id == DITTO_CODEC_DNS)
+			len = 2u + ((unsigned)(uint8_t)seed[0] << 8 | (uint8_t)seed[1]);
 		else
 			len = codec_id == DITTO_CODEC_OPAQUE && k != 2 ? (k == 1 ? 8 : k == 3 ? 16 : 12) : strlen(seed);
 		memcpy(input + n, seed, len);

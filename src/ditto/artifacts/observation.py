@@ -74,7 +74,7 @@ class ColumnSeen(_Facts):
 
 
 class ResultSeen(_Facts):
-    """What one kind of database request gave: its class (Latin-1), its columns, numbers of rows as (rows, count)."""
+    """What one kind of database request gave: its class (Latin-1), columns, and numbers of rows as (rows, count)."""
 
     request: str
     kind: Literal["rows", "done", "failed"]
@@ -88,7 +88,6 @@ class NativeRun(_Facts):
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
     ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
-    ``results`` is what a database answered.
     """
 
     recording: str
@@ -103,7 +102,6 @@ class NativeRun(_Facts):
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
     makes_code: bool = False
-    results: list[ResultSeen] = []
 
 
 class LensRun(_Facts):
@@ -124,6 +122,7 @@ class ClientRun(_Facts):
         counted: the requests it said to have made; None where it said nothing.
         replays: the app answers the recorded requests in the same way when they are sent again.
         reply_framing: what ends HTTP replies; empty where that is not known.
+        results: what a database answered.
     """
 
     steps: int
@@ -132,6 +131,7 @@ class ClientRun(_Facts):
     seconds: float
     replays: bool = False
     reply_framing: Literal["length", "chunked", "close", ""] = ""
+    results: list[ResultSeen] = []
 
 
 class Observation(_Facts):

@@ -277,8 +277,8 @@ class ServiceProfile(Model):
     """One service of the app.
 
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
-    part of the resident memory that it takes for what clients store, both as tuning found.  ``born_bytes`` is the part
-    of ``resident_bytes`` of processes that live for one connection.
+    part of the resident memory that it takes for what clients store, both as tuning found.
+    ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
@@ -293,8 +293,8 @@ class ServiceProfile(Model):
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
-    stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 

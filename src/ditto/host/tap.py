@@ -53,7 +53,7 @@ class Tap:
         self._host = host
         self.port = 0
         self.streams: list[Stream] = []
-        self._kept = 0
+        self._kept = self._answered = 0
         self._began = 0.0
         self._ready = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -141,8 +141,9 @@ class Tap:
             request, size = stream.turns[-1]
             if len(stream.turns) == 1 and len(stream.head) < HEAD_BYTES:
                 stream.head += data[: HEAD_BYTES - len(stream.head)]
-            if len(stream.answered) < self._answers:
+            if len(stream.answered) < self._answers and self._answered < MOST_BYTES:
                 stream.answered += data[: self._answers - len(stream.answered)]
+                self._answered += len(data)
             if self._kept < MOST_BYTES:
                 stream.turns[-1] = (request, size + len(data))
             to.write(data)

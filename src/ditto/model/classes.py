@@ -14,16 +14,16 @@ from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
-from ditto.streams.evidence import gap_name
+from ditto.streams.evidence import gap_names
 from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
 from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
 MAX_REPLIES = 16
+MAX_OPS = 512
 HELPERS = -1
 """Argument of a wake-up of helping threads until their role is known."""
-MAX_OPS = 512
 
 BlockFor = Callable[[OpName | None, float], list[int]]
 """Gives the blocks for the work after an operation (None: on receiving) that amounts to so many instructions."""
@@ -177,9 +177,10 @@ def fit_program(
     """
     total = max(1, len(work.cycles))
     ordered = [(name, op) for name, op in work.ordered() if op.count >= minimum * total]
+    names = gap_names(work)
     steps: list[tuple[OpName | None, OpWork | None, float]] = [(None, None, 0.0)]
     for name, op in ordered:
-        amount = amounts.get(gap_name(name), 0.0)
+        amount = amounts.get(names[name], 0.0)
         probability = min(1.0, op.count / total)
         if name.kind == RECEIVE:
             if name.occurrence == 0:

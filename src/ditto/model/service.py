@@ -120,7 +120,7 @@ def _service(this: _Fit) -> ServiceProfile:
                 this.placement,
                 this.deferred,
                 client.reply_framing if client else "",
-                evidence.observation.native.results,
+                client.results if client else (),
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)

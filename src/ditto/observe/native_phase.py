@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
-from ditto.artifacts.observation import NativeRun, ProcessSeen, ResultSeen
+from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
-from ditto.observe.results import results_for
-from ditto.streams.evidence import codec_of
 
 RECORDING = "native.rec"
 LOST_SHARE = 0.001
@@ -107,11 +105,6 @@ def _record_once(
         time.sleep(0.1)
         status = recorder.stop()
         files = file_sizes(path, run.pids())
-        results: list[ResultSeen] = []
-        if status.lost_share <= LOST_SHARE:
-            codec = codec_of(path)
-            progress.update("looking at replies")
-            results = results_for(run, codec, spec.load.requests.lens)
         result = NativeRun(
             recording=RECORDING,
             collector=str(recorder.collector),
@@ -124,7 +117,6 @@ def _record_once(
             processes=processes,
             files=files,
             makes_code=compiles,
-            results=results,
         )
     return result, status
 

@@ -6,45 +6,26 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from ditto.artifacts.observation import ColumnSeen, ResultSeen
-from ditto.errors import AppError
-from ditto.host.app import AppRun
-from ditto.host.exchanges import takes_relay
-from ditto.host.tap import Tap
+from ditto.artifacts.plan import Framing
+from ditto.host.tap import Stream
 from ditto.streams import mysql, pgsql
 from ditto.streams.results import Result
 
-SECONDS = 1.0
-ANSWERS = 1 << 20
-"""Bytes of replies that are kept of each connection."""
 MOST_SIZES = 64
 MOST_COLUMNS = 256
 
-_READERS: dict[str, Callable[[bytes, bytes], Iterator[tuple[bytes, Result]]]] = {
-    "pgsql": pgsql.results_of,
-    "mysql": mysql.results_of,
+_READERS: dict[Framing, Callable[[bytes, bytes], Iterator[tuple[bytes, Result]]]] = {
+    Framing.PGSQL: pgsql.results_of,
+    Framing.MYSQL: mysql.results_of,
 }
 
 
-def results_for(run: AppRun, codec: str, requests: int | None) -> list[ResultSeen]:
-    """What the requests of the app's client give, from a short run of it through a relay; nothing for other protocols.
-
-    Args:
-        run: started and filled.
-        codec: the service's protocol.
-        requests: for the client, where it takes a number.
-    """
-    read = _READERS.get(codec)
-    if read is None or not takes_relay(run.spec):
+def results_for(framing: Framing, streams: Iterable[Stream]) -> list[ResultSeen]:
+    """What the requests of recorded connections gave; nothing for protocols that are no database's."""
+    read = _READERS.get(framing)
+    if read is None:
         return []
-    try:
-        with Tap(run.port, run.host, answers=ANSWERS) as tap:
-            client = run.start_load(requests, port=tap.port)
-            client.pause(SECONDS)
-            if client.is_running():
-                client.stop()
-    except (AppError, OSError):
-        return []
-    return joined(found for stream in tap.streams for found in read(stream.said, bytes(stream.answered)))
+    return joined(found for stream in streams for found in read(stream.said, bytes(stream.answered)))
 
 
 def joined(found: Iterable[tuple[bytes, Result]]) -> list[ResultSeen]:
