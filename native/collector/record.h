@@ -80,6 +80,8 @@ struct ditto_rec {
 	ditto_u32 aux;     /* epoll_wait: max events are args[2]; here the events returned of listed payload; accept: address length */
 	/* What payload holds, by call:
 	 *   read, recv*, write, send*, readv, writev, sendmsg, recvmsg, pread*, pwrite*: the first bytes moved (first vector)
+	 *   accept*, connect of TCP: args[4] is the socket's own port | the other's << 16 | 1 << 32, args[5] its own address |
+	 *     the other's << 32 (the last four bytes of each, as they are in memory); args[4] is 0 for other sockets
 	 *   accept*, connect, bind, getpeername, getsockname, sendto/recvfrom with address on UDP: the sockaddr
 	 *   open*, stat-like calls with a path: the first bytes of the path
 	 *   epoll_wait/pwait: the returned struct epoll_event (12 bytes each), as many as fit; epoll_ctl: its struct epoll_event

@@ -8,6 +8,7 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 from __future__ import annotations
 
 import time
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -250,12 +251,38 @@ def topology(traces: list[Path], out: Path, plot: Path | None, progress: Progres
 
     progress.stage("topology")
     graph = graph_of_traces(traces, progress)
+    _save_graph(graph, out, plot)
+    return graph
+
+
+def topology_of_app(
+    app: Path, out: Path, plot: Path | None, seconds: float | None, collector: str, keep: Path | None, progress: Progress
+) -> Graph:
+    """The dependency graph of an app without tracing, from one recording of all its services under its own load.
+
+    Args:
+        keep: folder for the recording, which is private; it is removed without one.
+    """
+    from ditto.observe.app_phase import WINDOW_S, AppOptions, record_app
+    from ditto.topology.recorded import graph_of_recording
+
+    spec = load_app(app)
+    with tempfile.TemporaryDirectory(prefix="ditto-app-") as scratch:
+        folder = keep or Path(scratch)
+        progress.stage("observe")
+        record_app(spec, folder, AppOptions(collector, seconds or WINDOW_S), progress)
+        progress.stage("topology")
+        graph = graph_of_recording(folder, progress)
+    _save_graph(graph, out, plot)
+    return graph
+
+
+def _save_graph(graph: Graph, out: Path, plot: Path | None) -> None:
     graph.save(out)
     if plot is not None:
         from ditto.plot import page_of
 
         write_atomic(plot, page_of(graph))
-    return graph
 
 
 def deploy(

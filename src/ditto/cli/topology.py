@@ -1,7 +1,8 @@
-"""``ditto topology``: the dependency graph from trace files."""
+"""``ditto topology``: the dependency graph, from trace files or from a recording of the app."""
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,30 +10,60 @@ import typer
 
 from ditto.cli.common import AsJson, show
 from ditto.cli.progress import shown
+from ditto.errors import BadInputError
 
 NAME = "topology"
+
+
+class Collector(StrEnum):
+    """How system calls are recorded."""
+
+    AUTO = "auto"
+    EBPF = "ebpf"
+    PTRACE = "ptrace"
+
+
 EXAMPLE = "ditto topology traces/ -o graph.json --plot graph.html"
 
 
 def command(
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The graph, as JSON.")],
     traces: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             metavar="TRACES...",
             help="Files or folders: OTLP (JSON or protobuf), Jaeger query-API JSON, Zipkin v2 JSON; gzip or zstd.",
         ),
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The graph, as JSON.")],
+    ] = None,
+    observe: Annotated[
+        Path | None,
+        typer.Option("--observe", metavar="APP.toml", help="Without traces: run this app and record who calls whom."),
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", min=0.1, max=600, help="With --observe: how long to record at most.")
+    ] = None,
+    collector: Annotated[
+        Collector, typer.Option("--collector", help="With --observe: what records system calls.")
+    ] = Collector.AUTO,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="FOLDER", help="With --observe: keep the (private) recording here."),
+    ] = None,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PAGE.html", help="Also draw it: one page that opens offline.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Recover who calls whom, in what order and how often, from distributed traces."""
+    """Recover who calls whom, in what order and how often: from distributed traces, or from the app itself."""
+    if bool(traces) == (observe is not None):
+        raise BadInputError("give either TRACES or --observe APP.toml", EXAMPLE)
     from ditto import pipeline
 
     with shown() as progress:
-        graph = pipeline.topology(traces, out, plot, progress)
+        if observe is not None:
+            graph = pipeline.topology_of_app(observe, out, plot, seconds, collector.value, keep, progress)
+        else:
+            graph = pipeline.topology(traces or [], out, plot, progress)
     repaired = {name: count for name, count in graph.repaired.model_dump().items() if count}
     dropped = {name: count for name, count in graph.dropped.model_dump().items() if count}
     result = {
@@ -42,8 +73,9 @@ def command(
     }  # fmt: skip
     if plot is not None:
         result["plot"] = str(plot)
+    seen = "traces" if observe is None else "requests to the entry"
     lines = [
-        f"{len(graph.services)} services, {len(graph.edges)} edges from {graph.spans} spans of {graph.traces} traces",
+        f"{len(graph.services)} services, {len(graph.edges)} edges from {graph.spans} spans of {graph.traces} {seen}",
         f"coverage {graph.coverage:.1%}: {graph.complete_traces} traces are complete",
     ]
     for title, counts in (("repaired", repaired), ("dropped", dropped)):

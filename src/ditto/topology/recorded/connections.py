@@ -1,0 +1,236 @@
+"""Connections between processes: the two ends of one joined by their addresses, and the requests that they carry.
+
+What one end sends the other receives, byte for byte, so a request is found at the receiver by how many bytes came before
+it, however sends were cut or joined on the way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from ditto.streams.events import Event, Obj
+from ditto.topology.recorded import framing
+
+Ends = tuple[int, int, int, int]
+"""Address and port of the client, of the server."""
+
+
+@dataclass(eq=False)
+class Exchange:
+    """A request and its reply; times in nanoseconds, 0 where an end was not seen.
+
+    Attributes:
+        caller: pid of the process that sent it; 0 for a client that is not recorded.
+        server: pid of the process that got it; 0 for a server that is not recorded.
+        parent: the request that it was sent for.
+        called, returned: when the caller sent the first and received the last byte.
+        arrived, answered: when the server received the first and sent the last byte.
+        guessed: several requests were under way that it could have been sent for.
+    """
+
+    connection: Connection
+    name: str
+    silent: bool
+    caller: int = 0
+    server: int = 0
+    parent: Exchange | None = None
+    called: int = 0
+    returned: int = 0
+    arrived: int = 0
+    answered: int = 0
+    asked_bytes: int = 0
+    reply_bytes: int = 0
+    failed: bool = False
+    guessed: bool = False
+    orphan: bool = False
+    calls: list[Exchange] = field(default_factory=list)
+
+    @property
+    def replied(self) -> bool:
+        """Whether a reply has begun."""
+        return bool(self.answered or self.returned)
+
+
+@dataclass
+class _Flow:
+    """One direction: bytes sent and received, and what begins where in it, in order, and has not arrived."""
+
+    sent: int = 0
+    received: int = 0
+    starts: deque[tuple[int, Exchange]] = field(default_factory=deque)
+
+    def arrive(self, count: int) -> list[Exchange]:
+        self.received += count
+        found = []
+        while self.starts and self.starts[0][0] < self.received:
+            found.append(self.starts.popleft()[1])
+        return found
+
+
+@dataclass(eq=False)
+class Connection:
+    """A connection of which at least one end is recorded.
+
+    Attributes:
+        client, server: the pids that hold its ends; 0 where not recorded.
+        ends: None for one that is not TCP.
+        bound: the request for which it was connected, until it carries one.
+        waiting: requests without a reply, first in, first out.
+    """
+
+    ends: Ends | None
+    client: int = 0
+    server: int = 0
+    bound: Exchange | None = None
+    protocol: str = ""
+    requests: _Flow = field(default_factory=_Flow)
+    replies: _Flow = field(default_factory=_Flow)
+    waiting: deque[Exchange] = field(default_factory=deque)
+    last: Exchange | None = None
+    replying: Exchange | None = None
+    receiving: Exchange | None = None
+
+    def request_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
+        """The client sent bytes (or, for a client that is not recorded, the server received them): new requests."""
+        if not self.protocol:
+            self.protocol = framing.protocol_of(piece)
+        flow = self.requests
+        heads = framing.request_heads(self.protocol, piece, count)
+        going_on = self.last is not None and not self.last.replied
+        if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.FRAMES)):
+            heads = []
+        elif not heads:
+            heads = [framing.Head(0, "request")]
+        made = []
+        for head in heads:
+            exchange = Exchange(self, head.name, head.silent, caller=self.client, server=self.server)
+            exchange.called = at if self.client else 0
+            flow.starts.append((flow.sent + head.at, exchange))
+            if head.silent:
+                exchange.returned = exchange.called
+            else:
+                self.waiting.append(exchange)
+            made.append(exchange)
+        for exchange in made or ([self.last] if self.last is not None else []):
+            exchange.asked_bytes += count // max(1, len(made))
+        flow.sent += count
+        if made:
+            self.last = made[-1]
+        return made
+
+    def request_received(self, at: int, count: int) -> list[Exchange]:
+        """The server received bytes: the requests that begin in them."""
+        found = self.requests.arrive(count)
+        for exchange in found:
+            exchange.arrived = at
+            exchange.server = self.server
+            if exchange.silent:
+                exchange.answered = at
+        return found
+
+    def reply_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
+        """The server sent bytes (or, for a server that is not recorded, the client received them): whose reply it is."""
+        new = self._new_replies(piece, count)
+        if not new:
+            if self.replying is not None:
+                self._reply(self.replying, at, count)
+                return [self.replying]
+            return []
+        for number, exchange in enumerate(new):
+            self._reply(exchange, at, count // len(new))
+            exchange.failed |= framing.failed(self.protocol, piece)
+            self.replies.starts.append((self.replies.sent + number, exchange))
+        self.replies.sent += count
+        self.replying = new[-1]
+        return new
+
+    def _new_replies(self, piece: bytes, count: int) -> list[Exchange]:
+        if not self.waiting:
+            if self.replying is not None:
+                self.replies.sent += count
+            return []
+        number = framing.reply_heads(self.protocol, piece, count, len(self.waiting))
+        if self.replying is None:
+            number = max(1, number)
+        if not number:
+            self.replies.sent += count
+        return [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]
+
+    def _reply(self, exchange: Exchange, at: int, count: int) -> None:
+        if self.server:
+            exchange.answered = at
+        else:
+            exchange.returned = at
+        exchange.reply_bytes += count
+
+    def reply_received(self, at: int, count: int) -> list[Exchange]:
+        """The client received bytes: whose reply they belong to."""
+        found = self.replies.arrive(count)
+        if not found and self.receiving is not None:
+            found = [self.receiving]
+        for exchange in found:
+            exchange.returned = at
+        if found:
+            self.receiving = found[-1]
+        return found
+
+    @property
+    def torn(self) -> bool:
+        """Whether both ends were recorded and did not see the same bytes: something between them was lost."""
+        both = bool(self.client and self.server)
+        return both and (self.requests.received > self.requests.sent or self.replies.received > self.replies.sent)
+
+
+def ends_of(event: Event) -> tuple[int, int, int, int] | None:
+    """Own address and port, the other's address and port, of a connect or accept; None if it is no TCP."""
+    ports, addresses = event.args[4], event.args[5]
+    if not ports >> 32 & 1:
+        return None
+    return addresses & 0xFFFFFFFF, ports & 0xFFFF, addresses >> 32, ports >> 16 & 0xFFFF
+
+
+class Connections:
+    """All connections, found by the object that a descriptor stands for."""
+
+    def __init__(self) -> None:
+        self.all: list[Connection] = []
+        self._client: dict[Obj, Connection] = {}
+        self._server: dict[Obj, Connection] = {}
+        self._calling: dict[Ends, Connection] = {}
+
+    def connect(self, event: Event) -> Connection | None:
+        """A process connects; None if that failed, or is no TCP."""
+        ends = ends_of(event)
+        if ends is None or event.obj is None or (event.ret < 0 and event.ret != -115):
+            return None
+        known = self._client.get(event.obj)
+        if known is not None and known.ends == ends:
+            return known  # asked again whether it is connected by now
+        connection = Connection(ends, client=event.pid)
+        self.all.append(connection)
+        self._client[event.obj] = connection
+        self._calling[ends] = connection
+        return connection
+
+    def accept(self, event: Event) -> Connection | None:
+        """A process accepts; the connection of the recorded process that made it, or that of a stranger."""
+        ends = ends_of(event)
+        if ends is None or event.made is None:
+            return None
+        # An address may be used again for a later connection: the latest before the accept is meant.
+        connection = self._calling.pop((*ends[2:], *ends[:2]), None)
+        if connection is None:
+            connection = Connection((*ends[2:], *ends[:2]))
+            self.all.append(connection)
+        connection.server = event.pid
+        self._server[event.made] = connection
+        for exchange in connection.waiting:
+            exchange.server = event.pid
+        return connection
+
+    def as_client(self, obj: Obj) -> Connection | None:
+        return self._client.get(obj)
+
+    def as_server(self, obj: Obj) -> Connection | None:
+        return self._server.get(obj)

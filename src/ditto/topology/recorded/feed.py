@@ -1,0 +1,82 @@
+"""A recording → the calls that matter between services, in the order in which they took effect.
+
+Records come in the order in which calls returned.  A send acts when it is made: what another process received may have
+returned before it.  So calls that act on others count from their beginning, calls that learn something from their end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ditto.artifacts.records import Kind, Mode, Recording
+from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Descriptors, Event
+
+CONNECT = NUMBERS["connect"]
+FUTEX = NUMBERS["futex"]
+BIRTH = -1
+"""The number of an event that is the birth of a thread: ``tid`` of process ``pid``, of the thread ``args[0]``."""
+WAKE_OPS = frozenset((1, 3, 4, 5, 10))
+FUTEX_WAIT_OPS = frozenset((0, 9))
+FUTEX_OP_MASK = 127
+
+_MAKERS = numbers(
+    "socket", "listen", "bind", "dup", "dup2", "dup3", "fcntl", "pipe", "pipe2", "socketpair", "eventfd", "eventfd2",
+    "epoll_create", "epoll_create1", "getsockname",
+)  # fmt: skip
+_BATCHES = numbers("sendmmsg", "recvmmsg")
+_USED = RECEIVES | SENDS | SENDFILES | WAITS | ACCEPTS | _MAKERS | _BATCHES | {CONNECT, FUTEX, CLOSE}
+_ACT_AT_ENTRY = SENDS | SENDFILES | {CONNECT, CLOSE}
+
+
+def calls_in_order(recording: Recording) -> Iterator[tuple[int, Event]]:
+    """When each call took effect (nanoseconds), and the call, its descriptors resolved.
+
+    Sends, receives and waits are there while everything was recorded; calls that make or end descriptors always.
+    """
+    records = recording.records
+    kinds, nrs = records["kind"], records["nr"]
+    calls = kinds == Kind.SYSCALL
+    used = np.isin(nrs, sorted(_USED)) & calls
+    chosen = np.flatnonzero(used | (kinds == Kind.BIRTH))
+    part = records[chosen]
+    op = part["args"][:, 1].astype(np.int64) & FUTEX_OP_MASK
+    early = np.isin(part["nr"], sorted(_ACT_AT_ENTRY)) | ((part["nr"] == FUTEX) & np.isin(op, sorted(WAKE_OPS)))
+    early &= part["kind"] == Kind.SYSCALL
+    when = part["t_ns"].astype(np.int64) - np.where(early, part["wall_ns"], 0).astype(np.int64)
+    order = np.argsort(when, kind="stable")
+    yield from _resolved(part[order], when[order])
+
+
+def _resolved(part: np.ndarray, when: np.ndarray) -> Iterator[tuple[int, Event]]:
+    descriptors = Descriptors()
+    names = ("t_ns", "wall_ns", "ret", "args", "pid", "tid", "kind", "nr", "payload_len")
+    columns = [part[name].tolist() for name in names]
+    blob = part["payload"].tobytes()
+    rows = zip(when.tolist(), *columns, strict=True)
+    for i, (at, t_out, wall, ret, args, pid, tid, kind, nr, length) in enumerate(rows):
+        if kind == Kind.BIRTH:
+            if args[1] != pid:
+                descriptors.fork(args[1], pid)
+            yield at, Event(pid, tid, BIRTH, 0, args, at, at)
+            continue
+        event = Event(pid, tid, nr, ret, args, t_out - wall, t_out)
+        if length:
+            event.payload = blob[i * 64 : i * 64 + min(length, 64)]
+        descriptors.apply(event)
+        yield at, event
+
+
+def window_of(recording: Recording) -> tuple[int, int]:
+    """From when to when everything was recorded, in nanoseconds; all of it where the mode never changed."""
+    records = recording.records
+    if not len(records):
+        return 0, 0
+    marks = records[records["kind"] == Kind.MARK]
+    began = [int(mark["t_ns"]) for mark in marks if mark["nr"] == Mode.ALL]
+    if not began:
+        return int(records["t_ns"][0]), int(records["t_ns"][-1])
+    ended = [int(mark["t_ns"]) for mark in marks if mark["nr"] != Mode.ALL and mark["t_ns"] > began[0]]
+    return began[0], ended[0] if ended else int(records["t_ns"][-1])
