@@ -177,3 +177,50 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 	copy_user(e, at, len);
 	return 0;
 }
+
+/* The bytes behind those in the payload of a call that moved data, in records of their own.  Out of line: it is used in
+ * recordings of many services alone, where requests are told apart by more than their first bytes. */
+static __noinline int more_payload(struct ditto_rec *e, __u32 kind, long moved)
+{
+	struct user_iov first = {};
+	struct user_msg msg = {};
+	struct ditto_rec *m;
+	__u32 i;
+
+	if (!e)
+		return 0;
+	first.base = e->args[1];
+	first.len = moved;
+	if (kind == DITTO_PAY_MSG) {
+		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]))
+			return 0;
+		first.base = msg.iov;
+	}
+	if (kind == DITTO_PAY_MSG || kind == DITTO_PAY_IOV) {
+		if (bpf_probe_read_user(&first, sizeof(first), (void *)first.base))
+			return 0;
+	} else if (kind != DITTO_PAY_BUF && (kind != DITTO_PAY_SENDTO && kind != DITTO_PAY_RECVFROM)) {
+		return 0;
+	}
+	if (first.len > moved)
+		first.len = moved;
+	for (i = 1; i <= DITTO_REC_MORE_MAX; i++) {
+		__u64 at = i * DITTO_REC_PAYLOAD;
+
+		if (i > more || at >= first.len)
+			break;
+		m = bpf_ringbuf_reserve(&ring, sizeof(*m), 0);
+		if (!m) {
+			__sync_fetch_and_add(&lost_ring, 1);
+			break;
+		}
+		__builtin_memset(m, 0, sizeof(*m));
+		m->t_ns = e->t_ns;
+		m->kind = DITTO_REC_MORE;
+		m->pid = e->pid;
+		m->tid = e->tid;
+		copy_user(m, first.base + at, first.len - at);
+		bpf_ringbuf_submit(m, BPF_RB_NO_WAKEUP);
+	}
+	return 0;
+}

@@ -204,6 +204,39 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 	copy_user(tid, rec, at, len);
 }
 
+bool payload_more(pid_t tid, const struct ditto_rec *call, unsigned int part, struct ditto_rec *rec)
+{
+	const struct ditto_pay_spec *spec = &ditto_pay[call->nr % DITTO_NR_MAX];
+	unsigned long long moved = call->ret > 0 ? call->ret : 0, at = part * DITTO_REC_PAYLOAD;
+	struct user_iov first = { call->args[1], moved };
+	struct user_msg msg;
+
+	if (call->payload_len < DITTO_REC_PAYLOAD)
+		return false;
+	switch (spec->kind) {
+	case DITTO_PAY_MSG:
+		if (!peek(tid, &msg, call->args[1], sizeof(msg)) || !peek(tid, &first, msg.iov, sizeof(first)))
+			return false;
+		break;
+	case DITTO_PAY_IOV:
+		if (!peek(tid, &first, call->args[1], sizeof(first)))
+			return false;
+		break;
+	case DITTO_PAY_BUF:
+	case DITTO_PAY_SENDTO:
+	case DITTO_PAY_RECVFROM:
+		break;
+	default:
+		return false;
+	}
+	if (first.len > moved)
+		first.len = moved;
+	if (at >= first.len)
+		return false;
+	copy_user(tid, rec, first.base + at, first.len - at);
+	return rec->payload_len > 0;
+}
+
 bool thread_facts(pid_t tid, pid_t *pid, pid_t *parent, char comm[16])
 {
 	char path[64], line[256];

@@ -23,7 +23,7 @@ from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
-from ditto.errors import BadInputError
+from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.progress import Progress
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None,
     folder = out / "observation"
     progress.stage("observe")
     if app is not None:
-        observe_app(load_app(app), folder, seconds, progress)
+        observe_app(_one_service(app, "ditto observe"), folder, seconds, progress)
     else:
         attach_to(pid or 0, folder, seconds or 10.0, progress)
     return folder
@@ -131,7 +131,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
         return build_clone(clone)
 
     tuned = tune_profile(
-        _driven(load_app(app), folder),
+        _driven(_one_service(app, "ditto tune"), folder),
         load_profile(out / "profile.json"),
         folder,
         load_observation(folder),
@@ -153,7 +153,7 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     folder = (clone.parent if out is None else out) / "observation"
     plan = folder / PLAN_NAME
     options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
-    fidelity = compare(_driven(load_app(app), folder), clone, options, progress)
+    fidelity = compare(_driven(_one_service(app, "ditto validate"), folder), clone, options, progress)
     if out is not None:
         beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
         fidelity = fidelity.model_copy(update=beside)
@@ -213,7 +213,7 @@ def study(
 
     made = compare(
         kind,
-        _driven(load_app(app), clone.parent / "observation"),
+        _driven(_one_service(app, "ditto study"), clone.parent / "observation"),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -327,7 +327,7 @@ def run_local(
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
     began = time.monotonic()
-    load_app(app)
+    _one_service(app, "ditto clone")
     observe(app, out, None, None, progress)
     profile = model(out, progress, options.seed)
     folder = out / "clone"
@@ -337,6 +337,22 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
+
+
+def _one_service(app: Path, command: str) -> AppSpec:
+    """The app, for work on one service.
+
+    Raises:
+        UnsupportedShapeError: it has several.
+    """
+    spec = load_app(app)
+    if spec.several:
+        raise UnsupportedShapeError(
+            f"{app}: an app of {len(spec.services)} services, and {command} works on one",
+            "describe the service in a file of its own with the others as [[beside]]; "
+            f"ditto topology --observe {app} -o FILE shows who calls whom",
+        )
+    return spec
 
 
 def _driven(spec: AppSpec, observation: Path) -> AppSpec:

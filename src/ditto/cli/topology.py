@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ditto.cli.common import AsJson, show
 from ditto.cli.progress import shown
-from ditto.errors import BadInputError
+from ditto.errors import BadInputError, CheckFailedError
+
+if TYPE_CHECKING:
+    from ditto.artifacts.graph_difference import GraphDifference
 
 NAME = "topology"
+EXAMPLE = "ditto topology traces/ -o graph.json --plot graph.html"
+
+_MOST_LINES = 20
+_WORTH_TELLING = 0.01
 
 
 class Collector(StrEnum):
@@ -21,9 +29,6 @@ class Collector(StrEnum):
     AUTO = "auto"
     EBPF = "ebpf"
     PTRACE = "ptrace"
-
-
-EXAMPLE = "ditto topology traces/ -o graph.json --plot graph.html"
 
 
 def command(
@@ -52,13 +57,29 @@ def command(
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="PAGE.html", help="Also draw it: one page that opens offline.")
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--against", metavar="GRAPH.json", help="Tell where another graph of this app differs."),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            "--max-error", min=0.0, metavar="E",
+            help="With --against: end with code 4 if services or edges differ, or calls per request by more than this.",
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Recover who calls whom, in what order and how often: from distributed traces, or from the app itself."""
     if bool(traces) == (observe is not None):
         raise BadInputError("give either TRACES or --observe APP.toml", EXAMPLE)
+    if max_error is not None and against is None:
+        raise BadInputError("--max-error needs --against GRAPH.json", EXAMPLE)
     from ditto import pipeline
+    from ditto.artifacts.graph import load_graph
+    from ditto.artifacts.graph_difference import compare_graphs
 
+    other = None if against is None else load_graph(against)
     with shown() as progress:
         if observe is not None:
             graph = pipeline.topology_of_app(observe, out, plot, seconds, collector.value, keep, progress)
@@ -84,4 +105,47 @@ def command(
                 f"{title}: " + ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts.items())
             )
     lines.append(f"graph: {out}" + (f", page: {plot}" if plot is not None else ""))
+    difference = None if other is None else compare_graphs(graph, other)
+    if difference is not None:
+        result["against"] = asdict(difference) | {"same_shape": difference.same_shape, "worst": difference.worst}
+        lines += _told(difference)
     show(result, as_json, "\n".join(lines))
+    if max_error is not None and difference is not None:
+        _check(difference, max_error)
+
+
+def _told(difference: GraphDifference) -> list[str]:
+    """A difference in lines: what only one graph has, then the edges whose calls per request differ most."""
+    lines = []
+    for where, services, edges in (
+        ("only here", difference.services_only_in_one, difference.edges_only_in_one),
+        ("only there", difference.services_only_in_other, difference.edges_only_in_other),
+    ):
+        lines += [f"{where}: service {name}" for name in services[:_MOST_LINES]]
+        lines += [f"{where}: {_edge(key)}" for key in edges[:_MOST_LINES]]
+        left = max(0, len(services) - _MOST_LINES) + max(0, len(edges) - _MOST_LINES)
+        lines += [f"{where}: {left} more"] if left else []
+    for call in difference.calls[:_MOST_LINES]:
+        if abs(call.relative) >= _WORTH_TELLING or not call.same_kind:
+            kind = "" if call.same_kind else ", waited for in one of them alone"
+            lines.append(
+                f"differs: {_edge(call.key)}: {call.one:.4g} calls a request, there {call.other:.4g}"
+                f" ({call.relative:+.1%}{kind})"
+            )
+    lines.append(
+        f"against: {len(difference.calls)} edges in both, calls per request differ by at most {difference.worst:.2%}"
+    )
+    return lines
+
+
+def _edge(key: tuple[str, str, str, str]) -> str:
+    return f"{key[0]} {key[1]} -> {key[2]} {key[3]}"
+
+
+def _check(difference: GraphDifference, most: float) -> None:
+    if not difference.same_shape:
+        raise CheckFailedError("the graphs have different services or edges", "the lines above name them")
+    if difference.worst > most:
+        raise CheckFailedError(
+            f"calls per request differ by {difference.worst:.2%}, more than {most:.2%}", "the lines above name the edges"
+        )

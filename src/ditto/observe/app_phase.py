@@ -15,12 +15,17 @@ from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.server import Server
+from ditto.host.turns import Turns
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
 LOST_SHARE = 0.001
 WINDOW_S = 6.0
 """The load is recorded from before its beginning: to its end, or for this long."""
+TURNS_S = 2.0
+"""Before, the same load is let through one request at a time, for this long: what a request does is plain then."""
 BUFFER_MB = 128.0
+MORE = 3
+"""Further records of 64 bytes of what a call moved: requests are told apart by more than their first bytes."""
 # Calls that are under way when the load ends.
 _SETTLE_S = 0.3
 
@@ -79,7 +84,7 @@ def _record_once(
         if pids:
             recorder.add(server.pid)
         else:
-            recorder.start([server.pid], path, options.collector, buffer_mb, Mode.STRUCTURE)  # type: ignore[arg-type]
+            recorder.start([server.pid], path, options.collector, buffer_mb, Mode.STRUCTURE, MORE)  # type: ignore[arg-type]
             os.chmod(path, 0o600)
         pids[server.name] = server.pid
 
@@ -89,22 +94,35 @@ def _record_once(
             progress.note(notes[-1])
         progress.update("filling the app")
         run.prepare()
-        progress.update("recording all services under load")
         recorder.set_mode(Mode.ALL)
         began = time.monotonic()
-        client = run.start_load(options.requests)
-        while client.is_running() and time.monotonic() - began < options.seconds:
-            run.check_alive()
-            client.pause(0.05)
-        if client.is_running():
-            client.stop()
+        if any("{port}" in word for word in spec.load.command):
+            progress.update("recording one request at a time")
+            with Turns(run.port) as relay:
+                _load(run, None, TURNS_S, relay.port)
         else:
-            client.wait(check=run.check_alive)
-        time.sleep(_SETTLE_S)
+            notes.append("the load does not take {port}: requests could not be looked at one at a time")
+            progress.note(notes[-1])
+        progress.update("recording all services under load")
+        _load(run, options.requests, options.seconds, None)
         seconds = time.monotonic() - began
         recorder.set_mode(Mode.STRUCTURE)
         status = recorder.stop()
         return _made(spec, run, pids, str(recorder.collector), status, seconds, notes), status
+
+
+def _load(run: AppRun, requests: int | None, seconds: float, port: int | None) -> None:
+    """Run the client to its end, or for so long; what is under way then may end."""
+    client = run.start_load(requests, port=port)
+    began = time.monotonic()
+    while client.is_running() and time.monotonic() - began < seconds:
+        run.check_alive()
+        client.pause(0.05)
+    if client.is_running():
+        client.stop()
+    else:
+        client.wait(check=run.check_alive)
+    time.sleep(_SETTLE_S)
 
 
 def _made(

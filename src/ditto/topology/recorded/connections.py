@@ -26,7 +26,13 @@ class Exchange:
         parent: the request that it was sent for.
         called, returned: when the caller sent the first and received the last byte.
         arrived, answered: when the server received the first and sent the last byte.
-        guessed: several requests were under way that it could have been sent for.
+        guessed: requests of other kinds were under way that it could have been sent for.
+        counted: its reply has been told to the request that it was made for.
+        alone: no other request was under way in the server's process.
+        calls: the calls that it has made so far; ``made`` their kinds.
+        under_way: how many of them are not answered.
+        moved: when it could last go on: when it arrived, or one of its calls was answered.
+        course: the places it has been at, and what it called from there (see `courses`).
     """
 
     connection: Connection
@@ -43,8 +49,13 @@ class Exchange:
     reply_bytes: int = 0
     failed: bool = False
     guessed: bool = False
-    orphan: bool = False
+    counted: bool = False
+    alone: bool = True
     calls: list[Exchange] = field(default_factory=list)
+    made: list[str] = field(default_factory=list)
+    under_way: int = 0
+    moved: int = 0
+    course: list[tuple[tuple[str, tuple[str, ...], int], str]] = field(default_factory=list)
 
     @property
     def replied(self) -> bool:
@@ -75,14 +86,14 @@ class Connection:
     Attributes:
         client, server: the pids that hold its ends; 0 where not recorded.
         ends: None for one that is not TCP.
-        bound: the request for which it was connected, until it carries one.
+        bound: the requests for one of which it was connected, until it carries one.
         waiting: requests without a reply, first in, first out.
     """
 
     ends: Ends | None
     client: int = 0
     server: int = 0
-    bound: Exchange | None = None
+    bound: list[Exchange] = field(default_factory=list)
     protocol: str = ""
     requests: _Flow = field(default_factory=_Flow)
     replies: _Flow = field(default_factory=_Flow)
@@ -228,6 +239,15 @@ class Connections:
         for exchange in connection.waiting:
             exchange.server = event.pid
         return connection
+
+    def close(self, obj: Obj, pid: int) -> list[Exchange]:
+        """A process closes its end as a server: the requests that get no reply any more."""
+        connection = self._server.get(obj)
+        if connection is None or connection.server != pid:
+            return []
+        left = [exchange for exchange in connection.waiting if exchange.arrived]
+        connection.waiting.clear()
+        return left
 
     def as_client(self, obj: Obj) -> Connection | None:
         return self._client.get(obj)

@@ -41,16 +41,31 @@ def calls_in_order(recording: Recording) -> Iterator[tuple[int, Event]]:
     calls = kinds == Kind.SYSCALL
     used = np.isin(nrs, sorted(_USED)) & calls
     chosen = np.flatnonzero(used | (kinds == Kind.BIRTH))
+    more = _more(records)
     part = records[chosen]
     op = part["args"][:, 1].astype(np.int64) & FUTEX_OP_MASK
     early = np.isin(part["nr"], sorted(_ACT_AT_ENTRY)) | ((part["nr"] == FUTEX) & np.isin(op, sorted(WAKE_OPS)))
     early &= part["kind"] == Kind.SYSCALL
     when = part["t_ns"].astype(np.int64) - np.where(early, part["wall_ns"], 0).astype(np.int64)
     order = np.argsort(when, kind="stable")
-    yield from _resolved(part[order], when[order])
+    yield from _resolved(part[order], when[order], more)
 
 
-def _resolved(part: np.ndarray, when: np.ndarray) -> Iterator[tuple[int, Event]]:
+def _more(records: np.ndarray) -> dict[tuple[int, int], bytes]:
+    """The further bytes of calls, by the thread and the time of the call's return."""
+    part = records[records["kind"] == Kind.MORE]
+    blob = part["payload"].tobytes()
+    found: dict[tuple[int, int], bytes] = {}
+    for i, (tid, at, length) in enumerate(
+        zip(part["tid"].tolist(), part["t_ns"].tolist(), part["payload_len"].tolist(), strict=True)
+    ):
+        found[tid, at] = found.get((tid, at), b"") + blob[i * 64 : i * 64 + min(length, 64)]
+    return found
+
+
+def _resolved(
+    part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], bytes]
+) -> Iterator[tuple[int, Event]]:
     descriptors = Descriptors()
     names = ("t_ns", "wall_ns", "ret", "args", "pid", "tid", "kind", "nr", "payload_len")
     columns = [part[name].tolist() for name in names]
@@ -65,6 +80,8 @@ def _resolved(part: np.ndarray, when: np.ndarray) -> Iterator[tuple[int, Event]]
         event = Event(pid, tid, nr, ret, args, t_out - wall, t_out)
         if length:
             event.payload = blob[i * 64 : i * 64 + min(length, 64)]
+            if length >= 64 and (tid, t_out) in more:
+                event.payload += more[tid, t_out]
         descriptors.apply(event)
         yield at, event
 

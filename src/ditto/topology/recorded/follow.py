@@ -11,8 +11,9 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 
 from ditto.artifacts.records import Recording
-from ditto.streams.events import ACCEPTS, RECEIVES, SENDFILES, SENDS, WAITS, Event, Obj
+from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Event, Obj
 from ditto.topology.recorded.connections import Connection, Connections, Exchange
+from ditto.topology.recorded.courses import Courses, arrived, called, kind_of, returned, swap
 from ditto.topology.recorded.feed import (
     BIRTH,
     CONNECT,
@@ -26,6 +27,10 @@ from ditto.topology.recorded.feed import (
 _CHANNELS = {"pipe", "pair", "eventfd"}
 
 
+# A wait of this long (nanoseconds) ends what a thread does after a reply; event loops look for more work in between.
+_PAUSE_NS = 100_000
+
+
 @dataclass
 class Hints:
     """What a first look at a recording tells for the second.
@@ -33,21 +38,17 @@ class Hints:
     Attributes:
         serving: threads that receive requests.
         waiters: threads that waited at each address of each process for another thread.
+        courses: what requests call, from those that were alone.
     """
 
     serving: set[int] = field(default_factory=set)
     waiters: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+    courses: Courses = field(default_factory=Courses)
 
     def hands_over(self, pid: int, address: int) -> bool:
         """Whether only threads that get their work from others wait there; locks that all use tell nothing."""
         found = self.waiters.get((pid, address))
         return bool(found) and not found & self.serving
-
-
-@dataclass
-class _Thread:
-    current: Exchange | None = None
-    ready: list[Exchange] = field(default_factory=list)
 
 
 @dataclass
@@ -59,13 +60,24 @@ class Followed:
 
 
 class _Follower:
+    """Follows the calls of all processes.
+
+    Attributes:
+        current: what each thread works for.
+        own: requests that a thread got and has not answered.
+        open: the same of a process.
+        woken: what the thread that last woke others at an address worked for.
+        channels: what the thread that last wrote to a pipe worked for.
+    """
+
     def __init__(self, hints: Hints | None) -> None:
         self.hints = hints
         self.found = Hints()
-        self.followed = Followed()
+        self.exchanges: list[Exchange] = []
         self.connections = Connections()
-        self.threads: dict[int, _Thread] = defaultdict(_Thread)
-        self.open: dict[int, dict[Exchange, None]] = defaultdict(dict)
+        self.current: dict[int, Exchange | None] = {}
+        self.own: dict[int, dict[Exchange, None]] = defaultdict(dict)
+        self.open: dict[int, dict[Exchange, int]] = defaultdict(dict)
         self.woken: dict[tuple[int, int], Exchange | None] = {}
         self.channels: dict[Obj, Exchange | None] = {}
 
@@ -73,140 +85,145 @@ class _Follower:
         """Take the next call."""
         nr = event.nr
         if nr == BIRTH:
-            parent = self.threads.get(int(event.args[0]))
-            self.threads[event.tid] = _Thread(parent.current if parent is not None else None)
+            self.current[event.tid] = self.current.get(int(event.args[0]))
         elif nr == FUTEX:
             self._futex(event)
         elif nr in WAITS:
-            thread = self.threads[event.tid]
-            if event.ret > 0 and thread.current is not None and thread.current.answered:
-                thread.current = None
+            current = self.current.get(event.tid)
+            paused = event.ret > 0 or event.t_out - event.t_in > _PAUSE_NS
+            if paused and current is not None and current.answered:
+                self.current[event.tid] = None
         elif nr == CONNECT:
             connection = self.connections.connect(event)
-            if connection is not None and connection.last is None:
-                connection.bound = self._current(event.tid)
+            if connection is not None and connection.last is None and not connection.bound:
+                connection.bound = self._candidates(event)
         elif nr in ACCEPTS:
             self.connections.accept(event)
+        elif nr == CLOSE and event.obj is not None:
+            for exchange in self.connections.close(event.obj, event.pid):
+                self._close(event.pid, exchange)
         elif event.obj is not None and event.ret > 0:
             if nr in RECEIVES:
                 self._receive(at, event, event.obj)
             elif nr in SENDS or nr in SENDFILES:
                 self._send(at, event, event.obj)
 
-    def _current(self, tid: int) -> Exchange | None:
-        return self.threads[tid].current
-
     def _futex(self, event: Event) -> None:
-        op, address = event.args[1] & FUTEX_OP_MASK, event.args[0]
-        key = (event.pid, address)
+        op, key = event.args[1] & FUTEX_OP_MASK, (event.pid, event.args[0])
         if op in FUTEX_WAIT_OPS:
             self.found.waiters[key].add(event.tid)
             if event.ret == 0 and self.hints is not None and self.hints.hands_over(*key) and key in self.woken:
-                self.threads[event.tid].current = self.woken[key]
+                self.current[event.tid] = self.woken[key]
         elif op in WAKE_OPS and event.ret > 0:
-            self.woken[key] = self._current(event.tid)
+            self.woken[key] = self.current.get(event.tid)
 
     def _receive(self, at: int, event: Event, obj: Obj) -> None:
         if obj.kind in _CHANNELS:
-            self._from_channel(event, obj)
-            return
-        connection = self.connections.as_server(obj)
-        if connection is not None:
+            sender = self.channels.get(obj)
+            if sender is not None:
+                self.current[event.tid] = sender
+        elif (connection := self.connections.as_server(obj)) is not None:
             self._request_arrives(at, event, connection)
-            return
-        connection = self.connections.as_client(obj)
-        if connection is None:
-            return
-        if connection.server:
-            answered = connection.reply_received(at, event.ret)
-        else:
-            answered = connection.reply_sent(at, event.payload, event.ret)
-        for exchange in answered:
-            if exchange.parent is not None:
-                self._work_on(event.tid, exchange.parent)
-
-    def _work_on(self, tid: int, exchange: Exchange) -> None:
-        thread = self.threads[tid]
-        thread.current = exchange
-        if exchange in thread.ready:
-            thread.ready.remove(exchange)
-        thread.ready.append(exchange)
+        elif (connection := self.connections.as_client(obj)) is not None:
+            self._reply_arrives(at, event, connection)
 
     def _request_arrives(self, at: int, event: Event, connection: Connection) -> None:
         self.found.serving.add(event.tid)
         # A server may hand the connection to another process after the accept.
         connection.server = event.pid
         if not connection.client:
-            self.followed.exchanges += connection.request_sent(at, event.payload, event.ret)
-        arrived = connection.request_received(at, event.ret)
-        for exchange in arrived:
-            self.open[event.pid][exchange] = None
-            self._work_on(event.tid, exchange)
-        if arrived:
-            self.threads[event.tid].current = arrived[0]
+            self.exchanges += connection.request_sent(at, event.payload, event.ret)
+        found = connection.request_received(at, event.ret)
+        beside = self.open[event.pid]
+        for exchange in found:
+            if beside:
+                exchange.alone = False
+                for other in beside:
+                    other.alone = False
+            if not exchange.silent:
+                beside[exchange] = event.tid
+                self.own[event.tid][exchange] = None
+            arrived(exchange, at)
+        if found:
+            self.current[event.tid] = found[0]
         elif connection.last is not None and not connection.last.answered:
-            self.threads[event.tid].current = connection.last
+            self.current[event.tid] = connection.last
+
+    def _reply_arrives(self, at: int, event: Event, connection: Connection) -> None:
+        if connection.server:
+            answered = connection.reply_received(at, event.ret)
+        else:
+            answered = connection.reply_sent(at, event.payload, event.ret)
+        for exchange in answered:
+            if exchange.parent is not None:
+                self.current[event.tid] = exchange.parent
+                returned(exchange, at)
 
     def _send(self, at: int, event: Event, obj: Obj) -> None:
         if obj.kind in _CHANNELS:
-            self.channels[obj] = self._current(event.tid)
-            return
-        connection = self.connections.as_server(obj)
-        if connection is not None:
+            self.channels[obj] = self.current.get(event.tid)
+        elif (connection := self.connections.as_server(obj)) is not None:
             self._reply(at, event, connection)
+        elif (connection := self.connections.as_client(obj)) is not None:
+            made = connection.request_sent(at, event.payload, event.ret)
+            if made:
+                self._called(event, connection, made)
+                self.exchanges += made
+
+    def _called(self, event: Event, connection: Connection, made: list[Exchange]) -> None:
+        """Find the request that new calls are made for."""
+        candidates = [exchange for exchange in connection.bound if not exchange.answered] or connection.bound
+        connection.bound = []
+        candidates = candidates or self._candidates(event)
+        if not candidates:
             return
-        connection = self.connections.as_client(obj)
-        if connection is None:
-            return
-        made = connection.request_sent(at, event.payload, event.ret)
-        if not made:
-            return
-        parent, guessed = self._parent(event, connection)
-        connection.bound = None
+        target = kind_of(made[0])
+        parent, guessed = candidates[0], False
+        if len(candidates) > 1:
+            courses = self.hints.courses if self.hints is not None else self.found.courses
+            parent, guessed = courses.choose(candidates, target)
         for exchange in made:
             exchange.parent, exchange.guessed = parent, guessed
-            exchange.orphan = parent is None
-            if parent is not None:
-                parent.calls.append(exchange)
-        self.followed.exchanges += made
+            called(parent, exchange)
+        self.current[event.tid] = parent
+
+    def _candidates(self, event: Event) -> list[Exchange]:
+        """The requests that a thread may be working for now; one alone is certain."""
+        own, current = self.own[event.tid], self.current.get(event.tid)
+        if len(own) > 1:
+            return list(own)
+        if own and (current is None or current in own or current.answered):
+            return list(own)
+        if current is not None and (not current.answered or not own):
+            return [current]
+        return list(self.open[event.pid])
 
     def _reply(self, at: int, event: Event, connection: Connection) -> None:
-        answered = connection.reply_sent(at, event.payload, event.ret)
-        thread = self.threads[event.tid]
-        for exchange in answered:
-            self.open[event.pid].pop(exchange, None)
-            if exchange in thread.ready:
-                thread.ready.remove(exchange)
-            thread.current = exchange
+        for exchange in connection.reply_sent(at, event.payload, event.ret):
+            if self._close(event.pid, exchange):
+                if exchange.alone:
+                    self.found.courses.learn(exchange)
+                elif exchange.under_way and self.hints is not None and self.hints.courses.waits(exchange):
+                    swap(exchange, list(self.open[event.pid]), self.hints.courses)
+                exchange.course.clear()
+            self.current[event.tid] = exchange
         # Of requests that came together the next is worked on when one is answered.
         if connection.waiting and connection.waiting[0].arrived:
-            thread.current = connection.waiting[0]
+            self.current[event.tid] = connection.waiting[0]
 
-    def _from_channel(self, event: Event, obj: Obj) -> None:
-        sender = self.channels.get(obj)
-        if sender is not None:
-            self.threads[event.tid].current = sender
 
-    def _parent(self, event: Event, connection: Connection) -> tuple[Exchange | None, bool]:
-        """The request that a call is made for, and whether that is a guess."""
-        if connection.bound is not None:
-            return connection.bound, False
-        current = self._current(event.tid)
-        open_ones = self.open[event.pid]
-        if current is not None:
-            guessed = current.answered != 0 or len(self.threads[event.tid].ready) > 1
-            return current, guessed
-        if len(open_ones) == 1:
-            return next(iter(open_ones)), False
-        if open_ones:
-            return next(reversed(open_ones)), True
-        return None, False
+    def _close(self, pid: int, exchange: Exchange) -> bool:
+        """A request is not under way any more; whether it was."""
+        tid = self.open[pid].pop(exchange, None)
+        if tid is not None:
+            self.own[tid].pop(exchange, None)
+        return tid is not None
 
 
 def follow(recording: Recording) -> Followed:
     """Find all requests between services, and what each was made for.
 
-    The recording is gone through twice: which locks hand work over is known only after the first time.
+    The recording is gone through twice: which locks hand work over, and what requests call, is known only then.
     """
     first = _Follower(None)
     for at, event in calls_in_order(recording):
@@ -214,5 +231,4 @@ def follow(recording: Recording) -> Followed:
     second = _Follower(first.found)
     for at, event in calls_in_order(recording):
         second.feed(at, event)
-    second.followed.connections = second.connections.all
-    return second.followed
+    return Followed(second.exchanges, second.connections.all)

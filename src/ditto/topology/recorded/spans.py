@@ -40,8 +40,8 @@ class Made:
     """Spans, and what they could not tell.
 
     Attributes:
-        unfinished: requests without a reply when the recording ended.
-        strangers: processes that came of no service.
+        unfinished: requests without a reply when the recording ended, and the calls made for them.
+        guessed: calls that several requests could have made.
         kinds: services that are stores by the protocol they are spoken to.
     """
 
@@ -54,7 +54,7 @@ class Made:
 def spans_of(exchanges: list[Exchange], owners: Owners, app: AppRecording) -> Made:
     """The spans of all exchanges that were answered."""
     made = Made()
-    used = [exchange for exchange in exchanges if exchange.replied]
+    used = _finished(exchanges)
     made.unfinished = len(exchanges) - len(used)
     made.guessed = sum(exchange.guessed for exchange in used)
     numbers = {exchange: number for number, exchange in enumerate(used)}
@@ -83,6 +83,15 @@ def spans_of(exchanges: list[Exchange], owners: Owners, app: AppRecording) -> Ma
         if name and (kind := _KINDS.get(counts.most_common(1)[0][0])) is not None
     }
     return made
+
+
+def _finished(exchanges: list[Exchange]) -> list[Exchange]:
+    """Those that were answered and were made for requests that were; a caller always comes before what it calls."""
+    known: set[Exchange] = set()
+    for exchange in exchanges:
+        if exchange.replied and (exchange.parent is None or exchange.parent in known):
+            known.add(exchange)
+    return [exchange for exchange in exchanges if exchange in known]
 
 
 def _id(number: int, part: int) -> int:
