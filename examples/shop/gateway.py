@@ -1,4 +1,7 @@
-"""The entry: ``gateway.py PORT CATALOG_PORT CART_PORT PRICE_PORT STATIC_PORT``.  One thread, asyncio, pooled connections."""
+"""The entry: ``gateway.py PORT CATALOG_PORT CART_PORT PRICE_PORT STATIC_PORT``.
+
+One thread, asyncio, pooled connections.
+"""
 
 from __future__ import annotations
 

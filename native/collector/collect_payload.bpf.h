@@ -180,7 +180,7 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 
 /* The bytes behind those in the payload of a call that moved data, in records of their own.  Out of line: it is used in
  * recordings of many services alone, where requests are told apart by more than their first bytes. */
-static __noinline int more_payload(struct ditto_rec *e, __u32 kind, long moved)
+static __noinline int more_payload(struct ditto_rec *e, __u32 kind, __u64 moved)
 {
 	struct user_iov first = {};
 	struct user_msg msg = {};

@@ -7,8 +7,8 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 
 from __future__ import annotations
 
-import time
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -66,13 +66,21 @@ class CloneResult:
 
 
 def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None, progress: Progress) -> Path:
-    """Record an app under its own load, or a running process for some time; ``OUT/observation``."""
+    """Record an app under its own load, or a running process for some time; ``OUT/observation``.
+
+    Of an app of several services each gets a folder of its own, ``OUT/NAME/observation``; the result is ``OUT`` then.
+    """
     from ditto.observe.stage import attach_to, observe_app
+    from ditto.observe.tiers import observe_tiers
 
     folder = out / "observation"
     progress.stage("observe")
-    if app is not None:
-        observe_app(_one_service(app, "ditto observe"), folder, seconds, progress)
+    spec = None if app is None else load_app(app)
+    if spec is not None and spec.several:
+        observe_tiers(spec, out, seconds, progress)
+        return out
+    if spec is not None:
+        observe_app(spec, folder, seconds, progress)
     else:
         attach_to(pid or 0, folder, seconds or 10.0, progress)
     return folder
@@ -256,7 +264,13 @@ def topology(traces: list[Path], out: Path, plot: Path | None, progress: Progres
 
 
 def topology_of_app(
-    app: Path, out: Path, plot: Path | None, seconds: float | None, collector: str, keep: Path | None, progress: Progress
+    app: Path,
+    out: Path,
+    plot: Path | None,
+    seconds: float | None,
+    collector: str,
+    keep: Path | None,
+    progress: Progress,
 ) -> Graph:
     """The dependency graph of an app without tracing, from one recording of all its services under its own load.
 

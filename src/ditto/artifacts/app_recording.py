@@ -13,6 +13,7 @@ from pydantic import Field
 from ditto.artifacts.base import Model
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.reading import read_model
+from ditto.artifacts.records import Kind, Recording
 
 FORMAT_VERSION = 1
 FILE_NAME = "app.json"
@@ -62,6 +63,17 @@ class AppRecording(Model):
     def save(self, folder: Path) -> None:
         """Write ``app.json`` into ``folder``, for the owner's eyes only."""
         write_atomic(folder / FILE_NAME, self.model_dump_json(indent=1) + "\n", mode=0o600)
+
+
+def owners(app: AppRecording, recording: Recording) -> dict[int, str]:
+    """The service of each process: the one that it, or the process it came from, was started for."""
+    names = {service.pid: service.name for service in app.services}
+    records = recording.records
+    births = records[records["kind"] == Kind.BIRTH]
+    for pid, args in zip(births["pid"].tolist(), births["args"].tolist(), strict=True):
+        if pid not in names and args[1] in names:
+            names[pid] = names[args[1]]
+    return names
 
 
 def load_app_recording(folder: Path) -> AppRecording:

@@ -1,5 +1,5 @@
-"""Two dependency graphs of the same app side by side: which services and calls only one has, and how often the others are
-made.
+"""Two dependency graphs of the same app side by side: which services and calls only one has, and how often the
+others are made.
 
 Endpoints are compared without the names of their parameters: ``/item/{id}`` of one is ``/item/:number`` of another.
 """

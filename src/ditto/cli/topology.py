@@ -64,7 +64,9 @@ def command(
     max_error: Annotated[
         float | None,
         typer.Option(
-            "--max-error", min=0.0, metavar="E",
+            "--max-error",
+            min=0.0,
+            metavar="E",
             help="With --against: end with code 4 if services or edges differ, or calls per request by more than this.",
         ),
     ] = None,
@@ -147,5 +149,6 @@ def _check(difference: GraphDifference, most: float) -> None:
         raise CheckFailedError("the graphs have different services or edges", "the lines above name them")
     if difference.worst > most:
         raise CheckFailedError(
-            f"calls per request differ by {difference.worst:.2%}, more than {most:.2%}", "the lines above name the edges"
+            f"calls per request differ by {difference.worst:.2%}, more than {most:.2%}",
+            "the lines above name the edges",
         )

@@ -25,7 +25,7 @@ from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError, BadInputError
 from ditto.host import commands, interrupts, leftovers, placeholders, process
 from ditto.host.load import Client, LoadResult, RepeatedLoad
-from ditto.host.process import CpuTimes, Memory
+from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
@@ -65,6 +65,7 @@ class AppRun:
         which: the ``native`` or the ``lens`` commands and request counts.
         hold: `start` leaves the entry service waiting before its exec; go on with `release` and `wait_ready`.
         on_start: called with each service while it waits before its exec, so that a recorder can follow it.
+        only: the service that ``wrap``, ``which``, `pids` and what is measured are about; all without it.
         ready_timeout_s: how long a server may take until it is ready.
         stop_patience_s: time between SIGTERM and SIGKILL at the end.
     """
@@ -80,6 +81,7 @@ class AppRun:
         ready_timeout_s: float | None = None,
         stop_patience_s: float = 5.0,
         on_start: Callable[[Server], None] | None = None,
+        only: str | None = None,
     ) -> None:
         self.spec = spec
         self.host = "127.0.0.1"
@@ -89,6 +91,7 @@ class AppRun:
         self._wrap = wrap
         self._hold = hold
         self._on_start = on_start
+        self._only = only
         self._clone: list[str] | None = None
         self._ready_timeout_s = ready_timeout_s if ready_timeout_s is not None else _READY_S[which]
         self._stop_patience_s = stop_patience_s
@@ -160,15 +163,18 @@ class AppRun:
 
     def pids(self) -> list[int]:
         """Numbers of all live processes of the services, ascending."""
-        return sorted({p.pid for server in self._services for p in server.processes()})
+        return sorted(p.pid for p in self._processes())
 
     def cpu_times(self) -> CpuTimes:
         """CPU of all services since they were started, children that ended included."""
-        return process.cpu_times({p for server in self._services for p in server.processes()})
+        return process.cpu_times(self._processes())
 
     def memory(self) -> Memory:
         """Resident memory of all services now."""
-        return process.memory({p for server in self._services for p in server.processes()})
+        return process.memory(self._processes())
+
+    def _processes(self) -> set[ProcessId]:
+        return {p for s in self._services if self._only in (None, s.name) for p in s.processes()}
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """The last lines that the entry service printed."""
@@ -267,14 +273,13 @@ class AppRun:
         Raises:
             AppError: one failed, or a service ended.
         """
-        result = None
         if self._stands_in:
             return None
+        result = None
         for service in self.spec.start_order():
             if service.prepare is not None:
-                port = self._ports[service.name] if service.name else self.port
                 name = f"prepare of {service.name or self.spec.name}"
-                result = self._step(name, service.prepare.command, self.check_alive, port)
+                result = self._step(name, service.prepare.command, self.check_alive, self.port_of(service.name))
         if self.spec.prepare is not None:
             result = self._step("prepare", self.spec.prepare.command, self.check_alive)
         return result
@@ -390,14 +395,15 @@ class AppRun:
 
     def _start_service(self, service: Service) -> None:
         entry = service is self.spec.service
-        port = self.port if entry else self._ports[service.name or ""]
-        words = self._clone if entry and self._clone is not None else service.command_for(self.which)
+        port = self.port_of(service.name)
+        watched = self._only in (None, service.name)
+        words = self._clone if entry and self._clone else service.command_for(self.which if watched else "native")
         name = service.name or self.spec.name
         if entry and self._clone is not None:
             name = f"clone of {name}"
         command, environment = self._words(words, port=port), self._environment(service.env, port)
         command[0] = commands.require_program(command, self.spec.folder, name)
-        if self._wrap is not None:
+        if self._wrap is not None and watched:
             command, environment = self._wrap(command, environment)
         held = (entry and self._hold) or self._on_start is not None
         server = self._launch(name, command, environment, self._services, held)

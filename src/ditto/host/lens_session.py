@@ -30,6 +30,7 @@ def run_under_lens(
     progress: Progress,
     clone: Sequence[str] | None = None,
     requests: int | None = None,
+    only: str | None = None,
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
 
@@ -39,6 +40,7 @@ def run_under_lens(
         codec: the profile's name of the wire protocol.
         clone: a clone's command (with ``{port}``) to run in the app's place.
         requests: instead of the app's own number for such runs.
+        only: of several services the one that runs under lens; the others run natively.
 
     Returns:
         The run's facts; file names are relative to ``folder``.
@@ -56,7 +58,7 @@ def run_under_lens(
     try:
         work.chmod(0o755)
         instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, mode=LensMode.OFF)
-        seen = _drive(spec, instrument, progress, clone, requests)
+        seen = _drive(spec, instrument, progress, clone, requests, only)
         files = []
         for path in sorted((work / "out").glob("run.*.lens")):
             shutil.copyfile(path, folder / path.name)
@@ -70,13 +72,18 @@ def run_under_lens(
 
 
 def _drive(
-    spec: AppSpec, instrument: Instrument, progress: Progress, clone: Sequence[str] | None, requests: int | None
+    spec: AppSpec,
+    instrument: Instrument,
+    progress: Progress,
+    clone: Sequence[str] | None,
+    requests: int | None,
+    only: str | None,
 ) -> tuple[list[DescriptorSeen], list[ProcessSeen]]:
     def wrap(command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
         return instrument.command(command), instrument.env(environment)
 
     if clone is None:
-        run = AppRun(spec, wrap=wrap, which="lens")
+        run = AppRun(spec, wrap=wrap, which="lens", only=only)
     else:
         run = AppRun.for_clone(spec, list(clone), wrap=wrap, which="lens")
     counted = any("{requests}" in word for word in spec.load.command)

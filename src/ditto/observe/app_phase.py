@@ -1,9 +1,13 @@
-"""One native run of all services of an app together, every system call recorded: what the calls between them are found in."""
+"""One native run of all services of an app together, every system call recorded.
+
+The calls between the services are found in it.
+"""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,14 +36,32 @@ _SETTLE_S = 0.3
 
 @dataclass(frozen=True)
 class AppOptions:
-    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``; ``requests`` is the load's (its own without)."""
+    """How to record.
+
+    Attributes:
+        collector: ``auto``, ``ebpf`` or ``ptrace``.
+        seconds: of the load, at most.
+        turns: whether the load is let through one request at a time first.
+        more: further records of 64 bytes of what a call moved.
+    """
 
     collector: str = "auto"
     seconds: float = WINDOW_S
-    requests: int | None = None
+    turns: bool = True
+    more: int = MORE
 
 
-def record_app(spec: AppSpec, folder: Path, options: AppOptions, progress: Progress) -> AppRecording:
+Look = Callable[[AppRun, bool], None]
+"""Called with the running app while the load runs (False) and when the recording is complete (True)."""
+
+
+def _no_look(run: AppRun, complete: bool) -> None:
+    """Without a look, nothing is looked at."""
+
+
+def record_app(
+    spec: AppSpec, folder: Path, options: AppOptions, progress: Progress, look: Look = _no_look
+) -> AppRecording:
     """Start all services with the recorder attached, load the entry, record, and stop everything.
 
     A recording that lost more than 0.1 % is made again with a buffer four times as large.
@@ -57,7 +79,7 @@ def record_app(spec: AppSpec, folder: Path, options: AppOptions, progress: Progr
     notes: list[str] = []
     buffer_mb = BUFFER_MB
     for attempt in range(3):
-        made, status = _record_once(spec, folder, options, buffer_mb, progress, notes)
+        made, status = _record_once(spec, folder, options, buffer_mb, progress, notes, look)
         if status.lost_share <= LOST_SHARE:
             made.save(folder)
             return made
@@ -72,7 +94,7 @@ def record_app(spec: AppSpec, folder: Path, options: AppOptions, progress: Progr
 
 
 def _record_once(
-    spec: AppSpec, folder: Path, options: AppOptions, buffer_mb: float, progress: Progress, notes: list[str]
+    spec: AppSpec, folder: Path, options: AppOptions, buffer_mb: float, progress: Progress, notes: list[str], look: Look
 ) -> tuple[AppRecording, RecorderStatus]:
     path = folder / RECORDING
     path.unlink(missing_ok=True)
@@ -84,7 +106,7 @@ def _record_once(
         if pids:
             recorder.add(server.pid)
         else:
-            recorder.start([server.pid], path, options.collector, buffer_mb, Mode.STRUCTURE, MORE)  # type: ignore[arg-type]
+            recorder.start([server.pid], path, options.collector, buffer_mb, Mode.STRUCTURE, options.more)  # type: ignore[arg-type]
             os.chmod(path, 0o600)
         pids[server.name] = server.pid
 
@@ -96,28 +118,35 @@ def _record_once(
         run.prepare()
         recorder.set_mode(Mode.ALL)
         began = time.monotonic()
-        if any("{port}" in word for word in spec.load.command):
+        if options.turns and any("{port}" in word for word in spec.load.command):
             progress.update("recording one request at a time")
             with Turns(run.port) as relay:
-                _load(run, None, TURNS_S, relay.port)
-        else:
+                _load(run, TURNS_S, relay.port)
+        elif options.turns:
             notes.append("the load does not take {port}: requests could not be looked at one at a time")
             progress.note(notes[-1])
         progress.update("recording all services under load")
-        _load(run, options.requests, options.seconds, None)
+        _load(run, options.seconds, None, look)
         seconds = time.monotonic() - began
         recorder.set_mode(Mode.STRUCTURE)
         status = recorder.stop()
+        look(run, True)
         return _made(spec, run, pids, str(recorder.collector), status, seconds, notes), status
 
 
-def _load(run: AppRun, requests: int | None, seconds: float, port: int | None) -> None:
+def _load(run: AppRun, seconds: float, port: int | None, look: Look = _no_look) -> None:
     """Run the client to its end, or for so long; what is under way then may end."""
-    client = run.start_load(requests, port=port)
+    client = run.start_load(port=port)
     began = time.monotonic()
+    looked = False
     while client.is_running() and time.monotonic() - began < seconds:
         run.check_alive()
         client.pause(0.05)
+        if not looked and time.monotonic() - began > seconds * 0.3:
+            look(run, False)
+            looked = True
+    if not looked:
+        look(run, False)
     if client.is_running():
         client.stop()
     else:

@@ -1,7 +1,7 @@
 """Connections between processes: the two ends of one joined by their addresses, and the requests that they carry.
 
-What one end sends the other receives, byte for byte, so a request is found at the receiver by how many bytes came before
-it, however sends were cut or joined on the way.
+What one end sends the other receives, byte for byte, so a request is found at the receiver by how many bytes came
+before it, however sends were cut or joined on the way.
 """
 
 from __future__ import annotations
@@ -141,7 +141,7 @@ class Connection:
         return found
 
     def reply_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
-        """The server sent bytes (or, for a server that is not recorded, the client received them): whose reply it is."""
+        """The server sent bytes (or the client received them, from one that is not recorded): whose reply it is."""
         new = self._new_replies(piece, count)
         if not new:
             if self.replying is not None:
@@ -246,7 +246,9 @@ class Connections:
         if connection is None or connection.server != pid:
             return []
         left = [exchange for exchange in connection.waiting if exchange.arrived]
-        connection.waiting.clear()
+        # A process that only accepts closes its copy before the one that serves has received anything.
+        if left:
+            connection.waiting.clear()
         return left
 
     def as_client(self, obj: Obj) -> Connection | None:

@@ -1,20 +1,26 @@
-"""What requests of a kind call next, learned from those that were the only ones of their process: for calls that several
-requests under way could have made.
+"""What requests of a kind call next, learned from those that were the only ones of their process.
+
+It tells which of several requests under way made a call.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
-from ditto.topology.names import endpoint_of
 from ditto.topology.recorded.connections import Exchange
 
 Place = tuple[str, tuple[str, ...], int]
 """Kind of request, the calls it has made so far, and how many of them are not answered."""
 
 _ENOUGH = 3
+# A kind of request that was never alone may call anything.
 _UNKNOWN = 0.1
+# Where earlier guesses have put a request at a place that its kind never is at, or never calls from, what it calls at
+# all still counts; least of all what it never calls.
+_STRANGE = 0.05
 _NEVER = 0.001
+_LEAST = 1e-6
 # A request whose chance is not much smaller than the best one's may well have made the call.
 _LIKELY = 0.5
 _MOST_CALLS = 64
@@ -23,7 +29,7 @@ _MOST_CALLS = 64
 def kind_of(exchange: Exchange) -> str:
     """The kind of a request: the server's port and what it asks for."""
     ends = exchange.connection.ends
-    return f"{ends[3] if ends else 0} {endpoint_of(exchange.name)}"
+    return f"{ends[3] if ends else 0} {exchange.name}"
 
 
 class Courses:
@@ -33,14 +39,22 @@ class Courses:
         self._visits: Counter[tuple[object, ...]] = Counter()
         self._calls: Counter[tuple[tuple[object, ...], str]] = Counter()
         self._ends: Counter[tuple[str, bool]] = Counter()
-        self._ever: Counter[tuple[str, str]] = Counter()
+        self._ever: Counter[tuple[str, str, int]] = Counter()
 
-    def learn(self, exchange: Exchange) -> None:
-        """Take in one request that was alone, from its beginning to its reply."""
-        kind = kind_of(exchange)
-        self._ends[kind, exchange.under_way > 0] += 1
-        self._ever.update((kind, target) for target in set(exchange.made))
-        for place, called in exchange.course:
+    def learn(self, exchange: Exchange, calling: bool, kinds: Mapping[str, str]) -> None:
+        """Take in one request that was alone, from its beginning to its reply.
+
+        Args:
+            calling: whether a call of it was under way when its reply began.
+            kinds: other names for some kinds.
+        """
+        kind = kinds.get(kind_of(exchange), kind_of(exchange))
+        self._ends[kind, calling] += 1
+        for target, count in Counter(kinds.get(target, target) for target in exchange.made).items():
+            self._ever.update((kind, target, before) for before in range(count))
+        for (_, made, under_way), call in exchange.course:
+            place = (kind, tuple(kinds.get(target, target) for target in made), under_way)
+            called = kinds.get(call, call)
             for key in (place, _short(place)):
                 if called:
                     self._calls[key, called] += 1
@@ -49,16 +63,17 @@ class Courses:
 
     def chance(self, exchange: Exchange, target: str) -> float:
         """How likely a request where it is now makes this call next."""
+        kind = kind_of(exchange)
+        seen = self._ends[kind, False] + self._ends[kind, True]
+        if not seen:
+            return _UNKNOWN
+        ever = self._ever[kind, target, exchange.made.count(target)] / seen
         place = place_of(exchange)
         for key in (place, _short(place)):
             visits = self._visits[key]
             if visits >= _ENOUGH:
-                # Where earlier guesses have put a request at a wrong place, what its kind does at all still counts.
-                kind = kind_of(exchange)
-                seen = self._ends[kind, False] + self._ends[kind, True]
-                ever = _NEVER * (self._ever[kind, target] + 0.01) / (seen + 0.01)
-                return max(ever, min(1.0, self._calls[key, target] / visits))
-        return _UNKNOWN
+                return max(_LEAST, _NEVER * ever, min(1.0, self._calls[key, target] / visits))
+        return max(_LEAST, _STRANGE * ever)
 
     def waits(self, exchange: Exchange) -> bool:
         """Whether requests of this kind are answered only after all their calls are."""
@@ -75,7 +90,7 @@ class Courses:
         likely = [exchange for chance, exchange in chances if chance >= _LIKELY * best]
         chosen = min(likely, key=lambda exchange: exchange.moved)
         place = place_of(chosen)
-        doubtful = best <= _UNKNOWN or any(
+        doubtful = best < _UNKNOWN or any(
             chance >= 0.1 * best and place_of(exchange) != place for chance, exchange in chances
         )
         return chosen, doubtful

@@ -63,9 +63,7 @@ def _more(records: np.ndarray) -> dict[tuple[int, int], bytes]:
     return found
 
 
-def _resolved(
-    part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], bytes]
-) -> Iterator[tuple[int, Event]]:
+def _resolved(part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], bytes]) -> Iterator[tuple[int, Event]]:
     descriptors = Descriptors()
     names = ("t_ns", "wall_ns", "ret", "args", "pid", "tid", "kind", "nr", "payload_len")
     columns = [part[name].tolist() for name in names]

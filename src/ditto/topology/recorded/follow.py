@@ -1,8 +1,8 @@
 """Which request each call was made for.
 
-A thread works for the request that it last received, or for the one whose call was just answered.  Work goes on in another
-thread or process when one wakes it by a lock that only workers wait for, when it is born, or by a pipe.  A new connection
-belongs to the request for which it was made.
+A thread works for the request that it last received, or for the one whose call was just answered.  Work goes on in
+another thread or process when one wakes it by a lock that only workers wait for, when it is born, or by a pipe.  A new
+connection belongs to the request for which it was made.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.records import Recording
 from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Event, Obj
+from ditto.topology.names import endpoint_of
 from ditto.topology.recorded.connections import Connection, Connections, Exchange
 from ditto.topology.recorded.courses import Courses, arrived, called, kind_of, returned, swap
 from ditto.topology.recorded.feed import (
@@ -23,10 +24,9 @@ from ditto.topology.recorded.feed import (
     WAKE_OPS,
     calls_in_order,
 )
+from ditto.topology.recorded.paths import folded
 
 _CHANNELS = {"pipe", "pair", "eventfd"}
-
-
 # A wait of this long (nanoseconds) ends what a thread does after a reply; event loops look for more work in between.
 _PAUSE_NS = 100_000
 
@@ -38,17 +38,31 @@ class Hints:
     Attributes:
         serving: threads that receive requests.
         waiters: threads that waited at each address of each process for another thread.
+        alone: requests that were the only ones under way in their process, each with whether a call of it was under way
+            when its reply began.
+        kinds: kinds of requests.
         courses: what requests call, from those that were alone.
+        names: the endpoints of kinds whose paths name things.
     """
 
     serving: set[int] = field(default_factory=set)
     waiters: dict[tuple[int, int], set[int]] = field(default_factory=lambda: defaultdict(set))
+    alone: list[tuple[Exchange, bool]] = field(default_factory=list)
+    kinds: set[str] = field(default_factory=set)
     courses: Courses = field(default_factory=Courses)
+    names: dict[str, str] = field(default_factory=dict)
+
+    def close(self) -> None:
+        """All was seen: draw the conclusions."""
+        self.names = folded(self.kinds)
+        for exchange, calling in self.alone:
+            self.courses.learn(exchange, calling, self.names)
+        self.alone.clear()
 
     def hands_over(self, pid: int, address: int) -> bool:
         """Whether only threads that get their work from others wait there; locks that all use tell nothing."""
         found = self.waiters.get((pid, address))
-        return bool(found) and not found & self.serving
+        return found is not None and not found & self.serving
 
 
 @dataclass
@@ -132,7 +146,7 @@ class _Follower:
         # A server may hand the connection to another process after the accept.
         connection.server = event.pid
         if not connection.client:
-            self.exchanges += connection.request_sent(at, event.payload, event.ret)
+            self.exchanges += self._named(connection.request_sent(at, event.payload, event.ret))
         found = connection.request_received(at, event.ret)
         beside = self.open[event.pid]
         for exchange in found:
@@ -165,7 +179,7 @@ class _Follower:
         elif (connection := self.connections.as_server(obj)) is not None:
             self._reply(at, event, connection)
         elif (connection := self.connections.as_client(obj)) is not None:
-            made = connection.request_sent(at, event.payload, event.ret)
+            made = self._named(connection.request_sent(at, event.payload, event.ret))
             if made:
                 self._called(event, connection, made)
                 self.exchanges += made
@@ -200,17 +214,32 @@ class _Follower:
 
     def _reply(self, at: int, event: Event, connection: Connection) -> None:
         for exchange in connection.reply_sent(at, event.payload, event.ret):
-            if self._close(event.pid, exchange):
-                if exchange.alone:
-                    self.found.courses.learn(exchange)
-                elif exchange.under_way and self.hints is not None and self.hints.courses.waits(exchange):
-                    swap(exchange, list(self.open[event.pid]), self.hints.courses)
-                exchange.course.clear()
             self.current[event.tid] = exchange
+            if self._close(event.pid, exchange):
+                self._finished(event.pid, exchange)
         # Of requests that came together the next is worked on when one is answered.
         if connection.waiting and connection.waiting[0].arrived:
             self.current[event.tid] = connection.waiting[0]
 
+    def _finished(self, pid: int, exchange: Exchange) -> None:
+        """The reply to a request has begun."""
+        if self.hints is None:
+            if exchange.alone:
+                self.found.alone.append((exchange, exchange.under_way > 0))
+            return
+        exchange.course.clear()
+        if exchange.under_way and not exchange.alone and self.hints.courses.waits(exchange):
+            swap(exchange, list(self.open[pid]), self.hints.courses)
+
+    def _named(self, made: list[Exchange]) -> list[Exchange]:
+        """New requests, named by their endpoints."""
+        for exchange in made:
+            exchange.name = endpoint_of(exchange.name)
+            if self.hints is None:
+                self.found.kinds.add(kind_of(exchange))
+            elif (name := self.hints.names.get(kind_of(exchange))) is not None:
+                exchange.name = name.partition(" ")[2]
+        return made
 
     def _close(self, pid: int, exchange: Exchange) -> bool:
         """A request is not under way any more; whether it was."""
@@ -228,6 +257,7 @@ def follow(recording: Recording) -> Followed:
     first = _Follower(None)
     for at, event in calls_in_order(recording):
         first.feed(at, event)
+    first.found.close()
     second = _Follower(first.found)
     for at, event in calls_in_order(recording):
         second.feed(at, event)

@@ -7,6 +7,7 @@ ones in it where a protocol's lengths lead to them within those bytes.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 HTTP, RESP, MEMCACHED, FRAMES, OPAQUE = "http1", "resp2", "memcached", "http2", "opaque"
@@ -18,10 +19,12 @@ _RESP_LENGTH = re.compile(rb"\$(-?\d{1,10})\r\n")
 _RESP_NAME = re.compile(rb"\*\d{1,6}\r\n\$\d{1,4}\r\n([A-Za-z][A-Za-z0-9._-]{0,30})")
 _STORES = {b"set", b"add", b"replace", b"append", b"prepend", b"cas"}
 _ASKS = {
-    b"get", b"gets", b"gat", b"gats", b"delete", b"incr", b"decr", b"touch", b"version", b"stats", b"flush_all", b"quit",
-    b"verbosity", b"mg", b"ms", b"md", b"ma", b"mn", b"me",
+    b"get", b"gets", b"gat", b"gats", b"delete", b"incr", b"decr", b"touch", b"version", b"stats", b"flush_all",
+    b"quit", b"verbosity", b"mg", b"ms", b"md", b"ma", b"mn", b"me",
 }  # fmt: skip
 _PREFACE = b"PRI * HTTP/2"
+# In one piece: a recording may be damaged.
+_MOST_HEADS = 4096
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,16 @@ def _text(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
-def _walk(piece: bytes, length: int, step: object) -> list[Head]:
+_Step = Callable[[bytes, int], tuple[str, int | None, bool] | None]
+"""The request that begins at a place of a piece: its name, its end if that was recorded, whether it has no reply."""
+
+
+def _walk(piece: bytes, length: int, step: _Step) -> list[Head]:
     """Follow the requests of a piece by their lengths, then guess at those that were not recorded."""
-    assert callable(step)
     heads: list[Head] = []
     at = 0
-    while at < len(piece):
-        found: tuple[str, int | None, bool] | None = step(piece, at)
+    while at < min(len(piece), length):
+        found = step(piece, at)
         if found is None:
             break
         name, end, silent = found
@@ -100,7 +106,7 @@ def _walk(piece: bytes, length: int, step: object) -> list[Head]:
         at = end
     if heads and at < length and (at >= len(piece) or len(heads) > 1):
         size = at / max(1, len(heads))
-        rest = round((length - at) / size) if size else 0
+        rest = min(_MOST_HEADS, round((length - at) / size)) if size else 0
         heads += [Head(min(length - 1, int(at + i * size)), heads[-1].name, heads[-1].silent) for i in range(rest)]
     return heads
 

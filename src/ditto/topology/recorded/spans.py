@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.app_recording import AppRecording
 from ditto.artifacts.graph import ServiceKind
-from ditto.artifacts.records import Kind, Recording
 from ditto.topology.recorded import framing
 from ditto.topology.recorded.connections import Exchange
 from ditto.topology.rows import CLIENT, ERROR, FOLLOWS, INTERNAL, NONE, PACK, SERVER, Rows, Shape
@@ -16,23 +15,6 @@ BACKGROUND = "(background)"
 """The endpoint of a service that its calls for no request belong to."""
 _SYSTEMS = {framing.RESP: "redis", framing.MEMCACHED: "memcached"}
 _KINDS = {framing.RESP: ServiceKind.CACHE, framing.MEMCACHED: ServiceKind.CACHE}
-
-
-@dataclass
-class Owners:
-    """Which service a process belongs to: that of the process it came from."""
-
-    names: dict[int, str]
-
-    @classmethod
-    def of(cls, app: AppRecording, recording: Recording) -> Owners:
-        names = {service.pid: service.name for service in app.services}
-        records = recording.records
-        births = records[records["kind"] == Kind.BIRTH]
-        for pid, args in zip(births["pid"].tolist(), births["args"].tolist(), strict=True):
-            if pid not in names and args[1] in names:
-                names[pid] = names[args[1]]
-        return cls(names)
 
 
 @dataclass
@@ -51,8 +33,8 @@ class Made:
     kinds: dict[str, ServiceKind] = field(default_factory=dict)
 
 
-def spans_of(exchanges: list[Exchange], owners: Owners, app: AppRecording) -> Made:
-    """The spans of all exchanges that were answered."""
+def spans_of(exchanges: list[Exchange], services: dict[int, str], app: AppRecording) -> Made:
+    """The spans of all exchanges that were answered; ``services`` by process."""
     made = Made()
     used = _finished(exchanges)
     made.unfinished = len(exchanges) - len(used)
@@ -62,7 +44,7 @@ def spans_of(exchanges: list[Exchange], owners: Owners, app: AppRecording) -> Ma
     ports |= {beside.port: beside.name for beside in app.beside}
     protocols: dict[str, Counter[str]] = {}
     for exchange, number in numbers.items():
-        caller, server = owners.names.get(exchange.caller, ""), owners.names.get(exchange.server, "")
+        caller, server = services.get(exchange.caller, ""), services.get(exchange.server, "")
         protocols.setdefault(server, Counter())[exchange.connection.protocol] += 1
         trace = numbers.get(_root(exchange), number) + 1
         parent = _parent_span(exchange, numbers, caller, trace, number, made.rows)
@@ -71,12 +53,30 @@ def spans_of(exchanges: list[Exchange], owners: Owners, app: AppRecording) -> Ma
             peer = server or _peer(exchange, ports)
             system = "" if server else _SYSTEMS.get(exchange.connection.protocol, "")
             shape: Shape = (caller, "", exchange.name, CLIENT, system, peer, "", "")
-            _add(made.rows, trace, _id(number, 1), parent, shape, begins, exchange.returned or exchange.answered, exchange)
+            _add(
+                made.rows,
+                trace,
+                _id(number, 1),
+                parent,
+                shape,
+                begins,
+                exchange.returned or exchange.answered,
+                exchange,
+            )
             parent = _id(number, 1)
         if server:
             shape = (server, "", exchange.name, SERVER, "", "", "", "")
             starts = exchange.arrived or begins
-            _add(made.rows, trace, _id(number, 2), parent, shape, starts, exchange.answered or exchange.returned, exchange)
+            _add(
+                made.rows,
+                trace,
+                _id(number, 2),
+                parent,
+                shape,
+                starts,
+                exchange.answered or exchange.returned,
+                exchange,
+            )
     made.kinds = {
         name: kind
         for name, counts in protocols.items()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ditto.artifacts.app_recording import RECORDING, load_app_recording
+from ditto.artifacts.app_recording import RECORDING, load_app_recording, owners
 from ditto.artifacts.graph import Dropped, Graph, Repaired
 from ditto.artifacts.records import load_recording
 from ditto.errors import RecordingError
@@ -17,7 +17,7 @@ from ditto.topology.engine import DuckEngine
 from ditto.topology.names import tables
 from ditto.topology.passes import create_inputs, run_passes
 from ditto.topology.recorded.follow import Followed, follow
-from ditto.topology.recorded.spans import Made, Owners, spans_of
+from ditto.topology.recorded.spans import Made, spans_of
 from ditto.topology.rows import COLUMNS, Lost
 
 SOURCE = "recording"
@@ -35,7 +35,7 @@ def graph_of_recording(folder: Path, progress: Progress) -> Graph:
     recording = load_recording(folder / RECORDING)
     progress.update("following requests", 0.1)
     followed = follow(recording)
-    made = spans_of(followed.exchanges, Owners.of(app, recording), app)
+    made = spans_of(followed.exchanges, owners(app, recording), app)
     if not made.rows.packed:
         raise RecordingError(
             f"{app.app}: not one request to a service was recorded",
