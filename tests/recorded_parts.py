@@ -11,7 +11,8 @@ TIER = '''
 """A tier over HTTP: leaf answers; pool calls two others in parallel from worker threads, then one of them again."""
 import socket, sys, threading
 from concurrent.futures import ThreadPoolExecutor
-port, how, others = int(sys.argv[1]), sys.argv[2], [int(p) for p in sys.argv[3:]]
+port, how = int(sys.argv[1]), sys.argv[2]
+others = [int(place) if place.isdigit() else place for place in sys.argv[3:]]
 own = threading.local()
 
 def head(connection):
@@ -24,7 +25,9 @@ def head(connection):
 
 def call(to, path):
     table = own.__dict__.setdefault("open", {})
-    if to not in table: table[to] = socket.create_connection(("127.0.0.1", to))
+    if to not in table and isinstance(to, str):
+        table[to] = socket.socket(socket.AF_UNIX); table[to].connect(to)
+    elif to not in table: table[to] = socket.create_connection(("127.0.0.1", to))
     table[to].sendall(f"GET {path} HTTP/1.1\\r\\nHost: x\\r\\n\\r\\n".encode())
     return head(table[to])
 
@@ -38,11 +41,16 @@ def serve(connection):
         connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
     connection.close()
 
+def accept(listener):
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=serve, args=(connection,), daemon=True).start()
+
 pool = ThreadPoolExecutor(3)
-listener = socket.create_server(("127.0.0.1", port), backlog=64)
-while True:
-    connection, _ = listener.accept()
-    threading.Thread(target=serve, args=(connection,), daemon=True).start()
+if how == "leaf" and others:
+    local = socket.socket(socket.AF_UNIX); local.bind(others[0]); local.listen(64)
+    threading.Thread(target=accept, args=(local,), daemon=True).start()
+accept(socket.create_server(("127.0.0.1", port), backlog=64))
 '''
 
 CLIENT = '''
@@ -67,8 +75,11 @@ for thread in threads: thread.join()
 '''
 
 
-def write_tiers(folder: Path, requests: int = 60, extra: str = "") -> AppSpec:
-    """Three services: ``front`` calls ``left`` and ``right`` in parallel, then ``left``; ``/one`` calls nobody."""
+def write_tiers(folder: Path, requests: int = 60, extra: str = "", local: bool = False) -> AppSpec:
+    """Three services: ``front`` calls ``left`` and ``right`` in parallel, then ``left``; ``/one`` calls nobody.
+
+    With ``local`` it calls ``left`` by a local socket.
+    """
     (folder / "tier.py").write_text(TIER)
     (folder / "client.py").write_text(CLIENT)
     python = sys.executable
@@ -92,5 +103,7 @@ command = ["{python}", "client.py", "{{port}}", "{{requests}}", "/both/7", "/one
 requests = {requests}
 connections = 2
 """
+    if local:
+        text = text.replace("{port:left}", "left.sock").replace('"leaf"', '"leaf", "left.sock"', 1)
     (folder / "app.toml").write_text(text)
     return load_app(folder / "app.toml")

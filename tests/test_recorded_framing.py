@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ditto.topology.recorded.connections import Connection
 from ditto.topology.recorded.framing import HTTP, MEMCACHED, OPAQUE, RESP, protocol_of, reply_heads, request_heads
 from ditto.topology.recorded.paths import folded
 
@@ -103,3 +104,41 @@ def test_parts_of_paths_with_many_values_name_things() -> None:
         "80 GET /user/{id}/posts", "80 GET /user/{id}/likes",
     }  # fmt: skip
     assert not {"80 GET /health", "80 POST /user/new", "90 GET"} & found.keys()
+
+
+def test_a_body_sent_after_an_interim_reply_is_no_request() -> None:
+    connection = Connection(None, "80", client=1, server=2)
+    (asked,) = connection.request_sent(10, b"PUT /file HTTP/1.1\r\nExpect: 100-continue\r\n\r\n", 50)
+    assert connection.request_received(11, 50) == [asked]
+    assert connection.reply_sent(12, b"HTTP/1.1 100 Continue\r\n\r\n", 25) == []
+    assert connection.request_sent(13, b"x" * 64, 5000) == []
+    assert not asked.replied
+    connection.request_received(14, 5000)
+    assert connection.reply_sent(15, b"HTTP/1.1 503 Busy\r\n\r\n", 40) == [asked]
+    assert connection.reply_received(16, 65) == [asked]
+    assert (asked.called, asked.arrived, asked.answered, asked.returned) == (10, 11, 15, 16)
+    assert (asked.asked_bytes, asked.reply_bytes, asked.failed) == (5050, 40, True)
+    assert not connection.torn
+
+
+def test_pipelined_requests_keep_their_replies_however_pieces_are_cut() -> None:
+    connection = Connection(None, "6379", client=1, server=2)
+    commands = [resp("INCR", "a"), resp("GET", "key"), resp("DEL", "b")]
+    sizes = [len(command) for command in commands]
+    first, second = connection.request_sent(1, commands[0] + commands[1], sizes[0] + sizes[1])
+    (third,) = connection.request_sent(2, commands[2], sizes[2])
+    # The receiver gets part of the first, then all the rest at once.
+    assert connection.request_received(3, 5) == [first]
+    assert connection.request_received(4, sum(sizes) - 5) == [second, third]
+    assert connection.reply_sent(5, b":1\r\n$5\r\nhello\r\n", 15) == [first, second]
+    assert connection.reply_sent(6, b":0\r\n", 4) == [third]
+    assert connection.reply_received(7, 19) == [first, second, third]
+    assert {exchange.returned for exchange in (first, second, third)} == {7}
+    assert not connection.torn
+
+
+def test_bytes_from_nowhere_tear_a_connection() -> None:
+    connection = Connection(None, "80", client=1, server=2)
+    connection.request_sent(1, b"GET / HTTP/1.1\r\n\r\n", 18)
+    connection.request_received(2, 20)
+    assert connection.torn

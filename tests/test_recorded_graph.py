@@ -39,11 +39,12 @@ def calls_of(graph: Graph) -> Counts:
     return found
 
 
+@pytest.mark.parametrize("local", [False, True])
 @pytest.mark.parametrize("collector", [pytest.param("ebpf", marks=pytest.mark.ebpf), "ptrace"])
-def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, collector: str) -> None:
+def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, collector: str, local: bool) -> None:
     if not paths.ptrace_binary().is_file():
         pytest.skip(f"{paths.ptrace_binary()} is not built (make native)")
-    spec = write_tiers(tmp_path, requests=60)
+    spec = write_tiers(tmp_path, requests=60, local=local)
     made = record_app(spec, tmp_path / "recording", AppOptions(collector), SilentProgress())
     assert made.lost == 0
     assert [service.name for service in made.services] == ["front", "left", "right"]

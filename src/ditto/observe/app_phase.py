@@ -15,7 +15,7 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import RECORDING, AppRecording, BesideRecorded, ServiceRecorded
 from ditto.artifacts.records import Mode
-from ditto.errors import RecordingError
+from ditto.errors import AppError, RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.server import Server
@@ -120,8 +120,14 @@ def _record_once(
         began = time.monotonic()
         if options.turns and any("{port}" in word for word in spec.load.command):
             progress.update("recording one request at a time")
-            with Turns(run.port) as relay:
-                _load(run, TURNS_S, relay.port)
+            try:
+                with Turns(run.port) as relay:
+                    _load(run, TURNS_S, relay.port)
+            except AppError as error:
+                # A client may give up where it waits for its turn; a service may not.
+                run.check_alive()
+                notes.append(f"the client failed one request at a time: {error.message}")
+                progress.note(notes[-1])
         elif options.turns:
             notes.append("the load does not take {port}: requests could not be looked at one at a time")
             progress.note(notes[-1])

@@ -6,7 +6,7 @@ before it, however sends were cut or joined on the way.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from ditto.streams.events import Event, Obj
@@ -86,11 +86,13 @@ class Connection:
     Attributes:
         client, server: the pids that hold its ends; 0 where not recorded.
         ends: None for one that is not TCP.
+        place: where the server listens: its port, or the path of its socket.
         bound: the requests for one of which it was connected, until it carries one.
         waiting: requests without a reply, first in, first out.
     """
 
     ends: Ends | None
+    place: str = ""
     client: int = 0
     server: int = 0
     bound: list[Exchange] = field(default_factory=list)
@@ -111,7 +113,7 @@ class Connection:
         going_on = self.last is not None and not self.last.replied
         if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.FRAMES)):
             heads = []
-        elif not heads:
+        elif not heads and self.protocol != framing.HTTP:
             heads = [framing.Head(0, "request")]
         made = []
         for head in heads:
@@ -143,6 +145,8 @@ class Connection:
     def reply_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
         """The server sent bytes (or the client received them, from one that is not recorded): whose reply it is."""
         new = self._new_replies(piece, count)
+        begins = self.replies.sent
+        self.replies.sent += count
         if not new:
             if self.replying is not None:
                 self._reply(self.replying, at, count)
@@ -151,21 +155,16 @@ class Connection:
         for number, exchange in enumerate(new):
             self._reply(exchange, at, count // len(new))
             exchange.failed |= framing.failed(self.protocol, piece)
-            self.replies.starts.append((self.replies.sent + number, exchange))
-        self.replies.sent += count
+            self.replies.starts.append((begins + number, exchange))
         self.replying = new[-1]
         return new
 
     def _new_replies(self, piece: bytes, count: int) -> list[Exchange]:
-        if not self.waiting:
-            if self.replying is not None:
-                self.replies.sent += count
+        if not self.waiting or framing.interim(self.protocol, piece):
             return []
         number = framing.reply_heads(self.protocol, piece, count, len(self.waiting))
         if self.replying is None:
             number = max(1, number)
-        if not number:
-            self.replies.sent += count
         return [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]
 
     def _reply(self, exchange: Exchange, at: int, count: int) -> None:
@@ -193,6 +192,15 @@ class Connection:
         return both and (self.requests.received > self.requests.sent or self.replies.received > self.replies.sent)
 
 
+def _path_of(address: bytes) -> str:
+    """The path of a local socket's address (@ for the abstract ones' first byte); empty for any other."""
+    if len(address) < 3 or address[:2] != b"\1\0":
+        return ""
+    if address[2] == 0:
+        return "@" + address[3:].split(b"\0", 1)[0].decode("utf-8", "replace")
+    return address[2:].split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
 def ends_of(event: Event) -> tuple[int, int, int, int] | None:
     """Own address and port, the other's address and port, of a connect or accept; None if it is no TCP."""
     ports, addresses = event.args[4], event.args[5]
@@ -209,35 +217,58 @@ class Connections:
         self._client: dict[Obj, Connection] = {}
         self._server: dict[Obj, Connection] = {}
         self._calling: dict[Ends, Connection] = {}
+        self._paths: dict[Obj, str] = {}
+        self._local: dict[str, deque[Connection]] = defaultdict(deque)
+
+    def bind(self, event: Event) -> None:
+        """A process names its socket: local ones are found by their path."""
+        path = _path_of(event.payload)
+        if path and event.obj is not None and event.ret == 0:
+            self._paths[event.obj] = path
 
     def connect(self, event: Event) -> Connection | None:
-        """A process connects; None if that failed, or is no TCP."""
-        ends = ends_of(event)
-        if ends is None or event.obj is None or (event.ret < 0 and event.ret != -115):
+        """A process connects; None if that failed, or is neither TCP nor local."""
+        ends, path = ends_of(event), _path_of(event.payload)
+        if event.obj is None or not (ends or path) or (event.ret < 0 and event.ret != -115):
             return None
         known = self._client.get(event.obj)
-        if known is not None and known.ends == ends:
+        if known is not None and known.ends == ends and ends is not None:
             return known  # asked again whether it is connected by now
-        connection = Connection(ends, client=event.pid)
+        connection = Connection(ends, str(ends[3]) if ends else path, client=event.pid)
         self.all.append(connection)
         self._client[event.obj] = connection
-        self._calling[ends] = connection
+        if ends is not None:
+            self._calling[ends] = connection
+        else:
+            self._local[path].append(connection)
         return connection
 
     def accept(self, event: Event) -> Connection | None:
         """A process accepts; the connection of the recorded process that made it, or that of a stranger."""
-        ends = ends_of(event)
-        if ends is None or event.made is None:
+        connection = None if event.made is None else self._accepted(event)
+        if connection is None or event.made is None:
             return None
-        # An address may be used again for a later connection: the latest before the accept is meant.
-        connection = self._calling.pop((*ends[2:], *ends[:2]), None)
-        if connection is None:
-            connection = Connection((*ends[2:], *ends[:2]))
-            self.all.append(connection)
         connection.server = event.pid
         self._server[event.made] = connection
         for exchange in connection.waiting:
             exchange.server = event.pid
+        return connection
+
+    def _accepted(self, event: Event) -> Connection | None:
+        ends = ends_of(event)
+        if ends is not None:
+            # An address may be used again for a later connection: the latest before the accept is meant.
+            connection = self._calling.pop((*ends[2:], *ends[:2]), None)
+        else:
+            # Local clients have no address: they are accepted in the order in which they connected.
+            path = self._paths.get(event.obj, "") if event.obj is not None else ""
+            if not path:
+                return None
+            connection = self._local[path].popleft() if self._local[path] else None
+        if connection is None:
+            seen = None if ends is None else (*ends[2:], *ends[:2])
+            connection = Connection(seen, str(seen[3]) if seen else path)
+            self.all.append(connection)
         return connection
 
     def close(self, obj: Obj, pid: int) -> list[Exchange]:

@@ -27,9 +27,8 @@ _MOST_CALLS = 64
 
 
 def kind_of(exchange: Exchange) -> str:
-    """The kind of a request: the server's port and what it asks for."""
-    ends = exchange.connection.ends
-    return f"{ends[3] if ends else 0} {exchange.name}"
+    """The kind of a request: where the server listens, and what it asks for."""
+    return f"{exchange.connection.place.replace(' ', '_')} {exchange.name}"
 
 
 class Courses:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ditto.artifacts.records import Kind, Mode, Recording
+from ditto.artifacts.records import Kind, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Descriptors, Event
 
+BIND = NUMBERS["bind"]
 CONNECT = NUMBERS["connect"]
 FUTEX = NUMBERS["futex"]
 BIRTH = -1
@@ -26,8 +27,9 @@ _MAKERS = numbers(
     "socket", "listen", "bind", "dup", "dup2", "dup3", "fcntl", "pipe", "pipe2", "socketpair", "eventfd", "eventfd2",
     "epoll_create", "epoll_create1", "getsockname",
 )  # fmt: skip
-_BATCHES = numbers("sendmmsg", "recvmmsg")
-_USED = RECEIVES | SENDS | SENDFILES | WAITS | ACCEPTS | _MAKERS | _BATCHES | {CONNECT, FUTEX, CLOSE}
+_USED = RECEIVES | SENDS | SENDFILES | WAITS | ACCEPTS | _MAKERS | {CONNECT, FUTEX, CLOSE}
+# Records that are turned into objects at once.
+_CHUNK = 1 << 16
 _ACT_AT_ENTRY = SENDS | SENDFILES | {CONNECT, CLOSE}
 
 
@@ -39,16 +41,17 @@ def calls_in_order(recording: Recording) -> Iterator[tuple[int, Event]]:
     records = recording.records
     kinds, nrs = records["kind"], records["nr"]
     calls = kinds == Kind.SYSCALL
-    used = np.isin(nrs, sorted(_USED)) & calls
-    chosen = np.flatnonzero(used | (kinds == Kind.BIRTH))
-    more = _more(records)
-    part = records[chosen]
-    op = part["args"][:, 1].astype(np.int64) & FUTEX_OP_MASK
-    early = np.isin(part["nr"], sorted(_ACT_AT_ENTRY)) | ((part["nr"] == FUTEX) & np.isin(op, sorted(WAKE_OPS)))
-    early &= part["kind"] == Kind.SYSCALL
-    when = part["t_ns"].astype(np.int64) - np.where(early, part["wall_ns"], 0).astype(np.int64)
+    chosen = np.flatnonzero((np.isin(nrs, sorted(_USED)) & calls) | (kinds == Kind.BIRTH))
+    op = records["args"][chosen, 1].astype(np.int64) & FUTEX_OP_MASK
+    numbers_of, is_call = nrs[chosen], calls[chosen]
+    early = np.isin(numbers_of, sorted(_ACT_AT_ENTRY)) | ((numbers_of == FUTEX) & np.isin(op, sorted(WAKE_OPS)))
+    when = records["t_ns"][chosen].astype(np.int64)
+    when -= np.where(early & is_call, records["wall_ns"][chosen].astype(np.int64), 0)
     order = np.argsort(when, kind="stable")
-    yield from _resolved(part[order], when[order], more)
+    more, descriptors = _more(records), Descriptors()
+    for begin in range(0, len(order), _CHUNK):
+        part = order[begin : begin + _CHUNK]
+        yield from _resolved(records[chosen[part]], when[part], more, descriptors)
 
 
 def _more(records: np.ndarray) -> dict[tuple[int, int], bytes]:
@@ -63,8 +66,9 @@ def _more(records: np.ndarray) -> dict[tuple[int, int], bytes]:
     return found
 
 
-def _resolved(part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], bytes]) -> Iterator[tuple[int, Event]]:
-    descriptors = Descriptors()
+def _resolved(
+    part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], bytes], descriptors: Descriptors
+) -> Iterator[tuple[int, Event]]:
     names = ("t_ns", "wall_ns", "ret", "args", "pid", "tid", "kind", "nr", "payload_len")
     columns = [part[name].tolist() for name in names]
     blob = part["payload"].tobytes()
@@ -82,16 +86,3 @@ def _resolved(part: np.ndarray, when: np.ndarray, more: dict[tuple[int, int], by
                 event.payload += more[tid, t_out]
         descriptors.apply(event)
         yield at, event
-
-
-def window_of(recording: Recording) -> tuple[int, int]:
-    """From when to when everything was recorded, in nanoseconds; all of it where the mode never changed."""
-    records = recording.records
-    if not len(records):
-        return 0, 0
-    marks = records[records["kind"] == Kind.MARK]
-    began = [int(mark["t_ns"]) for mark in marks if mark["nr"] == Mode.ALL]
-    if not began:
-        return int(records["t_ns"][0]), int(records["t_ns"][-1])
-    ended = [int(mark["t_ns"]) for mark in marks if mark["nr"] != Mode.ALL and mark["t_ns"] > began[0]]
-    return began[0], ended[0] if ended else int(records["t_ns"][-1])

@@ -16,6 +16,7 @@ from ditto.topology.names import endpoint_of
 from ditto.topology.recorded.connections import Connection, Connections, Exchange
 from ditto.topology.recorded.courses import Courses, arrived, called, kind_of, returned, swap
 from ditto.topology.recorded.feed import (
+    BIND,
     BIRTH,
     CONNECT,
     FUTEX,
@@ -113,6 +114,8 @@ class _Follower:
                 connection.bound = self._candidates(event)
         elif nr in ACCEPTS:
             self.connections.accept(event)
+        elif nr == BIND:
+            self.connections.bind(event)
         elif nr == CLOSE and event.obj is not None:
             for exchange in self.connections.close(event.obj, event.pid):
                 self._close(event.pid, exchange)

@@ -66,13 +66,18 @@ def request_heads(protocol: str, piece: bytes, length: int) -> list[Head]:
 def reply_heads(protocol: str, piece: bytes, length: int, most: int) -> int:
     """How many replies begin in a piece of ``length`` bytes; at most so many are awaited.  0: it goes on with one."""
     if protocol == HTTP:
-        match = _HTTP_REPLY.match(piece)
-        return int(match is not None and match[1][:1] != b"1")
+        return int(_HTTP_REPLY.match(piece) is not None and not interim(protocol, piece))
     if protocol == RESP:
         return _resp_replies(piece, length, most)
     if protocol == MEMCACHED:
         return _memcached_replies(piece, length, most)
     return most
+
+
+def interim(protocol: str, piece: bytes) -> bool:
+    """Whether a reply only says that another will follow."""
+    match = _HTTP_REPLY.match(piece) if protocol == HTTP else None
+    return match is not None and match[1][:1] == b"1"
 
 
 def failed(protocol: str, piece: bytes) -> bool:

@@ -118,10 +118,10 @@ def _parent_span(
 
 
 def _peer(exchange: Exchange, ports: dict[int, str]) -> str:
-    ends = exchange.connection.ends
-    if ends is None:
-        return "(unknown)"
-    return ports.get(ends[3], f"port {ends[3]}")
+    connection = exchange.connection
+    if connection.ends is None:
+        return connection.place.rpartition("/")[2] or "(unknown)"
+    return ports.get(connection.ends[3], f"port {connection.place}")
 
 
 def _add(
