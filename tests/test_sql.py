@@ -21,13 +21,16 @@ from ditto.host.results import joined
 from ditto.host.synthetic import synthetic_plan
 from ditto.host.tap import Stream
 from ditto.model.classes import match_of
+from ditto.model.network import fit_receive
 from ditto.model.results import sql_replies
 from ditto.paths import loadgen_binary
 from ditto.streams import mysql, pgsql, protocol
+from ditto.streams.evidence import request_head
 from ditto.streams.matching import class_index
 from ditto.streams.sql import statement_key
 from profile_parts import service_profile
 from runtime_build import Clone, build_clone, exchange, receive_all, running
+from test_serial import LISTENER, Recorder
 
 PGBENCH = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))), None)
 WIDE, NARROW = b"SELECT a, b, c FROM t1 WHERE id = 5", b"SELECT abalance FROM t2"
@@ -158,9 +161,10 @@ def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         yield clone
 
 
-@pytest.fixture(scope="module")
-def other(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
-    with running(build_clone(tmp_path_factory.mktemp("sql") / "mysql", "mysql")) as clone:
+@pytest.fixture(scope="module", params=["whole", "head"])
+def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    flags = {"whole": (), "head": ("-DTEST_RECV=.nr=SYS_recvfrom,.bytes=16384,.head=4",)}
+    with running(build_clone(tmp_path_factory.mktemp("sql") / "mysql", "mysql", *flags[request.param])) as clone:
         yield clone
 
 
@@ -287,6 +291,20 @@ def test_the_other_protocol(other: Clone, login: bytes, ends: bool) -> None:
     assert answer.kind == "rows" and answer.rows == 3 and answer.columns[2].sizes == [-1] * 3
 
 
+def test_columns_that_the_client_remembers_are_not_told_again(other: Clone) -> None:
+    login = struct.pack("<IIB", 0x00FFA204, 1 << 24, 33) + bytes(19) + struct.pack("<I", 1 << 4) + b"user\0\0"
+    said = len(login).to_bytes(3, "little") + b"\1" + login + command(b"\x16" + WIDE)
+    said += command(b"\x17\1\0\0\0\0\1\0\0\0") + command(b"\3" + WIDE) + command(b"\1")
+    answered = exchange(other, [said])
+    bodies = [body for _, body in packets(answered)][2 + 1 + 3 + 1 :]
+    assert bodies[0] == b"\3\0" and bodies[1][:1] == b"\xfe" and [body[0] for body in bodies[2:6]] == [0, 0, 0, 0xFE]
+    assert bodies[6] == b"\3\1" and len(bodies) == 6 + 1 + 3 + 1 + 3 + 1
+    results = dict(mysql.results_of(said, answered))
+    bound = results[b"Bind_SELECT SELECT a, b, c FROM t WHERE id"]
+    assert (bound.kind, bound.rows) == ("rows", 3)
+    assert [column.sizes for column in bound.columns] == [[4] * 3, [84] * 3, [-1] * 3]
+
+
 @pytest.mark.skipif(shutil.which("mariadb") is None, reason="the mariadb client is not installed")
 def test_the_other_original_client_drives_the_clone(other: Clone) -> None:
     done = subprocess.run(
@@ -373,3 +391,17 @@ def test_the_load_generator_knows_where_replies_end(codec: str, database: Clone,
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert (found["received"], found["failed"], found["broken"]) == (4000, 0, 0), found
+
+
+def test_requests_that_come_as_a_head_and_a_rest() -> None:
+    record = Recorder((9,))
+    for number in range(8):
+        record.call(9, "accept", 20 + number, LISTENER)
+        for body in (b"\x0e", b"\x03SELECT 1"):
+            record.call(9, "recvfrom", 4, 20 + number, 0, 4, payload=len(body).to_bytes(3, "little") + b"\0")
+            record.call(9, "recvfrom", len(body), 20 + number, 0, len(body), payload=body)
+            record.call(9, "sendto", 11, 20 + number, 0, 11, payload=b"\7\0\0\1\0\0\0\2\0\0\0")
+    cycles = [cycle for thread in record.work().threads.values() for cycle in thread.cycles]
+    assert {request_head(cycle) for cycle in cycles} == {b"\1\0\0\0\x0e", b"\x09\0\0\0\3SELECT 1"}
+    received = fit_receive(cycles)
+    assert (received.head, received.bytes) == (4, 16384)

@@ -136,9 +136,26 @@ UInt sql_pgsql(const HChar* p, ULong n, Int fd, HChar* key) {
 
 static UInt prepared[SQL_CONNECTIONS]; /* statements of a connection, which servers number from 1 */
 
+/* Heads of packets that were received by themselves. */
+static HChar heads[SQL_CONNECTIONS][4];
+static UChar held[SQL_CONNECTIONS];
+
 UInt sql_mysql(const HChar* p, ULong n, Int fd, HChar* key) {
-   HChar one[SQL_KEY];
+   HChar one[SQL_KEY], whole[4 + SQL_KEY];
    UInt number, len;
+   if (n == 4) {
+      VG_(memcpy)(heads[fd % SQL_CONNECTIONS], p, 4);
+      held[fd % SQL_CONNECTIONS] = 1;
+      return 0;
+   }
+   if (held[fd % SQL_CONNECTIONS]) {
+      held[fd % SQL_CONNECTIONS] = 0;
+      if (n > SQL_KEY) n = SQL_KEY;
+      VG_(memcpy)(whole, heads[fd % SQL_CONNECTIONS], 4);
+      VG_(memcpy)(whole + 4, p, n);
+      p = whole;
+      n += 4;
+   }
    if (n < 5) return 0;
    if (p[3]) {
       sql_forget(fd);

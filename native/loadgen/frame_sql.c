@@ -101,7 +101,7 @@ static enum frame_result mysql_first(struct frame *f, const struct step *step, c
 		return FRAME_DONE;
 	f->pending = encoded(body) + ends;
 	if (size == 2 && body[1] == 0) /* the client knows the columns already */
-		f->pending = 0;
+		f->pending = ends;
 	f->part = f->pending ? PART_DEFINITIONS : PART_ROWS;
 	return FRAME_MORE;
 }

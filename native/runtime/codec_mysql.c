@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define HEADER 4u
+#define LOGIN 32u /* bytes of the answer to a greeting before names */
 #define LOGIN_LIMIT 65536u
 
 enum { PHASE_LOGIN, PHASE_LOGIN_SKIP, PHASE_HEAD, PHASE_SKIP, PHASE_REST };
@@ -76,18 +77,22 @@ static enum codec_step login(struct codec_state *st, const uint8_t *p, size_t n,
 {
 	uint32_t size;
 
-	if (n < HEADER + 4)
+	if (n < HEADER)
 		return CODEC_MORE;
 	size = little(p, 3);
-	if (size < 4 || size > LOGIN_LIMIT || p[3] > 3)
+	if (size < LOGIN || size > LOGIN_LIMIT || p[3] > 3)
 		return fatal(st, req);
+	if (n < HEADER + LOGIN)
+		return CODEC_MORE;
 	st->flags = little(p + HEADER, 4) & MY_DEPRECATE_EOF ? MY_NO_ENDS : 0;
+	if (!(p[HEADER] & 1) && (little(p + HEADER + 28, 4) & MY_CACHE_METADATA))
+		st->flags |= MY_CACHED;
 	st->canned = MY_STARTUP;
 	st->cls = startup;
 	st->key_hash = sql_connection();
-	st->need = size - 4;
+	st->need = size - LOGIN;
 	st->phase = PHASE_LOGIN_SKIP;
-	*used = HEADER + 4;
+	*used = HEADER + LOGIN;
 	return CODEC_MORE;
 }
 

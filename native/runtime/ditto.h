@@ -211,6 +211,7 @@ struct ditto_recv {
 	int32_t flags;      /* recvfrom/recvmsg flags */
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
+	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
 };
 
 struct ditto_listener {

@@ -13,9 +13,14 @@ enum my_request {
 	MY_STARTUP = 1, MY_QUERY, MY_PREPARE, MY_EXECUTE, MY_FINE, MY_END, MY_STATISTICS, MY_NOTHING, MY_UNKNOWN, MY_BAD,
 };
 
-enum my_facts { MY_IN_TRANSACTION = 1, MY_NO_ENDS = 2 /* column definitions are not followed by an end */ };
+enum my_facts {
+	MY_IN_TRANSACTION = 1,
+	MY_NO_ENDS = 2, /* column definitions are not followed by an end */
+	MY_CACHED = 4,  /* the client remembers the columns of prepared statements: they need not be told again */
+};
 
 #define MY_DEPRECATE_EOF (1u << 24)
+#define MY_CACHE_METADATA (1u << 4) /* of the extended capabilities, which there are where the first bit is not set */
 
 /* mysql_rows.c: packets as they are written. */
 struct my_writer {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define ROWS_LIMIT 1000000u
-#define CAPABILITIES 0x0128a20fu /* 4.1 protocol, transactions, prepared statements, plugins, no ends of definitions */
+#define CAPABILITIES 0x0128a20eu /* 4.1 protocol, transactions, prepared statements, plugins, no ends of definitions */
 #define MORE_CAPABILITIES 0x00070000u /* several statements and results */
 
 static uint32_t status(const struct my_writer *w)
@@ -64,6 +64,7 @@ static void result(struct my_writer *w, const struct request *req, struct rng *r
 					  : req->cls == DITTO_NONE  ? NULL
 								    : codec_shape(req->cls, rng);
 	uint32_t rows = shape ? dist_draw(shape->count, rng, 0) : 0;
+	int known;
 
 	if (shape && shape->kind == REPLY_FAILED) {
 		failed(w, 1064, "42000", "this statement failed");
@@ -73,10 +74,16 @@ static void result(struct my_writer *w, const struct request *req, struct rng *r
 		fine(w, 0, rows);
 		return;
 	}
+	known = (w->facts & MY_CACHED) && req->canned == MY_EXECUTE;
 	my_begin(w);
 	my_length(w, shape->columns);
+	if (w->facts & MY_CACHED)
+		my_little(w, !known, 1);
 	my_end(w);
-	definitions(w, shape);
+	if (!known)
+		definitions(w, shape);
+	else if (!(w->facts & MY_NO_ENDS))
+		end_of_data(w);
 	rows = rows > ROWS_LIMIT ? ROWS_LIMIT : rows;
 	for (uint32_t i = 0; i < rows && !w->out->failed; i++) {
 		if (req->canned == MY_EXECUTE)
@@ -129,7 +136,8 @@ void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng)
 	my_little(&w, 2, 2);
 	my_little(&w, (CAPABILITIES | MORE_CAPABILITIES) >> 16, 2);
 	my_little(&w, 21, 1);
-	my_put(&w, "\0\0\0\0\0\0\0\0\0", 10);
+	my_put(&w, "\0\0\0\0\0", 6);
+	my_little(&w, MY_CACHE_METADATA, 4);
 	my_put(&w, salt + 8, 13);
 	my_put(&w, "mysql_native_password", 22);
 	my_end(&w);

@@ -14,6 +14,10 @@
 #define TEST_HANDOVER DITTO_HAND_SPAWN_PROCESS
 #endif
 
+#ifndef TEST_RECV
+#define TEST_RECV .nr = SYS_recvfrom, .bytes = 8192
+#endif
+
 #define DIST(name, ...) \
 	static const uint32_t name##_value[] = {__VA_ARGS__}; \
 	static const uint32_t name##_cum[] = {DITTO_ALWAYS}; \
@@ -91,7 +95,7 @@ static const struct ditto_process processes[] = {
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 5, .codec = TEST_CODEC, .print_key = 0x1234ABCD,
 	.classes = sizeof(classes) / sizeof(classes[0]), .cls = classes,
-	.recv = {.nr = SYS_recvfrom, .bytes = 8192},
+	.recv = {TEST_RECV},
 	.send = {.nr = SYS_sendto, .iovs = 1, .arm = 1},
 	.listener = {.backlog = 200, .nonblocking = 1, .accept_nr = SYS_accept},
 	.roles = sizeof(roles) / sizeof(roles[0]), .role = roles, .processes = 1, .process = processes,

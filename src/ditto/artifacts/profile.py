@@ -237,6 +237,7 @@ class Receive(Model):
     flags: SmallInt = 0
     until_again: bool = False
     until_short: bool = False
+    head: Annotated[int, Field(ge=0, le=4096)] = 0
 
 
 class Listener(Model):

@@ -12,6 +12,10 @@ from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream
 from ditto.streams.programs import ends_head, signed
 
+REST = 16384
+"""Bytes asked for behind a head: the original asks for what the head says."""
+MOST_HEAD = 64
+_PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
@@ -31,8 +35,23 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
                 seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
+    head = _head(cycles)
+    if head:
+        seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again)
+    return Receive(nr=nr, bytes=max(size, REST) if head else size, flags=flags, until_again=until_again, head=head)
+
+
+def _head(cycles: list[Cycle]) -> int:
+    """Bytes that are asked for first where requests are received as a head of that size and a rest; else 0."""
+    heads: Counter[int] = Counter()
+    for cycle in cycles:
+        receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
+        first = cycle.receive
+        if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]) <= MOST_HEAD:
+            heads[first.ret] += 1
+    size, count = heads.most_common(1)[0] if heads else (0, 0)
+    return size if count > 0.8 * len(cycles) else 0
 
 
 def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, heads: bool = False) -> Send:

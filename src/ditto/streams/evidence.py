@@ -16,7 +16,7 @@ from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
-from ditto.streams.events import CLOSE, SENDS, KnownDescriptor, Stream, from_recording
+from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
@@ -30,6 +30,8 @@ STRAY = 0.05
 """Share of cycles that do not begin like a request, below which they are taken for parts of others."""
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
+HEAD = 64
+"""Bytes of a payload that a recording holds."""
 
 
 @dataclass
@@ -163,7 +165,7 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     if codec is None:
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
-        codec = protocol.recognise([c.receive.payload for c in sample], [_first_sent(c) for c in sample if c.sent])
+        codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
     sessions: dict[int, protocol.Session | None] = {}
     for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
@@ -178,11 +180,34 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if cycle.receive.cls is not None and codec not in ("opaque", "dns"):
-        return cycle.receive.cls
+    if codec not in ("opaque", "dns"):
+        told = next((e.cls for e in reversed(_receives(cycle)) if e.cls is not None), None)
+        if told is not None:
+            return told
     if session is not None:
-        return session.key(cycle.receive.payload)
-    return protocol.request_key(codec, cycle.receive.payload, cycle.received_bytes)
+        return session.key(request_head(cycle))
+    return protocol.request_key(codec, request_head(cycle), cycle.received_bytes)
+
+
+def request_head(cycle: Cycle) -> bytes:
+    """The first bytes of a request as far as they were recorded, which may have come in several receives."""
+    head = b""
+    for event in _receives(cycle):
+        head += event.payload
+        if len(event.payload) != event.ret or len(head) >= HEAD:
+            break
+    return head[:HEAD]
+
+
+def _receives(cycle: Cycle) -> list[Event]:
+    """The receives that brought a request."""
+    found = []
+    for event in cycle.events:
+        if event.nr in SENDS:
+            break
+        if event.nr in RECEIVES and event.obj is cycle.connection and event.ret > 0:
+            found.append(event)
+    return found or [cycle.receive]
 
 
 def _first_sent(cycle: Cycle) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ditto.streams.results import Column, Result
 from ditto.streams.sql import statement_key
@@ -80,6 +80,7 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
     """
     asked, replies = _packets(said), _packets(answered)
     session = Session()
+    prepared: list[list[Column]] = []
     try:
         _, greeting = next(replies)
         _, login = next(asked)
@@ -92,8 +93,13 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
             if number or not packet:
                 continue
             key = session.key(b"\0\0\0\0" + packet[:4096])
-            if packet[0] not in NO_REPLY:
-                yield key, _READERS.get(packet[0], _one_packet)(replies, options)
+            if packet[0] in NO_REPLY:
+                continue
+            known = _columns_of(prepared, packet) if packet[0] == EXECUTE else []
+            result = _READERS.get(packet[0], _one_packet)(replies, options, known)
+            if packet[0] == PREPARE:
+                prepared.append(result.columns)
+            yield key, result
     except (StopIteration, RuntimeError, IndexError, struct.error):
         return
 
@@ -132,20 +138,32 @@ class _Options:
 _Replies = Iterator[tuple[int, bytes]]
 
 
-def _one_packet(replies: _Replies, _options: _Options) -> Result:
+_Known = list[Column]
+"""Columns that the client knows already, which a server may then leave out."""
+
+
+def _columns_of(prepared: list[list[Column]], packet: bytes) -> list[Column]:
+    number = int.from_bytes(packet[1:5], "little")
+    at = len(prepared) if number == 0xFFFFFFFF else number
+    return prepared[at - 1] if 0 < at <= len(prepared) else []
+
+
+def _one_packet(replies: _Replies, _options: _Options, _known: _Known) -> Result:
     _, packet = next(replies)
     return Result("failed" if packet[:1] == b"\xff" else "done")
 
 
-def _text_result(replies: _Replies, options: _Options) -> Result:
-    return _result(replies, options, _text_sizes)
+def _text_result(replies: _Replies, options: _Options, known: _Known) -> Result:
+    return _result(replies, options, known, _text_sizes)
 
 
-def _binary_result(replies: _Replies, options: _Options) -> Result:
-    return _result(replies, options, _binary_sizes)
+def _binary_result(replies: _Replies, options: _Options, known: _Known) -> Result:
+    return _result(replies, options, known, _binary_sizes)
 
 
-def _result(replies: _Replies, options: _Options, sizes: Callable[[bytes, list[Column]], Iterator[int]]) -> Result:
+def _result(
+    replies: _Replies, options: _Options, known: _Known, sizes: Callable[[bytes, list[Column]], Iterator[int]]
+) -> Result:
     _, packet = next(replies)
     if packet[0] in (0, 0xFF):
         return Result("failed") if packet[0] else Result(rows=_number(packet, 1)[0])
@@ -153,8 +171,10 @@ def _result(replies: _Replies, options: _Options, sizes: Callable[[bytes, list[C
     result = Result("rows")
     if not options.cached or packet[at : at + 1] == b"\1":
         result.columns = [_column(next(replies)[1]) for _ in range(count)]
-        if not options.no_ends:
-            next(replies)
+    else:
+        result.columns = [replace(column, sizes=[]) for column in known]
+    if not options.no_ends:
+        next(replies)
     while True:
         _, packet = next(replies)
         if packet[0] == 0xFF or (packet[0] == 0xFE and len(packet) < (1 << 24) - 1 and _is_end(packet, options)):
@@ -169,7 +189,7 @@ def _is_end(packet: bytes, options: _Options) -> bool:
     return options.no_ends or len(packet) < 9
 
 
-def _prepared(replies: _Replies, options: _Options) -> Result:
+def _prepared(replies: _Replies, options: _Options, _known: _Known) -> Result:
     _, packet = next(replies)
     if packet[0]:
         return Result("failed")
@@ -233,7 +253,7 @@ def _binary_sizes(packet: bytes, columns: list[Column]) -> Iterator[int]:
             yield size
 
 
-_READERS: dict[int, Callable[[_Replies, _Options], Result]] = {
+_READERS: dict[int, Callable[[_Replies, _Options, _Known], Result]] = {
     QUERY: _text_result,
     PREPARE: _prepared,
     EXECUTE: _binary_result,
