@@ -83,7 +83,9 @@ def test_prepared_statements_are_followed_on_their_connection() -> None:
     other = mysql.Session()
     command = b"\x18\0\0\0"
     assert other.key(command + b"\x16" + NARROW) == b"Parse_SELECT SELECT abalance FROM t"
-    assert other.key(command + b"\x17\x01\0\0\0") == b"Bind_SELECT SELECT abalance FROM t"
+    other.answered(b"\x0c\0\0\1\0\7\0\0\0\1\0")  # servers may go on counting from an earlier connection
+    assert other.key(command + b"\x17\x07\0\0\0") == b"Bind_SELECT SELECT abalance FROM t"
+    assert other.key(command + b"\x17\xff\xff\xff\xff") == b"Bind_SELECT SELECT abalance FROM t"
     assert other.key(command + b"\x17\x02\0\0\0") == b"Bind"
 
 
@@ -374,7 +376,10 @@ def test_statements_drawn_from_a_profile_are_of_its_classes(codec: str) -> None:
     plan = synthetic_plan(service, requests=200)
     session = protocol.session_of(codec)
     assert session is not None
-    found = {class_index(service, session.key(step.request)) for s in plan.scripts for step in s.steps if step.request}
+    found = set()
+    for step in (step for script in plan.scripts for step in script.steps if step.request):
+        found.add(class_index(service, session.key(step.request)))
+        session.answered(b"\x0c\0\0\1\0\1\0\0\0")
     assert found >= {0, 1, 2}
 
 

@@ -169,6 +169,8 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
         session = sessions.setdefault(cycle.connection.serial, protocol.session_of(codec))
         classes[class_key(codec, cycle, session)].append(cycle)
+        if session is not None:
+            session.answered(_first_sent(cycle))
     return Requests(codec, _limited(dict(classes), len(cycles)), len(cycles))
 
 
