@@ -353,6 +353,33 @@ def test_a_filled_resp_store_hits_and_misses_by_its_history(resp: Clone) -> None
     assert exchange(resp, [b"SET key:7 abc\r\n", b"GET key:7\r\n"], 0.05).endswith(b"$3\r\nabc\r\n")
 
 
+def test_values_pushed_to_a_key_take_memory_until_they_are_popped(resp: Clone) -> None:
+    def bulk(*words: bytes) -> bytes:
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+    def resident() -> int:
+        return int(Path(f"/proc/{resp.process.pid}/statm").read_text().split()[1]) * 4096
+
+    def send(request: bytes, times: int) -> None:
+        with resp.connect() as sock:
+            for _ in range(times):
+                sock.sendall(request)
+                while not sock.recv(1 << 16).endswith(b"\r\n"):
+                    pass
+
+    push, size = bulk(b"LPUSH", b"list", b"v" * 20_000), 1000 * 20_000
+    before = resident()
+    send(push, 1000)
+    full = resident()
+    assert size < full - before < 1.6 * size
+    send(bulk(b"RPOP", b"list"), 400)
+    send(push, 400)
+    assert resident() - full < size / 10
+    send(bulk(b"DEL", b"list"), 1)
+    send(push, 1000)
+    assert resident() - full < size / 10
+
+
 def test_a_filled_memcached_store_hits_and_misses_by_its_history(memcached: Clone) -> None:
     _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
     one = b"VALUE key41 0 42\r\n" + b"v" * 42 + b"\r\n"

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.pool import without_own_calls
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor
 from ditto.streams.sharing import Sharing, find_sharing
+from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
 
 PID, LISTENER, EPOLL = 10, 3, 4
@@ -177,3 +180,17 @@ def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
     assert busy <= {"read", "write", waits, "futex", "epoll_ctl"}
     if shape == "polls":
         assert "epoll_ctl" not in busy
+
+
+def test_calls_that_strayed_to_another_request_are_put_right() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 2, "epoll_pwait", 1, EPOLL, 0, 64, 0)
+        record.serve(11 + turn % 2, 7 + turn % 3)
+        record.call(11 + turn % 2, "futex", 0, 0x1000, 128)
+    cls = service_profile().services[0].classes[0]
+    made = [(OpKind.GETPEERNAME, 0.97), (OpKind.FUTEX_WAKE, 1.0), (OpKind.GETSOCKNAME, 0.03), (OpKind.SLEEP, 0.5)]
+    program = [Op(kind=kind, probability=probability) for kind, probability in made]
+    kept = without_own_calls(cls.model_copy(update={"program": program}), sharing_of(record)).program
+    assert [(op.kind, op.probability) for op in kept] == [(OpKind.GETPEERNAME, 1.0), (OpKind.SLEEP, 0.5)]

@@ -11,13 +11,21 @@ import pytest
 from ditto.artifacts.amounts import amounts_of, work_of
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
 from ditto.host.progress import SilentProgress
+from ditto.streams.cycles import follow
+from ditto.streams.events import is_wait
+from ditto.streams.evidence import Gaps, requests_of
+from ditto.streams.instructions import InstructionRun
+from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, predicted, runtime_lines
+from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines
 from profile_parts import block, service_profile
+from test_language_runtimes import rounds_of_tasks
+from test_sharing import Threads
 
 
 def plain(instructions: float, **changes: object) -> Work:
@@ -179,3 +187,26 @@ def test_only_of_an_app_that_compiles_are_the_instructions_scaled(
     profile = tuned_with(bench, monkeypatch, compiles)
     assert (profile.knobs.instructions < 0.4) == compiles
     assert (abs(bench.error(profile.knobs)) < 0.15) == compiles
+
+
+def test_work_on_late_answers_is_not_the_waits() -> None:
+    """The first of a round's late answers follows the wait; how many are first depends on the load."""
+    record = Threads()
+    rounds_of_tasks(record, late=True, rounds=10)
+    work = follow(record.threads)
+    requests = requests_of(work)
+    wait, send = NUMBERS["epoll_wait"], NUMBERS["sendto"]
+    key = next(iter(requests.classes))
+    run = InstructionRun(
+        processes=[], work=work, gaps=Gaps(), requests=requests,
+        segments={(b"none", wait): Segment(20, plain(600.0)), (key, send): Segment(30, plain(700.0))},
+    )  # fmt: skip
+    service = service_profile().services[0]
+    index = class_index(service, key)
+    found = measured(service, run).segments
+    moved = sum(
+        c.resumed_gap for c in requests.classes[key] if c.resumed_after is not None and is_wait(c.resumed_after)
+    )
+    assert moved > 5000
+    assert found[-1, wait].instructions == pytest.approx(12000 - moved, rel=0.01)
+    assert found[index, send].instructions == pytest.approx(21000 + moved, rel=0.01)

@@ -35,6 +35,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             update={
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
+                "on_unpark_block": block_of(old.on_unpark_block),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),

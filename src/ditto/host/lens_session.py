@@ -36,6 +36,7 @@ def run_under_lens(
     clone: Sequence[str] | None = None,
     requests: int | None = None,
     compiles: bool = False,
+    only: str | None = None,
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
 
@@ -46,6 +47,7 @@ def run_under_lens(
         clone: a clone's command (with ``{port}``) to run in the app's place.
         requests: instead of the app's own number for such runs.
         compiles: the app makes code at run time; it is loaded for long before, so that what is counted is that code.
+        only: of several services the one that runs under lens; the others run natively.
 
     Returns:
         The run's facts; file names are relative to ``folder``.
@@ -63,7 +65,7 @@ def run_under_lens(
     try:
         work.chmod(0o755)
         instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, mode=LensMode.OFF)
-        seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0)
+        seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0, only)
         files = []
         for path in sorted((work / "out").glob("run.*.lens")):
             shutil.copyfile(path, folder / path.name)
@@ -83,12 +85,13 @@ def _drive(
     clone: Sequence[str] | None,
     requests: int | None,
     compile_s: float,
+    only: str | None,
 ) -> tuple[list[DescriptorSeen], list[ProcessSeen]]:
     def wrap(command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
         return instrument.command(command), instrument.env(environment)
 
     if clone is None:
-        run = AppRun(spec, wrap=wrap, which="lens")
+        run = AppRun(spec, wrap=wrap, which="lens", only=only)
     else:
         run = AppRun.for_clone(spec, list(clone), wrap=wrap, which="lens")
     counted = any("{requests}" in word for word in spec.load.command)

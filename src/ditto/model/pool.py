@@ -20,6 +20,8 @@ FIRST = 0.3
 UNWATCHED = 0.1
 """Connections taken out of the wait set by a dispatcher, by request, from which on it does so with each report."""
 MOST_WAKES = 16.0
+STRAY = 0.04
+"""Threads may take over each other's requests between two calls: so many of a request's are found with another's."""
 NO_CLASS = b"none"
 
 
@@ -97,13 +99,22 @@ def _servers_of(roles: RolesSeen, dispatcher: RoleSeen) -> int:
 
 
 def without_own_calls(cls: RequestClass, sharing: Sharing) -> RequestClass:
-    """A class without the calls that the runtime of a pool makes by itself: waking others, and leaving the wait set."""
+    """A class without the calls that the runtime of a pool makes by itself: waking others, and leaving the wait set.
+
+    Calls that strayed to another request are put right: what hardly any request makes is left out, and what hardly any
+    lacks is made by all.
+    """
     if not sharing.shared:
         return cls
     own = {OpKind.FUTEX_WAKE}
     if any(pool.dispatchers for pool in sharing.pools.values()):
         own |= {OpKind.EPOLL_ADD, OpKind.EPOLL_DEL}
-    return cls.model_copy(update={"program": [op for op in cls.program if op.kind not in own]})
+    program = []
+    for op in cls.program:
+        if op.kind in own or op.probability < STRAY:
+            continue
+        program.append(op.model_copy(update={"probability": 1.0}) if op.probability > 1.0 - STRAY else op)
+    return cls.model_copy(update={"program": program})
 
 
 def with_helpers(classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:

@@ -37,7 +37,7 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         MissingCapabilityError: nothing here can record system calls.
         RecordingError: a recording failed or lost too much.
     """
-    _make_private(folder)
+    make_private(folder)
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
     lens: LensRun | None = None
@@ -61,7 +61,7 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return _save(spec.name, folder, native, lens, notes, client)
+    return save_observation(spec.name, folder, native, lens, notes, client)
 
 
 def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:
@@ -73,7 +73,7 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
     """
     if not Path(f"/proc/{pid}").is_dir():
         raise BadInputError(f"no process {pid}", "give the number of a running process")
-    _make_private(folder)
+    make_private(folder)
     path = folder / RECORDING
     path.unlink(missing_ok=True)
     pids = _with_children(pid)
@@ -106,10 +106,11 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
         files=file_sizes(path, pids),
     )
     notes = ["no instruction run: the process was observed while it ran; give an app.toml for one"]
-    return _save(f"pid-{pid}", folder, native, None, notes)
+    return save_observation(f"pid-{pid}", folder, native, None, notes)
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone can look into."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
@@ -132,7 +133,7 @@ def _with_children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def _save(
+def save_observation(
     app: str,
     folder: Path,
     native: NativeRun,
@@ -140,6 +141,7 @@ def _save(
     notes: list[str],
     client: ClientRun | None = None,
 ) -> Observation:
+    """Write what was recorded of one service, with this machine's facts."""
     observation = Observation(
         app=app,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

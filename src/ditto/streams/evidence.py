@@ -26,6 +26,8 @@ from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
 MAX_CLASSES = 32
+STRAY = 0.05
+"""Share of cycles that do not begin like a request, below which they are taken for parts of others."""
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
 HEAD = 64
@@ -171,7 +173,11 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
         classes[class_key(codec, cycle, session)].append(cycle)
         if session is not None:
             session.answered(_first_sent(cycle))
-    return Requests(codec, _limited(dict(classes), len(cycles)), len(cycles))
+    total = len(cycles)
+    if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
+        # Where threads take over each other's work, some cycles begin in the middle of a request.
+        total -= len(classes.pop(protocol.STRANGE))
+    return Requests(codec, _limited(dict(classes), total), total)
 
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+STRANGE = b"?"
+"""Key of what does not begin like a request of HTTP."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
 _RESP_REPLY = re.compile(rb"^[+\-:$*]")
@@ -69,7 +71,7 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
         return _first_word(payload)
     if codec == "http1":
         match = _HTTP_REQUEST.match(payload)
-        return match[1] + b" " + match[2].split(b"?", 1)[0] if match else b"?"
+        return match[1] + b" " + match[2].split(b"?", 1)[0] if match else STRANGE
     if codec == "dns":
         return b"question"
     return b"size %d" % max(length, 1).bit_length()
