@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -327,6 +328,26 @@ def test_many_connections_come_and_go(database: Clone) -> None:
             sock.shutdown(socket.SHUT_WR)
             assert kinds(receive_all(sock)) == GREETED + b"TDCZ"
             sock.close()
+
+
+def test_processes_that_served_a_connection_are_waited_for(tmp_path: Path) -> None:
+    """What they used counts as their parent's only then."""
+
+    def faults_of_children(pid: int) -> int:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[8])
+
+    with running(build_clone(tmp_path / "clone", "pgsql")) as clone:
+        for _ in range(5):
+            assert kinds(exchange(clone, [START + query(NARROW)])) == GREETED + b"TDCZ"
+        until = time.monotonic() + 10
+        while time.monotonic() < until and _children(clone.process.pid):
+            time.sleep(0.01)
+        assert not _children(clone.process.pid)
+        assert faults_of_children(clone.process.pid) > 0
+
+
+def _children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 def test_a_class_without_a_result_is_done() -> None:
