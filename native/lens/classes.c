@@ -241,6 +241,9 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    if (!is_socket(fd)) return current;
    if (fd_kind[fd] == FD_CLIENT) {
       if (is_send(nr) && current) fd_class[fd] = (UChar)current;
+   } else if (ok && ret > 0 && is_send(nr)) {
+      if (g_codec == CODEC_MYSQL && (nr == __NR_sendto || nr == __NR_write))
+         sql_mysql_reply((const HChar*)args[1], (ULong)ret, fd);
    } else if (ok && ret > 0) {
       ULong n = (ULong)ret;
       const HChar* p = payload(nr, args, &n);

@@ -134,7 +134,20 @@ UInt sql_pgsql(const HChar* p, ULong n, Int fd, HChar* key) {
    }
 }
 
-static UInt prepared[SQL_CONNECTIONS]; /* statements of a connection, which servers number from 1 */
+static UChar prepares[SQL_CONNECTIONS]; /* what was asked for last is to prepare a statement */
+
+/* Until the reply tells its number, a statement is remembered by none that there is. */
+#define UNNUMBERED 0x100000000ULL
+
+void sql_mysql_reply(const HChar* p, ULong n, Int fd) {
+   const UChar* b = (const UChar*)p;
+   if (!prepares[fd % SQL_CONNECTIONS]) return;
+   prepares[fd % SQL_CONNECTIONS] = 0;
+   if (n < 9 || b[4]) return;
+   ULong number = (ULong)b[5] | (ULong)b[6] << 8 | (ULong)b[7] << 16 | (ULong)b[8] << 24;
+   for (UInt k = 0; k < STATEMENTS; k++)
+      if (statements[k].len && statements[k].fd == fd && statements[k].name == UNNUMBERED) statements[k].name = number;
+}
 
 /* Heads of packets that were received by themselves. */
 static HChar heads[SQL_CONNECTIONS][4];
@@ -159,19 +172,20 @@ UInt sql_mysql(const HChar* p, ULong n, Int fd, HChar* key) {
    if (n < 5) return 0;
    if (p[3]) {
       sql_forget(fd);
-      prepared[fd % SQL_CONNECTIONS] = 0;
+      prepares[fd % SQL_CONNECTIONS] = 0;
       return word("Startup", key);
    }
    switch (p[4]) {
       case 0x03: return statement("", p + 5, n - 5, key);
       case 0x16:
          len = statement("", p + 5, n - 5, one);
-         remember(fd, ++prepared[fd % SQL_CONNECTIONS], one, len);
+         remember(fd, UNNUMBERED, one, len);
+         prepares[fd % SQL_CONNECTIONS] = 1;
          return statement("Parse_", p + 5, n - 5, key);
       case 0x17:
          if (n < 9) return 0;
          number = (UInt)(UChar)p[5] | (UInt)(UChar)p[6] << 8 | (UInt)(UChar)p[7] << 16 | (UInt)(UChar)p[8] << 24;
-         return recall(fd, number == 0xFFFFFFFF ? prepared[fd % SQL_CONNECTIONS] : number, key);
+         return recall(fd, number, key);
       case 0x01: return word("Terminate", key);
       case 0x02: return word("Use", key);
       case 0x04: return word("Fields", key);

@@ -151,6 +151,8 @@ static void command(struct codec_state *st, const uint8_t *p, size_t n, int whol
 		break;
 	case COM_STMT_PREPARE:
 		st->arg = (uint16_t)sql_class("Bind_", p + 1, n - 1, verb);
+		if ((int16_t)st->arg == DITTO_NONE)
+			st->arg = (uint16_t)sql_class("Parse_", p + 1, n - 1, verb);
 		st->argc++; /* statements of a connection are numbered from 1, as the clients expect that recorded theirs */
 		sql_remember(st->key_hash, (const uint8_t *)&st->argc, sizeof(st->argc),
 			     (struct sql_statement){(int16_t)st->arg, 0});

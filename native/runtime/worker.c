@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <signal.h>
 
 /* The descriptors handed to one thread: a bounded ring that several threads may fill without a lock. */
@@ -144,22 +145,36 @@ static void spawn_thread(struct worker *from, unsigned role, int fd)
 	pthread_attr_destroy(&attributes);
 }
 
+/* Children are waited for, as their times count as their parent's only then. */
+static void reap(int number)
+{
+	int error = errno;
+
+	(void)number;
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	errno = error;
+}
+
 /* The worker of a child is made before the first fork, and copied by each. */
 static void spawn_process(struct worker *from, unsigned role, int fd)
 {
-	pid_t parent = getpid(), child;
+	pid_t child;
 	uint64_t seed = rng_next(&from->rng);
 
-	if (!from->spawn)
+	if (!from->spawn) {
+		struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
+
 		from->spawn = worker_new(from->process, role, seed);
+		sigaction(SIGCHLD, &action, NULL);
+	}
 	child = from->spawn ? fork() : -1;
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		signal(SIGTERM, SIG_DFL);
 		signal(SIGINT, SIG_DFL);
 		signal(SIGHUP, SIG_DFL);
-		if (getppid() != parent)
-			_exit(0);
+		signal(SIGCHLD, SIG_DFL);
 		rng_seed(&from->spawn->rng, seed);
 		serve_connection(from->spawn, fd);
 		_exit(0);

@@ -43,7 +43,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
     knobs = " ".join(f"{name}={value:g}" for name, value in ir.knobs.model_dump().items())
     yield f"knobs {knobs}"
     receive, send, listener = service.receive, service.send, service.listener
-    yield f"receive nr={receive.nr} bytes={receive.bytes} flags={receive.flags}"
+    head = f" head={receive.head}" if receive.head else ""
+    yield f"receive nr={receive.nr} bytes={receive.bytes} flags={receive.flags}{head}"
     yield (
         f"send nr={send.nr} flags={send.flags} call_bytes={send.call_bytes} iovs={send.iovs} "
         f"calls_per_wake={send.calls_per_wake} per_read={int(send.per_read)} arm={int(send.arm)}"

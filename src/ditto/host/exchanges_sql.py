@@ -79,4 +79,17 @@ def _mysql_steps(said: bytes) -> _Steps:
         steps.append(Step(packet, 0, flags | (StepFlags.NOREPLY if silent else StepFlags.NONE)))
         if packet[4] == mysql.PREPARE and opening == len(steps) - 1:
             opening = len(steps)
+    if sum(step.request[4:5] == _PREPARES for step in steps) == 1:
+        steps = [_by_order(step) for step in steps]
     return steps, opening
+
+
+_PREPARES, _EXECUTES = bytes([mysql.PREPARE]), bytes([mysql.EXECUTE])
+
+
+def _by_order(step: Step) -> Step:
+    """An execution of the statement prepared last, for a server may number it otherwise the next time."""
+    if step.request[3:5] != b"\0" + _EXECUTES:
+        return step
+    request = step.request[:5] + mysql.LAST.to_bytes(4, "little") + step.request[9:]
+    return Step(request, step.reply, step.flags)

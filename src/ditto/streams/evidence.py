@@ -171,6 +171,8 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
         session = sessions.setdefault(cycle.connection.serial, protocol.session_of(codec))
         classes[class_key(codec, cycle, session)].append(cycle)
+        if session is not None:
+            session.answered(_first_sent(cycle))
     total = len(cycles)
     if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
         # Where threads take over each other's work, some cycles begin in the middle of a request.

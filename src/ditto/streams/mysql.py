@@ -19,7 +19,8 @@ NO_REPLY = frozenset((QUIT, LONG_DATA, CLOSE))
 _DEPRECATE_EOF = 1 << 24
 _CLIENT_MYSQL = 1
 _CACHE_METADATA = 1 << 4
-_MORE_RESULTS = 8
+LAST = 0xFFFFFFFF
+"""Stands for the statement prepared last."""
 FIXED_BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 8: 8, 9: 4, 13: 2}
 """Bytes of a binary value by its column's type, where all have the same."""
 
@@ -46,9 +47,10 @@ def without_ends(login: bytes) -> bool:
 
 @dataclass
 class Session:
-    """One connection: remembers what its prepared statements are, which servers number from 1."""
+    """One connection: remembers what its prepared statements are, by the numbers that the server gave them."""
 
-    statements: list[bytes] = field(default_factory=list)
+    statements: dict[int, bytes] = field(default_factory=dict)
+    prepared: bytes = b""
 
     def key(self, payload: bytes) -> bytes:
         """The class of a request that begins so: a word of the protocol or a statement's verb, and its text."""
@@ -60,15 +62,19 @@ class Session:
         if command == QUERY:
             return statement_key(body)
         if command == PREPARE:
-            self.statements.append(statement_key(body))
-            return b"Parse_" + self.statements[-1]
+            self.prepared = statement_key(body)
+            return b"Parse_" + self.prepared
         if command == EXECUTE and len(body) >= 4:
-            number = int.from_bytes(body[:4], "little")
-            if number == 0xFFFFFFFF:
-                number = len(self.statements)
-            known = self.statements[number - 1] if 0 < number <= len(self.statements) else None
+            known = self.statements.get(int.from_bytes(body[:4], "little"))
             return b"Bind_" + known if known is not None else b"Bind"
         return _WORDS.get(command, b"?")
+
+    def answered(self, payload: bytes) -> None:
+        """Take note of how the reply to the last request begins: it tells the number of a statement."""
+        if self.prepared and len(payload) >= 9 and payload[4] == 0:
+            self.statements[int.from_bytes(payload[5:9], "little")] = self.prepared
+            self.statements[LAST] = self.prepared
+        self.prepared = b""
 
 
 def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
@@ -80,7 +86,7 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
     """
     asked, replies = _packets(said), _packets(answered)
     session = Session()
-    prepared: list[list[Column]] = []
+    prepared: dict[int, list[Column]] = {}
     try:
         _, greeting = next(replies)
         _, login = next(asked)
@@ -95,10 +101,11 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
             key = session.key(b"\0\0\0\0" + packet[:4096])
             if packet[0] in NO_REPLY:
                 continue
-            known = _columns_of(prepared, packet) if packet[0] == EXECUTE else []
+            known = prepared.get(int.from_bytes(packet[1:5], "little"), []) if packet[0] == EXECUTE else []
             result = _READERS.get(packet[0], _one_packet)(replies, options, known)
             if packet[0] == PREPARE:
-                prepared.append(result.columns)
+                session.answered(bytes(5) + result.statement.to_bytes(4, "little"))
+                prepared[result.statement] = prepared[LAST] = result.columns
             yield key, result
     except (StopIteration, RuntimeError, IndexError, struct.error):
         return
@@ -140,12 +147,6 @@ _Replies = Iterator[tuple[int, bytes]]
 
 _Known = list[Column]
 """Columns that the client knows already, which a server may then leave out."""
-
-
-def _columns_of(prepared: list[list[Column]], packet: bytes) -> list[Column]:
-    number = int.from_bytes(packet[1:5], "little")
-    at = len(prepared) if number == 0xFFFFFFFF else number
-    return prepared[at - 1] if 0 < at <= len(prepared) else []
 
 
 def _one_packet(replies: _Replies, _options: _Options, _known: _Known) -> Result:
@@ -193,8 +194,8 @@ def _prepared(replies: _Replies, options: _Options, _known: _Known) -> Result:
     _, packet = next(replies)
     if packet[0]:
         return Result("failed")
-    columns, parameters = struct.unpack_from("<HH", packet, 5)
-    result = Result("rows" if columns else "done")
+    number, columns, parameters = struct.unpack_from("<IHH", packet, 1)
+    result = Result("rows" if columns else "done", statement=number)
     for count, keep in ((parameters, False), (columns, True)):
         defined = [_column(next(replies)[1]) for _ in range(count)]
         if count and not options.no_ends:

@@ -71,6 +71,9 @@ class Session:
             return b"Bind_" + known if known is not None else b"Bind"
         return _WORDS.get(payload[:1], b"?")
 
+    def answered(self, payload: bytes) -> None:
+        """Take note of how the reply to the last request begins: nothing is learned from it."""
+
 
 def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
     """The results of one connection, by the class of the request that asked for them.

@@ -27,8 +27,12 @@ class Column:
 
 @dataclass
 class Result:
-    """What a statement gave: rows (how many, of which columns), nothing, or an error."""
+    """What a statement gave: rows (how many, of which columns), nothing, or an error.
+
+    ``statement`` is the number that a server gave to one that it has prepared.
+    """
 
     kind: Literal["rows", "done", "failed"] = "done"
     columns: list[Column] = field(default_factory=list)
     rows: int = 0
+    statement: int = 0
