@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 3
+#define DITTO_TABLES_VERSION 4
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -66,11 +66,25 @@ enum ditto_op_kind {
 	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake) */
 	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
 	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
+	/* Calls to other services; see struct ditto_downstream. */
+	OP_SOCKET,        /* a new socket of type and flags a */
+	OP_CONNECT,       /* to the address given at start */
+	OP_CONNECTED,     /* wait until the connection is there, in the way of the downstream */
+	OP_POLL,          /* poll that one descriptor for events a, at most b milliseconds */
+	OP_CALL,          /* a request to downstream a of a class drawn from size; its first c bytes (0: all), flags b; a
+	                   * connection is taken, or made by the connect program, where the slot has none */
+	OP_CALL_MORE,     /* the next c bytes of it (0: the rest), flags b */
+	OP_ANSWER,        /* wait for the reply and receive it to its end */
 };
 
 enum ditto_op_flags {
 	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
 };
+
+/* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another
+ * service. */
+#define DITTO_LINK(k) ((k) << 4)
+#define DITTO_LINKS 8
 
 struct ditto_op {
 	uint8_t kind;
@@ -241,6 +255,7 @@ struct ditto_role {
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	uint16_t connection_limit; /* 0: none */
 	uint8_t deferred_lifo;
+	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that serve one connection at a time (accept_serve): */
@@ -266,6 +281,41 @@ struct ditto_process {
 	const struct ditto_open_at_start *open_at_start;
 };
 
+/* --- calls to other services ---------------------------------------------------------------------------
+ * A downstream is called in the framing of its own codec, by requests that the generator has made of the classes and
+ * sizes that were observed, so that a clone of the called service, or the stand-in that `service` describes, recognises
+ * them.  Where it listens is told at start, never compiled in. */
+#define DITTO_DOWNSTREAMS 16
+
+enum ditto_pool {
+	DITTO_POOL_REQUEST = 1, /* a connection for each request, closed at its end */
+	DITTO_POOL_CONNECTION,  /* kept by the client's connection as long as that lasts */
+	DITTO_POOL_THREAD,      /* kept by the thread for its next request */
+};
+
+struct ditto_request {
+	uint32_t length;
+	const uint8_t *bytes;
+	uint8_t nobody; /* the reply is a head alone */
+};
+
+struct ditto_call_class {
+	uint16_t requests;
+	const struct ditto_request *request; /* one is drawn; all are equally likely */
+	const struct ditto_dist *delay_us;   /* how long the stand-in waits with its reply; may be NULL */
+};
+
+struct ditto_service;
+
+struct ditto_downstream {
+	uint8_t pool;
+	uint8_t blocking; /* replies are waited for by the receive itself, not in the wait set */
+	struct ditto_recv recv;
+	struct ditto_program connect;        /* makes a connection: OP_SOCKET, OP_CONNECT, and what else was seen */
+	const struct ditto_call_class *call; /* one for each class of service */
+	const struct ditto_service *service; /* codec, classes and replies of the stand-in; nothing else of it is used */
+};
+
 struct ditto_body_layout; /* generated with the blocks; see body.h */
 
 struct ditto_service {
@@ -287,6 +337,8 @@ struct ditto_service {
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
+	uint16_t downstreams;
+	const struct ditto_downstream *downstream;
 };
 
 extern const struct ditto_service ditto_service;

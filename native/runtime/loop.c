@@ -2,7 +2,7 @@
  *
  * The event loop: wait, handle every event, then what was deferred, then timers.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -79,6 +79,8 @@ void loop_main(struct worker *w)
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;
+		if (role->each_wake.n)
+			worker_program(w, NULL, &role->each_wake);
 		worker_block(w, role->on_wake);
 		for (int i = 0; i < n; i++) {
 			struct source *s = w->ready[i].data.ptr;
@@ -87,6 +89,8 @@ void loop_main(struct worker *w)
 				conn_events((struct conn *)s, w->ready[i].events);
 			else if (s->type == SOURCE_LISTENER)
 				accept_ready(w);
+			else if (s->type == SOURCE_LINK)
+				link_events((struct link *)s, w->ready[i].events);
 			else
 				notified(w);
 		}
@@ -95,6 +99,8 @@ void loop_main(struct worker *w)
 		timers_run(w);
 		if (w->dead)
 			conn_free_dead(w);
+		if (w->links)
+			links_free_dead(w);
 		worker_block(w, role->before_wait);
 	}
 }

@@ -21,6 +21,8 @@ from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
 
+Codec = Literal["opaque", "http1", "resp2", "memcached"]
+
 
 class Dist(Model):
     """A discrete distribution of whole numbers; ``weights`` need not be normalised."""
@@ -72,10 +74,24 @@ class OpKind(StrEnum):
     FUTEX_WAKE = "futex_wake"
     SLEEP = "sleep"
     NOTIFY = "notify"
+    SOCKET = "socket"
+    CONNECT = "connect"
+    CONNECTED = "connected"
+    POLL = "poll"
+    CALL = "call"
+    CALL_MORE = "call_more"
+    ANSWER = "answer"
+
+
+MAX_LINKS = 8
+"""Connections to other services that one request may use; as ``DITTO_LINKS`` in native/runtime/ditto.h."""
 
 
 class Op(Model):
-    """One step of a program; see ``struct ditto_op``."""
+    """One step of a program; see ``struct ditto_op``.
+
+    ``link`` tells which of the request's connections to other services it is for; None for the client's own.
+    """
 
     kind: OpKind
     nr: SyscallNumber = 0
@@ -86,6 +102,7 @@ class Op(Model):
     c: SmallInt = 0
     size: Dist | None = None
     block: Annotated[int, Field(ge=0, le=255)] | None = None
+    link: Annotated[int, Field(ge=0, lt=MAX_LINKS)] | None = None
 
 
 Program = Annotated[list[Op], Field(max_length=512)]
@@ -162,7 +179,7 @@ class Role(Model):
 
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.
+    they do before each accept.  ``each_wake`` are calls made after each return of the wait.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
@@ -177,6 +194,7 @@ class Role(Model):
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     deferred_lifo: bool = False
+    each_wake: Program = []
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
@@ -249,6 +267,41 @@ class Load(Model):
     requests_per_wake: Count = 1.0
 
 
+class CallClass(Model):
+    """A kind of request to another service, and what that answers.
+
+    ``delay_us`` is how long the reply took, in microseconds; ``closes`` the share of replies after which the called
+    service closed the connection.
+    """
+
+    probability: Probability
+    match: ClassMatch
+    request_bytes: Dist
+    replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
+    delay_us: Dist | None = None
+    closes: Probability = 0.0
+
+
+class Downstream(Model):
+    """Another service that this one calls; see ``struct ditto_downstream``.  Where it is, is told when a clone starts.
+
+    Attributes:
+        codec, print_key, classes: how it is spoken to, as in the profile of a service.
+        pool: whether connections are made for each request, or kept by the client's connection or by the thread.
+        blocking: replies are waited for by the receive itself.
+        receive: how replies are received.
+        connect: makes a connection.
+    """
+
+    codec: Codec
+    print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    pool: Literal["request", "connection", "thread"] = "thread"
+    blocking: bool = False
+    receive: Receive
+    connect: Program
+    classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
+
+
 class ServiceProfile(Model):
     """One service of the app.
 
@@ -256,7 +309,7 @@ class ServiceProfile(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached"]
+    codec: Codec
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
@@ -266,6 +319,7 @@ class ServiceProfile(Model):
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
+    downstreams: Annotated[list[Downstream], Field(max_length=16)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
@@ -314,13 +368,14 @@ def _programs(service: ServiceProfile) -> list[list[Op]]:
     programs = [cls.program for cls in service.classes]
     for role in service.roles:
         programs += [
+            role.each_wake,
             role.before_accept,
             role.on_accept,
             role.on_adopt,
             role.on_close,
             *(timer.program for timer in role.timers),
         ]
-    return programs
+    return programs + [downstream.connect for downstream in service.downstreams]
 
 
 def _dangling(service: ServiceProfile) -> list[str]:
@@ -354,7 +409,19 @@ def _dangling(service: ServiceProfile) -> list[str]:
                 problems.append(f"file slot {op.b} does not exist")
             if op.kind is OpKind.COMPUTE and op.block is None:
                 problems.append("a compute operation names no block")
+            if op.kind is OpKind.CALL:
+                problems += _dangling_call(service, op)
     return problems
+
+
+def _dangling_call(service: ServiceProfile, op: Op) -> list[str]:
+    if op.link is None:
+        return ["a call names no connection"]
+    if not 0 <= op.a < len(service.downstreams):
+        return [f"downstream {op.a} does not exist"]
+    known = len(service.downstreams[op.a].classes)
+    return [f"class {value} of downstream {op.a} does not exist" for value in (op.size.values if op.size else [])
+            if value >= known]  # fmt: skip
 
 
 MAX_PROFILE_BYTES = 64 << 20

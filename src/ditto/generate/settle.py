@@ -35,6 +35,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             update={
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
+                "each_wake": program(old.each_wake),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),
@@ -52,6 +53,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 c.model_copy(update={"program": program(c.program), "send": send(c.send)}) for c in service.classes
             ],
             "roles": [role(r) for r in service.roles],
+            "downstreams": [d.model_copy(update={"connect": program(d.connect)}) for d in service.downstreams],
             "send": send(service.send),
             "blocks": [service.blocks[i] for i in kept],
         }

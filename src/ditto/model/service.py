@@ -10,6 +10,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
+from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog
 from ditto.model.handover import find_handover, kept_open, lasting
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
@@ -17,6 +18,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
+from ditto.model.wakes import each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import Event, Obj
@@ -50,6 +52,7 @@ class _Fit:
     lifo: bool = False
     notes: list[str] = field(default_factory=list)
     timers: dict[int, TimerSeen] = field(default_factory=dict)
+    calls: CallBook = field(default_factory=CallBook)
 
     @property
     def wakes(self) -> float:
@@ -59,7 +62,7 @@ class _Fit:
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.catalog.group_of, self.catalog.slot_of)
+        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of)
 
 
 def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
@@ -93,6 +96,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
 def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
     skip = _find_timers(this) | refused_receives(evidence)
+    this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
     works = class_works(evidence.requests, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
@@ -142,6 +146,7 @@ def _service(this: _Fit) -> ServiceProfile:
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
         load=Load(
             connections=evidence.observation.native.connections,
@@ -227,6 +232,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         notify_nr=handover.notify_nr,
         receive_first=role.kind == "serve" and receives_first(role),
         deferred_lifo=this.lifo,
+        each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
         on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
         before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
@@ -234,6 +240,11 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         on_close=_closing(this) if serving else [],
         timers=timers,
     )
+
+
+def _timed(this: _Fit, index: int) -> set[int]:
+    timer = this.timers.get(index)
+    return {id(event) for burst in timer.bursts for event in burst} if timer is not None else set()
 
 
 def _woken(roles: list[Role]) -> list[Role]:

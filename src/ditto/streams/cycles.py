@@ -8,8 +8,10 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.calls import Callers, peer_of
 from ditto.streams.events import (
     ACCEPTS,
     CLOSE,
@@ -25,6 +27,9 @@ from ditto.streams.events import (
     is_sleep,
     is_wait,
 )
+
+if TYPE_CHECKING:
+    from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -44,6 +49,8 @@ class Wake:
     loose: list[Event] = field(default_factory=list)
     accepted: list[Obj] = field(default_factory=list)
     events: int = 0
+    answers: int = 0
+    """Receives that brought a reply of another service."""
 
 
 @dataclass(eq=False)
@@ -64,6 +71,11 @@ class Cycle:
     """The server closed the connection after the reply, before the client did."""
     tail_receive: bool = False
     """The next receive on the connection came in the same wake-up, without a wait between."""
+    calls: list[Call] = field(default_factory=list)
+    links: list[Obj] = field(default_factory=list)
+    """Connections to other services, in the order in which it first called on them."""
+    outstanding: int = 0
+    """Calls that are begun and not answered."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -104,14 +116,16 @@ class Work:
 
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
+    peers: dict[Obj, PeerLife] = field(default_factory=dict)
 
 
 class _Follower:
     """Assigns one thread's events to cycles, connection lives and wake-ups."""
 
-    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife]) -> None:
+    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife], peers: dict[Obj, PeerLife]) -> None:
         self.work = work
         self.lives = lives
+        self.callers = Callers(peers)
         self.wake = Wake(work.tid, None, 0)
         work.wakes.append(self.wake)
         self.current: Obj | None = None
@@ -136,6 +150,9 @@ class _Follower:
             return
         elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
             work.parks.append(event)
+        if (peer := peer_of(event)) is not None:
+            self._on_peer(event, peer)
+            return
         connection = event.obj if event.obj is not None and event.obj.kind == "connection" else None
         if event.nr == EPOLL_CTL and event.target is not None and event.target.kind == "connection":
             connection = event.target
@@ -156,6 +173,13 @@ class _Follower:
         self.wake.accepted.append(event.made)
         self.fresh = life
         self.current = None
+
+    def _on_peer(self, event: Event, peer: Obj) -> None:
+        current = self.lives[self.current].cycle if self.current is not None else None
+        cycle = self.callers.feed(event, peer, self.wake, current)
+        if cycle is not None:
+            cycle.add(event, self.wake)
+            self.current = cycle.connection
 
     def _life(self, connection: Obj) -> ConnectionLife:
         return self.lives.setdefault(connection, ConnectionLife(connection))
@@ -222,6 +246,7 @@ class _Follower:
         life.cycle = cycle
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
+        self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -253,12 +278,13 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     """
     works: dict[int, ThreadWork] = {}
     lives: dict[Obj, ConnectionLife] = {}
+    peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:
             works[event.tid] = ThreadWork(event.tid, event.pid)
-            follower = followers[event.tid] = _Follower(works[event.tid], lives)
+            follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
-    return Work(works, lives)
+    return Work(works, lives, peers)

@@ -1,0 +1,52 @@
+"""What an event loop calls after each return of its wait, before it turns to the first event."""
+
+from __future__ import annotations
+
+from ditto.artifacts.profile import Op, OpKind
+from ditto.model.classes import Placement, fit_program
+from ditto.model.roles import RoleSeen
+from ditto.streams import programs
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.events import Event, Obj, is_wait
+
+USUAL = 0.5
+"""Share of the wake-ups from which on a call belongs to each."""
+MOST = 20_000
+
+
+def each_wake(role: RoleSeen, placement: Placement, timed: set[int]) -> list[Op]:
+    """The program of a role's wake-ups: calls without lasting effect that most of them begin with.
+
+    Args:
+        role: an event loop.
+        placement: where files are.
+        timed: ``id`` of events that belong to a timer.
+    """
+    cycles = [cycle for thread in role.work for cycle in _beginnings(thread, timed)][:MOST]
+    if not any(cycle.events for cycle in cycles):
+        return []
+    work = programs.build(b"wake", cycles)
+    ops = fit_program(work, {}, lambda name, amount: None, placement, deferred=False, minimum=USUAL)
+    return [op for op in ops if op.kind is OpKind.MISC]
+
+
+def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:
+    loose = {id(event) for wake in thread.wakes for event in wake.loose}
+    busy = {id(wake.wait) for wake in thread.wakes if wake.received or wake.answers}
+    nowhere, nobody = Wake(0, None, 0), Obj("none", 0)
+    found: list[Cycle] = []
+    burst: list[Event] | None = None
+    for event in thread.events:
+        if is_wait(event):
+            burst = None
+            if id(event) in busy:
+                burst = []
+                found.append(Cycle(nobody, thread.tid, nowhere, event, events=burst))
+        elif burst is not None:
+            if id(event) in loose and id(event) not in timed:
+                burst.append(event)
+            else:
+                burst = None
+    for cycle in found:
+        cycle.wake_of = [nowhere] * len(cycle.events)
+    return found
