@@ -24,7 +24,7 @@ def require_known_shape(evidence: Evidence) -> None:
     outside, overlapping = calls_outside(evidence.work), calls_overlapping(evidence.work)
     if outside > SOME * len(cycles):
         raise UnsupportedShapeError(
-            f"{app}: {outside / len(cycles):.2f} messages a request go to another service on no request's behalf, which "
+            f"{app}: {outside / len(cycles):.2f} messages a request go to another service for no request, which "
             "is not modelled",
             "configure it so that the thread which serves a request makes its calls",
         )

@@ -58,6 +58,7 @@ class PeerLife:
         setup: the calls that made it, up to the first request, with the wake-ups they belong to.
         calls: the requests sent over it.
         owner: the request that it works for, or worked for last.
+        home: the client's connection it was called on for when no other request could have been meant.
         created: its making was seen.
         closed: so was its end.
         loose: sends that belong to no request.
@@ -70,6 +71,7 @@ class PeerLife:
     first_wake: Wake | None = None
     calls: list[Call] = field(default_factory=list)
     owner: Cycle | None = None
+    home: Obj | None = None
     created: bool = False
     closed: bool = False
     loose: int = 0
@@ -149,14 +151,17 @@ class Callers:
     def _caller(self, life: PeerLife, current: Cycle | None) -> Cycle | None:
         """The request on whose behalf a connection is made or called on."""
         waiting = [cycle for cycle in self._open if not cycle.complete and not cycle.sent]
-        owner = life.owner
-        if owner is not None and owner in waiting:
-            return owner
-        if owner is not None:
-            for cycle in waiting:
-                if cycle.connection is owner.connection and not cycle.outstanding:
-                    return cycle
-        fresh = [cycle for cycle in waiting if not cycle.outstanding and not cycle.calls]
+        if life.owner is not None and life.owner in waiting:
+            return life.owner
+        free = [cycle for cycle in waiting if not cycle.outstanding]
+        if len(free) == 1:
+            life.home = free[0].connection
+            return free[0]
+        home = life.home or (life.owner.connection if life.owner is not None else None)
+        for cycle in free:
+            if cycle.connection is home:
+                return cycle
+        fresh = [cycle for cycle in free if not cycle.calls]
         if fresh and (current is None or not current.calls or current in fresh):
             return fresh[0]
         if current is not None and current in waiting:
