@@ -168,8 +168,8 @@ enum run link_op(struct op_context *x, const struct ditto_op *op)
 /* Nobody waits for it: a reply that comes while another one is waited for, or the end of the connection. */
 static void unasked(struct link *l)
 {
-	if (link_receive(l, NULL) > 0 && !l->failed)
-		return;
+	while (link_receive(l, NULL) > 0 && l->pending && (l->ready || (l->source.events & EPOLLET)))
+		;
 	if (l->failed)
 		link_unwatch(l); /* or it would be reported for ever */
 }
@@ -188,9 +188,7 @@ void link_events(struct link *l, uint32_t events)
 {
 	if (l->source.fd < 0)
 		return;
-	if (l->waits && l->owner) {
-		if (!(events & (l->waits | EPOLLERR | EPOLLHUP | EPOLLRDHUP)))
-			return;
+	if (l->owner && (events & (l->waits | EPOLLERR | EPOLLHUP | EPOLLRDHUP)) && l->waits) {
 		l->waits = 0;
 		l->ready = 1;
 		conn_resume(l->owner);

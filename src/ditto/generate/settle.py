@@ -84,6 +84,8 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []
+    for downstream in service.downstreams:
+        begin += _every_request(service, downstream.connect)
     for role in service.roles:
         if role.kind == "accept_serve":
             begin += _every_request(service, [*role.before_accept, *role.on_accept])
