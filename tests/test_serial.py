@@ -17,8 +17,8 @@ from ditto.artifacts.observation import ProcessSeen, ThreadSeen
 from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
+from ditto.host.framing import framing_of
 from ditto.model.roles import find_roles
-from ditto.observe.framing import framing_of
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream

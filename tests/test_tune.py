@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ditto.artifacts.amounts import amounts_of, work_of
-from ditto.artifacts.profile import Profile
+from ditto.artifacts.app import AppSpec
+from ditto.artifacts.profile import Knobs, Profile
 from ditto.artifacts.work import Work
+from ditto.host.progress import SilentProgress
 from ditto.streams.segments import Segment, joined, scaled
+from ditto.tune import native
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, predicted, runtime_lines
 from profile_parts import block, service_profile
@@ -107,3 +113,59 @@ def test_scores_are_in_units_of_the_bounds() -> None:
     assert more.errors["instructions"] == pytest.approx(2) and not more.inside and "instructions" in more.worst
     far = plain(1000.0, load_distance=list(np.roll(plain(1000.0).load_distance + [0.0] * 10, 8)))
     assert score(amounts_of(plain(1000.0)), amounts_of(far)).errors["data curve"] > 5
+
+
+class Bench:
+    """A clone whose user time depends on the knobs in a way that is known, in place of runs of the real one."""
+
+    def __init__(self, error: Callable[[Knobs], float], doubt: float) -> None:
+        self.error = error
+        self.doubt = doubt
+        self.knobs = Knobs()
+        self.comparisons = 0
+
+    def remake(self, profile: Profile) -> Path:
+        self.knobs = profile.knobs
+        return Path("clone")
+
+    def compare(self, *_: object) -> native.Compared:
+        self.comparisons += 1
+        return native.Compared(self.error(self.knobs), self.doubt, 2 * self.doubt, 1000.0, 4096.0)
+
+
+def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Profile:
+    monkeypatch.setattr(native, "compare", bench.compare)
+    monkeypatch.setattr(native, "_asked", lambda _: 1000)
+    spec = AppSpec.model_construct(name="bench")
+    return native.tune_native(spec, service_profile(), bench.remake, SilentProgress())[0]
+
+
+def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: -0.25 + k.stalls * 0.04, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
+    assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
+
+
+def test_far_reads_have_a_bound_and_the_other_knobs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: -0.5 + k.stalls * 0.001 + (1 - k.dependence) * 0.5, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    most = native.STALL_SHARE * native._instructions(profile) / native.STALL_INSTRUCTIONS
+    assert 0 < profile.knobs.stalls <= most and profile.knobs.dependence < 1
+
+
+def test_a_clone_that_is_too_slow_is_first_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: 0.3 - (k.dependence - 1) * 0.3 + k.stalls * 0.03, 0.02)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= native.GOAL
+    assert profile.knobs.dependence == 2.5 and profile.knobs.stalls > 0
+
+
+def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda _: 0.12, 0.15)
+    assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 1
+
+
+def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
+    assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4

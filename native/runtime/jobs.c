@@ -120,6 +120,7 @@ int job_add(struct conn *c, struct request *request)
 	if (c->job_tail == c->job_cap && job_room(c))
 		return -1;
 	w->served++;
+	worker_stall(w);
 	job = &c->job[c->job_tail];
 	job->plan = plan;
 	job->pick = plan->picks ? rng_u32(&w->rng) : 0;

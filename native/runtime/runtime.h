@@ -191,6 +191,7 @@ struct worker {
 	struct pool pool;
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
+	uint32_t stalls;    /* far reads not made yet, in 256ths */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	char path[512];
@@ -240,6 +241,16 @@ void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
 uint64_t now_ns(void);
+
+/* What a request waits for memory beyond what its blocks make it wait. */
+static inline void worker_stall(struct worker *w)
+{
+	if (!ditto_service.stalls || options.skeleton)
+		return;
+	w->stalls += ditto_service.stalls;
+	ditto_body_stall(&w->body, w->stalls >> 8);
+	w->stalls &= 255;
+}
 
 static inline void worker_block(struct worker *w, ditto_block_fn block)
 {

@@ -7,6 +7,7 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
+TUNED_BY_S = 120.0
+"""Seconds from the start of ``ditto clone`` at which tuning ends, if it had its least time by then."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,13 @@ def build(clone: Path, progress: Progress) -> Path:
     return build_clone(clone)
 
 
-def tune(app: Path, out: Path, progress: Progress, native: bool = True) -> Path:
-    """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone."""
+def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds: float = TUNED_BY_S) -> Path:
+    """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
+
+    Args:
+        native: whether measured CPU time is tuned as well.
+        seconds: that it may take, where the rounds of work alone do not take longer.
+    """
     from ditto.run.build import build_clone
     from ditto.tune.loop import tune_profile
 
@@ -129,6 +137,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True) -> Path:
         remake,
         progress,
         native,
+        seconds,
     )
     tuned.profile.save(out / "profile.json")
     write_atomic(out / "tuning.json", tuned.rounds_json())
@@ -290,13 +299,14 @@ def run_local(
 
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
+    began = time.monotonic()
     load_app(app)
     observe(app, out, None, None, progress)
     profile = model(out, progress, options.seed)
     folder = out / "clone"
     generate(profile, folder, None, progress)
     build(folder, progress)
-    tune(app, out, progress, native=options.tune)
+    tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)

@@ -6,16 +6,15 @@ checked to join endpoints that exist.  Graphs come from traces now; nothing here
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from ditto.artifacts.base import Model, Probability
 from ditto.artifacts.files import write_atomic
-from ditto.errors import BadInputError, FormatVersionError
+from ditto.artifacts.reading import read_model
 
 FORMAT_VERSION = 1
 MOST_SERVICES = 20_000
@@ -269,21 +268,4 @@ def load_graph(path: Path) -> Graph:
         FormatVersionError: another version of the format.
     """
     remedy = "make it with: ditto topology TRACES... -o FILE"
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise BadInputError(f"{path}: larger than a graph may be ({MOST_BYTES >> 20} MiB)", remedy)
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", remedy) from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not a graph file ({error})", remedy) from error
-    if not isinstance(value, dict) or "services" not in value:
-        raise BadInputError(f"{path}: not a graph file", remedy)
-    if value.get("version") != FORMAT_VERSION:
-        raise FormatVersionError(str(path), value.get("version"), FORMAT_VERSION)
-    try:
-        return Graph.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part)[:80] for part in first["loc"]) or "the graph"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", remedy) from error
+    return read_model(path, Graph, FORMAT_VERSION, remedy, key="version", most_bytes=MOST_BYTES)

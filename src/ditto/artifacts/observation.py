@@ -5,14 +5,13 @@ A folder holding ``observation.json`` (this model), the native recording and the
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ditto.artifacts.files import write_atomic
-from ditto.errors import BadInputError, FormatVersionError
+from ditto.artifacts.reading import read_model
 
 FORMAT_VERSION = 1
 FILE_NAME = "observation.json"
@@ -64,7 +63,6 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
     """
 
     recording: str
@@ -78,7 +76,6 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
-    reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
 class LensRun(_Facts):
@@ -98,6 +95,7 @@ class ClientRun(_Facts):
         asked: the number it was asked for; None where it takes none.
         counted: the requests it said to have made; None where it said nothing.
         replays: the app answers the recorded requests in the same way when they are sent again.
+        reply_framing: what ends HTTP replies; empty where that is not known.
     """
 
     steps: int
@@ -105,6 +103,7 @@ class ClientRun(_Facts):
     counted: float | None
     seconds: float
     replays: bool = False
+    reply_framing: Literal["length", "chunked", "close", ""] = ""
 
 
 class Observation(_Facts):
@@ -134,19 +133,4 @@ def load_observation(folder: Path) -> Observation:
         BadInputError: missing, not JSON, or outside the schema.
         FormatVersionError: another format version.
     """
-    path = folder / FILE_NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", "make it with 'ditto observe APP.toml -o OUT'") from error
-    except ValueError as error:
-        raise BadInputError(f"{path}: not JSON ({error})", "observe the app again") from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Observation.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise BadInputError(f"{path}: {place}: {first['msg']}", "observe the app again") from error
+    return read_model(folder / FILE_NAME, Observation, FORMAT_VERSION, "make it with 'ditto observe APP.toml -o OUT'")

@@ -7,17 +7,16 @@ fingerprints.  It may come from a stranger, so every number here is bounded and 
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
-from ditto.errors import BadInputError, FormatVersionError
 
 FORMAT_VERSION = 1
 
@@ -305,7 +304,8 @@ class Downstream(Model):
 class ServiceProfile(Model):
     """One service of the app.
 
-    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, as tuning found.
+    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
+    part of the resident memory that it takes for what clients store, both as tuning found.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
@@ -321,6 +321,7 @@ class ServiceProfile(Model):
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     downstreams: Annotated[list[Downstream], Field(max_length=16)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 
@@ -333,6 +334,8 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
+        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
+            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
     """
 
@@ -340,6 +343,7 @@ class Knobs(Model):
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
 
 
@@ -434,20 +438,5 @@ def load_profile(path: Path) -> Profile:
         BadInputError: unreadable, too large, not JSON, or outside the schema; names the place.
         FormatVersionError: another format version.
     """
-    try:
-        if path.stat().st_size > MAX_PROFILE_BYTES:
-            raise BadInputError(f"{path}: larger than {MAX_PROFILE_BYTES >> 20} MiB", "this is no profile of ditto")
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInputError(f"{path}: {error.strerror}", "name a profile.json made by 'ditto model'") from error
-    except (ValueError, RecursionError) as error:
-        raise BadInputError(f"{path}: not JSON ({error})", "name a profile.json made by 'ditto model'") from error
-    if not isinstance(data, dict) or data.get("format_version") != FORMAT_VERSION:
-        found = data.get("format_version") if isinstance(data, dict) else None
-        raise FormatVersionError(str(path), found, FORMAT_VERSION)
-    try:
-        return Profile.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise BadInputError(f"{path}: {place}: {first['msg']}", "make the profile again with 'ditto model'") from error
+    remedy = "name a profile.json made by this version's 'ditto model'"
+    return read_model(path, Profile, FORMAT_VERSION, remedy, most_bytes=MAX_PROFILE_BYTES)

@@ -26,6 +26,7 @@ from ditto.cli import (
     run,
     study,
     topology,
+    tune,
     validate,
 )
 from ditto.errors import DittoError
@@ -56,6 +57,7 @@ for _module in (
     build,
     run,
     load,
+    tune,
     validate,
     study,
     report,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
 from ditto.host.tap import Stream, Tap
 from ditto.streams.protocol import recognise
@@ -21,11 +23,17 @@ _FRAMINGS = {"http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framin
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
 
-def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult]:
-    """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
+@dataclass(frozen=True)
+class RelayedLoad:
+    """What a run of the client through a relay showed: a plan of what it sent, what it said, and how replies ended."""
 
-    Returns:
-        The plan, and what the client said.
+    plan: LoadPlan
+    result: LoadResult
+    ended: ReplyEnd
+
+
+def record_plan(run: AppRun, requests: int | None) -> RelayedLoad:
+    """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
 
     Raises:
         AppError: the client failed, sent nothing, or cannot be sent through a relay.
@@ -43,7 +51,7 @@ def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult
         raise AppError(
             f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
         )
-    return plan, result
+    return RelayedLoad(plan, result, reply_framing(tap.streams))
 
 
 def takes_relay(spec: AppSpec) -> bool:

@@ -101,6 +101,7 @@ def _service(this: _Fit) -> ServiceProfile:
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
     gaps = evidence.gaps
+    client = evidence.observation.client
     classes = []
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
@@ -118,7 +119,7 @@ def _service(this: _Fit) -> ServiceProfile:
                 block_for,
                 this.placement,
                 this.deferred,
-                evidence.observation.native.reply_framing,
+                client.reply_framing if client else "",
             )
         )
         _note_unsupported(this, work)

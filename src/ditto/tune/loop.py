@@ -13,11 +13,11 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
-from ditto.host.app import clone_command
+from ditto.host.app import AppRun, clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
-from ditto.tune.native import tune_native
+from ditto.tune.native import LEAST_SECONDS, tune_native
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
@@ -28,6 +28,11 @@ PATIENCE = 4
 """Rounds without a better one after which it ends."""
 DAMPING = 0.6
 """Share of a difference that later rounds put right: what is left by then is partly chance."""
+
+STORE_S = 0.5
+"""For which a clone is loaded to see what its store takes, after it was filled."""
+STORED_FROM = 1 << 20
+"""Growth below which it is buffers and stacks rather than a store."""
 
 Remake = Callable[[Profile], Path]
 """Generates and builds the clone of a profile; returns the program."""
@@ -73,6 +78,7 @@ def tune_profile(
     remake: Remake,
     progress: Progress,
     native: bool = True,
+    seconds: float = 0.0,
 ) -> Tuned:
     """Correct a profile until its clone executes and costs what the original does.
 
@@ -83,13 +89,15 @@ def tune_profile(
         observation: with its instruction run; without one only CPU time is tuned.
         remake: generates and builds a clone.
         native: whether to tune measured CPU time too.
+        seconds: that tuning may take; CPU time gets what the rounds of work leave of it, and its least time anyway.
 
     Raises:
         AppError: app, clone or client failed.
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
-    tuned = Tuned(profile)
+    tuned = Tuned(with_service(profile, {"stored_bytes": _stored(spec, remake(profile), progress)}))
     codec = profile.services[0].codec
+    began = time.monotonic()
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
@@ -97,7 +105,8 @@ def tune_profile(
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress)
+        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
@@ -136,6 +145,17 @@ def _tune_work(
             break
         profile = correct(profile, original, clone, 1.0 if number < 3 else DAMPING)
     tuned.profile = best
+
+
+def _stored(spec: AppSpec, binary: Path, progress: Progress) -> int:
+    """Bytes that the clone's memory grows by as it is filled and loaded: what clients store in it, nothing else."""
+    progress.update("memory for what clients store")
+    with AppRun.for_clone(spec, [*clone_command(binary), "--skeleton"]) as run:
+        before = run.memory().rss_bytes
+        run.prepare()
+        run.load_for(STORE_S)
+        grown = run.memory().rss_bytes - before
+    return grown if grown >= STORED_FROM else 0
 
 
 def _missing(original: Measured, clone: Measured) -> float:

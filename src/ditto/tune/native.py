@@ -18,22 +18,35 @@ from ditto.errors import AppError
 from ditto.host.app import AppRun, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
-from ditto.host.usage import read_usage
+from ditto.host.usage import Meter
 
 Rows = list[tuple[int, float, str]]
 
 PAIRS = 3
+MOST_PAIRS = 7
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
+SURE = 0.03
+"""Standard error of a comparison from which on further pairs tell nothing new."""
 SECONDS = 1.2
-ALL_SECONDS = 30.0
-"""After which no further knob is tried."""
+LEAST_SECONDS = 30.0
+"""For which knobs are tried, however long everything before took."""
+MEDIAN = 1.25
+"""Standard error of a median in those of a mean, for runs spread normally."""
+SHARE = 0.4
+"""Share of the time left that one comparison may take for pairs beyond the least number."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
     {"irregular": 0.5, "dependence": 1.5},
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
+STALL_INSTRUCTIONS = 9.0
+"""Instructions that a far read of the runtime costs."""
+STALL_SHARE = 0.03
+"""Share of a request's instructions that far reads may add to it."""
+STALL_NS = 60.0
+"""What a far read is taken to cost before it was measured."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +55,35 @@ class Compared:
 
     Attributes:
         error: relative, of medians.
+        doubt: standard error of ``error``, from the pairs.
         noise: relative spread of the original's own runs.
+        original_ns: user nanoseconds a request of the original, median.
         resident: median resident bytes of the clone less the original's.
     """
 
     error: float
+    doubt: float
     noise: float
+    original_ns: float
     resident: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the pairs cannot tell clone from original any more."""
+        return abs(self.error) <= max(GOAL, self.doubt)
 
 
 def tune_native(
-    spec: AppSpec, profile: Profile, remake: Callable[[Profile], Path], progress: Progress
+    spec: AppSpec,
+    profile: Profile,
+    remake: Callable[[Profile], Path],
+    progress: Progress,
+    seconds: float = LEAST_SECONDS,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
+
+    Args:
+        seconds: after which no further knob is tried.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -62,33 +91,89 @@ def tune_native(
     Raises:
         AppError: app, clone or client failed.
     """
-    rows: Rows = []
     progress.update("user CPU time of original and clone")
-    began = time.monotonic()
-    asked = _asked(spec)
-    now = compare(spec, remake(profile), asked)
-    progress.note(f"tune: user CPU per request {now.error:+.1%} (the original's own spread is {now.noise:.1%})")
-    profile = _resident(profile, now)
-    best, best_profile = now, profile
-    rows.append((0, now.error, "as the work left it"))
-    steps = FASTER if now.error > 0 else SLOWER
-    for number, step in enumerate(steps, 1):
-        if abs(best.error) <= max(GOAL, best.noise / 2) or time.monotonic() - began > ALL_SECONDS:
-            break
-        progress.update(f"user CPU time, round {number}", number / (len(steps) + 1))
-        knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
-        tried = profile.model_copy(update={"knobs": knobs})
-        now = compare(spec, remake(tried), asked)
-        words = ", ".join(f"{name} x {value:g}" for name, value in step.items())
-        better = abs(now.error) < abs(best.error)
-        rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
-        progress.note(f"tune: user CPU per request {now.error:+.1%} with {words}")
-        crossed = now.error * best.error < 0
+    ends = time.monotonic() + seconds
+    search = _Search(spec, profile, remake, progress, ends, _asked(spec))
+    now = search.attempt({})
+    if now.error > GOAL:
+        for step in FASTER:
+            if search.over or now.error < 0:
+                break
+            now = search.attempt(step)
+    if now.error < 0:
+        search.stall(now)
+    if search.best.error < 0:
+        for step in SLOWER:
+            if search.over:
+                break
+            search.attempt({**step, "stalls": search.knobs.stalls})
+    return search.best_profile, search.rows
+
+
+class _Search:
+    """Comparisons so far, and the best of them."""
+
+    def __init__(
+        self,
+        spec: AppSpec,
+        profile: Profile,
+        remake: Callable[[Profile], Path],
+        progress: Progress,
+        ends: float,
+        asked: int | None,
+    ) -> None:
+        self._spec, self._remake, self._progress, self._ends, self._asked = spec, remake, progress, ends, asked
+        self._profile = self.best_profile = profile
+        self.rows: Rows = []
+        self._last: dict[str, float] = {}
+        self.best = Compared(float("inf"), 0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to gain or no time left."""
+        return self.best.right or time.monotonic() > self._ends
+
+    @property
+    def knobs(self) -> Knobs:
+        """Of the best comparison."""
+        return self.best_profile.knobs
+
+    def attempt(self, step: dict[str, float]) -> Compared:
+        """Compare a clone with these knobs turned; the first attempt puts the resident memory right too."""
+        number = len(self.rows)
+        self._last = step
+        words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
+        self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
+        tried = self._profile.model_copy(update={"knobs": knobs})
+        now = compare(self._spec, self._remake(tried), self._asked, SHARE * (self._ends - time.monotonic()))
+        if not self.rows:
+            tried = self._profile = _resident(tried, now)
+        better = abs(now.error) < abs(self.best.error)
         if better:
-            best, best_profile = now, tried
-        if crossed:
-            break
-    return best_profile, rows
+            self.best, self.best_profile = now, tried
+        self.rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
+        self._progress.note(
+            f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}, with {words}"
+            f" (the original's own spread is {now.noise:.1%})"
+        )
+        return now
+
+    def stall(self, now: Compared) -> None:
+        """Let a clone that is too fast wait for memory as long as it lacks: what each read costs is measured."""
+        base = self._last
+        most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
+        reads = min(most, -now.error * now.original_ns / STALL_NS)
+        for _ in range(3):
+            if self.over or reads < 0.01:
+                return
+            then = self.attempt({**base, "stalls": reads})
+            gain = (then.error - now.error) / reads
+            if gain <= 0 or then.right:
+                return
+            before, reads = reads, min(most, -now.error / gain)
+            if abs(reads - before) < 0.05 * before:
+                return
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:
@@ -96,12 +181,13 @@ def _resident(profile: Profile, now: Compared) -> Profile:
     return profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": wanted})})
 
 
-def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:
+def compare(spec: AppSpec, binary: Path, asked: int | None, seconds: float) -> Compared:
     """Original and clone in turn, each started anew and filled.
 
     Args:
         binary: the clone.
         asked: requests of one run; None where the client is bound by time.
+        seconds: time for pairs beyond the least number, where these do not agree.
 
     Raises:
         AppError: app, clone or client failed.
@@ -109,26 +195,43 @@ def compare(spec: AppSpec, binary: Path, asked: int | None) -> Compared:
     command = clone_command(binary)
     original: list[tuple[float, float]] = []
     clone: list[tuple[float, float]] = []
-    for _ in range(PAIRS):
+    began = time.monotonic()
+    while True:
         original.append(_one(AppRun(spec), asked))
         clone.append(_one(AppRun.for_clone(spec, command), asked))
-    a, b = statistics.median(t for t, _ in original), statistics.median(t for t, _ in clone)
+        if len(original) < PAIRS:
+            continue
+        now = _compared(spec.name, original, clone)
+        each = (time.monotonic() - began) / len(original)
+        late = time.monotonic() + each > began + seconds
+        if now.doubt <= SURE or len(original) == MOST_PAIRS or late:
+            return now
+
+
+def _compared(name: str, original: list[tuple[float, float]], clone: list[tuple[float, float]]) -> Compared:
+    times = [t for t, _ in original]
+    a, b = statistics.median(times), statistics.median(t for t, _ in clone)
     if a <= 0:
-        raise AppError(f"{spec.name}: the original used no CPU time under its load", "give the load more requests")
-    spread = (max(t for t, _ in original) - min(t for t, _ in original)) / a
+        raise AppError(f"{name}: the original used no CPU time under its load", "give the load more requests")
+    ratios = [after / before for before, (after, _) in zip(times, clone, strict=True) if before > 0]
+    doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
     memory = statistics.median(m for _, m in clone) - statistics.median(m for _, m in original)
-    return Compared(b / a - 1, spread, memory)
+    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory)
+
+
+def _instructions(profile: Profile) -> float:
+    """Instructions of a request that blocks execute, by their aims."""
+    return sum(block.wanted.instructions * block.runs_per_request for block in profile.services[0].blocks)
 
 
 def _one(run: AppRun, asked: int | None) -> tuple[float, float]:
     """User seconds per request of one run, and resident bytes at its end."""
     with run:
         run.prepare()
-        before = read_usage(run)
-        result = run.load(asked)
-        usage = read_usage(run) - before
+        with Meter(run) as meter:
+            result = run.load(asked)
         requests = count_requests(result, asked, run.spec.load.count).requests
-        return usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
+        return meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
 
 
 def _asked(spec: AppSpec) -> int | None:
