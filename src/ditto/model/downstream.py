@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -42,9 +43,14 @@ class _Group:
 
 @dataclass
 class CallBook:
-    """Numbers the services called and the classes of requests to them."""
+    """Numbers the services called and the classes of requests to them.
+
+    ``addresses`` is where each was, as ``HOST:PORT`` (empty where that is not known): private, for whoever wires clones
+    of several services together.
+    """
 
     downstreams: list[Downstream] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
     numbers: dict[Obj, int] = field(default_factory=dict)
     classes: list[dict[bytes, int]] = field(default_factory=list)
 
@@ -93,7 +99,19 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             )
         )
         made.classes.append(numbers)
+        made.addresses.append(_readable(group.address))
     return made
+
+
+def _readable(address: bytes) -> str:
+    """A socket address as text."""
+    family = int.from_bytes(address[:2], "little")
+    port = int.from_bytes(address[2:4], "big")
+    if family == socket.AF_INET and len(address) >= 8:
+        return f"{socket.inet_ntop(socket.AF_INET, address[4:8])}:{port}"
+    if family == socket.AF_INET6 and len(address) >= 24:
+        return f"[{socket.inet_ntop(socket.AF_INET6, address[8:24])}]:{port}"
+    return ""
 
 
 def _key(codec: str, call: Call) -> bytes:

@@ -33,10 +33,14 @@ NO_CLASS = b"none"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A profile and sentences on what the model could not take over."""
+    """A profile and sentences on what the model could not take over.
+
+    ``called`` tells where each of the service's downstreams was, as ``HOST:PORT``: private, no part of the profile.
+    """
 
     profile: Profile
     notes: list[str]
+    called: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -90,7 +94,8 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
     share, this.lifo = programs.deferral(list(evidence.work.threads.values()))
     this.deferred = share > DEFERRED_SHARE
     service = _service(this)
-    return Fitted(Profile(ditto_version=version, seed=seed, services=[service]), this.notes + this.book.notes)
+    profile = Profile(ditto_version=version, seed=seed, services=[service])
+    return Fitted(profile, this.notes + this.book.notes, this.calls.addresses)
 
 
 def _service(this: _Fit) -> ServiceProfile:
