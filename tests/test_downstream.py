@@ -248,7 +248,8 @@ def test_a_serial_caller_makes_the_calls_of_its_original(tmp_path: Path) -> None
     calls = [m[1] for line in lines if (m := re.match(r"\d+ +(\w+)\(", line)) is not None]
     for name in ("socket", "setsockopt", "connect"):
         assert calls.count(name) == 6, (name, calls)
-    assert calls.count("sendto") == 12 and calls.count("poll") == 6 and 6 <= calls.count("close") <= 7, calls
+    assert calls.count("sendto") == 12 and 6 <= calls.count("poll") <= 7, calls  # the last is for the listener
+    assert 6 <= calls.count("close") <= 7, calls
 
 
 def test_options_are_checked(looping: Path) -> None:
