@@ -82,6 +82,35 @@ def test_a_batch_of_requests_is_matched_in_order() -> None:
     assert calls_outside(work) == calls_overlapping(work) == 0
 
 
+def test_calls_made_in_another_order_than_requests_came() -> None:
+    """The replies tell which call was whose."""
+    record = Recorder((PID,))
+    wait(record)
+    for fd in (20, 21, 22):
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(5):
+        wait(record)
+        for fd in (20, 21, 22):
+            receive(record, fd, REQUEST)
+        for fd in (22, 20, 21):
+            if not turn:
+                connect(record, 100 + fd)
+            send(record, 100 + fd, REQUEST)
+        for fd in (21, 22, 20):
+            wait(record)
+            receive(record, 100 + fd, REPLY)
+            send(record, fd, REPLY)
+    work = record.work()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
+    assert len(cycles) == 12
+    assert all(len(cycle.calls) == 1 and not cycle.outstanding for cycle in cycles)
+    pairs = {(cycle.connection.serial, cycle.calls[0].peer.serial) for cycle in cycles}
+    assert len(pairs) == 3
+    order = [[event.nr for event in cycle.events if event.obj is not None] for cycle in cycles]
+    names = ["recvfrom", "sendto", "recvfrom", "sendto"]
+    assert all([nr for nr in found if nr != NUMBERS["epoll_ctl"]] == [NUMBERS[n] for n in names] for found in order)
+
+
 def test_the_operations_of_a_call() -> None:
     work = batched()
     cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]

@@ -256,6 +256,7 @@ struct ditto_role {
 	uint16_t connection_limit; /* 0: none */
 	uint8_t deferred_lifo;
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
+	struct ditto_program each_wait; /* and right before the wait */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that serve one connection at a time (accept_serve): */

@@ -102,5 +102,7 @@ void loop_main(struct worker *w)
 		if (w->links)
 			links_free_dead(w);
 		worker_block(w, role->before_wait);
+		if (role->each_wait.n)
+			worker_program(w, NULL, &role->each_wait);
 	}
 }

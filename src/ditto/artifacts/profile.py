@@ -178,7 +178,8 @@ class Role(Model):
 
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.  ``each_wake`` are calls made after each return of the wait.
+    they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait``
+    those right before it.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve"]
@@ -194,6 +195,7 @@ class Role(Model):
     notify_nr: SyscallNumber = 0
     deferred_lifo: bool = False
     each_wake: Program = []
+    each_wait: Program = []
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
@@ -373,6 +375,7 @@ def _programs(service: ServiceProfile) -> list[list[Op]]:
     for role in service.roles:
         programs += [
             role.each_wake,
+            role.each_wait,
             role.before_accept,
             role.on_accept,
             role.on_adopt,

@@ -36,6 +36,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
                 "each_wake": program(old.each_wake),
+                "each_wait": program(old.each_wait),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),

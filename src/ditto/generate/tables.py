@@ -101,6 +101,7 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .each_wake = {tables.program(role.each_wake)}, "
+        f".each_wait = {tables.program(role.each_wait)}, "
         f".on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "

@@ -149,10 +149,17 @@ def _reply(codec: str, call: Call) -> protocol.ReplySeen:
 
 
 def _delays(calls: list[Call]) -> Dist | None:
-    """Time to the reply, in microseconds, in steps of about a tenth."""
-    exact = [call.delay_ns for call in calls if call.delay_ns >= 0]
-    values = exact if len(exact) >= min(FEW, len(calls)) else [call.delay_least_ns for call in calls]
-    return dist(Counter(_rounded(value / 1000) for value in values))
+    """Time to the reply, in microseconds, in steps of about a tenth.
+
+    From calls beside which the fewest others waited there: where the called service is busy with others, replies take
+    as long as its queue, and what stands in for it has a queue of its own.
+    """
+    exact = [call for call in calls if call.delay_ns >= 0]
+    if len(exact) < min(FEW, len(calls)):
+        return dist(Counter(_rounded(call.delay_least_ns / 1000) for call in calls))
+    exact.sort(key=lambda call: call.beside)
+    most = exact[min(FEW, len(exact)) - 1].beside
+    return dist(Counter(_rounded(call.delay_ns / 1000) for call in exact if call.beside <= most))
 
 
 def _rounded(value: float) -> int:

@@ -18,7 +18,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
-from ditto.model.wakes import each_wake
+from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import Event, Obj
@@ -100,7 +100,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
 
 def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
-    skip = _find_timers(this) | refused_receives(evidence)
+    skip = _find_timers(this) | refused_receives(evidence) | _before_waits(this)
     this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
     works = class_works(evidence.requests, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
@@ -239,6 +239,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         receive_first=role.kind == "serve" and receives_first(role),
         deferred_lifo=this.lifo,
         each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
+        each_wait=each_wait(role) if serving else [],
         on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
         before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
@@ -246,6 +247,12 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         on_close=_closing(this) if serving else [],
         timers=timers,
     )
+
+
+def _before_waits(this: _Fit) -> set[int]:
+    """``id`` of the calls that belong to the waits of event loops and to no request."""
+    loops = [role for role in this.roles.roles if role.kind == "loop" and role.serves]
+    return {id(event) for role in loops for thread in role.work for event in before_waits(thread)}
 
 
 def _timed(this: _Fit, index: int) -> set[int]:

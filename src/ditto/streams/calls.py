@@ -2,7 +2,8 @@
 
 A connection that the service itself made belongs to the request that calls on it until that has its reply.  An event
 loop may receive several requests before it makes the first call, so calls are given to requests in their order of
-arrival, and a connection that was called on for a client before is taken to be that client's.
+arrival.  Should a request be answered to its client before the call that it was given has its reply, that call was
+another one's: the two are exchanged.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Call:
         delay_ns: from the last send to when the reply could be received, where that was seen; else -1.
         delay_least_ns: what it was at least.
         waited: the thread waited for events between request and reply.
+        beside: other requests to the same address that had no reply yet when it was sent.
     """
 
     peer: Obj
@@ -40,6 +42,7 @@ class Call:
     delay_ns: int = -1
     delay_least_ns: int = 0
     waited: bool = False
+    beside: int = 0
 
     @property
     def sent_bytes(self) -> int:
@@ -58,7 +61,6 @@ class PeerLife:
         setup: the calls that made it, up to the first request, with the wake-ups they belong to.
         calls: the requests sent over it.
         owner: the request that it works for, or worked for last.
-        home: the client's connection it was called on for when no other request could have been meant.
         created: its making was seen.
         closed: so was its end.
         loose: sends that belong to no request.
@@ -71,7 +73,6 @@ class PeerLife:
     first_wake: Wake | None = None
     calls: list[Call] = field(default_factory=list)
     owner: Cycle | None = None
-    home: Obj | None = None
     created: bool = False
     closed: bool = False
     loose: int = 0
@@ -143,6 +144,7 @@ class Callers:
         if life.peer not in cycle.links:
             cycle.links.append(life.peer)
         made = Call(life.peer, cycle, cycle.links.index(life.peer), wake, [event])
+        made.beside = sum(1 for known in self._open if known is not cycle and known.outstanding)
         life.owner = cycle
         life.calls.append(made)
         cycle.calls.append(made)
@@ -151,22 +153,48 @@ class Callers:
     def _caller(self, life: PeerLife, current: Cycle | None) -> Cycle | None:
         """The request on whose behalf a connection is made or called on."""
         waiting = [cycle for cycle in self._open if not cycle.complete and not cycle.sent]
-        if life.owner is not None and life.owner in waiting:
+        fresh = [cycle for cycle in waiting if not cycle.outstanding and not cycle.calls]
+        if life.owner in waiting and (life.owner is current or not life.calls or not fresh):
             return life.owner
-        free = [cycle for cycle in waiting if not cycle.outstanding]
-        if len(free) == 1:
-            life.home = free[0].connection
-            return free[0]
-        home = life.home or (life.owner.connection if life.owner is not None else None)
-        for cycle in free:
-            if cycle.connection is home:
-                return cycle
-        fresh = [cycle for cycle in free if not cycle.calls]
-        if fresh and (current is None or not current.calls or current in fresh):
+        if fresh and (current is None or not current.calls or current.outstanding):
             return fresh[0]
         if current is not None and current in waiting:
             return current
         return fresh[0] if fresh else None
+
+    def replied(self, cycle: Cycle) -> None:
+        """The first send of a reply to a client."""
+        if not cycle.outstanding:
+            return
+        answered = [
+            other for other in self._open if other.calls and not (other.outstanding or other.sent or other.complete)
+        ]
+        if answered:
+            self._exchange(cycle, min(answered, key=lambda other: other.calls[-1].answers[0].index))
+
+    def _exchange(self, one: Cycle, other: Cycle) -> None:
+        """Two requests get each other's calls, with all that was done on those connections."""
+        taken = [_take(cycle) for cycle in (one, other)]
+        one.calls, other.calls = other.calls, one.calls
+        one.links, other.links = other.links, one.links
+        one.outstanding, other.outstanding = other.outstanding, one.outstanding
+        for cycle, found in ((one, taken[1]), (other, taken[0])):
+            joined = sorted([*zip(cycle.events, cycle.wake_of, strict=True), *found], key=lambda pair: pair[0].index)
+            cycle.events = [event for event, _ in joined]
+            cycle.wake_of = [wake for _, wake in joined]
+            for call in cycle.calls:
+                call.cycle = cycle
+                self._peers[call.peer].owner = cycle
+
+
+def _take(cycle: Cycle) -> list[tuple[Event, Wake]]:
+    """What a request did on connections to other services, taken out of it."""
+    pairs = list(zip(cycle.events, cycle.wake_of, strict=True))
+    found = [pair for pair in pairs if peer_of(pair[0]) in cycle.links]
+    kept = [pair for pair in pairs if peer_of(pair[0]) not in cycle.links]
+    cycle.events = [event for event, _ in kept]
+    cycle.wake_of = [wake for _, wake in kept]
+    return found
 
 
 def _receive(event: Event, life: PeerLife, wake: Wake) -> None:

@@ -218,6 +218,8 @@ class _Follower:
             life.setup.append(event)
             return
         if event.nr in SENDS or event.nr in SENDFILES:
+            if not cycle.sent and cycle.outstanding:
+                self.callers.replied(cycle)
             cycle.sent += max(0, event.ret)
             self.current = connection
             if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
