@@ -108,7 +108,7 @@ name = "back"
 command = ["{sys.executable}", "server.py", "{{port}}"]
 port = 20002
 [prepare]
-command = ["sh", "-c", "echo {{port}} {{back.port}} >made-by-prepare"]
+command = ["sh", "-c", "echo {{port}} {{port:back}} >made-by-prepare"]
 """
     with AppRun(write_app(folder, extra=extra)) as run:
         assert (folder / "made-by-setup").read_text().strip() == str(run.port)

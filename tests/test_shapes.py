@@ -45,6 +45,29 @@ if shape in ("threads", "forks"):
     base.request_queue_size = 64
     base(("127.0.0.1", port), Handler).serve_forever()
 listener = socket.create_server(("127.0.0.1", port), backlog=64)
+if shape == "pool":
+    import queue, select
+    ready, events, socks = queue.SimpleQueue(), select.epoll(), {}
+    def work():
+        while True:
+            sock = ready.get()
+            if sock.recv(4096):
+                answer(sock)
+                events.register(sock, select.EPOLLIN)
+            else:
+                sock.close()
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
+    events.register(listener, select.EPOLLIN)
+    while True:
+        for fd, _ in events.poll():
+            if fd == listener.fileno():
+                sock, _ = listener.accept()
+                socks[sock.fileno()] = sock
+                events.register(sock, select.EPOLLIN)
+            else:
+                events.unregister(fd)
+                ready.put(socks[fd])
 for _ in range(6):
     if os.fork() == 0:
         while True:
@@ -131,6 +154,7 @@ def tree(pid: int) -> tuple[int, int]:
         ("threads", {"serve"}, "spawn_thread", (1, 1), (1, 1 + CONNECTIONS)),
         ("forks", {"serve"}, "spawn_process", (1, 1), (1 + CONNECTIONS, 1 + CONNECTIONS)),
         ("preforked", {"accept_serve"}, "keep", (7, 7), (7, 7)),
+        ("pool", {"dispatch", "shared"}, "keep", (1, 5), (1, 5)),
     ],
 )
 def test_a_clone_has_the_processes_and_threads_of_its_original(

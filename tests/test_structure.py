@@ -23,7 +23,7 @@ C_FILES = sorted(
 # Programs of the examples; "memcached" is also the name of a wire protocol, which code may know.
 NAMES = {
     "redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn",
-    "haproxy",
+    "haproxy", "postgres", "pgbench", "mariadbd", "mariadb", "sysbench",
 }  # fmt: skip
 
 
@@ -150,7 +150,7 @@ def test_no_app_is_named_in_the_library() -> None:
 def test_every_example_is_valid() -> None:
     from ditto.artifacts.app import load_app
 
-    files = sorted((ROOT / "examples").glob("*.toml"))
+    files = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples").glob("*/app.toml")])
     assert {"redis.toml", "memcached.toml", "nginx.toml"} <= {path.name for path in files}
     for path in files:
         spec = load_app(path)

@@ -7,6 +7,7 @@
  */
 #include "vmlinux.h"
 #include <bpf/bpf_core_read.h>
+#include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_tracing.h>
 
@@ -26,6 +27,9 @@ volatile __u32 mode_seq = 1;	/* changes with mode: an entry noted under another 
 volatile __u64 mode_since = 0;	/* when the mode last changed */
 volatile __u32 walk = DITTO_WALK_FOLLOW;
 volatile __u32 own_pid = 0;	/* the loader itself is never followed: its own calls would feed on themselves */
+
+/* Set before the programs are loaded, so that what it turns off costs nothing: further records of what a call moved. */
+const volatile __u32 more = 0;
 
 /* Read by the loader. */
 __u64 lost_ring = 0, lost_map = 0, followed = 0;
@@ -230,6 +234,8 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	spec = &ditto_pay[nr & (DITTO_NR_MAX - 1)];
 	if (spec->kind)
 		fill_payload(e, spec, ret);
+	if (more && e->payload_len == DITTO_REC_PAYLOAD && ret > DITTO_REC_PAYLOAD)
+		more_payload(e, spec->kind, ret);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	if (now - st->fault_ns > FAULT_PERIOD_NS)
 		report_faults(task, st, now);

@@ -59,6 +59,7 @@ void collector_load(struct collector *c, ring_buffer_sample_fn on_record)
 		bpf_program__set_autoload(program, both || counts == counting);
 	}
 	c->skel->bss->own_pid = getpid();
+	c->skel->rodata->more = c->options.more;
 	error = collect_bpf__load(c->skel);
 	if (error)
 		refuse("loading BPF programs", error);

@@ -58,6 +58,42 @@ static __always_inline void copy_vectors(struct ditto_rec *e, __u64 vectors, __u
 	copy_user(e, iov[0].base, first);
 }
 
+/* Both ends of the TCP connection behind a descriptor of this process, as record.h tells: the kernel alone knows the port
+ * that it chose for an outgoing one.  Kept out of line, for it runs once a connection. */
+static __noinline int fill_ends(struct ditto_rec *e, long fd)
+{
+	struct task_struct *task = bpf_get_current_task_btf();
+	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
+	struct socket *socket;
+	struct sock *sk;
+	__u32 own = 0, other = 0;
+	__u16 family;
+
+	if (!e)
+		return 0;
+	e->args[4] = e->args[5] = 0;
+	if (fd < 0 || fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), files + fd) ||
+	    !file || (BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
+		return 0;
+	socket = BPF_CORE_READ(file, private_data);
+	sk = BPF_CORE_READ(socket, sk);
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	if (BPF_CORE_READ(socket, type) != 1 || (family != 2 && family != 10))
+		return 0;
+	if (family == 2) {
+		own = BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr);
+		other = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	} else {
+		own = BPF_CORE_READ(sk, __sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3]);
+		other = BPF_CORE_READ(sk, __sk_common.skc_v6_daddr.in6_u.u6_addr32[3]);
+	}
+	e->args[4] = BPF_CORE_READ(sk, __sk_common.skc_num) |
+		     (__u64)bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport)) << 16 | 1ull << 32;
+	e->args[5] = own | (__u64)other << 32;
+	return 0;
+}
+
 static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_pay_spec *spec, long ret)
 {
 	__u64 at, len = 0, moved = ret > 0 ? ret : 0;
@@ -81,29 +117,31 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]) == 0)
 			copy_vectors(e, msg.iov, msg.iovlen, moved);
 		return 0;
+	case DITTO_PAY_CONNECT:
+		fill_ends(e, (__s32)e->args[0]);
+		len = e->aux = (__u32)e->args[2];
+		break;
 	case DITTO_PAY_ADDR_IN:
 		len = e->aux = (__u32)e->args[2];
 		break;
+	case DITTO_PAY_ACCEPT:
+		if (ret >= 0)
+			fill_ends(e, ret);
+		/* fall through */
 	case DITTO_PAY_ADDR_OUT:
 		if (ret < 0 || bpf_probe_read_user(&small, sizeof(small), (void *)e->args[2]))
 			return 0;
 		len = e->aux = small;
 		break;
 	case DITTO_PAY_SENDTO:
-		if (e->args[4] && e->args[5]) {
-			at = e->args[4];
-			len = e->aux = (__u32)e->args[5];
-		} else {
-			len = moved;
-		}
+		len = moved;
+		if (e->args[4])
+			e->aux = (__u32)e->args[5];
 		break;
 	case DITTO_PAY_RECVFROM:
 		len = moved;
-		if (ret >= 0 && e->args[4] && bpf_probe_read_user(&small, sizeof(small), (void *)e->args[5]) == 0 &&
-		    small) {
-			at = e->args[4];
-			len = e->aux = small;
-		}
+		if (ret >= 0 && e->args[4] && bpf_probe_read_user(&small, sizeof(small), (void *)e->args[5]) == 0)
+			e->aux = small;
 		break;
 	case DITTO_PAY_PATH: {
 		long n = at ? bpf_probe_read_user_str(e->payload, DITTO_REC_PAYLOAD, (void *)at) : 0;
@@ -131,5 +169,52 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 		break;
 	}
 	copy_user(e, at, len);
+	return 0;
+}
+
+/* The bytes behind those in the payload of a call that moved data, in records of their own.  Out of line: it is used in
+ * recordings of many services alone, where requests are told apart by more than their first bytes. */
+static __noinline int more_payload(struct ditto_rec *e, __u32 kind, __u64 moved)
+{
+	struct user_iov first = {};
+	struct user_msg msg = {};
+	struct ditto_rec *m;
+	__u32 i;
+
+	if (!e)
+		return 0;
+	first.base = e->args[1];
+	first.len = moved;
+	if (kind == DITTO_PAY_MSG) {
+		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]))
+			return 0;
+		first.base = msg.iov;
+	}
+	if (kind == DITTO_PAY_MSG || kind == DITTO_PAY_IOV) {
+		if (bpf_probe_read_user(&first, sizeof(first), (void *)first.base))
+			return 0;
+	} else if (kind != DITTO_PAY_BUF && (kind != DITTO_PAY_SENDTO && kind != DITTO_PAY_RECVFROM)) {
+		return 0;
+	}
+	if (first.len > moved)
+		first.len = moved;
+	for (i = 1; i <= DITTO_REC_MORE_MAX; i++) {
+		__u64 at = i * DITTO_REC_PAYLOAD;
+
+		if (i > more || at >= first.len)
+			break;
+		m = bpf_ringbuf_reserve(&ring, sizeof(*m), 0);
+		if (!m) {
+			__sync_fetch_and_add(&lost_ring, 1);
+			break;
+		}
+		__builtin_memset(m, 0, sizeof(*m));
+		m->t_ns = e->t_ns;
+		m->kind = DITTO_REC_MORE;
+		m->pid = e->pid;
+		m->tid = e->tid;
+		copy_user(m, first.base + at, first.len - at);
+		bpf_ringbuf_submit(m, BPF_RB_NO_WAKEUP);
+	}
 	return 0;
 }

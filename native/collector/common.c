@@ -31,7 +31,7 @@ static bool mode_parse(const char *word, enum ditto_rec_mode *mode)
 static void usage(const char *program, const char *problem)
 {
 	fprintf(stderr, "%s: %s; usage: %s --pid PID [--pid PID]... (-o FILE | --count-only) [--buffer-mb N] "
-			"[--mode off|structure|all]\n", program, problem, program);
+			"[--mode off|structure|all] [--more 0..3]\n", program, problem, program);
 	exit(DITTO_EXIT_INPUT);
 }
 
@@ -40,7 +40,7 @@ void options_parse(struct options *opt, int argc, char **argv, const char *progr
 	static const struct option longs[] = {
 		{ "pid", required_argument, NULL, 'p' },  { "buffer-mb", required_argument, NULL, 'b' },
 		{ "mode", required_argument, NULL, 'm' }, { "count-only", no_argument, NULL, 'c' },
-		{ NULL, 0, NULL, 0 },
+		{ "more", required_argument, NULL, 'M' }, { NULL, 0, NULL, 0 },
 	};
 	int c;
 
@@ -65,6 +65,11 @@ void options_parse(struct options *opt, int argc, char **argv, const char *progr
 		case 'm':
 			if (!mode_parse(optarg, &opt->mode))
 				usage(program, "--mode wants off, structure or all");
+			break;
+		case 'M':
+			if (strlen(optarg) != 1 || optarg[0] < '0' || optarg[0] > '0' + DITTO_REC_MORE_MAX)
+				usage(program, "--more wants 0 to 3");
+			opt->more = optarg[0] - '0';
 			break;
 		case 'c':
 			opt->count_only = true;

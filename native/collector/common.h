@@ -28,6 +28,7 @@ struct options {
 	const char *out;
 	double buffer_mb;
 	bool count_only;
+	unsigned int more; /* further records of what a call moved */
 	enum ditto_rec_mode mode;
 };
 

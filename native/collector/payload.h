@@ -18,14 +18,16 @@ enum ditto_pay_kind {
 	DITTO_PAY_MMSG,
 	DITTO_PAY_ADDR_IN,  /* a sockaddr of args[2] bytes at args[1] */
 	DITTO_PAY_ADDR_OUT, /* a sockaddr at args[1], its length behind args[2] */
-	DITTO_PAY_SENDTO,   /* the sockaddr at args[4] if there is one, else the bytes */
-	DITTO_PAY_RECVFROM, /* the same, its length behind args[5] */
+	DITTO_PAY_SENDTO,   /* the bytes; aux: the length of the address at args[4], if there is one */
+	DITTO_PAY_RECVFROM, /* the same, the length behind args[5] */
 	DITTO_PAY_PATH,     /* a string at args[arg] */
 	DITTO_PAY_EPOLL,    /* ret events of 12 bytes at args[1] */
 	DITTO_PAY_POLL,     /* args[1] entries of 8 bytes at args[0] */
 	DITTO_PAY_OPT_IN,   /* args[4] bytes at args[3] */
 	DITTO_PAY_OPT_OUT,  /* as many bytes at args[3] as args[4] points at says */
 	DITTO_PAY_FIXED,    /* len bytes at args[arg] */
+	DITTO_PAY_CONNECT,  /* as ADDR_IN, and the ends of the connection in args[4] and args[5] */
+	DITTO_PAY_ACCEPT,   /* as ADDR_OUT, and the ends of the new connection there */
 };
 
 struct ditto_pay_spec {
@@ -71,11 +73,11 @@ static const struct ditto_pay_spec ditto_pay[DITTO_NR_MAX] = {
 	[__NR_gettimeofday] = PAY(NONE, 0, 0, 1),
 	[__NR_time] = PAY(NONE, 0, 0, 1),
 
-	[__NR_accept] = PAY(ADDR_OUT, 1, 0, 0),
-	[__NR_accept4] = PAY(ADDR_OUT, 1, 0, 0),
+	[__NR_accept] = PAY(ACCEPT, 1, 0, 0),
+	[__NR_accept4] = PAY(ACCEPT, 1, 0, 0),
 	[__NR_getpeername] = PAY(ADDR_OUT, 1, 0, 0),
 	[__NR_getsockname] = PAY(ADDR_OUT, 1, 0, 0),
-	[__NR_connect] = PAY(ADDR_IN, 1, 0, 0),
+	[__NR_connect] = PAY(CONNECT, 1, 0, 0),
 	[__NR_bind] = PAY(ADDR_IN, 1, 0, 0),
 	[__NR_setsockopt] = PAY(OPT_IN, 3, 0, 0),
 	[__NR_getsockopt] = PAY(OPT_OUT, 3, 0, 0),

@@ -146,6 +146,7 @@ int main(int argc, char **argv)
 	sigaction(SIGALRM, &wake, NULL);
 	tracer = pthread_self();
 	tracing.mode = options.mode;
+	tracing.more = options.more;
 	error = output_open(&tracing.out, options.out, "ptrace");
 	if (error) {
 		fprintf(stderr, "%s: cannot write %s: %s\n", PROGRAM, options.out, strerror(-error));

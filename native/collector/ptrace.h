@@ -29,6 +29,7 @@ struct tracee {
 struct tracing {
 	struct output out;
 	enum ditto_rec_mode mode;
+	unsigned int more;
 	unsigned long long mode_since;
 	unsigned long long lost_map; /* threads that found the table full */
 	unsigned long long followed;
@@ -46,6 +47,9 @@ void trace_interrupt_all(void);
 
 /* Fill payload, iov and aux of a finished call from the stopped thread's memory. */
 void payload_read(pid_t tid, struct ditto_rec *rec);
+/* The bytes behind those in the payload of a finished call that moved data: part number `part`, from 1; false if there
+ * are none. */
+bool payload_more(pid_t tid, const struct ditto_rec *call, unsigned int part, struct ditto_rec *rec);
 /* The thread's name and its process, from /proc; false if it is gone. */
 bool thread_facts(pid_t tid, pid_t *pid, pid_t *parent, char comm[16]);
 

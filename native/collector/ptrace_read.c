@@ -3,9 +3,14 @@
  * Reads what a call moved or named from the memory of a stopped thread; the counterpart of collect_payload.bpf.h.
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "common.h"
 #include "payload.h"
@@ -67,6 +72,58 @@ static void copy_vectors(pid_t tid, struct ditto_rec *rec, unsigned long long ve
 	copy_user(tid, rec, iov[0].base, iov[0].len < moved ? iov[0].len : moved);
 }
 
+/* Port and last four bytes of the address of one end; false if it is no TCP socket or has no such end. */
+static bool end_of(int fd, bool own, unsigned long long *port, unsigned int *address)
+{
+	struct sockaddr_in6 name = { 0 };
+	struct sockaddr_in *four = (struct sockaddr_in *)&name;
+	socklen_t size = sizeof(name);
+
+	if (own ? getsockname(fd, (struct sockaddr *)&name, &size) : getpeername(fd, (struct sockaddr *)&name, &size))
+		return false;
+	*port = ntohs(name.sin6_port);
+	if (name.sin6_family == AF_INET)
+		*address = four->sin_addr.s_addr;
+	else if (name.sin6_family == AF_INET6)
+		memcpy(address, name.sin6_addr.s6_addr + 12, 4);
+	else
+		return false;
+	return true;
+}
+
+/* As fill_ends of collect_payload.bpf.h, on a copy of the descriptor. */
+static void ends_read(struct ditto_rec *rec, long long fd)
+{
+	unsigned long long own_port = 0, other_port = 0;
+	unsigned int own = 0, other = 0;
+	int handle, copy, type = 0;
+	socklen_t size = sizeof(type);
+
+	rec->args[4] = rec->args[5] = 0;
+	handle = syscall(SYS_pidfd_open, rec->pid, 0);
+	if (handle < 0)
+		return;
+	copy = syscall(SYS_pidfd_getfd, handle, (int)fd, 0);
+	close(handle);
+	if (copy < 0)
+		return;
+	if (!getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &size) && type == SOCK_STREAM &&
+	    end_of(copy, true, &own_port, &own)) {
+		/* A connection that is still being made has no other end to ask for yet: it was named in the call. */
+		if (!end_of(copy, false, &other_port, &other) && rec->payload_len >= 8) {
+			struct sockaddr_in6 name = { 0 };
+
+			memcpy(&name, rec->payload, rec->payload_len < sizeof(name) ? rec->payload_len : sizeof(name));
+			other_port = ntohs(name.sin6_port);
+			memcpy(&other, name.sin6_family == AF_INET ? (char *)rec->payload + 4 :
+								     (char *)name.sin6_addr.s6_addr + 12, 4);
+		}
+		rec->args[4] = own_port | other_port << 16 | 1ull << 32;
+		rec->args[5] = own | (unsigned long long)other << 32;
+	}
+	close(copy);
+}
+
 void payload_read(pid_t tid, struct ditto_rec *rec)
 {
 	const struct ditto_pay_spec *spec = &ditto_pay[rec->nr % DITTO_NR_MAX];
@@ -89,9 +146,18 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 		if (peek(tid, &msg, rec->args[1], sizeof(msg)))
 			copy_vectors(tid, rec, msg.iov, msg.iovlen, moved);
 		return;
+	case DITTO_PAY_CONNECT:
+		len = rec->aux = rec->args[2];
+		copy_user(tid, rec, at, len);
+		ends_read(rec, (int)rec->args[0]);
+		return;
 	case DITTO_PAY_ADDR_IN:
 		len = rec->aux = rec->args[2];
 		break;
+	case DITTO_PAY_ACCEPT:
+		if (rec->ret >= 0)
+			ends_read(rec, rec->ret);
+		/* fall through */
 	case DITTO_PAY_ADDR_OUT:
 		if (rec->ret < 0 || !peek(tid, &small, rec->args[2], sizeof(small)))
 			return;
@@ -99,17 +165,13 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 		break;
 	case DITTO_PAY_SENDTO:
 		len = moved;
-		if (rec->args[4] && rec->args[5]) {
-			at = rec->args[4];
-			len = rec->aux = rec->args[5];
-		}
+		if (rec->args[4])
+			rec->aux = rec->args[5];
 		break;
 	case DITTO_PAY_RECVFROM:
 		len = moved;
-		if (rec->ret >= 0 && rec->args[4] && peek(tid, &small, rec->args[5], sizeof(small)) && small) {
-			at = rec->args[4];
-			len = rec->aux = small;
-		}
+		if (rec->ret >= 0 && rec->args[4] && peek(tid, &small, rec->args[5], sizeof(small)))
+			rec->aux = small;
 		break;
 	case DITTO_PAY_PATH:
 		copy_path(tid, rec, at);
@@ -136,6 +198,39 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 		return;
 	}
 	copy_user(tid, rec, at, len);
+}
+
+bool payload_more(pid_t tid, const struct ditto_rec *call, unsigned int part, struct ditto_rec *rec)
+{
+	const struct ditto_pay_spec *spec = &ditto_pay[call->nr % DITTO_NR_MAX];
+	unsigned long long moved = call->ret > 0 ? call->ret : 0, at = part * DITTO_REC_PAYLOAD;
+	struct user_iov first = { call->args[1], moved };
+	struct user_msg msg;
+
+	if (call->payload_len < DITTO_REC_PAYLOAD)
+		return false;
+	switch (spec->kind) {
+	case DITTO_PAY_MSG:
+		if (!peek(tid, &msg, call->args[1], sizeof(msg)) || !peek(tid, &first, msg.iov, sizeof(first)))
+			return false;
+		break;
+	case DITTO_PAY_IOV:
+		if (!peek(tid, &first, call->args[1], sizeof(first)))
+			return false;
+		break;
+	case DITTO_PAY_BUF:
+	case DITTO_PAY_SENDTO:
+	case DITTO_PAY_RECVFROM:
+		break;
+	default:
+		return false;
+	}
+	if (first.len > moved)
+		first.len = moved;
+	if (at >= first.len)
+		return false;
+	copy_user(tid, rec, first.base + at, first.len - at);
+	return rec->payload_len > 0;
 }
 
 bool thread_facts(pid_t tid, pid_t *pid, pid_t *parent, char comm[16])

@@ -139,6 +139,14 @@ static void put_call(struct tracee *t, long ret)
 	if (t->nr != __NR_exit && t->nr != __NR_exit_group)
 		payload_read(t->tid, &rec);
 	output_put(&tracing.out, &rec);
+	for (unsigned int part = 1; part <= tracing.more; part++) {
+		struct ditto_rec more = start_record(t, DITTO_REC_MORE);
+
+		more.t_ns = rec.t_ns;
+		if (!payload_more(t->tid, &rec, part, &more))
+			break;
+		output_put(&tracing.out, &more);
+	}
 }
 
 static void on_syscall_stop(struct tracee *t)

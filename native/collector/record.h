@@ -30,6 +30,7 @@ typedef __s64 ditto_s64;
 #define DITTO_REC_VERSION 1u
 #define DITTO_REC_PAYLOAD 64
 #define DITTO_REC_IOVS 4
+#define DITTO_REC_MORE_MAX 3
 
 enum ditto_rec_kind {
 	DITTO_REC_SYSCALL = 1, /* one call, written when it returned */
@@ -41,6 +42,8 @@ enum ditto_rec_kind {
 				  counts them; args[1]: of these, major ones */
 	DITTO_REC_BLOCK = 6,   /* block I/O issued: args[0] bytes, args[1] 1 for write, args[2] nanoseconds to completion or 0 */
 	DITTO_REC_MARK = 7,    /* the recorder changed mode; nr: new mode */
+	DITTO_REC_MORE = 8,    /* with --more N: the next bytes, in payload, of what the thread's last call moved (first
+				  vector); up to N records a call, each but the last full */
 	/* BIRTH, EXIT and EXEC are recorded in every mode.  A call in flight when it began to be seen (at a MARK or the
 	 * BIRTH of its thread) is recorded at its return with wall_ns counted from then: t_ns - wall_ns is that moment.
 	 * A result of -512 to -516 is the kernel's own: the call was interrupted and is made again. */
@@ -80,6 +83,8 @@ struct ditto_rec {
 	ditto_u32 aux;     /* epoll_wait: max events are args[2]; here the events returned of listed payload; accept: address length */
 	/* What payload holds, by call:
 	 *   read, recv*, write, send*, readv, writev, sendmsg, recvmsg, pread*, pwrite*: the first bytes moved (first vector)
+	 *   accept*, connect of TCP: args[4] is the socket's own port | the other's << 16 | 1 << 32, args[5] its own address |
+	 *     the other's << 32 (the last four bytes of each, as they are in memory); args[4] is 0 for other sockets
 	 *   accept*, connect, bind, getpeername, getsockname, sendto/recvfrom with address on UDP: the sockaddr
 	 *   open*, stat-like calls with a path: the first bytes of the path
 	 *   epoll_wait/pwait: the returned struct epoll_event (12 bytes each), as many as fit; epoll_ctl: its struct epoll_event

@@ -28,6 +28,10 @@ struct conn *conn_new(struct worker *w, int fd)
 	c->out.pool = &w->pool;
 	c->idle_events = EPOLLIN;
 	c->send = &ditto_service.send;
+	if (w->shared) { /* nobody's list: threads come and go */
+		c->pending = EPOLLET;
+		return c;
+	}
 	c->next_all = w->all;
 	if (w->all)
 		w->all->prev_all = c;
@@ -58,7 +62,7 @@ void conn_close(struct conn *c)
 {
 	struct worker *w = c->worker;
 
-	if (c->dead)
+	if (c->dead || c->peer)
 		return;
 	c->dead = 1;
 	if (c->open_slots)
@@ -77,18 +81,34 @@ void conn_close(struct conn *c)
 	w->dead = c;
 }
 
+void conn_free(struct worker *w, struct conn *c)
+{
+	uint32_t capacity;
+
+	c->worker = w;
+	c->out.pool = &w->pool;
+	conn_in_release(c);
+	out_release(&c->out);
+	free(c->links);
+	if (c->job)
+		pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+	for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
+		;
+	pool_put(&w->pool, c, capacity);
+}
+
 void conn_free_dead(struct worker *w)
 {
-	while (w->dead) {
-		struct conn *c = w->dead;
-		uint32_t capacity;
+	struct conn *c = w->dead, *next;
 
-		w->dead = c->next_dead;
-		conn_in_release(c);
-		out_release(&c->out);
-		free(c->links);
-		if (c->job)
-			pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+	w->dead = NULL;
+	for (; c; c = next) {
+		next = c->next_dead;
+		if (c->queued) { /* its second pass comes after the next wait */
+			c->next_dead = w->dead;
+			w->dead = c;
+			continue;
+		}
 		if (c->prev_all)
 			c->prev_all->next_all = c->next_all;
 		else
@@ -96,9 +116,7 @@ void conn_free_dead(struct worker *w)
 		if (c->next_all)
 			c->next_all->prev_all = c->prev_all;
 		w->conns--;
-		for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
-			;
-		pool_put(&w->pool, c, capacity);
+		conn_free(w, c);
 	}
 }
 

@@ -139,8 +139,11 @@ static enum run answer(struct link *l, const struct ditto_op *op)
 
 enum run link_op(struct op_context *x, const struct ditto_op *op)
 {
+	unsigned role = x->worker->role->kind;
 	struct link **place;
 
+	if (role == DITTO_ROLE_SHARED || role == DITTO_ROLE_DISPATCH)
+		return RUN_DONE; /* its links would stay behind when the connection goes on to another thread */
 	if (!x->conn || !x->job || x->conn->shell || !(place = place_of(x->conn, (op->flags >> 4) - 1u)))
 		return RUN_DONE;
 	if (op->kind == OP_CALL)

@@ -139,8 +139,11 @@ static int answers(void)
 {
 	struct sockaddr_storage address;
 	socklen_t size = address_of(&address);
-	int fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int datagrams = ditto_service.listener.datagrams;
+	int fd = socket(address.ss_family, (datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
 
+	if (datagrams) /* nobody has to answer, but the port is taken */
+		return fd >= 0 && bind(fd, (struct sockaddr *)&address, size) != 0 && errno == EADDRINUSE;
 	return fd >= 0 && connect(fd, (struct sockaddr *)&address, size) == 0;
 }
 
@@ -149,17 +152,18 @@ int listener_open(void)
 	const struct ditto_listener *table = &ditto_service.listener;
 	struct sockaddr_storage address;
 	socklen_t size = address_of(&address);
-	int on = 1, fd;
+	int on = 1, fd, type = table->datagrams ? SOCK_DGRAM : SOCK_STREAM;
 
-	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (table->nonblocking ? SOCK_NONBLOCK : 0), 0);
+	fd = socket(address.ss_family, type | SOCK_CLOEXEC | (table->nonblocking ? SOCK_NONBLOCK : 0), 0);
 	if (fd < 0)
 		fail("socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	if (!table->datagrams) /* with datagrams it would let two servers have the port */
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (table->reuseport)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	for (unsigned i = 0; i < table->sockopts; i++)
 		setsockopt(fd, table->sockopt[i].a, table->sockopt[i].b, &table->sockopt[i].c, sizeof(int));
-	if (bind(fd, (struct sockaddr *)&address, size) || listen(fd, table->backlog))
+	if (bind(fd, (struct sockaddr *)&address, size) || (!table->datagrams && listen(fd, table->backlog)))
 		fail("listening");
 	return fd;
 }
@@ -174,17 +178,18 @@ unsigned listener_port(int fd)
 	return ntohs(address.sin6_port); /* the same place in both families */
 }
 
-/* With reuseport every thread has a socket of its own, so another instance on the port would go unnoticed: a socket
- * without the option finds out first. */
+/* With reuseport every thread has a socket of its own, and datagram servers may share a port: another instance would go
+ * unnoticed.  A socket without such options finds out first. */
 static void check_free(void)
 {
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)options.port)};
 	int on = 1, fd;
 
-	if (!ditto_service.listener.reuseport || inet_pton(AF_INET, options.host, &address.sin_addr) != 1)
+	if (!(ditto_service.listener.reuseport || ditto_service.listener.datagrams) || inet_pton(AF_INET, options.host, &address.sin_addr) != 1)
 		return;
-	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	fd = socket(AF_INET, (ditto_service.listener.datagrams ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0);
+	if (!ditto_service.listener.datagrams)
+		setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
 	if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)))
 		fail("listening");
 	if (options.port == 0)

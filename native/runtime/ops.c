@@ -118,11 +118,13 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	}
 	c->edge = ((uint32_t)op->a & EPOLLET) != 0;
 	c->idle_events = (uint32_t)op->a;
-	if (op->kind == OP_EPOLL_ADD && c->unwatched)
+	if (op->kind == OP_EPOLL_ADD && c->unwatched) {
+		c->unwatched = 0; /* before: a dispatcher may take it out of the set at once */
 		w->waiter->add(w, &c->source, (uint32_t)op->a);
-	else
+	} else {
+		c->unwatched = 0;
 		w->waiter->modify(w, &c->source, (uint32_t)op->a);
-	c->unwatched = 0;
+	}
 }
 
 int socket_op(int fd, const struct ditto_op *op)
@@ -219,6 +221,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_FILE_SEEK:
 	case OP_FILE_SYNC:
 	case OP_FILE_CLOSE:
+	case OP_FILE_WATCH:
 		return file_op(x, op);
 	case OP_MISC:
 		misc_call(op->nr);
@@ -241,6 +244,10 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		advise(w, dist_draw(op->size, &w->rng, 4096));
 		break;
 	case OP_FUTEX_WAKE:
+		if (op->a > 0 && op->a <= ditto_service.roles) {
+			helper_wake(w, (unsigned)op->a - 1);
+			break;
+		}
 		syscall(SYS_futex, &nobody, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 		break;
 	case OP_SLEEP:

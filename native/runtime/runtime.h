@@ -13,6 +13,7 @@
 #include "rng.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -93,6 +94,10 @@ struct conn {
 	uint32_t open_slots;    /* bit set */
 	struct codec_state codec;
 	struct slot slot[REQUEST_SLOTS];
+	_Atomic uint32_t pending; /* shared.c: events reported, and whether a thread has it */
+	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
+	socklen_t peer_bytes;
+	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
 };
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
@@ -110,11 +115,13 @@ void conn_after(struct conn *c); /* second pass */
 void conn_resume(struct conn *c); /* what another service was waited for has come */
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
+void conn_free(struct worker *w, struct conn *c); /* memory only */
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
 void conn_settle(struct conn *c);
 
 #define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
 
+void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
 void conn_receive(struct conn *c); /* by the receive policy */
 void conn_in_release(struct conn *c);
@@ -204,6 +211,10 @@ struct worker {
 	struct link_pool *links; /* link.c; NULL before the first call */
 	int first_fd;     /* connection a spawned server starts with, or -1 */
 	struct worker *rest_next, *spawn; /* worker.c */
+	struct conn *datagrams; /* what stands for all of its peers */
+	struct shared *shared; /* shared.c; NULL: its connections are its own */
+	struct worker *next_idle;
+	_Atomic uint32_t parked;
 };
 
 #define SCRATCH_BYTES (256u << 10)
@@ -213,6 +224,7 @@ struct process {
 	struct worker *worker;
 	unsigned workers;
 	struct slot slot[DITTO_SLOTS];
+	_Atomic uint32_t *helpers; /* by role: wake-ups that no helper has taken yet */
 };
 
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
@@ -225,11 +237,19 @@ unsigned listener_port(int fd);
 int worker_accept(struct worker *w, int listener);  /* the descriptor, or -1 */
 void worker_accepted(struct worker *w, int fd);     /* on_accept, then the hand-over */
 void worker_adopt(struct worker *w, int fd);
+void worker_adopted(struct worker *w, struct conn *c); /* on_adopt, for a connection that exists already */
 void worker_notify(struct worker *from, unsigned role);
 void worker_main(struct worker *w);
 int queue_take(struct queue *q); /* -1: empty */
 
+void accept_ready(struct worker *w); /* accepts by the listener's policy */
 void loop_main(struct worker *w) __attribute__((noreturn));
+ssize_t datagram_send(struct conn *c, size_t n); /* n, whatever became of it */
+void datagram_ready(struct worker *w); /* receives by the receive policy and answers */
+void helper_main(struct worker *w) __attribute__((noreturn));
+void helper_wake(struct worker *from, unsigned role);
+void shared_main(struct worker *w) __attribute__((noreturn));
+void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));
 void idle_main(struct worker *w) __attribute__((noreturn));
 void serve_connection(struct worker *w, int fd);

@@ -26,17 +26,42 @@ int wait_descriptor(int descriptor, short events, int timeout_ms)
 
 int serve_wait(struct conn *c, short events)
 {
-	return wait_descriptor(c->source.fd, events, -1);
+	struct worker *w = c->worker;
+	struct epoll_event event;
+	int n;
+
+	if (w->wait_fd < 0 || events != POLLIN)
+		return wait_descriptor(c->source.fd, events, -1);
+	do
+		n = w->role->wait == DITTO_WAIT_EPOLL_PWAIT ? (int)syscall(SYS_epoll_pwait, w->wait_fd, &event, 1, -1, NULL, 8)
+							    : (int)syscall(SYS_epoll_wait, w->wait_fd, &event, 1, -1);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -1 : 0;
+}
+
+/* A wait set of the one connection, where the original makes one. */
+static void open_set(struct worker *w)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (!w->all || (w->role->wait != DITTO_WAIT_EPOLL && w->role->wait != DITTO_WAIT_EPOLL_PWAIT))
+		return;
+	w->wait_fd = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (w->wait_fd >= 0)
+		syscall(SYS_epoll_ctl, w->wait_fd, EPOLL_CTL_ADD, w->all->source.fd, &event);
 }
 
 /* Serves one connection to its end.  A descriptor that does not block after all is waited for with poll. */
 void serve_connection(struct worker *w, int fd)
 {
-	int wait_first = w->role->wait == DITTO_WAIT_POLL && !w->role->receive_first;
+	int calls = w->role->wait == DITTO_WAIT_POLL || w->role->wait == DITTO_WAIT_EPOLL ||
+		    w->role->wait == DITTO_WAIT_EPOLL_PWAIT;
+	int wait_first = calls && !w->role->receive_first;
 	struct conn *c;
 
 	w->deferred_tail = &w->deferred;
 	worker_adopt(w, fd);
+	open_set(w);
 	for (c = w->all; c && !c->dead; c = w->all) {
 		int waits = (wait_first || c->drained) && !c->eof;
 
@@ -44,7 +69,7 @@ void serve_connection(struct worker *w, int fd)
 		if (waits && serve_wait(c, POLLIN))
 			break;
 		w->wakes++;
-		if (waits || w->role->wait != DITTO_WAIT_POLL)
+		if (waits || !calls)
 			worker_block(w, w->role->on_wake);
 		conn_events(c, EPOLLIN);
 		while (w->deferred) {
@@ -54,6 +79,9 @@ void serve_connection(struct worker *w, int fd)
 		}
 		worker_block(w, w->role->before_wait);
 	}
+	if (w->wait_fd >= 0)
+		close(w->wait_fd);
+	w->wait_fd = -1;
 	conn_free_dead(w);
 }
 

@@ -216,16 +216,40 @@ static void adopt(struct worker *w, int fd, const struct ditto_program *before)
 	}
 	if (before)
 		worker_program(w, c, before);
+	worker_adopted(w, c);
+	if (w->shared && !c->dead)
+		shared_yield(w, c);
+}
+
+void worker_adopted(struct worker *w, struct conn *c)
+{
 	worker_program(w, c, &w->role->on_adopt);
 	if (c->source.fd < 0) {
 		conn_close(c); /* the program has closed it */
 		return;
 	}
+	conn_greet(c);
 	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
 		c->more = 0;
 		conn_process(c);
 	}
 	conn_settle(c);
+}
+
+/* A connection that whichever thread is free takes over. */
+static void hand_shared(struct worker *w, int fd)
+{
+	struct conn *c = conn_new(w, fd);
+
+	if (!c)
+		return;
+	worker_program(w, c, &w->role->on_accept);
+	if (c->source.fd < 0) {
+		conn_close(c);
+		return;
+	}
+	c->fresh = 1;
+	shared_queue(w, c);
 }
 
 void worker_accepted(struct worker *w, int fd)
@@ -237,6 +261,10 @@ void worker_accepted(struct worker *w, int fd)
 
 	if (role->connection_limit && w->conns >= role->connection_limit) {
 		close(fd);
+		return;
+	}
+	if (role->kind == DITTO_ROLE_DISPATCH) {
+		hand_shared(w, fd);
 		return;
 	}
 	if (role->handover == DITTO_HAND_KEEP || role->hand_to < 0 || to >= ditto_service.roles) {

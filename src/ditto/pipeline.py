@@ -7,6 +7,7 @@ Each function here loads a stage's input artifact, runs the stage and saves its 
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
-from ditto.errors import BadInputError
+from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.progress import Progress
 
 if TYPE_CHECKING:
@@ -65,13 +66,21 @@ class CloneResult:
 
 
 def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None, progress: Progress) -> Path:
-    """Record an app under its own load, or a running process for some time; ``OUT/observation``."""
+    """Record an app under its own load, or a running process for some time; ``OUT/observation``.
+
+    Of an app of several services each gets a folder of its own, ``OUT/NAME/observation``; the result is ``OUT`` then.
+    """
     from ditto.observe.stage import attach_to, observe_app
+    from ditto.observe.tiers import observe_tiers
 
     folder = out / "observation"
     progress.stage("observe")
-    if app is not None:
-        observe_app(load_app(app), folder, seconds, progress)
+    spec = None if app is None else load_app(app)
+    if spec is not None and spec.several:
+        observe_tiers(spec, out, seconds, progress)
+        return out
+    if spec is not None:
+        observe_app(spec, folder, seconds, progress)
     else:
         attach_to(pid or 0, folder, seconds or 10.0, progress)
     return folder
@@ -130,7 +139,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
         return build_clone(clone)
 
     tuned = tune_profile(
-        _driven(load_app(app), folder),
+        _driven(_one_service(app, "ditto tune"), folder),
         load_profile(out / "profile.json"),
         folder,
         load_observation(folder),
@@ -152,7 +161,7 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     folder = (clone.parent if out is None else out) / "observation"
     plan = folder / PLAN_NAME
     options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
-    fidelity = compare(_driven(load_app(app), folder), clone, options, progress)
+    fidelity = compare(_driven(_one_service(app, "ditto validate"), folder), clone, options, progress)
     if out is not None:
         beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
         fidelity = fidelity.model_copy(update=beside)
@@ -212,7 +221,7 @@ def study(
 
     made = compare(
         kind,
-        _driven(load_app(app), clone.parent / "observation"),
+        _driven(_one_service(app, "ditto study"), clone.parent / "observation"),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -250,12 +259,44 @@ def topology(traces: list[Path], out: Path, plot: Path | None, progress: Progres
 
     progress.stage("topology")
     graph = graph_of_traces(traces, progress)
+    _save_graph(graph, out, plot)
+    return graph
+
+
+def topology_of_app(
+    app: Path,
+    out: Path,
+    plot: Path | None,
+    seconds: float | None,
+    collector: str,
+    keep: Path | None,
+    progress: Progress,
+) -> Graph:
+    """The dependency graph of an app without tracing, from one recording of all its services under its own load.
+
+    Args:
+        keep: folder for the recording, which is private; it is removed without one.
+    """
+    from ditto.observe.app_phase import WINDOW_S, AppOptions, record_app
+    from ditto.topology.recorded import graph_of_recording
+
+    spec = load_app(app)
+    with tempfile.TemporaryDirectory(prefix="ditto-app-") as scratch:
+        folder = keep or Path(scratch)
+        progress.stage("observe")
+        record_app(spec, folder, AppOptions(collector, seconds or WINDOW_S), progress)
+        progress.stage("topology")
+        graph = graph_of_recording(folder, progress)
+    _save_graph(graph, out, plot)
+    return graph
+
+
+def _save_graph(graph: Graph, out: Path, plot: Path | None) -> None:
     graph.save(out)
     if plot is not None:
         from ditto.plot import page_of
 
         write_atomic(plot, page_of(graph))
-    return graph
 
 
 def deploy(
@@ -300,7 +341,7 @@ def run_local(
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
     began = time.monotonic()
-    load_app(app)
+    _one_service(app, "ditto clone")
     observe(app, out, None, None, progress)
     profile = model(out, progress, options.seed)
     folder = out / "clone"
@@ -310,6 +351,22 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
+
+
+def _one_service(app: Path, command: str) -> AppSpec:
+    """The app, for work on one service.
+
+    Raises:
+        UnsupportedShapeError: it has several.
+    """
+    spec = load_app(app)
+    if spec.several:
+        raise UnsupportedShapeError(
+            f"{app}: an app of {len(spec.services)} services, and {command} works on one",
+            "describe the service in a file of its own with the others as [[beside]]; "
+            f"ditto topology --observe {app} -o FILE shows who calls whom",
+        )
+    return spec
 
 
 def _driven(spec: AppSpec, observation: Path) -> AppSpec:

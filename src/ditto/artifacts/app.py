@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from ditto.errors import BadInputError
 Which = Literal["native", "lens"]
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_PORT_OF = re.compile(r"\{port:([^{}]*)\}")
 
 
 def _as_command(value: object) -> object:
@@ -85,12 +87,19 @@ class Beside(_Frozen):
     ready: Ready = Ready()
 
 
+class Prepare(_Frozen):
+    """Run once after the service is ready: fills it with data."""
+
+    command: Command
+
+
 class Service(_Frozen):
     """One program to clone.
 
     Attributes:
-        port: its usual port; tools replace ``{port}`` by a free one.
+        port: its usual port; tools replace ``{port}`` by a free one, in other services' words ``{port:NAME}``.
         lens_command: the same program as Valgrind needs it started, where that differs.
+        prepare: fills this service, of an app of several, with data.
     """
 
     command: Command
@@ -99,16 +108,15 @@ class Service(_Frozen):
     env: dict[str, str] = {}
     ready: Ready = Ready()
     lens_command: Command | None = None
+    prepare: Prepare | None = None
+
+    def words(self) -> tuple[str, ...]:
+        """All in which placeholders are replaced before it starts."""
+        return (*self.command, *(self.lens_command or ()), *self.env.values())
 
     def command_for(self, which: Which) -> tuple[str, ...]:
         """The command of the native or the lens run, placeholders not replaced."""
         return self.lens_command if which == "lens" and self.lens_command else self.command
-
-
-class Prepare(_Frozen):
-    """Run once after the service is ready: fills it with data."""
-
-    command: Command
 
 
 class Requests(_Frozen):
@@ -184,11 +192,33 @@ class AppSpec(_Frozen):
         return self.services[0]
 
     @property
+    def several(self) -> bool:
+        """Whether the app has more than one service."""
+        return len(self.services) > 1
+
+    def start_order(self) -> tuple[Service, ...]:
+        """The services, each after those whose port it is told, the entry last; else as they are listed."""
+        order: list[Service] = []
+        waiting: list[Service] = [*self.services[1:]]
+        while waiting:
+            names = {service.name for service in waiting}
+            # Services that name each other can only be started as they are listed.
+            free = [service for service in waiting if not (ports_named(service.words()) - {service.name}) & names]
+            order.append((free or waiting)[0])
+            waiting.remove(order[-1])
+        return (*order, self.service)
+
+    @property
     def port_can_change(self) -> bool:
         """Whether a free port can be put in place of the usual one: server and client both take ``{port}``."""
         entry = self.service
         server = [*entry.command, *entry.env.values(), *(self.setup or ())]
         return any("{port}" in word for word in server) and any("{port}" in word for word in self.load.command)
+
+
+def ports_named(words: Iterable[str]) -> set[str]:
+    """Names of the servers whose ports the words take: ``NAME`` of each ``{port:NAME}``."""
+    return {name for word in words for name in _PORT_OF.findall(word)}
 
 
 def substitute(words: tuple[str, ...], values: dict[str, str]) -> list[str]:
@@ -246,7 +276,22 @@ def _check(path: Path, data: dict[str, Any]) -> AppSpec:
     names = [s.name for s in spec.services]
     if many and (None in names or len(set(names)) != len(names)):
         raise BadInputError(f"{path}: service.name: missing or used twice", "give each [[service]] a name of its own")
+    _check_ports(path, spec)
     return spec
+
+
+def _check_ports(path: Path, spec: AppSpec) -> None:
+    """Refuse a ``{port:NAME}`` that no server has."""
+    servers: tuple[Service | Beside, ...] = (*spec.services, *spec.beside)
+    known = {server.name for server in servers if server.name and server.port is not None}
+    steps = [("setup", spec.setup), ("load.command", spec.load.command)]
+    steps += [("load.clone_command", spec.load.clone_command)]
+    steps += [("prepare.command", step.command) for step in (spec.prepare, *(s.prepare for s in spec.services)) if step]
+    steps += [(f"{server.name or 'service'}", (*server.command, *server.env.values())) for server in servers]
+    for place, words in steps:
+        for name in sorted(ports_named(words or ()) - known):
+            listed = f"the servers with a name and a port are: {', '.join(sorted(known)) or 'none'}"
+            raise BadInputError(f"{path}: {place}: {{port:{name}}} names no server", listed)
 
 
 def _as_bad_input(path: Path, error: ValidationError, many: bool) -> BadInputError:

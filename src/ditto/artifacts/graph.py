@@ -1,7 +1,7 @@
 """The dependency graph of an app: services, their endpoints, and who calls whom in what order and how often.
 
 The file is JSON and may come from a stranger: every field is bounded, everything unknown is refused, and every edge is
-checked to join endpoints that exist.  Graphs come from traces now; nothing here depends on how a graph was recovered.
+checked to join endpoints that exist.  Nothing here depends on how a graph was recovered.
 """
 
 from __future__ import annotations
@@ -166,6 +166,7 @@ class Repaired(Model):
         no_peer: called something that they do not name and that made no span; counted to ``(unknown)``.
         long_names: had a name or attribute that was shortened.
         other_endpoints: had one of the rarer names of a service with too many; counted to ``(other)``.
+        guessed_parents: calls, without tracing, that several requests could have made; given to the likeliest.
     """
 
     clock_skew: Number = 0
@@ -177,6 +178,7 @@ class Repaired(Model):
     no_peer: Number = 0
     long_names: Number = 0
     other_endpoints: Number = 0
+    guessed_parents: Number = 0
 
 
 class Dropped(Model):
@@ -188,6 +190,9 @@ class Dropped(Model):
         wrong_types: spans, or parts that hold spans, whose fields have the wrong type.
         broken_documents: lines or messages that are no JSON or protobuf, cut off or too large.
         broken_files: files of which at least the rest could not be read.
+        lost_records: system calls that the recorder lost.
+        unfinished: requests without a reply when the recording ended.
+        torn_connections: connections whose ends did not see the same bytes.
     """
 
     duplicates: Number = 0
@@ -195,6 +200,9 @@ class Dropped(Model):
     wrong_types: Number = 0
     broken_documents: Number = 0
     broken_files: Number = 0
+    lost_records: Number = 0
+    unfinished: Number = 0
+    torn_connections: Number = 0
 
 
 class Graph(Model):

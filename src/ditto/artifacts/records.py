@@ -62,6 +62,7 @@ class Kind(IntEnum):
     FAULT = 5
     BLOCK = 6
     MARK = 7
+    MORE = 8
 
 
 class Mode(IntEnum):

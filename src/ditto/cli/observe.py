@@ -24,7 +24,10 @@ def command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Record an app under its own load, or a process that runs already, into OUT/observation (private)."""
+    """Record an app under its own load, or a process that runs already, into OUT/observation (private).
+
+    Each service of an app of several gets OUT/NAME/observation, for ditto model OUT/NAME.
+    """
     if (app is None) == (pid is None):
         raise BadInputError("give either APP.toml or --pid", EXAMPLE)
     if pid is not None and seconds is None:

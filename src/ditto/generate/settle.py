@@ -37,6 +37,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 "before_wait_block": block_of(old.before_wait_block),
                 "each_wake": program(old.each_wake),
                 "each_wait": program(old.each_wait),
+                "on_unpark_block": block_of(old.on_unpark_block),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),
@@ -81,7 +82,11 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
     begin: list[int] = []
     end: list[int] = []
     for role in service.roles:
-        for number, where in ((role.on_wake_block, begin), (role.before_wait_block, end)):
+        for number, where in (
+            (role.on_wake_block, begin),
+            (role.on_unpark_block, begin),
+            (role.before_wait_block, end),
+        ):
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []
@@ -92,7 +97,8 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
             begin += _every_request(service, [*role.before_accept, *role.on_accept])
             end += _every_request(service, role.on_close)
     for cls in service.classes:
-        own = [op.block for op in cls.program if op.block is not None and op.probability >= 0.5]
+        # one that runs over and over is emitted once, and by itself
+        own = list(dict.fromkeys(op.block for op in cls.program if op.block is not None and op.probability >= 0.5))
         if own:
             orders.append(Order((*begin, *own, *end), cls.probability))
     placed = {number for order in orders for number in order.blocks}

@@ -50,10 +50,12 @@ const struct ditto_service ditto_service = {{
 \t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
-\t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)}}},
+\t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
+\t\t {receive.head}u}},
 \t.send = {send_row(service.send)},
-\t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.reuseport)}, {listener.accept_nr},
-\t\t {listener.accept_flags}, {int(listener.accept_until_again)}, {len(listener.sockopts)}, {sockopts}}},
+\t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
+\t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
+\t\t {len(listener.sockopts)}, {sockopts}}},
 \t.roles = {len(service.roles)},
 \t.role = {roles},
 \t.processes = {len(service.processes)},
@@ -100,8 +102,8 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".wait_nr = {role.wait_nr}, .count = {role.count}, .max_events = {role.max_events}, "
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
-        f".deferred_lifo = {int(role.deferred_lifo)}, .each_wake = {tables.program(role.each_wake)}, "
-        f".each_wait = {tables.program(role.each_wait)}, "
+        f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
+        f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
         f".on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "
@@ -110,7 +112,13 @@ def _role(tables: Tables, index: int, role: Role) -> str:
 
 
 def _serial(tables: Tables, role: Role) -> str:
-    """What only threads have that serve one connection at a time."""
+    """What only threads have that serve one connection at a time, or share their connections."""
+    if role.kind in ("shared", "dispatch"):
+        return (
+            f", .polls = {int(role.polls)}, .polls_first = {int(role.polls_first)}, "
+            f".unwatches = {int(role.unwatches)}, .running = {role.running}, "
+            f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}"
+        )
     if role.kind not in ("accept_serve", "serve"):
         return ""
     wait = _WAITS[role.listen_wait]

@@ -14,6 +14,9 @@ CODECS = {
     "http1": "DITTO_CODEC_HTTP1",
     "resp2": "DITTO_CODEC_RESP2",
     "memcached": "DITTO_CODEC_MEMCACHED",
+    "dns": "DITTO_CODEC_DNS",
+    "pgsql": "DITTO_CODEC_PGSQL",
+    "mysql": "DITTO_CODEC_MYSQL",
 }
 
 
@@ -132,6 +135,17 @@ def reply_rows(tables: Tables, replies: Sequence[ReplyShape]) -> list[str]:
     cum = cumulative([max(r.probability, 1e-12) for r in replies])
     return [
         f"{{{part}u, REPLY_{reply.kind.upper()}, {reply.status}, {reply.head_bytes}u, {tables.dist(reply.count)}, "
-        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}}}"
+        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}, {len(reply.columns)}, {_columns(tables, reply)}}}"
         for reply, part in zip(replies, cum, strict=True)
     ]
+
+
+def _columns(tables: Tables, reply: ReplyShape) -> str:
+    return tables.array(
+        "struct ditto_column",
+        [
+            f"{{{c.name_bytes}, {int(c.binary)}, {c.type_id}u, {c.flags}u, {c.type_bytes}, {fraction(c.none)}u, "
+            f"{tables.dist(c.size)}}}"
+            for c in reply.columns
+        ],
+    )

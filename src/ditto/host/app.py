@@ -21,17 +21,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which, substitute
+from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
-from ditto.host import commands, interrupts, leftovers, ports, process
+from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
 from ditto.host.clones import built_clone as built_clone
 from ditto.host.clones import called_services
 from ditto.host.clones import clone_command as clone_command
 from ditto.host.load import Client, LoadResult, RepeatedLoad
-from ditto.host.process import CpuTimes, Memory
+from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
+CLONE_LISTENS = "listening on"  # is printed once its socket is there
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
@@ -50,6 +51,8 @@ class AppRun:
         wrap: changes the command and environment of the services, for instance to run them under an instrument.
         which: the ``native`` or the ``lens`` commands and request counts.
         hold: `start` leaves the entry service waiting before its exec; go on with `release` and `wait_ready`.
+        on_start: called with each service while it waits before its exec, so that a recorder can follow it.
+        only: the service that ``wrap``, ``which``, `pids` and what is measured are about; all without it.
         ready_timeout_s: how long a server may take until it is ready.
         stop_patience_s: time between SIGTERM and SIGKILL at the end.
     """
@@ -64,6 +67,8 @@ class AppRun:
         *,
         ready_timeout_s: float | None = None,
         stop_patience_s: float = 5.0,
+        on_start: Callable[[Server], None] | None = None,
+        only: str | None = None,
     ) -> None:
         self.spec = spec
         self.host = "127.0.0.1"
@@ -72,6 +77,8 @@ class AppRun:
         self._wanted_port = port
         self._wrap = wrap
         self._hold = hold
+        self._on_start = on_start
+        self._only = only
         self._clone: list[str] | None = None
         self._ready_timeout_s = ready_timeout_s if ready_timeout_s is not None else _READY_S[which]
         self._stop_patience_s = stop_patience_s
@@ -113,6 +120,10 @@ class AppRun:
         """The entry service's port in this run (0 before `start`)."""
         return self._ports.get("", 0)
 
+    def port_of(self, name: str | None) -> int:
+        """The port of a service or a server beside by its name; the entry's without one."""
+        return self._ports[name or ""]
+
     @property
     def run_folder(self) -> Path:
         """Private folder of this run with the logs; removed by `stop`."""
@@ -139,15 +150,18 @@ class AppRun:
 
     def pids(self) -> list[int]:
         """Numbers of all live processes of the services, ascending."""
-        return sorted({p.pid for server in self._services for p in server.processes()})
+        return sorted(p.pid for p in self._processes())
 
     def cpu_times(self) -> CpuTimes:
         """CPU of all services since they were started, children that ended included."""
-        return process.cpu_times({p for server in self._services for p in server.processes()})
+        return process.cpu_times(self._processes())
 
     def memory(self) -> Memory:
         """Resident memory of all services now."""
-        return process.memory({p for server in self._services for p in server.processes()})
+        return process.memory(self._processes())
+
+    def _processes(self) -> set[ProcessId]:
+        return {p for s in self._services if self._only in (None, s.name) for p in s.processes()}
 
     def log_tail(self, lines: int = 20) -> list[str]:
         """The last lines that the entry service printed."""
@@ -179,15 +193,14 @@ class AppRun:
         with interrupts.held():
             self._folder = leftovers.make_run_folder()
             _live_runs.add(self)
-        self._choose_ports()
+        self._ports = placeholders.choose_ports(self.spec, self.host, self._wanted_port, self.is_clone)
         if self.spec.setup:
             self._step("setup", self.spec.setup)
         for index, beside in enumerate(self.spec.beside):
             self._start_beside(index, beside)
         if self._clone is not None:
             self._clone += [word for n in range(called_services(self._clone[0])) for word in self._stand_in(n)]
-        # The entry comes last, for it calls the others; it stays first in the list.
-        for service in (*self.spec.services[1:], self.spec.services[0]):
+        for service in self.spec.start_order():
             self._start_service(service)
         if not self._hold:
             self.wait_ready()
@@ -205,9 +218,10 @@ class AppRun:
         server = self.entry
         ready = self.spec.service.ready
         if self._clone is not None and ready.http is None:
-            ready = Ready()  # a clone prints and waits as it likes: its port tells
+            # A clone waits as it likes: its port tells, where that can be connected to.
+            ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
-        server.processes()
+        server.settle()
 
     def stop(self) -> None:
         """End everything this run started and remove its folder.  May be called at any time, any number of times."""
@@ -218,7 +232,9 @@ class AppRun:
                 else:
                     client.stop()
             self._clients.clear()
-            for number, server in enumerate((*self._services, *reversed(self._besides))):
+            # The entry first, and each before those it calls.
+            order = (*self._services[:1], *reversed(self._services[1:]), *reversed(self._besides))
+            for number, server in enumerate(order):
                 code = server.stop(self._stop_patience_s)
                 if number == 0 and self._services:
                     self.exit_code = code
@@ -240,14 +256,23 @@ class AppRun:
     # -- client ------------------------------------------------------------------------------------------------
 
     def prepare(self) -> LoadResult | None:
-        """Run the app's prepare command, if it has one (not for a clone that the app's clients cannot talk to).
+        """Run the prepare commands, if there are any (not for a clone that the app's clients cannot talk to).
+
+        Each service's own come first, in the order in which they started; the result is that of the last command.
 
         Raises:
-            AppError: it failed, or the service ended.
+            AppError: one failed, or a service ended.
         """
-        if self.spec.prepare is None or self._stands_in:
+        if self._stands_in:
             return None
-        return self._step("prepare", self.spec.prepare.command, self.check_alive)
+        result = None
+        for service in self.spec.start_order():
+            if service.prepare is not None:
+                name = f"prepare of {service.name or self.spec.name}"
+                result = self._step(name, service.prepare.command, self.check_alive, self.port_of(service.name))
+        if self.spec.prepare is not None:
+            result = self._step("prepare", self.spec.prepare.command, self.check_alive)
+        return result
 
     def start_load(
         self, requests: int | None = None, command: Sequence[str] | None = None, port: int | None = None
@@ -326,53 +351,25 @@ class AppRun:
 
     # -- parts -------------------------------------------------------------------------------------------------
 
-    def _choose_ports(self) -> None:
-        spec, wanted = self.spec, self._wanted_port
-        asked = wanted is not None
-        if wanted is None:
-            movable = spec.port_can_change or (
-                self._clone is not None and any("{port}" in word for word in spec.load.command)
-            )
-            wanted = ports.find_free(self.host) if movable else spec.service.port
-        self._ports[""] = ports.require_free(wanted, f"--port {wanted}" if asked else spec.name, self.host)
-        for beside in spec.beside:
-            if beside.port is not None and not _takes_port(beside):
-                ports.require_free(beside.port, f"{beside.name or beside.command[0]} beside {spec.name}", self.host)
-        for service in spec.services:
-            own = self.port if service is spec.service else self._own_port(service)
-            if service.name:
-                self._ports[service.name] = own
-        for index, beside in enumerate(spec.beside):
-            if beside.port is not None:
-                self._ports[beside.name or f"beside{index}"] = self._own_port(beside)
-
-    def _own_port(self, server: Service | Beside) -> int:
-        if server.port is not None and not _takes_port(server):
-            return server.port
-        return ports.find_free(self.host)
-
     def _words(self, words: Sequence[str], requests: int | None = None, port: int | None = None) -> list[str]:
-        counts = self.spec.load.requests
-        number = requests if requests is not None else (counts.lens if self.which == "lens" else counts.native)
-        values = {"port": str(port if port is not None else self.port), "requests": str(number)}
-        values |= {f"{name}.port": str(value) for name, value in self._ports.items() if name}
-        return substitute(tuple(words), values)
+        return placeholders.fill(self.spec, self.which, self._ports, words, requests, port)
 
     def _environment(self, extra: dict[str, str] | None = None, port: int | None = None) -> dict[str, str]:
-        base = {**os.environ, "PATH": commands.search_path()}
-        for key, value in (extra or {}).items():
-            base[key] = self._words([value], port=port)[0]
-        return base
+        base = commands.environment_in(self.spec.folder)
+        return base | {key: self._words([value], port=port)[0] for key, value in (extra or {}).items()}
 
     def _marker(self, role: str) -> str:
         self._count += 1
         return f"{self.run_folder.name}.{role}{self._count}"
 
-    def _step(self, name: str, words: Sequence[str], check: Callable[[], None] = lambda: None) -> LoadResult:
-        command = self._words(words)
+    def _step(
+        self, name: str, words: Sequence[str], check: Callable[[], None] = lambda: None, port: int | None = None
+    ) -> LoadResult:
+        command = self._words(words, port=port)
         commands.require_program(command, self.spec.folder, name)
         with interrupts.held():
-            client = Client(command, self.spec.folder, self._environment(), self._marker(name), self.run_folder, name)
+            marker = self._marker(name.split()[0])
+            client = Client(command, self.spec.folder, self._environment(), marker, self.run_folder, name)
             self._clients.append(client)
         return client.wait(_STEP_TIMEOUT_S, check)
 
@@ -395,22 +392,29 @@ class AppRun:
 
     def _start_service(self, service: Service) -> None:
         entry = service is self.spec.service
-        port = self.port if entry else self._ports[service.name or ""]
-        words = self._clone if entry and self._clone is not None else service.command_for(self.which)
+        port = self.port_of(service.name)
+        watched = self._only in (None, service.name)
+        words = self._clone if entry and self._clone else service.command_for(self.which if watched else "native")
         name = service.name or self.spec.name
         if entry and self._clone is not None:
             name = f"clone of {name}"
         command, environment = self._words(words, port=port), self._environment(service.env, port)
         command[0] = commands.require_program(command, self.spec.folder, name)
-        if self._wrap is not None:
+        if self._wrap is not None and watched:
             command, environment = self._wrap(command, environment)
-        server = self._launch(name, command, environment, self._services, hold=entry and self._hold)
+        held = (entry and self._hold) or self._on_start is not None
+        server = self._launch(name, command, environment, self._services, held)
         if entry:
             self._services.remove(server)
             self._services.insert(0, server)
-        else:
-            wait_ready(service.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
-            server.processes()
+        if self._on_start is not None:
+            self._on_start(server)
+            if not (entry and self._hold):
+                server.release()
+        if entry:
+            return
+        wait_ready(service.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
+        server.processes()
 
     def _launch(
         self, name: str, command: list[str], environment: dict[str, str], keep: list[Server], hold: bool
@@ -424,10 +428,6 @@ class AppRun:
             server = Server(name, popen, marker, log, hold)
             keep.append(server)
         return server
-
-
-def _takes_port(server: Service | Beside) -> bool:
-    return any("{port}" in word for word in (*server.command, *server.env.values()))
 
 
 @atexit.register

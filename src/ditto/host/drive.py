@@ -59,6 +59,7 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
             seconds=result.seconds,
             replays=replays,
             reply_framing=seen.ended,
+            results=seen.results,
         ),
     )
 

@@ -11,6 +11,8 @@ import numpy as np
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opaque_request
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
+from ditto.errors import BadInputError
+from ditto.host.synthetic_sql import database_plan
 
 REQUESTS = 4096
 MOST_SCRIPTS = 64
@@ -39,7 +41,18 @@ class HasMatch(Protocol):
 
 
 def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUESTS) -> LoadPlan:
-    """A plan of ``requests`` requests drawn from the profile's classes and sizes; same profile and seed, same plan."""
+    """A plan of ``requests`` requests drawn from the profile's classes and sizes; same profile and seed, same plan.
+
+    Raises:
+        BadInputError: the service takes requests that the load generator does not send.
+    """
+    if service.codec in ("pgsql", "mysql"):
+        return database_plan(service, seed, requests)
+    if service.codec not in _BUILDERS or service.listener.datagrams:
+        raise BadInputError(
+            f"{service.name} takes requests that ditto load does not send ({service.codec}, over datagrams)",
+            "load it with a client of its protocol",
+        )
     generator = np.random.default_rng(seed)
     framing, build = _BUILDERS[service.codec]
     shares = np.array([c.probability for c in service.classes], dtype=np.float64)

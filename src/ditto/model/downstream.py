@@ -6,8 +6,9 @@ import socket
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal, get_args
 
-from ditto.artifacts.profile import CallClass, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.profile import CallClass, CallCodec, Dist, Downstream, Op, OpKind, Receive
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
@@ -81,9 +82,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         calls = group.calls
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
-        codec = protocol.recognise(
-            [call.sends[0].payload for call in calls], [call.answers[0].payload for call in calls]
-        )
+        codec = _codec(calls)
         classes, numbers = _classes(codec, print_key, calls)
         waits = sum(call.waited for call in calls)
         connects = sum(life.created for life in group.lives)
@@ -112,6 +111,13 @@ def _readable(address: bytes) -> str:
     if family == socket.AF_INET6 and len(address) >= 24:
         return f"[{socket.inet_ntop(socket.AF_INET6, address[8:24])}]:{port}"
     return ""
+
+
+def _codec(calls: list[Call]) -> CallCodec:
+    """The protocol; one that clones do not call in is as good as unknown."""
+    found = protocol.recognise([call.sends[0].payload for call in calls], [call.answers[0].payload for call in calls])
+    known: tuple[CallCodec, ...] = get_args(CallCodec)
+    return next((codec for codec in known if codec == found), "opaque")
 
 
 def _key(codec: str, call: Call) -> bytes:
@@ -167,7 +173,7 @@ def _rounded(value: float) -> int:
     return int(round(value / step) * step)
 
 
-def _pool(group: _Group) -> str:
+def _pool(group: _Group) -> Literal["request", "connection", "thread"]:
     """Who keeps the connections: nobody, the client's connection, or the thread."""
     made = [life for life in group.lives if life.created and life.calls]
     ended = [life for life in made if life.closed]

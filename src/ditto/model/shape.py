@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
 from ditto.streams.evidence import Evidence
 
 SOME = 0.05
-"""Share of requests (or of connections) from which on something belongs to the shape of a server."""
+"""Share of requests from which on something belongs to the shape of a server."""
 
 
 def require_known_shape(evidence: Evidence) -> None:
@@ -34,12 +32,26 @@ def require_known_shape(evidence: Evidence) -> None:
             "that wait there, which is not modelled",
             "configure it so that a connection has one request at a time",
         )
-    servers: dict[int, set[int]] = defaultdict(set)
-    for cycle in cycles:
-        servers[cycle.connection.serial].add(cycle.tid)
-    passed = sum(len(tids) > 1 for tids in servers.values())
-    if passed > SOME * len(servers):
+    if evidence.datagrams and evidence.requests.codec == "opaque":
         raise UnsupportedShapeError(
-            f"{app}: {passed} of {len(servers)} connections pass from thread to thread, which is not modelled",
+            f"{app}: its requests are datagrams of a protocol that has no codec, which is not modelled",
+            "clone a service over connections, or one that speaks DNS",
+        )
+    if evidence.datagrams and not any(cycle.wake.wait is not None for cycle in cycles):
+        raise UnsupportedShapeError(
+            f"{app}: its threads wait for datagrams in the receive itself, which is not modelled",
+            "configure it so that it waits for events (epoll, poll, select)",
+        )
+    sharing = evidence.sharing
+    if sharing.shared and sum(bool(cycle.calls) for cycle in cycles) > SOME * len(cycles):
+        raise UnsupportedShapeError(
+            f"{app}: its threads share connections and call another service for them, which is not modelled together",
+            "configure it so that a connection stays with its thread or process",
+        )
+    if sharing.shared and not sharing.complete:
+        raise UnsupportedShapeError(
+            f"{app}: {sharing.passed} of {sharing.connections} connections pass from "
+            + ("process to process" if sharing.strays else "thread to thread in a way")
+            + ", which is not modelled",
             "configure it so that a connection stays with its thread or process",
         )

@@ -15,6 +15,7 @@ from ditto.streams.programs import ClassWork
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
 MEMORY = numbers("mmap", "munmap", "mremap", "brk", "madvise")
+_EVENTFUL = ("eventfd", "pipe", "pair", "connection", "downstream", "listener", "datagram")
 RARE = 0.05
 """A call made for fewer requests than this may belong to a timer."""
 
@@ -99,7 +100,7 @@ def _may_tick(event: Event, wake: Wake) -> bool:
         return False
     kind = event.obj.kind if event.obj is not None else ""
     del wake
-    return kind not in ("eventfd", "pipe", "pair", "connection", "downstream", "listener") or event.nr in SENDFILES
+    return kind not in _EVENTFUL or event.nr in SENDFILES
 
 
 def timer_work(timer: TimerSeen, programs: list[ClassWork]) -> ClassWork | None:

@@ -13,7 +13,7 @@ from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
-from ditto.host.snapshot import file_sizes, tree
+from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
 RECORDING = "native.rec"
@@ -96,6 +96,7 @@ def _record_once(
         if not processes:
             processes = tree(run.pids())
         seconds = time.monotonic() - began
+        compiles = makes_code(run.pids())
         recorder.set_mode(Mode.STRUCTURE)
         if client.is_running():
             client.stop()
@@ -115,6 +116,7 @@ def _record_once(
             descriptors=[],
             processes=processes,
             files=files,
+            makes_code=compiles,
         )
     return result, status
 

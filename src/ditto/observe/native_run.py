@@ -241,6 +241,7 @@ class NativeRecorder:
         collector: Literal["auto", "ebpf", "ptrace"] = "auto",
         buffer_mb: float = 64.0,
         mode: Mode = Mode.ALL,
+        more: int = 0,
     ) -> None:
         """Follow the processes, their threads and everything below them; returns once all are followed.
 
@@ -250,6 +251,7 @@ class NativeRecorder:
             collector: ``"auto"`` tries eBPF, then ptrace.
             buffer_mb: size of the ring buffer in MiB (eBPF), rounded up to a power of two.
             mode: what to record at first.
+            more: up to 3 further records of 64 bytes of what a call moved.
 
         Raises:
             BadInputError: no such process, or the file cannot be written.
@@ -258,7 +260,7 @@ class NativeRecorder:
         """
         if self._process is not None:
             raise RecordingError("this recorder runs already", "stop it first")
-        extra = ["-o", str(out_path), "--buffer-mb", str(buffer_mb), "--mode", mode.name.lower()]
+        extra = ["-o", str(out_path), "--buffer-mb", str(buffer_mb), "--mode", mode.name.lower(), "--more", str(more)]
         self._final = None
         self._process, self.collector, self.reason = _launch_any(collector, pids, extra)
 

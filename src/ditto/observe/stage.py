@@ -19,7 +19,7 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.evidence import codec_of
+from ditto.streams.evidence import wire_of
 
 LENS_FOLDER = "lens"
 
@@ -37,14 +37,15 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         MissingCapabilityError: nothing here can record system calls.
         RecordingError: a recording failed or lost too much.
     """
-    _make_private(folder)
+    make_private(folder)
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
     lens: LensRun | None = None
+    datagrams = False
     try:
         progress.update("recognising the protocol")
-        codec = codec_of(folder / native.recording)
-        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress)
+        codec, datagrams = wire_of(folder / native.recording)
+        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, compiles=native.makes_code)
         lens = made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
     except MissingCapabilityError as error:
         notes.append(f"no instruction run: {error}")
@@ -52,13 +53,15 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     (folder / PLAN_NAME).unlink(missing_ok=True)
     client: ClientRun | None = None
     try:
+        if datagrams:
+            raise AppError("they come in datagrams", "load it with its own client")
         made_by_client = recorded(spec, progress)
         made_by_client.plan.save(folder / PLAN_NAME)
         client = made_by_client.client
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return _save(spec.name, folder, native, lens, notes, client)
+    return save_observation(spec.name, folder, native, lens, notes, client)
 
 
 def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:
@@ -70,7 +73,7 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
     """
     if not Path(f"/proc/{pid}").is_dir():
         raise BadInputError(f"no process {pid}", "give the number of a running process")
-    _make_private(folder)
+    make_private(folder)
     path = folder / RECORDING
     path.unlink(missing_ok=True)
     pids = _with_children(pid)
@@ -103,10 +106,11 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
         files=file_sizes(path, pids),
     )
     notes = ["no instruction run: the process was observed while it ran; give an app.toml for one"]
-    return _save(f"pid-{pid}", folder, native, None, notes)
+    return save_observation(f"pid-{pid}", folder, native, None, notes)
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Make a folder that its owner alone can look into."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
@@ -129,7 +133,7 @@ def _with_children(pid: int) -> list[int]:
     return sorted(found)
 
 
-def _save(
+def save_observation(
     app: str,
     folder: Path,
     native: NativeRun,
@@ -137,6 +141,7 @@ def _save(
     notes: list[str],
     client: ClientRun | None = None,
 ) -> Observation:
+    """Write what was recorded of one service, with this machine's facts."""
     observation = Observation(
         app=app,
         made_at=datetime.now(UTC).isoformat(timespec="seconds"),

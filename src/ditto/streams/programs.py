@@ -129,6 +129,8 @@ class ClassWork:
     ops: dict[OpName, OpWork] = field(default_factory=dict)
     between: OpWork = field(default_factory=OpWork)
     arms: int = 0
+    tails: int = 0
+    """Cycles whose thread received again at once and found the next request."""
     unsupported: Counter[int] = field(default_factory=Counter)
 
     def ordered(self) -> list[tuple[OpName, OpWork]]:
@@ -139,6 +141,8 @@ class ClassWork:
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
+RESUME = "resume"
+"""Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
 RECEIVE = "receive"
 """Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
 
@@ -170,9 +174,12 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
     spans_wakes = bool(sends_all) and cycle.wake_of[first_send] is not cycle.wake_of[last_send]
     reply_at = -1
     answered: OpWork | None = None
+    again = False
     name: tuple[str, int, tuple[str, object] | None]
     calls = {id(call.sends[0]): call for call in cycle.calls}
     answers = {id(answer): at for call in cycle.calls for at, answer in enumerate(call.answers)}
+    if cycle.resumed_after is not None and sends_all:
+        _count_resumption(work, cycle, first_send)
     for position, event in enumerate(cycle.events):
         if id(event) in skip:
             continue
@@ -211,10 +218,23 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
             op.calls.append(calls[id(event)])
         elif kind == "answer":
             answered = op
+        again = again or (kind == "recv_again" and slot is None)
         if event.ret >= 0:
             op.sizes[_size(event, kind)] += 1
         if kind in ("file_open", "file_stat"):
             op.paths[event.payload.split(b"\0", 1)[0]] += 1
+    work.tails += cycle.tail_receive and not again
+
+
+def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
+    """The work on a request that is taken up again after a wait, before its first call then."""
+    op = work.ops.setdefault(OpName(RESUME, cycle.events[first_send].nr, None, 0), OpWork())
+    op.count += 1
+    op.position += first_send - 0.5
+    op.args[(0, 0, 0)] += 1
+    if cycle.resumed_gap >= 0:
+        op.gap_inside += cycle.resumed_gap
+        op.inside += 1
 
 
 def ends_head(event: Event) -> bool:
@@ -239,6 +259,8 @@ def _describe(
             return (_CONNECTION_CALLS[nr], nr, None)
     if obj is not None and obj.kind in ("listener", "socket") and nr in _SOCKET_QUERIES:
         return (_CONNECTION_CALLS[nr], nr, None)
+    if nr == EPOLL_CTL and event.target is not None and event.target.kind == "file" and event.ret < 0:
+        return ("file_watch", nr, _slot(event.target, slots))
     if nr in SENDFILES and event.target is not None:
         return ("sendfile", nr, _slot(event.target, slots))
     if nr in OPENS:
@@ -258,7 +280,8 @@ def _describe(
     if is_sleep(event):
         return ("sleep", nr, None)
     if nr == _FUTEX and (event.args[1] & 127) in (1, 10, 5):
-        return ("futex_wake", nr, None)
+        helps = event.target is not None and event.target.kind == "helper"
+        return ("helper_wake" if helps else "futex_wake", nr, None)
     if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
         return ("notify", nr, None)
     if nr not in PARKS:

@@ -106,7 +106,7 @@ def tune_profile(
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left)
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left, observation.native.makes_code)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned

@@ -41,6 +41,7 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
+SCALINGS = 2
 STALL_INSTRUCTIONS = 9.0
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
@@ -79,11 +80,14 @@ def tune_native(
     remake: Callable[[Profile], Path],
     progress: Progress,
     seconds: float = LEAST_SECONDS,
+    compiles: bool = False,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
 
     Args:
         seconds: after which no further knob is tried.
+        compiles: the app makes code at run time, so that the instructions counted under an instrument, where its
+            compiler gets to little, are not those it executes here: their number is a knob too, and the first.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -95,6 +99,8 @@ def tune_native(
     ends = time.monotonic() + seconds
     search = _Search(spec, profile, remake, progress, ends, _asked(spec))
     now = search.attempt({})
+    if compiles:
+        now = search.scale(now)
     if now.error > GOAL:
         for step in FASTER:
             if search.over or now.error < 0:
@@ -157,6 +163,17 @@ class _Search:
             f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}, with {words}"
             f" (the original's own spread is {now.noise:.1%})"
         )
+        return now
+
+    def scale(self, now: Compared) -> Compared:
+        """As many instructions as take the original's time, at the rate at which the clone executes them."""
+        for _ in range(SCALINGS):
+            if self.over:
+                break
+            factor = min(9.0, max(0.11, self._profile.knobs.instructions / (1.0 + now.error)))
+            now = self.attempt({"instructions": factor})
+            knobs = self._profile.knobs.model_copy(update={"instructions": factor})
+            self._profile = self._profile.model_copy(update={"knobs": knobs})
         return now
 
     def stall(self, now: Compared) -> None:

@@ -1,0 +1,186 @@
+"""Where requests and replies begin in what a connection carries, and what kind of request one is.
+
+Of each send and receive only the first bytes were recorded, so a head is looked for where a piece begins, and further
+ones in it where a protocol's lengths lead to them within those bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+HTTP, RESP, MEMCACHED, FRAMES, OPAQUE = "http1", "resp2", "memcached", "http2", "opaque"
+
+_HTTP_HEAD = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) ([^ ?\r\n]*)")
+_HTTP_REPLY = re.compile(rb"HTTP/1\.[01] (\d{3})")
+_RESP_WORDS = re.compile(rb"\*(\d{1,6})\r\n")
+_RESP_LENGTH = re.compile(rb"\$(-?\d{1,10})\r\n")
+_RESP_NAME = re.compile(rb"\*\d{1,6}\r\n\$\d{1,4}\r\n([A-Za-z][A-Za-z0-9._-]{0,30})")
+_STORES = {b"set", b"add", b"replace", b"append", b"prepend", b"cas"}
+_ASKS = {
+    b"get", b"gets", b"gat", b"gats", b"delete", b"incr", b"decr", b"touch", b"version", b"stats", b"flush_all",
+    b"quit", b"verbosity", b"mg", b"ms", b"md", b"ma", b"mn", b"me",
+}  # fmt: skip
+_PREFACE = b"PRI * HTTP/2"
+# In one piece: a recording may be damaged.
+_MOST_HEADS = 4096
+
+
+@dataclass(frozen=True)
+class Head:
+    """A request that begins ``at`` so many bytes into a piece; ``name`` tells its kind, ``silent`` has no reply."""
+
+    at: int
+    name: str
+    silent: bool = False
+
+
+def protocol_of(first: bytes) -> str:
+    """The protocol of a connection, from the first bytes that its client sent."""
+    if first.startswith(_PREFACE):
+        return FRAMES
+    if _HTTP_HEAD.match(first):
+        return HTTP
+    if _RESP_WORDS.match(first):
+        return RESP
+    word = re.split(rb"[ \r\n]", first[:32], maxsplit=1)[0]
+    return MEMCACHED if word in _STORES or word in _ASKS else OPAQUE
+
+
+def request_heads(protocol: str, piece: bytes, length: int) -> list[Head]:
+    """The requests that begin in a piece of ``length`` bytes which starts with ``piece``; none: it goes on with one.
+
+    The number of those that lie behind the recorded bytes is estimated from the size of those before.
+    """
+    if protocol == HTTP:
+        match = _HTTP_HEAD.match(piece)
+        return [Head(0, f"{match[1].decode()} {_text(match[2])}")] if match else []
+    if protocol == RESP:
+        return _walk(piece, length, _resp_request)
+    if protocol == MEMCACHED:
+        return _walk(piece, length, _memcached_request)
+    return [Head(0, "request")]
+
+
+def reply_heads(protocol: str, piece: bytes, length: int, most: int) -> int:
+    """How many replies begin in a piece of ``length`` bytes; at most so many are awaited.  0: it goes on with one."""
+    if protocol == HTTP:
+        return int(_HTTP_REPLY.match(piece) is not None and not interim(protocol, piece))
+    if protocol == RESP:
+        return _resp_replies(piece, length, most)
+    if protocol == MEMCACHED:
+        return _memcached_replies(piece, length, most)
+    return most
+
+
+def interim(protocol: str, piece: bytes) -> bool:
+    """Whether a reply only says that another will follow."""
+    match = _HTTP_REPLY.match(piece) if protocol == HTTP else None
+    return match is not None and match[1][:1] == b"1"
+
+
+def failed(protocol: str, piece: bytes) -> bool:
+    """Whether a reply tells of an error of the server."""
+    if protocol == HTTP:
+        match = _HTTP_REPLY.match(piece)
+        return match is not None and match[1][:1] == b"5"
+    return protocol == RESP and piece[:1] == b"-"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "replace")
+
+
+_Step = Callable[[bytes, int], tuple[str, int | None, bool] | None]
+"""The request that begins at a place of a piece: its name, its end if that was recorded, whether it has no reply."""
+
+
+def _walk(piece: bytes, length: int, step: _Step) -> list[Head]:
+    """Follow the requests of a piece by their lengths, then guess at those that were not recorded."""
+    heads: list[Head] = []
+    at = 0
+    while at < min(len(piece), length):
+        found = step(piece, at)
+        if found is None:
+            break
+        name, end, silent = found
+        heads.append(Head(at, name, silent))
+        if end is None:
+            return heads
+        at = end
+    if heads and at < length and (at >= len(piece) or len(heads) > 1):
+        size = at / max(1, len(heads))
+        rest = min(_MOST_HEADS, round((length - at) / size)) if size else 0
+        heads += [Head(min(length - 1, int(at + i * size)), heads[-1].name, heads[-1].silent) for i in range(rest)]
+    return heads
+
+
+def _resp_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:
+    words = _RESP_WORDS.match(piece, at)
+    if words is None:
+        return None
+    name = _RESP_NAME.match(piece, at)
+    end: int | None = words.end()
+    for _ in range(min(int(words[1]), 1024)):
+        assert end is not None
+        size = _RESP_LENGTH.match(piece, end)
+        if size is None:
+            end = None
+            break
+        end = size.end() + max(0, int(size[1])) + 2
+    return (name[1].decode().upper() if name else "request"), end, False
+
+
+def _memcached_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:
+    line, mark, _ = piece[at:].partition(b"\r\n")
+    words = line.split(b" ")
+    if words[0] not in _STORES and words[0] not in _ASKS:
+        return None
+    end: int | None = at + len(line) + 2 if mark else None
+    if end is not None and words[0] in _STORES:
+        end = end + int(words[4]) + 2 if len(words) > 4 and words[4].isdigit() else None
+    return words[0].decode(), end, words[-1] == b"noreply"
+
+
+def _resp_end(piece: bytes, at: int) -> int | None:
+    """Where the reply that begins at a place ends; None where that was not recorded."""
+    line_end = piece.find(b"\r\n", at)
+    if line_end < 0:
+        return None
+    mark, number = piece[at : at + 1], piece[at + 1 : line_end]
+    after = line_end + 2
+    if mark == b"$" and number.lstrip(b"-").isdigit():
+        return after + int(number) + 2 if int(number) >= 0 else after
+    if mark == b"*" and number.lstrip(b"-").isdigit():
+        end: int | None = after
+        for _ in range(min(max(0, int(number)), 1024)):
+            if end is None or end >= len(piece):
+                return None
+            end = _resp_end(piece, end)
+        return end
+    return after
+
+
+def _resp_replies(piece: bytes, length: int, most: int) -> int:
+    if piece[:1] not in (b"+", b"-", b":", b"$", b"*"):
+        return 0
+    count, at = 0, 0
+    while count < most and at < len(piece):
+        count += 1
+        end = _resp_end(piece, at)
+        if end is None:
+            # Cut off within a reply: where more than one is awaited, the rest of the piece answers the rest.
+            return most if length > len(piece) and count > 1 else count
+        at = end
+    return most if at < length and at <= len(piece) else count
+
+
+def _memcached_replies(piece: bytes, length: int, most: int) -> int:
+    if piece.startswith((b"VALUE ", b"VA ")):
+        ends = piece.count(b"END\r\n")
+        return max(1, min(most, ends)) if length <= len(piece) else 1
+    if re.match(rb"[A-Z0-9][A-Z0-9_]*[ \r]", piece) is None:
+        return 0
+    lines = piece.count(b"\r\n") + (length > len(piece))
+    return max(1, min(most, lines))

@@ -1,0 +1,134 @@
+"""The graph of an app without tracing: against what its services counted, and against their traces."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ditto import paths
+from ditto.artifacts.app import load_app
+from ditto.artifacts.graph import Graph, ServiceKind
+from ditto.artifacts.graph_difference import compare_graphs, plain_endpoint
+from ditto.errors import BadInputError
+from ditto.host.progress import SilentProgress
+from ditto.observe.app_phase import AppOptions, record_app
+from ditto.topology import graph_of_traces
+from ditto.topology.recorded import graph_of_recording
+from recorded_parts import write_tiers
+
+ROOT = Path(__file__).resolve().parents[1]
+needs_shop = pytest.mark.skipif(
+    any(shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") is None for name in
+        ("nginx", "redis-server", "memcached", "wrk", "cc")),
+    reason="the shop needs nginx, redis-server, memcached, wrk and cc",
+)  # fmt: skip
+
+Counts = dict[tuple[str, str, str, str], float]
+
+
+def calls_of(graph: Graph) -> Counts:
+    """Calls per request by caller, its endpoint, called service, its endpoint."""
+    found: Counts = {}
+    for edge in graph.edges:
+        key = (edge.caller, plain_endpoint(edge.endpoint), edge.to, plain_endpoint(edge.target))
+        found[key] = found.get(key, 0.0) + edge.calls_per_request
+    return found
+
+
+@pytest.mark.parametrize("local", [False, True])
+@pytest.mark.parametrize("collector", [pytest.param("ebpf", marks=pytest.mark.ebpf), "ptrace"])
+def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, collector: str, local: bool) -> None:
+    if not paths.ptrace_binary().is_file():
+        pytest.skip(f"{paths.ptrace_binary()} is not built (make native)")
+    spec = write_tiers(tmp_path, requests=60, local=local)
+    made = record_app(spec, tmp_path / "recording", AppOptions(collector), SilentProgress())
+    assert made.lost == 0
+    assert [service.name for service in made.services] == ["front", "left", "right"]
+    graph = graph_of_recording(tmp_path / "recording", SilentProgress())
+    assert graph.source == "recording"
+    both = ("front", "GET /both/{}")
+    calls = (("left", "GET /x"), ("right", "GET /y"), ("left", "GET /z"))
+    assert calls_of(graph) == {(*both, *call): pytest.approx(1.0) for call in calls}
+    edges = {edge.target: edge for edge in graph.edges}
+    assert edges["GET /z"].order > max(edges["GET /x"].order, edges["GET /y"].order)
+    front = next(service for service in graph.services if service.name == "front")
+    asked = {endpoint.name: endpoint.requests for endpoint in front.endpoints}
+    assert asked["GET /both/{id}"] == asked["GET /one"] == 60, "of both runs of the client"
+    assert graph.dropped.unfinished == graph.dropped.torn_connections == 0
+
+
+@pytest.mark.ebpf
+@needs_shop
+def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, traces = tmp_path / "counts", tmp_path / "traces"
+    for folder, name in ((counts, "SHOP_COUNTS"), (traces, "SHOP_TRACES")):
+        folder.mkdir()
+        monkeypatch.setenv(name, str(folder))
+    spec = load_app(ROOT / "examples" / "shop" / "app.toml")
+    record_app(spec, tmp_path / "recording", AppOptions("ebpf", seconds=3.0), SilentProgress())
+    graph = graph_of_recording(tmp_path / "recording", SilentProgress())
+    assert {service.name for service in graph.services} == {
+        "gateway", "catalog", "cart", "price", "static", "store", "cache",
+    }  # fmt: skip
+    kinds = {service.name: service.kind for service in graph.services}
+    assert kinds["store"] is kinds["cache"] is ServiceKind.CACHE
+    truth: Counts = {}
+    for path in counts.glob("*.json"):
+        counted = json.loads(path.read_text())
+        for endpoint, service, target, calls in counted["calls"]:
+            key = (path.stem, plain_endpoint(endpoint), service, plain_endpoint(target))
+            truth[key] = calls / counted["requests"][endpoint]
+    assert len(truth) == 15
+    found = calls_of(graph)
+    assert found.keys() == truth.keys()
+    assert found == {key: pytest.approx(value, rel=0.02) for key, value in truth.items()}
+    product = {
+        edge.to: edge for edge in graph.edges if (edge.caller, edge.endpoint) == ("gateway", "GET /product/{id}")
+    }
+    assert product["catalog"].parallel_group == product["price"].parallel_group is not None
+    assert product["static"].order > product["price"].order
+    assert product["static"].probability == pytest.approx(1 / 3, abs=0.02)
+    assert graph.dropped.lost_records == graph.dropped.torn_connections == 0
+
+    difference = compare_graphs(graph, graph_of_traces([traces], SilentProgress(), memory_mb=500))
+    assert difference.same_shape, difference
+    assert difference.worst < 0.02
+
+
+@pytest.mark.ebpf
+@needs_shop
+def test_three_tiers_are_seen_as_the_workers_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = tmp_path / "counts"
+    counts.mkdir()
+    monkeypatch.setenv("WEB3_COUNTS", str(counts))
+    spec = load_app(ROOT / "examples" / "web3" / "app.toml")
+    record_app(spec, tmp_path / "recording", AppOptions("ebpf", seconds=2.0), SilentProgress())
+    graph = graph_of_recording(tmp_path / "recording", SilentProgress())
+    requests: Counter[str] = Counter()
+    calls: Counter[tuple[str, str, str]] = Counter()
+    workers = list(counts.glob("app-*.json"))
+    assert len(workers) == 2
+    for path in workers:
+        counted = json.loads(path.read_text())
+        requests.update(counted["requests"])
+        for endpoint, service, target, count in counted["calls"]:
+            calls[endpoint, service, target] += count
+    truth = {
+        ("app", plain_endpoint(endpoint), service, target): count / requests[endpoint]
+        for (endpoint, service, target), count in calls.items()
+    }
+    truth |= {("web", plain_endpoint(endpoint), "app", plain_endpoint(endpoint)): 1.0 for endpoint in requests}
+    assert len(truth) == 8
+    found = calls_of(graph)
+    assert found.keys() == truth.keys()
+    assert found == {key: pytest.approx(value, rel=0.02) for key, value in truth.items()}
+    assert graph.dropped.lost_records == graph.dropped.torn_connections == 0
+
+
+def test_a_recording_without_requests_says_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInputError, match=r"app\.json"):
+        graph_of_recording(tmp_path, SilentProgress())
