@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
+from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.model.classes import settled_calls
+from ditto.model.downstream import _delays, calls_outside, calls_overlapping
 from ditto.streams import programs
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
@@ -183,3 +187,33 @@ def test_messages_for_no_request_and_shared_connections_are_counted() -> None:
         send(record, 20, REPLY)
         send(record, 21, REPLY)
     assert calls_overlapping(record.work()) >= 3
+
+
+def test_calls_of_the_wrong_request_are_put_right() -> None:
+    def op(kind: str, link: int, probability: float) -> Op:
+        return Op(kind=OpKind(kind), link=link, probability=probability)
+
+    usual = [op("call", 0, 0.98), op("answer", 0, 0.97), op("close", 0, 0.5)]
+    stray = [op("call", 1, 0.02), op("answer", 1, 0.01), op("close", 1, 0.01), op("call", 0, 0.004)]
+    reply = Op(kind=OpKind.REPLY)
+    kept = settled_calls([*usual, reply, *stray])
+    assert [(o.kind.value, o.link, o.probability) for o in kept] == [
+        ("call", 0, 1.0),
+        ("answer", 0, 1.0),
+        ("close", 0, 0.5),
+        ("reply", None, 1.0),
+    ]
+    sometimes = [op("call", 0, 1.0), op("answer", 0, 1.0), op("call", 1, 0.3), op("answer", 1, 0.3), reply]
+    found = settled_calls(sometimes)
+    assert [(o.kind.value, o.link, o.probability) for o in found[2:4]] == [("call", 1, 0.3), ("answer", 1, 1.0)]
+    assert settled_calls([reply]) == [reply]
+
+
+@pytest.mark.parametrize(("queue_ns", "service_ns"), [(0, 5_000_000), (40_000, 60_000)])
+def test_what_a_reply_takes_without_a_queue(queue_ns: int, service_ns: int) -> None:
+    """A service that serves side by side takes its time whatever waits; one that does not is asked by one at a time."""
+    calls = [
+        SimpleNamespace(delay_ns=service_ns + queue_ns * (i % 20), beside=i % 20, delay_least_ns=0) for i in range(400)
+    ]
+    found = _delays(calls)  # type: ignore[arg-type]
+    assert found is not None and found.mean == pytest.approx(service_ns / 1000, rel=0.1)

@@ -233,6 +233,32 @@ def fit_program(
     return program[:MAX_OPS]
 
 
+USUAL_CALL = 0.9
+ODD_CALLS = 0.03
+
+
+def settled_calls(program: list[Op]) -> list[Op]:
+    """The program with every call awaited, and calls that nearly all requests make made by all.
+
+    Where requests make as many calls as there are usual ones, those that a few seem to make beside them are some that
+    were given to the wrong request.
+    """
+    calls = [op for op in program if op.kind is OpKind.CALL]
+    usual = [op for op in calls if op.probability >= USUAL_CALL]
+    whole = abs(sum(op.probability for op in calls) - len(usual)) <= ODD_CALLS * len(usual)
+    links = {op.link for op in usual} if usual and whole else {op.link for op in calls}
+    settled = []
+    for op in program:
+        if op.link is not None and calls and op.link not in links:
+            continue
+        if op.kind is OpKind.CALL and whole and op.probability < USUAL_CALL:
+            continue
+        if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
+            op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
+        settled.append(op)
+    return settled
+
+
 _PLAIN = {
     "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
     "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",

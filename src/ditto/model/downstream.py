@@ -157,15 +157,23 @@ def _reply(codec: str, call: Call) -> protocol.ReplySeen:
 def _delays(calls: list[Call]) -> Dist | None:
     """Time to the reply, in microseconds, in steps of about a tenth.
 
-    From calls beside which the fewest others waited there: where the called service is busy with others, replies take
-    as long as its queue, and what stands in for it has a queue of its own.
+    Where the called service is busy with others, replies take as long as its queue, and what stands in for it has a
+    queue of its own: what each other request that waited there added is taken off.
     """
     exact = [call for call in calls if call.delay_ns >= 0]
     if len(exact) < min(FEW, len(calls)):
         return dist(Counter(_rounded(call.delay_least_ns / 1000) for call in calls))
-    exact.sort(key=lambda call: call.beside)
-    most = exact[min(FEW, len(exact)) - 1].beside
-    return dist(Counter(_rounded(call.delay_ns / 1000) for call in exact if call.beside <= most))
+    least, each = min(call.delay_ns for call in exact), _queueing(exact)
+    alone = [max(least, call.delay_ns - each * call.beside) for call in exact]
+    return dist(Counter(_rounded(value / 1000) for value in alone))
+
+
+def _queueing(calls: list[Call]) -> float:
+    """Nanoseconds that each request beside a call adds to its delay, by least squares."""
+    mean = sum(call.beside for call in calls) / len(calls)
+    spread = sum((call.beside - mean) ** 2 for call in calls)
+    joint = sum((call.beside - mean) * call.delay_ns for call in calls)
+    return max(0.0, joint / spread) if spread else 0.0
 
 
 def _rounded(value: float) -> int:
