@@ -1,8 +1,10 @@
 """Clone the examples anew and write how well each came out: docs/fidelity.md, and the table in the README.
 
 python benchmarks/fidelity.py                     every example, in build/fidelity/
-python benchmarks/fidelity.py redis nginx         some
+python benchmarks/fidelity.py redis nginx         some; the rows of the others stay as docs/fidelity.json has them
 python benchmarks/fidelity.py --keep              only what is not there yet
+
+Every row names the commit of the code that it was measured with.
 """
 
 from __future__ import annotations
@@ -20,30 +22,49 @@ from typing import Any
 from callgrind import command_of, compared
 
 from ditto.artifacts.app import load_app
+from ditto.errors import DittoError
 
 ROOT = Path(__file__).resolve().parent.parent
-ORDER = ("redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets")
+ORDER = (
+    "redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets",
+    "fastapi", "php", "gunicorn", "node", "caddy", "lighttpd", "apache-prefork", "apache-event", "haproxy",
+    "postgres", "mariadb", "unbound",
+)  # fmt: skip
+FEW = ("redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets")
+"""Those that `make fidelity` clones: half an hour.  The others are named one by one."""
 BEGIN, END = "<!-- fidelity: begin -->", "<!-- fidelity: end -->"
 
 
-def clone(name: str, out: Path, keep: bool) -> float | None:
-    """Clone an example; the seconds it took, None where it was kept."""
-    if keep and (out / "fidelity.json").is_file():
-        return None
+def clone(name: str, out: Path) -> None:
+    """Clone an example, and keep beside it how long that took and which code it was."""
     began = time.monotonic()
     app = ROOT / "examples" / f"{name}.toml"
     subprocess.run([sys.executable, "-m", "ditto", "clone", str(app), "-o", str(out)], check=True)
-    return time.monotonic() - began
+    made = {"seconds": time.monotonic() - began, "commit": commit()}
+    (out / "made.json").write_text(json.dumps(made) + "\n")
 
 
-def by_callgrind(name: str, out: Path, keep: bool, passes: float) -> dict[str, Any]:
-    """Instructions per request of both sides by callgrind, kept beside the clone."""
+def commit() -> str:
+    """The commit that is checked out; with a plus where files differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+    changed = subprocess.run(
+        [*git, "status", "--porcelain", "--", "src", "native"], capture_output=True, text=True, check=True
+    ).stdout
+    return head.strip() + ("+" if changed.strip() else "")
+
+
+def by_callgrind(name: str, out: Path, passes: float) -> None:
+    """Instructions per request of both sides by callgrind, kept beside the clone; none for apps it cannot run."""
     path = out / "callgrind.json"
-    if not (keep and path.is_file()):
-        spec = load_app(ROOT / "examples" / f"{name}.toml")
-        path.write_text(json.dumps(asdict(compared(spec, command_of(out / "clone"), passes)), indent=1) + "\n")
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    path.unlink(missing_ok=True)
+    spec = load_app(ROOT / "examples" / f"{name}.toml")
+    try:
+        found = compared(spec, command_of(out / "clone"), passes)
+    except (DittoError, KeyError, ZeroDivisionError) as error:
+        print(f"{name}: no figures by callgrind: {error}", flush=True)
+        return
+    path.write_text(json.dumps(asdict(found), indent=1) + "\n")
 
 
 def passes_of(fidelity: dict[str, Any]) -> float:
@@ -78,9 +99,12 @@ def worst_call(fidelity: dict[str, Any]) -> str:
     return "-" if not rows else f"{max(rows)[0] * 100:.2f} %"
 
 
-def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any], seconds: float) -> list[str]:
+def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any] | None, made: dict[str, Any]) -> list[str]:
     records = {record["metric"]: record for record in fidelity["records"]}
-    instructions = callgrind["clone"]["Ir"] / callgrind["original"]["Ir"] - 1
+    counted = "-"
+    if callgrind is not None:
+        instructions = callgrind["clone"]["Ir"] / callgrind["original"]["Ir"] - 1
+        counted = f"{percent(instructions)} ({callgrind['spread'] * 100:.0f})"
     return [
         name,
         error_and_noise(records, "throughput.saturation"),
@@ -88,23 +112,29 @@ def row(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any], seconds:
         error_and_noise(records, "cpu.user_ns_per_request"),
         error_and_noise(records, "latency.p50_at_50"),
         error_and_noise(records, "latency.p99_at_50"),
-        f"{percent(instructions)} ({callgrind['spread'] * 100:.0f})",
+        counted,
         worst_call(fidelity),
-        f"{records['syscalls.foreign_types']['clone']:.0f}"
-        if records["syscalls.foreign_types"]["clone"] is not None
-        else "-",
-        percent(records["bytes.sent_per_request"]["error"]),
-        f"{records['mix.distance']['clone']:.3f}" if records["mix.distance"]["clone"] is not None else "-",
+        number(records, "syscalls.foreign_types", ".0f"),
+        percent(records.get("bytes.sent_per_request", {}).get("error")),
+        number(records, "mix.distance", ".3f"),
         error_and_noise(records, "branches.mispredicted_per_request"),
         error_and_noise(records, "memory.resident_bytes"),
-        f"{seconds:.0f} s",
+        f"{made['seconds']:.0f} s",
+        made["commit"],
     ]
+
+
+def number(records: dict[str, Any], metric: str, shape: str) -> str:
+    """The clone's figure."""
+    value = records.get(metric, {}).get("clone")
+    return "-" if value is None else format(value, shape)
 
 
 HEAD = [
     "example", "throughput at saturation", "CPU per request", "user CPU per request", "p50 at half load",
     "p99 at half load", "instructions (callgrind)",
     "worst call", "foreign calls", "bytes sent", "mix distance", "mispredicted", "resident memory", "cloned in",
+    "code",
 ]  # fmt: skip
 
 
@@ -113,7 +143,7 @@ def table(rows: list[list[str]]) -> str:
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
 
 
-def detail(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> str:
+def detail(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any] | None) -> str:
     """All records of one example."""
     lines = [
         f"### {name}",
@@ -127,10 +157,24 @@ def detail(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any]) -> st
         kind = record["error_kind"] == "relative"
         errors = ["-" if v is None else percent(v) if kind else f"{v:.4f}" for v in (record["error"], record["noise"])]
         lines.append("| " + " | ".join([record["metric"], record["unit"], *cells, *errors]) + " |")
-    a, b = callgrind["original"]["Ir"], callgrind["clone"]["Ir"]
-    errors = f"{percent(b / a - 1)} | {percent(callgrind['spread'])}"
-    lines.append(f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {errors} |")
+    if callgrind is not None:
+        a, b = callgrind["original"]["Ir"], callgrind["clone"]["Ir"]
+        errors = f"{percent(b / a - 1)} | {percent(callgrind['spread'])}"
+        lines.append(f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {errors} |")
     return "\n".join(lines)
+
+
+def entry(name: str, out: Path) -> dict[str, Any]:
+    """What the tables say of an example, from what lies beside its clone."""
+    fidelity = json.loads((out / "fidelity.json").read_text())
+    path = out / "callgrind.json"
+    counted = json.loads(path.read_text()) if path.is_file() else None
+    facts = fidelity["machine"]
+    return {
+        "row": row(name, fidelity, counted, json.loads((out / "made.json").read_text())),
+        "detail": detail(name, fidelity, counted),
+        "machine": f"{facts.get('cpu_model', '')}, {facts.get('cpus', '')} CPUs, Linux {facts.get('kernel', '')}",
+    }
 
 
 def main() -> None:
@@ -138,34 +182,36 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="examples (default: all)")
     parser.add_argument("--keep", action="store_true", help="use what was made before")
     arguments = parser.parse_args()
-    rows, details = [], []
-    machine = ""
-    for name in arguments.names or ORDER:
-        out = ROOT / "build" / "fidelity" / name
+    folder = ROOT / "build" / "fidelity"
+    for name in arguments.names or FEW:
+        out = folder / name
+        if arguments.keep and (out / "made.json").is_file():
+            continue
         print(f"== {name}", flush=True)
-        seconds = clone(name, out, arguments.keep)
-        if seconds is not None:
-            (out / "seconds.json").write_text(json.dumps(seconds))
-        fidelity = json.loads((out / "fidelity.json").read_text())
-        counted = by_callgrind(name, out, arguments.keep, passes_of(fidelity))
-        took = float(json.loads((out / "seconds.json").read_text()))
-        rows.append(row(name, fidelity, counted, took))
-        details.append(detail(name, fidelity, counted))
-        facts = fidelity["machine"]
-        machine = f"{facts.get('cpu_model', '')}, {facts.get('cpus', '')} CPUs, Linux {facts.get('kernel', '')}"
-        print(" | ".join(rows[-1]), flush=True)
-    text = table(rows)
+        clone(name, out)
+        by_callgrind(name, out, passes_of(json.loads((out / "fidelity.json").read_text())))
+    kept = ROOT / "docs" / "fidelity.json"
+    known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
+    for name in ORDER:
+        if (folder / name / "made.json").is_file():
+            known[name] = entry(name, folder / name)
+    known = {name: known[name] for name in ORDER if name in known}
+    kept.write_text(json.dumps(known, indent=1) + "\n")
+    text = table([found["row"] for found in known.values()])
+    machines = " and ".join(sorted({found["machine"] for found in known.values()}))
     note = (
         "Clone against original: medians of interleaved runs under the example's own client; in brackets, in percent, "
-        f"the original's own spread. Machine: {machine.strip(', ')}."
+        f"the original's own spread. Machine: {machines}. The last column is the commit of the code."
     )
     (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "fidelity.md").write_text(
-        f"# Fidelity\n\nMade by `make fidelity`. {note}\n\n{text}\n\n## All figures\n\n" + "\n\n".join(details) + "\n"
+        f"# Fidelity\n\nMade by `make fidelity`. {note}\n\n{text}\n\n## All figures\n\n"
+        + "\n\n".join(found["detail"] for found in known.values())
+        + "\n"
     )
     readme = ROOT / "README.md"
     content = readme.read_text()
-    if BEGIN in content and not arguments.names:
+    if BEGIN in content:
         before, _, rest = content.partition(BEGIN)
         readme.write_text(before + BEGIN + "\n" + note + "\n\n" + text + "\n" + END + rest.partition(END)[2])
     print(text)

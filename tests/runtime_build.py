@@ -23,8 +23,23 @@ STATIC = ("-O2", "-static")
 DEFINES = (
     f"-DTEST_PRINT_CHUNKED={path_print(PRINT_KEY, b'/chunked')}",
     f"-DTEST_PRINT_304={path_print(PRINT_KEY, b'/unchanged')}",
+    f"-DTEST_PRINT_WIDE={path_print(PRINT_KEY, b'SELECT a, b, c FROM t WHERE id')}",
+    f"-DTEST_PRINT_NARROW={path_print(PRINT_KEY, b'SELECT abalance FROM t')}",
 )
-CODEC_SOURCES = ("codec*.c", "http_*.c", "memcached_*.c", "resp_*.c", "keys.c", "values.c", "pool.c", "rng.c", "dist.c")
+CODEC_SOURCES = (
+    "codec*.c",
+    "http_*.c",
+    "memcached_*.c",
+    "resp_*.c",
+    "pgsql_*.c",
+    "mysql_*.c",
+    "sql.c",
+    "keys.c",
+    "values.c",
+    "pool.c",
+    "rng.c",
+    "dist.c",
+)
 
 
 _objects = tempfile.TemporaryDirectory(prefix="ditto-runtime-objects-")

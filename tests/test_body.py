@@ -98,6 +98,11 @@ def test_calling_convention(code: BodyCode, tmp_path: Path, opt: str) -> None:
     assert subprocess.run([program, "-1", "1", "threads"], capture_output=True, text=True, check=True).stdout == "0\n"
 
 
+def test_far_reads_stay_inside_the_widest_pool(code: BodyCode, tmp_path: Path) -> None:
+    program = build(code, tmp_path)
+    assert subprocess.run([program, "-1", "100000", "far"], capture_output=True, text=True, check=True).stdout == "0\n"
+
+
 def test_links_position_independent(code: BodyCode, tmp_path: Path) -> None:
     program = build(code, tmp_path, link=("-static-pie", "-fPIE"))
     assert subprocess.run([program, "-1", "50", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"

@@ -19,7 +19,7 @@ from app_parts import processes_in, write_app
 from ditto import errors
 from ditto.cli import main as entry
 
-COMMANDS = ["doctor", "clone", "observe", "model", "generate", "build", "run", "validate", "study", "report"]
+COMMANDS = ["doctor", "clone", "observe", "model", "generate", "build", "run", "tune", "validate", "study", "report"]
 
 
 @pytest.fixture

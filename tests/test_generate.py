@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.profile import Role
 from ditto.artifacts.work import Work
 from ditto.errors import MissingCapabilityError
 from ditto.generate.clone import generate, write_clone
@@ -17,7 +18,7 @@ from profile_parts import block, service_profile
 
 GOLDEN = """\
 service service-1 codec resp2 seed 7
-knobs instructions=1 dependence=1 irregular=1 entropy=1 resident_bytes=0
+knobs instructions=1 dependence=1 irregular=1 entropy=1 stalls=0 resident_bytes=0
 receive nr=0 bytes=16384 flags=0
 send nr=1 flags=0 call_bytes=0 iovs=1 calls_per_wake=0 per_read=1 arm=1
 listener backlog=511 accept=288 until_again=0
@@ -97,3 +98,17 @@ def test_memory_stays_within_the_originals() -> None:
     assert limit + touched_bytes(service, limit, 0) < 20_000_000
     assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096, 0) == 0
     assert touched_bytes(service, 4096, -30_000_000) == 0
+
+
+def test_every_block_of_a_role_keeps_its_number() -> None:
+    """A block that is dropped moves those after it, whatever field of a role names them."""
+    names = [name for name in Role.model_fields if name.endswith("_block")]
+    assert len(names) >= 3
+    service = service_profile().services[0]
+    count = len(service.blocks)
+    roles = [service.roles[0].model_copy(update=dict.fromkeys(names, count + 1)), *service.roles[1:]]
+    wanted = service.model_copy(update={"blocks": [*service.blocks, block(1.0), block(5000.0)], "roles": roles})
+    profile = service_profile().model_copy(update={"services": [wanted]})
+    settled = settle(profile, wanted, profile.seed).service
+    assert len(settled.blocks) < len(wanted.blocks) and settled.blocks[-1].instructions == 5000
+    assert {getattr(settled.roles[0], name) for name in names} == {len(settled.blocks) - 1}

@@ -315,7 +315,7 @@ def test_opaque_over_blocking_roles(tmp_path: Path, handover: str) -> None:
             assert len(receive(idle, 20)) == 20
 
 
-@pytest.mark.parametrize("tables", ["opaque", "http", "resp", "memcached"])
+@pytest.mark.parametrize("tables", ["opaque", "http", "resp", "memcached", "dns", "pgsql", "mysql"])
 def test_fuzz_briefly(tmp_path: Path, tables: str) -> None:
     import subprocess
 
@@ -351,6 +351,33 @@ def test_a_filled_resp_store_hits_and_misses_by_its_history(resp: Clone) -> None
     assert exchange(resp, [bulk(b"GET", b"key:3000")]) == b"$-1\r\n"
     assert exchange(resp, [bulk(b"DEL", b"key:7"), bulk(b"GET", b"key:7")]).endswith(b"$-1\r\n")
     assert exchange(resp, [b"SET key:7 abc\r\n", b"GET key:7\r\n"], 0.05).endswith(b"$3\r\nabc\r\n")
+
+
+def test_values_pushed_to_a_key_take_memory_until_they_are_popped(resp: Clone) -> None:
+    def bulk(*words: bytes) -> bytes:
+        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+    def resident() -> int:
+        return int(Path(f"/proc/{resp.process.pid}/statm").read_text().split()[1]) * 4096
+
+    def send(request: bytes, times: int) -> None:
+        with resp.connect() as sock:
+            for _ in range(times):
+                sock.sendall(request)
+                while not sock.recv(1 << 16).endswith(b"\r\n"):
+                    pass
+
+    push, size = bulk(b"LPUSH", b"list", b"v" * 20_000), 1000 * 20_000
+    before = resident()
+    send(push, 1000)
+    full = resident()
+    assert size < full - before < 1.6 * size
+    send(bulk(b"RPOP", b"list"), 400)
+    send(push, 400)
+    assert resident() - full < size / 10
+    send(bulk(b"DEL", b"list"), 1)
+    send(push, 1000)
+    assert resident() - full < size / 10
 
 
 def test_a_filled_memcached_store_hits_and_misses_by_its_history(memcached: Clone) -> None:

@@ -17,8 +17,8 @@ from ditto.artifacts.observation import ProcessSeen, ThreadSeen
 from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
+from ditto.host.framing import framing_of
 from ditto.model.roles import find_roles
-from ditto.observe.framing import framing_of
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
@@ -103,6 +103,56 @@ def test_two_connections_at_once_are_not_served_one_by_one() -> None:
     record.call(10, "accept4", 8, LISTENER)
     record.call(10, "read", 20, 8, 0, 8000, payload=REQUEST)
     assert serial_waits(record.work().threads[10]) is None
+
+
+def child(record: Recorder, pid: int, watched: tuple[int, ...]) -> None:
+    """Born with connection 7; receives first, and waits with an event queue of its own."""
+    record.table.fork(9, pid)
+    record.call(pid, "epoll_create1", 5)
+    for descriptor in watched:
+        record.call(pid, "epoll_ctl", 0, 5, 1, descriptor)
+    for _ in range(5):
+        record.call(pid, "recvfrom", -11, 7, 0, 8192)
+        record.call(pid, "epoll_wait", 1, 5, 0, 1)
+        record.call(pid, "recvfrom", 20, 7, 0, 8192, payload=REQUEST)
+        record.call(pid, "sendto", 5, 7, 0, 5)
+
+
+def test_a_process_that_waits_with_an_event_queue_of_its_own() -> None:
+    record = Recorder((9,))
+    record.call(9, "accept", 7, LISTENER)
+    child(record, 10, (7,))
+    waits = serial_waits(record.work().threads[10])
+    assert waits is not None
+    assert (waits.on_connection, waits.refused_receives) == ({NUMBERS["epoll_wait"]: 5}, 5)
+
+
+@pytest.mark.parametrize("watched", [(LISTENER, 7), (7, 8)])
+def test_a_queue_with_more_than_the_connection_is_a_loops(watched: tuple[int, ...]) -> None:
+    record = Recorder((9,))
+    record.call(9, "accept", 7, LISTENER)
+    record.call(9, "accept", 8, LISTENER)
+    child(record, 10, watched)
+    assert serial_waits(record.work().threads[10]) is None
+
+
+def test_background_processes_of_different_periods_are_of_different_roles() -> None:
+    record = Recorder((9, 10, 11, 12))
+    worker(record, 9)
+    for pid, pause in ((10, 200_000_000), (11, 200_000_000), (12, 20_000_000)):
+        for _ in range(6):
+            record.now += pause
+            record.call(pid, "epoll_wait", 0, 4, 0, 1, 200)
+    processes = [ProcessSeen(pid=9, ppid=1, name="m", threads=[ThreadSeen(tid=9, name="m", syscall=0)])]
+    processes += [
+        ProcessSeen(pid=pid, ppid=9, name="b", threads=[ThreadSeen(tid=pid, name="b", syscall=232)])
+        for pid in (10, 11, 12)
+    ]
+    seen = find_roles(record.stream(), record.work(), processes)
+    assert [(role.kind, role.wait_nr, len(role.threads)) for role in seen.roles[1:]] == [
+        ("periodic", NUMBERS["epoll_wait"], 2), ("periodic", NUMBERS["epoll_wait"], 1),
+    ]  # fmt: skip
+    assert [len(process.pids) for process in seen.processes] == [1, 2, 1]
 
 
 def test_what_is_done_before_each_accept() -> None:

@@ -17,7 +17,6 @@ import pytest
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
-from ditto.errors import DittoError, UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import Handover, find_handover
@@ -38,30 +37,37 @@ class Handler(socketserver.BaseRequestHandler):
             answer(self.request)
 def plain(sock):
     sock.sendall(b"$100\\r\\n" + b"v" * 100 + b"\\r\\n")
-def calling(sock):
-    with socket.create_connection(("127.0.0.1", int(sys.argv[3]))) as other:
-        other.sendall(b"x")
-        other.recv(1)
-    plain(sock)
-def echo(listener):
-    while True:
-        sock, _ = listener.accept()
-        sock.recv(1)
-        sock.sendall(b"y")
-        sock.close()
 shape, port = sys.argv[1], int(sys.argv[2])
 answer = plain
-if shape == "calling":
-    answer = calling
-    listener = socket.create_server(("127.0.0.1", 0))
-    sys.argv.append(str(listener.getsockname()[1]))
-    threading.Thread(target=echo, args=(listener,), daemon=True).start()
-if shape in ("threads", "calling", "forks"):
+if shape in ("threads", "forks"):
     base = socketserver.ForkingTCPServer if shape == "forks" else socketserver.ThreadingTCPServer
     base.allow_reuse_address = base.daemon_threads = True
     base.request_queue_size = 64
     base(("127.0.0.1", port), Handler).serve_forever()
 listener = socket.create_server(("127.0.0.1", port), backlog=64)
+if shape == "pool":
+    import queue, select
+    ready, events, socks = queue.SimpleQueue(), select.epoll(), {}
+    def work():
+        while True:
+            sock = ready.get()
+            if sock.recv(4096):
+                answer(sock)
+                events.register(sock, select.EPOLLIN)
+            else:
+                sock.close()
+    for _ in range(4):
+        threading.Thread(target=work, daemon=True).start()
+    events.register(listener, select.EPOLLIN)
+    while True:
+        for fd, _ in events.poll():
+            if fd == listener.fileno():
+                sock, _ = listener.accept()
+                socks[sock.fileno()] = sock
+                events.register(sock, select.EPOLLIN)
+            else:
+                events.unregister(fd)
+                ready.put(socks[fd])
 for _ in range(6):
     if os.fork() == 0:
         while True:
@@ -148,6 +154,7 @@ def tree(pid: int) -> tuple[int, int]:
         ("threads", {"serve"}, "spawn_thread", (1, 1), (1, 1 + CONNECTIONS)),
         ("forks", {"serve"}, "spawn_process", (1, 1), (1 + CONNECTIONS, 1 + CONNECTIONS)),
         ("preforked", {"accept_serve"}, "keep", (7, 7), (7, 7)),
+        ("pool", {"dispatch", "shared"}, "keep", (1, 5), (1, 5)),
     ],
 )
 def test_a_clone_has_the_processes_and_threads_of_its_original(
@@ -171,12 +178,6 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
             sock.close()
         time.sleep(0.5)
         assert tree(pid) == idle
-
-
-def test_calls_to_other_services_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedShapeError, match="call another service"):
-        modelled(tmp_path, "calling")
-    assert issubclass(UnsupportedShapeError, DittoError)
 
 
 @pytest.mark.parametrize("parent_first", [True, False])

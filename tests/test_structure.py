@@ -23,7 +23,7 @@ C_FILES = sorted(
 # Programs of the examples; "memcached" is also the name of a wire protocol, which code may know.
 NAMES = {
     "redis", "redis-server", "redis-benchmark", "nginx", "wrk", "memaslap", "memcaslap", "apache2", "gunicorn",
-    "haproxy",
+    "haproxy", "postgres", "pgbench", "mariadbd", "mariadb", "sysbench",
 }  # fmt: skip
 
 

@@ -134,20 +134,14 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 		len = e->aux = small;
 		break;
 	case DITTO_PAY_SENDTO:
-		if (e->args[4] && e->args[5]) {
-			at = e->args[4];
-			len = e->aux = (__u32)e->args[5];
-		} else {
-			len = moved;
-		}
+		len = moved;
+		if (e->args[4])
+			e->aux = (__u32)e->args[5];
 		break;
 	case DITTO_PAY_RECVFROM:
 		len = moved;
-		if (ret >= 0 && e->args[4] && bpf_probe_read_user(&small, sizeof(small), (void *)e->args[5]) == 0 &&
-		    small) {
-			at = e->args[4];
-			len = e->aux = small;
-		}
+		if (ret >= 0 && e->args[4] && bpf_probe_read_user(&small, sizeof(small), (void *)e->args[5]) == 0)
+			e->aux = small;
 		break;
 	case DITTO_PAY_PATH: {
 		long n = at ? bpf_probe_read_user_str(e->payload, DITTO_REC_PAYLOAD, (void *)at) : 0;

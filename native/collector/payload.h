@@ -18,8 +18,8 @@ enum ditto_pay_kind {
 	DITTO_PAY_MMSG,
 	DITTO_PAY_ADDR_IN,  /* a sockaddr of args[2] bytes at args[1] */
 	DITTO_PAY_ADDR_OUT, /* a sockaddr at args[1], its length behind args[2] */
-	DITTO_PAY_SENDTO,   /* the sockaddr at args[4] if there is one, else the bytes */
-	DITTO_PAY_RECVFROM, /* the same, its length behind args[5] */
+	DITTO_PAY_SENDTO,   /* the bytes; aux: the length of the address at args[4], if there is one */
+	DITTO_PAY_RECVFROM, /* the same, the length behind args[5] */
 	DITTO_PAY_PATH,     /* a string at args[arg] */
 	DITTO_PAY_EPOLL,    /* ret events of 12 bytes at args[1] */
 	DITTO_PAY_POLL,     /* args[1] entries of 8 bytes at args[0] */

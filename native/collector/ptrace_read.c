@@ -165,17 +165,13 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 		break;
 	case DITTO_PAY_SENDTO:
 		len = moved;
-		if (rec->args[4] && rec->args[5]) {
-			at = rec->args[4];
-			len = rec->aux = rec->args[5];
-		}
+		if (rec->args[4])
+			rec->aux = rec->args[5];
 		break;
 	case DITTO_PAY_RECVFROM:
 		len = moved;
-		if (rec->ret >= 0 && rec->args[4] && peek(tid, &small, rec->args[5], sizeof(small)) && small) {
-			at = rec->args[4];
-			len = rec->aux = small;
-		}
+		if (rec->ret >= 0 && rec->args[4] && peek(tid, &small, rec->args[5], sizeof(small)))
+			rec->aux = small;
 		break;
 	case DITTO_PAY_PATH:
 		copy_path(tid, rec, at);

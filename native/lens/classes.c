@@ -7,6 +7,7 @@
  * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
  * with the reply belongs to the request that asked for it. */
 #include "lens.h"
+#include "sql.h"
 #include "syscalls.h"
 
 #include "pub_tool_libcbase.h"
@@ -110,11 +111,19 @@ static UInt class_opaque(const HChar* p, ULong n) {
    return class_id(name, 8);
 }
 
+static UInt class_sql(UInt (*read)(const HChar*, ULong, Int, HChar*), const HChar* p, ULong n, Int fd) {
+   HChar key[SQL_KEY];
+   UInt len = read(p, n, fd, key);
+   return len ? class_id(key, len) : 0;
+}
+
 static UInt classify(const HChar* p, ULong n, Int fd) {
    switch (g_codec) {
       case CODEC_RESP: return class_resp(p, n, fd);
       case CODEC_HTTP1: return class_http1(p, n);
       case CODEC_MEMCACHED: return class_memcached(p, n);
+      case CODEC_PGSQL: return class_sql(sql_pgsql, p, n, fd);
+      case CODEC_MYSQL: return class_sql(sql_mysql, p, n, fd);
       default: return class_opaque(p, n);
    }
 }
@@ -210,8 +219,16 @@ static void copy_fd(Int from, Long to) {
    fd_arrays[to] = fd_arrays[from];
 }
 
+/* A poll of one socket that the program connected is part of what it does there for the request it is at. */
+static Bool polls_client(UInt nr, const UWord* args) {
+   if ((nr != __NR_poll && nr != __NR_ppoll) || args[1] != 1 || !args[0]) return False;
+   Int fd = ((const struct vki_pollfd*)args[0])->fd;
+   return fd >= 0 && fd < MAX_FD && fd_kind[fd] == FD_CLIENT;
+}
+
 /* The thread's class after a call has returned. */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
+   if (polls_client(nr, args)) return current;
    if (is_wait(nr, args)) {
       if (ok && (nr == __NR_accept || nr == __NR_accept4)) forget(ret);
       return 0;
@@ -232,6 +249,9 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    if (!is_socket(fd)) return current;
    if (fd_kind[fd] == FD_CLIENT) {
       if (is_send(nr) && current) fd_class[fd] = (UChar)current;
+   } else if (ok && ret > 0 && is_send(nr)) {
+      if (g_codec == CODEC_MYSQL && (nr == __NR_sendto || nr == __NR_write))
+         sql_mysql_reply((const HChar*)args[1], (ULong)ret, fd);
    } else if (ok && ret > 0) {
       ULong n = (ULong)ret;
       const HChar* p = payload(nr, args, &n);

@@ -17,6 +17,7 @@ void frame_begin(struct frame *f, enum framing framing, const struct step *step)
 	f->failed = 0;
 	f->closes = 0;
 	f->kept = 0;
+	f->part = 0;
 }
 
 /* Up to and with `mark`, together with what was kept of it.  NULL: not there yet (kept) or, with *bad set, too long. */
@@ -277,7 +278,7 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 	enum frame_result result = FRAME_MORE;
 
 	while (at < n && result == FRAME_MORE) {
-		if (f->need) {
+		if (f->need && framing < FRAMING_PGSQL) {
 			took = f->need < n - at ? (size_t)f->need : n - at;
 			f->need -= took;
 			at += took;
@@ -287,6 +288,8 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 		}
 		if (framing == FRAMING_HTTP1)
 			result = http_feed(f, step, p + at, n - at, &took);
+		else if (framing >= FRAMING_PGSQL)
+			result = frame_sql(f, framing, step, p + at, n - at, &took);
 		else if (framing == FRAMING_OPAQUE)
 			result = opaque_feed(f, p + at, n - at, &took);
 		else

@@ -11,6 +11,7 @@
 #include "plan.h"
 
 #define FRAME_LINE 16384u /* longest head or line */
+#define FRAME_HEAD 16u /* longest head of a message or packet */
 #define OPAQUE_HEAD 8u    /* of the clones' own framing, see native/runtime/codec_opaque.c */
 
 enum frame_result { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };
@@ -21,7 +22,8 @@ struct frame {
 	uint8_t phase;
 	uint8_t failed;   /* the reply tells of an error */
 	uint8_t closes;   /* the connection ends after it */
-	uint8_t head[OPAQUE_HEAD];
+	uint8_t part;     /* databases: of which a reply is */
+	uint8_t head[FRAME_HEAD];
 	uint32_t kept;    /* bytes of an unfinished line in line[] */
 	uint8_t *line;    /* of FRAME_LINE bytes, given when first needed; kept between replies */
 };
@@ -32,5 +34,9 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 			     size_t *used);
 /* The peer has closed: whether that ends the reply as it should. */
 int frame_at_end(const struct frame *f, enum framing framing);
+
+/* frame_sql.c: a piece of a database's reply. */
+enum frame_result frame_sql(struct frame *f, enum framing framing, const struct step *step, const uint8_t *p, size_t n,
+			    size_t *used);
 
 #endif

@@ -91,9 +91,11 @@ struct codec {
 	enum codec_step (*parse)(struct codec_state *state, const uint8_t *p, size_t n, size_t *used,
 				 struct request *request);
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+	/* What the server says first, once a connection; NULL where the client begins. */
+	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
 };
 
-extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached;
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql;
 
 const struct codec *codec_by_id(unsigned id);
 

@@ -20,6 +20,12 @@ const struct codec *codec_by_id(unsigned id)
 		return &codec_resp;
 	case DITTO_CODEC_MEMCACHED:
 		return &codec_memcached;
+	case DITTO_CODEC_DNS:
+		return &codec_dns;
+	case DITTO_CODEC_PGSQL:
+		return &codec_pgsql;
+	case DITTO_CODEC_MYSQL:
+		return &codec_mysql;
 	default:
 		return &codec_opaque;
 	}
@@ -94,6 +100,18 @@ int verb_class_for(const struct verb_entry *entry, uint32_t argc)
 		if (codec_service->cls[i].match.argc == 0 || codec_service->cls[i].match.argc == argc)
 			return i;
 	return entry->first;
+}
+
+/* FNV-1a over key and path, folded to 12 bits: tells paths (and statements) apart without telling what they are. */
+uint32_t ditto_path_print(uint32_t key, const char *path, size_t len)
+{
+	uint32_t hash = 2166136261u;
+
+	for (int i = 0; i < 4; i++)
+		hash = (hash ^ (key >> (8 * i) & 0xff)) * 16777619u;
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (uint8_t)path[i]) * 16777619u;
+	return (hash ^ hash >> 12 ^ hash >> 24) & 0xfff;
 }
 
 const struct ditto_reply *codec_shape(int cls, struct rng *rng)

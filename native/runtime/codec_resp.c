@@ -277,7 +277,7 @@ static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size
 
 				resp_take_word(st, p + at, (size_t)st->need - 2);
 				entry = st->word_len ? verb_find(st->word8) : NULL;
-				st->value_at = entry && entry->key_role == KEY_STORE ? entry->value_at : 0;
+				st->value_at = entry ? entry->value_at : 0;
 			} else {
 				size_t size = (size_t)st->need - 2;
 

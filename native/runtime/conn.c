@@ -2,8 +2,9 @@
  *
  * A connection: its beginning, what its events mean, its end.
  */
-#include "runtime.h"
+#include "link.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -27,6 +28,10 @@ struct conn *conn_new(struct worker *w, int fd)
 	c->out.pool = &w->pool;
 	c->idle_events = EPOLLIN;
 	c->send = &ditto_service.send;
+	if (w->shared) { /* nobody's list: threads come and go */
+		c->pending = EPOLLET;
+		return c;
+	}
 	c->next_all = w->all;
 	if (w->all)
 		w->all->prev_all = c;
@@ -57,11 +62,13 @@ void conn_close(struct conn *c)
 {
 	struct worker *w = c->worker;
 
-	if (c->dead)
+	if (c->dead || c->peer)
 		return;
 	c->dead = 1;
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
+	if (c->links)
+		links_end(c);
 	if (c->closing && c->filled && !c->eof)
 		read_rest(c);
 	worker_program(w, c, &w->role->on_close);
@@ -74,17 +81,34 @@ void conn_close(struct conn *c)
 	w->dead = c;
 }
 
+void conn_free(struct worker *w, struct conn *c)
+{
+	uint32_t capacity;
+
+	c->worker = w;
+	c->out.pool = &w->pool;
+	conn_in_release(c);
+	out_release(&c->out);
+	free(c->links);
+	if (c->job)
+		pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+	for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
+		;
+	pool_put(&w->pool, c, capacity);
+}
+
 void conn_free_dead(struct worker *w)
 {
-	while (w->dead) {
-		struct conn *c = w->dead;
-		uint32_t capacity;
+	struct conn *c = w->dead, *next;
 
-		w->dead = c->next_dead;
-		conn_in_release(c);
-		out_release(&c->out);
-		if (c->job)
-			pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+	w->dead = NULL;
+	for (; c; c = next) {
+		next = c->next_dead;
+		if (c->queued) { /* its second pass comes after the next wait */
+			c->next_dead = w->dead;
+			w->dead = c;
+			continue;
+		}
 		if (c->prev_all)
 			c->prev_all->next_all = c->next_all;
 		else
@@ -92,9 +116,7 @@ void conn_free_dead(struct worker *w)
 		if (c->next_all)
 			c->next_all->prev_all = c->prev_all;
 		w->conns--;
-		for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
-			;
-		pool_put(&w->pool, c, capacity);
+		conn_free(w, c);
 	}
 }
 
@@ -147,13 +169,29 @@ void conn_settle(struct conn *c)
 	}
 }
 
+/* While nothing is received from the client, only its taking the reply is waited for, if it is that. */
+static void not_now(struct conn *c)
+{
+	struct worker *w = c->worker;
+	uint32_t events = c->blocked == BLOCKED_OUT ? EPOLLOUT : 0;
+
+	if (!c->edge && w->waiter && !c->unwatched && c->source.events != events) {
+		c->armed = 1;
+		w->waiter->modify(w, &c->source, events);
+	}
+}
+
 void conn_events(struct conn *c, uint32_t events)
 {
 	if (c->dead)
 		return;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
-	if (c->blocked && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+	if (c->blocked == BLOCKED_LINK && (events & (EPOLLERR | EPOLLHUP))) {
+		conn_close(c); /* nobody is left to answer, and it would be reported until then */
+		return;
+	}
+	if (c->blocked == BLOCKED_OUT && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 			conn_process(c);
@@ -164,20 +202,28 @@ void conn_events(struct conn *c, uint32_t events)
 		if (c->eof) {
 			if ((events & (EPOLLERR | EPOLLHUP)) && c->blocked)
 				conn_close(c); /* nobody is left to take the rest */
-			else if (c->blocked && !c->edge && c->source.events != EPOLLOUT && c->worker->waiter)
-				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
+			else if (c->blocked)
+				not_now(c);
 		} else if (c->blocked || c->backlog) {
 			c->readable = 1;
 			if (events & EPOLLERR)
 				conn_close(c);
-			else if (c->blocked && !c->edge && c->worker->waiter) { /* not now, so do not report it */
-				c->armed = 1;
-				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
-			}
+			else if (c->blocked)
+				not_now(c);
 		} else {
 			conn_receive(c);
 		}
 	}
+	conn_settle(c);
+}
+
+void conn_resume(struct conn *c)
+{
+	c->blocked = 0;
+	if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
+		conn_process(c);
+	if (!c->dead && !c->blocked && c->readable && !c->backlog)
+		conn_receive(c);
 	conn_settle(c);
 }
 

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 3
+#define DITTO_TABLES_VERSION 4
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -29,63 +29,7 @@ struct ditto_dist {
 struct ditto_body; /* one a thread: the arena and cursors of its blocks; see body.h */
 typedef void (*ditto_block_fn)(struct ditto_body *);
 
-/* --- operations --------------------------------------------------------------------------------------
- * A program is a list of operations, run in order for one request (or one timer tick, one accepted connection ...).
- * Each is skipped with probability 1 - prob.  Operations with DITTO_DEFERRED run in a second pass, after all events of
- * the wake-up have been handled, in the order set by ditto_role.deferred_lifo. */
-enum ditto_op_kind {
-	OP_COMPUTE = 1,   /* run block */
-	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send */
-	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size */
-	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
-	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
-	OP_GETSOCKOPT,    /* level a, option b */
-	OP_GETPEERNAME,
-	OP_GETSOCKNAME,
-	OP_FCNTL,         /* on the connection: command a, argument b */
-	OP_IOCTL,         /* on the connection: request a (FIONBIO, FIONREAD), argument b */
-	OP_EPOLL_ADD,     /* the connection to the role's epoll set with events a */
-	OP_EPOLL_MOD,     /* events a */
-	OP_EPOLL_DEL,
-	OP_SHUTDOWN,      /* how a */
-	OP_CLOSE,         /* the connection (in close programs) */
-	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
-	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
-	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
-	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; at a random aligned offset for pread* */
-	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev */
-	OP_FILE_SEEK,     /* slot b to offset 0 */
-	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
-	OP_FILE_CLOSE,    /* slot b */
-	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
-	                   * umask-free calls only; others are refused by the generator */
-	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
-	                   * the next OP_MUNMAP */
-	OP_MUNMAP,
-	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
-	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake) */
-	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
-	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
-};
-
-enum ditto_op_flags {
-	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
-};
-
-struct ditto_op {
-	uint8_t kind;
-	uint8_t flags;
-	uint16_t nr; /* x86-64 syscall number to use, where the kind leaves a choice */
-	uint32_t prob;
-	int32_t a, b, c;
-	const struct ditto_dist *size;
-	ditto_block_fn block;
-};
-
-struct ditto_program {
-	uint16_t n;
-	const struct ditto_op *op;
-};
+#include "program.h"
 
 /* File slots 0..7 belong to a request and are closed when it ends; slots 8..15 are opened once a process, at start
  * (logs, data files), by ditto_process.open_at_start. */
@@ -120,7 +64,8 @@ struct ditto_open_at_start {
 
 /* --- requests and replies --------------------------------------------------------------------------- */
 
-enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED };
+enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
+	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL };
 
 enum ditto_reply_kind {
 	/* RESP2 */
@@ -132,6 +77,21 @@ enum ditto_reply_kind {
 	REPLY_HTTP = 32, REPLY_HTTP_CHUNKED, REPLY_HTTP_CLOSE, /* the last ends with the connection */
 	/* opaque */
 	REPLY_OPAQUE = 48,
+	/* DNS: status (response code), count (answers), second (records of authority), size (bytes of all records) */
+	REPLY_DNS = 56,
+	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
+	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
+};
+
+/* A column of a result. */
+struct ditto_column {
+	uint16_t name_bytes;
+	uint8_t binary;      /* values are not text */
+	uint32_t type;       /* the protocol's own number; so are flags and type_bytes */
+	uint32_t flags;
+	int64_t type_bytes;
+	uint32_t none;       /* chance of no value (NULL) */
+	const struct ditto_dist *size; /* of a value */
 };
 
 struct ditto_reply {
@@ -143,12 +103,15 @@ struct ditto_reply {
 	const struct ditto_dist *size;  /* payload: bulk or element size, value size, body size, digits of a number,
 	                                 * text of a simple string; for REPLY_OPAQUE the whole reply */
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
+	uint16_t columns;                /* of REPLY_ROWS */
+	const struct ditto_column *column;
 };
 
 /* How a request is recognised as of this class.
  * RESP2 and memcached: verb (public command word, upper case for RESP, lower case for memcached) and, if argc is
  * not 0, the number of words.  HTTP: verb is the method; path_print is a 12-bit keyed fingerprint of the path without
- * query (ditto_path_print in codec_http.c, key ditto_service.print_key), DITTO_NONE for any.  Opaque: size range.
+ * query (ditto_path_print in codec_common.c, key ditto_service.print_key), DITTO_NONE for any.  Databases: verb is the
+ * statement's, or a word for another message, path_print a fingerprint of its text (sql.h).  Opaque: size range.
  * A request that fits no class goes to the first class with the same verb, else to the codec's default reply. */
 struct ditto_match {
 	const char *verb;
@@ -188,11 +151,13 @@ struct ditto_recv {
 	int32_t flags;      /* recvfrom/recvmsg flags */
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
+	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
 };
 
 struct ditto_listener {
 	int32_t backlog;
 	uint8_t nonblocking;
+	uint8_t datagrams;   /* UDP: each datagram is a request, and its reply one datagram */
 	uint8_t reuseport;   /* one socket a thread or process with SO_REUSEPORT, as the original */
 	uint16_t accept_nr;  /* accept or accept4 */
 	int32_t accept_flags;
@@ -210,6 +175,9 @@ enum ditto_role_kind {
 	DITTO_ROLE_PERIODIC, /* sleeps for timer[0].period_ns by wait_nr, runs timer[0].program, again */
 	DITTO_ROLE_IDLE,     /* waits for ever (wait_nr: futex, rt_sigsuspend, wait4, pause) */
 	DITTO_ROLE_SERVE,    /* serves one connection with blocking calls, then ends (thread or process a connection) */
+	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
+	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
+	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared) */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -241,8 +209,18 @@ struct ditto_role {
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	uint16_t connection_limit; /* 0: none */
 	uint8_t deferred_lifo;
+	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
+	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
+	struct ditto_program each_wait; /* and right before the wait */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
+	/* Threads that share connections (shared, dispatch): */
+	uint8_t polls;       /* its threads wait for events themselves, one at a time; else a dispatcher does */
+	uint8_t polls_first; /* before it blocks, a wait asks for what there is */
+	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
+	ditto_block_fn on_unpark; /* after a thread was woken by another */
+	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
+	uint16_t running;    /* most threads that run at a time; 0: no limit */
 	/* Threads that serve one connection at a time (accept_serve): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */
@@ -266,6 +244,8 @@ struct ditto_process {
 	const struct ditto_open_at_start *open_at_start;
 };
 
+#include "downstream.h"
+
 struct ditto_body_layout; /* generated with the blocks; see body.h */
 
 struct ditto_service {
@@ -285,8 +265,11 @@ struct ditto_service {
 	uint16_t file_groups;
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
+	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
+	uint16_t downstreams;
+	const struct ditto_downstream *downstream;
 };
 
 extern const struct ditto_service ditto_service;

@@ -148,6 +148,7 @@ static void write_slot(struct op_context *x, const struct ditto_op *op)
 
 enum run file_op(struct op_context *x, const struct ditto_op *op)
 {
+	struct epoll_event watched = {.events = EPOLLIN | EPOLLET};
 	struct stat st;
 	struct slot *slot;
 
@@ -174,6 +175,9 @@ enum run file_op(struct op_context *x, const struct ditto_op *op)
 		break;
 	case OP_FILE_SEEK:
 		syscall(SYS_lseek, slot_for(x, op->b)->fd, 0L, SEEK_SET);
+		break;
+	case OP_FILE_WATCH:
+		syscall(SYS_epoll_ctl, x->worker->wait_fd, EPOLL_CTL_ADD, slot_for(x, op->b)->fd, &watched);
 		break;
 	case OP_FILE_SYNC:
 		syscall(op->nr == SYS_fdatasync ? SYS_fdatasync : SYS_fsync, slot_for(x, op->b)->fd);

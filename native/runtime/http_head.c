@@ -29,18 +29,6 @@ void http_head_setup(const struct ditto_service *service)
 	}
 }
 
-/* FNV-1a over key and path, folded to 12 bits: tells a clone's paths apart without telling what they are. */
-uint32_t ditto_path_print(uint32_t key, const char *path, size_t len)
-{
-	uint32_t hash = 2166136261u;
-
-	for (int i = 0; i < 4; i++)
-		hash = (hash ^ (key >> (8 * i) & 0xff)) * 16777619u;
-	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (uint8_t)path[i]) * 16777619u;
-	return (hash ^ hash >> 12 ^ hash >> 24) & 0xfff;
-}
-
 enum codec_step http_fatal(struct codec_state *st, struct request *req, unsigned canned)
 {
 	memset(st, 0, sizeof(*st));

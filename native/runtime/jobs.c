@@ -3,7 +3,7 @@
  * Requests in progress on a connection: their programs run in the order of the requests, in two passes, and stop and
  * go on when a reply has to wait for the peer.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +16,7 @@ struct plan {
 	uint8_t persistent; /* the file is open since the start */
 	uint8_t picks;      /* some operation chooses a file */
 	int16_t group;      /* of the file, or DITTO_NONE */
+	const struct ditto_dist *sent; /* how much of it; NULL: all */
 	const struct ditto_send *send;
 };
 
@@ -57,6 +58,7 @@ static void make_plan(struct plan *plan, const struct ditto_program *program, co
 		if (op->kind == OP_SENDFILE) {
 			plan->traits |= TRAIT_SENDFILE;
 			slot = op->a;
+			plan->sent = op->size;
 		}
 		if (op->kind == OP_FILE_OPEN || op->kind == OP_FILE_STAT)
 			plan->picks = 1;
@@ -120,6 +122,7 @@ int job_add(struct conn *c, struct request *request)
 	if (c->job_tail == c->job_cap && job_room(c))
 		return -1;
 	w->served++;
+	worker_stall(w);
 	job = &c->job[c->job_tail];
 	job->plan = plan;
 	job->pick = plan->picks ? rng_u32(&w->rng) : 0;
@@ -128,6 +131,11 @@ int job_add(struct conn *c, struct request *request)
 		uint64_t size;
 
 		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : job->pick, &size);
+		if (plan->sent) {
+			uint32_t part = dist_draw(plan->sent, &w->rng, 0);
+
+			size = part < size ? part : size;
+		}
 		request->file_body = (int64_t)size;
 	}
 	request->may_lend = plan->send->iovs == 3 && !(plan->traits & TRAIT_DEFERRED) && c->job_head == c->job_tail;
@@ -150,11 +158,15 @@ int job_add(struct conn *c, struct request *request)
 	return 0;
 }
 
-static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass)
+static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass, int head)
 {
 	uint32_t last = pass == 1 ? c->job_tail : c->job_run;
 
 	c->send = job->plan->send;
+	if (head && job->head && job->head < job->length && !ditto_service.send.per_read) {
+		send_own(c, job);
+		return send_until(c, job->end - job->length + job->head, NULL);
+	}
 	if (ditto_service.send.per_read && index + 1 < last && !(job->traits & TRAIT_SENDFILE)) {
 		c->held = 1;
 		send_own(c, job);
@@ -187,7 +199,7 @@ static enum run job_run(struct conn *c, uint32_t index, int pass)
 			worker_block(c->worker, op[i]->block);
 			continue;
 		}
-		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass) : other_op(c, job, op[i]);
+		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass, op[i]->a) : other_op(c, job, op[i]);
 		if (state != RUN_DONE) {
 			job->op = (uint16_t)i;
 			job->resumed = 1;
@@ -217,6 +229,8 @@ static enum run job_end(struct conn *c, struct job *job)
 	}
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
+	if (c->links)
+		links_release(c);
 	return RUN_DONE;
 }
 

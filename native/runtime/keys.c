@@ -156,15 +156,27 @@ static void keep(struct place *place, const uint8_t *value, uint32_t size)
 {
 	uint32_t old = atomic_load_explicit(&place->value, memory_order_acquire), slot = old;
 
-	if (!values_fits(old, size))
+	if (!values_fits(old, size) || values_next(old))
 		slot = values_take(size);
 	if (slot)
 		values_fill(slot, value, size);
 	if (slot != old)
-		values_give(atomic_exchange(&place->value, slot));
+		values_give_all(atomic_exchange(&place->value, slot));
 }
 
-void keys_store(uint64_t hash, const uint8_t *value, uint32_t size)
+static void add(struct place *place, const uint8_t *value, uint32_t size)
+{
+	uint32_t last = atomic_load_explicit(&place->value, memory_order_acquire), slot = values_take(size);
+
+	if (!slot)
+		return;
+	values_fill(slot, value, size);
+	do
+		values_link(slot, last);
+	while (!atomic_compare_exchange_weak(&place->value, &last, slot));
+}
+
+static void store(uint64_t hash, const uint8_t *value, uint32_t size, void (*how)(struct place *, const uint8_t *, uint32_t))
 {
 	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
 	uint64_t tag = tag_of(hash);
@@ -181,9 +193,19 @@ void keys_store(uint64_t hash, const uint8_t *value, uint32_t size)
 	place = claim(t, tag, tag | (size < SIZE_MASK ? size : SIZE_MASK), &state);
 	if (!place)
 		return;
-	keep(place, value, size);
+	how(place, value, size);
 	if (state == 1 && atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed) * 2 > (uint64_t)1 << t->shift)
 		grow(t);
+}
+
+void keys_store(uint64_t hash, const uint8_t *value, uint32_t size)
+{
+	store(hash, value, size, keep);
+}
+
+void keys_push(uint64_t hash, const uint8_t *value, uint32_t size)
+{
+	store(hash, value, size, add);
 }
 
 static struct place *find(uint64_t hash)
@@ -213,7 +235,22 @@ void keys_drop(uint64_t hash)
 	if (!place)
 		return;
 	atomic_store_explicit(&place->entry, DROPPED, memory_order_relaxed);
-	values_give(atomic_exchange(&place->value, 0));
+	values_give_all(atomic_exchange(&place->value, 0));
+}
+
+void keys_pop(uint64_t hash)
+{
+	struct place *place = find(hash);
+	uint32_t last = place ? atomic_load_explicit(&place->value, memory_order_acquire) : 0;
+
+	if (!last)
+		return;
+	while (!atomic_compare_exchange_weak(&place->value, &last, values_next(last)))
+		if (!last)
+			return;
+	if (!values_next(last))
+		atomic_store_explicit(&place->entry, DROPPED, memory_order_relaxed);
+	values_give(last);
 }
 
 enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size)

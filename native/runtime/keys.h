@@ -14,13 +14,15 @@
 #include <stdint.h>
 #include <string.h>
 
-enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP };
+enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_PUSH, KEY_POP };
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
 void keys_setup(void); /* once, before the first thread; without it no key is kept */
 void keys_forget(void); /* an empty store again; no other thread may be using it */
 void keys_store(uint64_t hash, const uint8_t *value, uint32_t size); /* value: NULL where it did not come in one piece */
 void keys_drop(uint64_t hash);
+void keys_push(uint64_t hash, const uint8_t *value, uint32_t size); /* one more value of the same key */
+void keys_pop(uint64_t hash); /* the last of them is gone, with the only one the key */
 /* For KEY_PRESENT, *size is set, and *value to the bytes or, where there was no memory for them, to NULL. */
 enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size);
 

@@ -2,14 +2,14 @@
  *
  * The event loop: wait, handle every event, then what was deferred, then timers.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define ACCEPTS_PER_WAKE 1000 /* so that a flood of connections does not starve those there are */
 
-static void accept_ready(struct worker *w)
+void accept_ready(struct worker *w)
 {
 	int once = !ditto_service.listener.accept_until_again || !ditto_service.listener.nonblocking;
 
@@ -50,6 +50,19 @@ static void run_deferred(struct worker *w)
 	}
 }
 
+/* What was deferred before the wait.  Requests taken up meanwhile are for the next round. */
+static void run_late(struct worker *w)
+{
+	struct conn *c = w->deferred, *next;
+
+	w->deferred = NULL;
+	w->deferred_tail = &w->deferred;
+	for (; c; c = next) {
+		next = c->next;
+		conn_after(c);
+	}
+}
+
 static const struct waiter *waiter_for(unsigned wait)
 {
 	return wait == DITTO_WAIT_POLL ? &wait_poll : wait == DITTO_WAIT_SELECT ? &wait_select : &wait_epoll;
@@ -75,26 +88,38 @@ void loop_main(struct worker *w)
 
 		if (w->due)
 			timeout = timers_timeout(w);
-		n = w->waiter->wait(w, timeout);
+		n = w->waiter->wait(w, w->deferred ? 0 : timeout);
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;
+		if (role->each_wake.n)
+			worker_program(w, NULL, &role->each_wake);
 		worker_block(w, role->on_wake);
+		if (w->deferred)
+			run_late(w);
 		for (int i = 0; i < n; i++) {
 			struct source *s = w->ready[i].data.ptr;
 
 			if (s->type == SOURCE_CONN)
 				conn_events((struct conn *)s, w->ready[i].events);
-			else if (s->type == SOURCE_LISTENER)
-				accept_ready(w);
-			else
+			else if (s->type == SOURCE_LINK)
+				link_events((struct link *)s, w->ready[i].events);
+			else if (s->type == SOURCE_NOTIFY)
 				notified(w);
+			else if (ditto_service.listener.datagrams)
+				datagram_ready(w);
+			else
+				accept_ready(w);
 		}
-		if (w->deferred)
+		if (w->deferred && !role->deferred_late)
 			run_deferred(w);
 		timers_run(w);
 		if (w->dead)
 			conn_free_dead(w);
+		if (w->links)
+			links_free_dead(w);
 		worker_block(w, role->before_wait);
+		if (role->each_wait.n)
+			worker_program(w, NULL, &role->each_wait);
 	}
 }

@@ -27,6 +27,12 @@ void process_end_all(void)
 		kill(children[i], SIGTERM); /* which lets a tool that runs them write what it found */
 }
 
+void process_keep(pid_t child)
+{
+	if (child_count < CHILDREN)
+		children[child_count++] = child;
+}
+
 static void fork_children(unsigned index)
 {
 	for (unsigned i = 0; i < ditto_service.processes; i++) {
@@ -49,7 +55,7 @@ static void fork_children(unsigned index)
 				child_count = 0;
 				process_run(i, n);
 			}
-			children[child_count++] = child;
+			process_keep(child);
 		}
 	}
 }
@@ -149,13 +155,19 @@ void worker_main(struct worker *w)
 		w->listener.fd = ditto_service.listener.reuseport ? listener_open() : listener_fd;
 		w->spare_fd = open("/", O_PATH | O_CLOEXEC);
 	}
-	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE)
+	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE || w->shared)
 		pool_start(&w->pool);
 	switch (role->kind) {
 	case DITTO_ROLE_PERIODIC:
 		periodic_main(w);
 	case DITTO_ROLE_IDLE:
 		idle_main(w);
+	case DITTO_ROLE_HELPER:
+		helper_main(w);
+	case DITTO_ROLE_SHARED:
+		shared_main(w);
+	case DITTO_ROLE_DISPATCH:
+		dispatch_main(w);
 	case DITTO_ROLE_ACCEPT_SERVE:
 		accept_serve_main(w);
 	case DITTO_ROLE_SERVE:
@@ -193,6 +205,32 @@ static unsigned threads_of(unsigned role)
 	return r->kind == DITTO_ROLE_SERVE ? 0 : r->count ? r->count : 1;
 }
 
+/* The threads of each role that shares connections, and the dispatchers that hand out to them, get what they share. */
+static void share(struct process *p)
+{
+	for (unsigned i = 0; i < p->workers; i++) {
+		const struct ditto_role *role = p->worker[i].role;
+		unsigned index = p->worker[i].role_index;
+		struct shared *s;
+
+		if (role->kind != DITTO_ROLE_SHARED || p->worker[i].shared)
+			continue;
+		s = shared_new(role);
+		if (!s)
+			fail("wait set");
+		for (unsigned k = 0; k < p->workers; k++) {
+			struct worker *w = &p->worker[k];
+			int hands = w->role->kind == DITTO_ROLE_DISPATCH && w->role->hand_to == (int)index;
+
+			if (w->role_index == index || hands)
+				shared_join(s, w);
+		}
+	}
+	for (unsigned i = 0; i < p->workers; i++)
+		if (p->worker[i].role->kind == DITTO_ROLE_DISPATCH && !p->worker[i].shared)
+			fail("a dispatcher without threads to give to");
+}
+
 void process_run(unsigned index, unsigned instance)
 {
 	const struct ditto_process *table = &ditto_service.process[index];
@@ -203,6 +241,8 @@ void process_run(unsigned index, unsigned instance)
 	for (unsigned r = 0; r < table->roles; r++)
 		total += threads_of(table->role[r]);
 	if (p)
+		p->helpers = calloc(ditto_service.roles ? ditto_service.roles : 1u, sizeof(*p->helpers));
+	if (p && p->helpers)
 		p->worker = aligned_alloc(_Alignof(struct worker), (total ? total : 1) * sizeof(*p->worker));
 	if (!p || !p->worker || !total)
 		fail("threads of a process");
@@ -225,6 +265,7 @@ void process_run(unsigned index, unsigned instance)
 		}
 	}
 	p->workers = total;
+	share(p);
 	for (unsigned i = 1; i < total; i++)
 		start_thread(&p->worker[i]);
 	worker_main(&p->worker[0]);

@@ -16,6 +16,14 @@ void conn_setup(void)
 	codec = codec_by_id(ditto_service.codec);
 }
 
+void conn_greet(struct conn *c)
+{
+	if (!codec->greet || c->dead)
+		return;
+	codec->greet(&c->codec, &c->out, &c->worker->rng);
+	send_until(c, out_end(&c->out), NULL);
+}
+
 /* Room for a receive: the whole of recv.bytes, or what a long unfinished head leaves. */
 static int in_room(struct conn *c)
 {
@@ -65,6 +73,8 @@ int conn_receive_once(struct conn *c)
 	iov.iov_len = c->in_cap - c->in_end;
 	if (iov.iov_len > recv->bytes)
 		iov.iov_len = recv->bytes;
+	if (recv->head && c->in_end == c->in_start && iov.iov_len > recv->head)
+		iov.iov_len = recv->head;
 	do {
 		switch (recv->nr) {
 		case SYS_recvfrom:
@@ -181,7 +191,7 @@ void conn_receive(struct conn *c)
 			c->readable = c->edge || !c->worker->waiter;
 			return;
 		}
-		if (recv->until_again)
+		if (recv->until_again || (recv->head && c->in_end - c->in_start == recv->head))
 			continue;
 		if ((recv->until_short || c->edge) && c->filled)
 			continue;

@@ -13,6 +13,7 @@
 #include "rng.h"
 
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct options {
 	const char *data;  /* NULL: a temporary directory, removed at the end */
 	int skeleton;      /* leave out every compute block */
 	int check;         /* only find out whether a clone answers */
+	int stub;          /* stand in for this downstream instead; -1: be the clone */
 	uint64_t seed;
 };
 
@@ -33,7 +35,7 @@ void fail(const char *what); /* message with errno to stderr, ends the clone wit
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN };
+enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK };
 
 struct source {
 	int fd;
@@ -79,6 +81,7 @@ struct conn {
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained;
+	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
@@ -91,9 +94,16 @@ struct conn {
 	uint32_t open_slots;    /* bit set */
 	struct codec_state codec;
 	struct slot slot[REQUEST_SLOTS];
+	_Atomic uint32_t pending; /* shared.c: events reported, and whether a thread has it */
+	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
+	socklen_t peer_bytes;
+	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
 };
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
+
+/* What conn.blocked waits for: the client to take the reply, or another service to answer. */
+enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2 };
 
 #define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
 #define JOBS_HIGH 4096u
@@ -102,13 +112,16 @@ void conn_setup(void);
 struct conn *conn_new(struct worker *w, int fd); /* takes fd over; NULL (fd closed) without memory */
 void conn_events(struct conn *c, uint32_t events);
 void conn_after(struct conn *c); /* second pass */
+void conn_resume(struct conn *c); /* what another service was waited for has come */
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
+void conn_free(struct worker *w, struct conn *c); /* memory only */
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
 void conn_settle(struct conn *c);
 
 #define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
 
+void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
 void conn_receive(struct conn *c); /* by the receive policy */
 void conn_in_release(struct conn *c);
@@ -135,6 +148,7 @@ struct op_context {
 
 enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
+int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
 
@@ -184,6 +198,7 @@ struct worker {
 	struct pool pool;
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
+	uint32_t stalls;    /* far reads not made yet, in 256ths */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	char path[512];
@@ -193,8 +208,13 @@ struct worker {
 		size_t bytes;
 	} mapped[MAPPINGS];
 	unsigned mapped_next;
+	struct link_pool *links; /* link.c; NULL before the first call */
 	int first_fd;     /* connection a spawned server starts with, or -1 */
 	struct worker *rest_next, *spawn; /* worker.c */
+	struct conn *datagrams; /* what stands for all of its peers */
+	struct shared *shared; /* shared.c; NULL: its connections are its own */
+	struct worker *next_idle;
+	_Atomic uint32_t parked;
 };
 
 #define SCRATCH_BYTES (256u << 10)
@@ -204,10 +224,12 @@ struct process {
 	struct worker *worker;
 	unsigned workers;
 	struct slot slot[DITTO_SLOTS];
+	_Atomic uint32_t *helpers; /* by role: wake-ups that no helper has taken yet */
 };
 
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
+void process_keep(pid_t child); /* to be ended with it */
 int listener_open(void);
 extern int listener_fd; /* shared listener, -1 with reuseport */
 unsigned listener_port(int fd);
@@ -215,21 +237,40 @@ unsigned listener_port(int fd);
 int worker_accept(struct worker *w, int listener);  /* the descriptor, or -1 */
 void worker_accepted(struct worker *w, int fd);     /* on_accept, then the hand-over */
 void worker_adopt(struct worker *w, int fd);
+void worker_adopted(struct worker *w, struct conn *c); /* on_adopt, for a connection that exists already */
 void worker_notify(struct worker *from, unsigned role);
 void worker_main(struct worker *w);
 int queue_take(struct queue *q); /* -1: empty */
 
+void accept_ready(struct worker *w); /* accepts by the listener's policy */
 void loop_main(struct worker *w) __attribute__((noreturn));
+ssize_t datagram_send(struct conn *c, size_t n); /* n, whatever became of it */
+void datagram_ready(struct worker *w); /* receives by the receive policy and answers */
+void helper_main(struct worker *w) __attribute__((noreturn));
+void helper_wake(struct worker *from, unsigned role);
+void shared_main(struct worker *w) __attribute__((noreturn));
+void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));
 void idle_main(struct worker *w) __attribute__((noreturn));
 void serve_connection(struct worker *w, int fd);
 void accept_serve_main(struct worker *w) __attribute__((noreturn));
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
+int wait_descriptor(int fd, short events, int timeout_ms);
 
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
 uint64_t now_ns(void);
+
+/* What a request waits for memory beyond what its blocks make it wait. */
+static inline void worker_stall(struct worker *w)
+{
+	if (!ditto_service.stalls || options.skeleton)
+		return;
+	w->stalls += ditto_service.stalls;
+	ditto_body_stall(&w->body, w->stalls >> 8);
+	w->stalls &= 255;
+}
 
 static inline void worker_block(struct worker *w, ditto_block_fn block)
 {

@@ -27,11 +27,12 @@ static enum run must_wait(struct conn *c)
 	if (c->eof && !c->edge)
 		events &= ~(uint32_t)(EPOLLIN | EPOLLRDHUP); /* the end of input would be reported for ever */
 	c->armed = 1;
-	if (c->unwatched)
+	if (c->unwatched) {
+		c->unwatched = 0; /* before: see epoll_op in ops.c */
 		w->waiter->add(w, &c->source, events);
-	else
+	} else {
 		w->waiter->modify(w, &c->source, events);
-	c->unwatched = 0;
+	}
 	return RUN_BLOCKED;
 }
 
@@ -101,6 +102,8 @@ static ssize_t call(struct conn *c, size_t n, const struct job *job)
 	struct iovec iov[VECTORS];
 	struct msghdr message;
 
+	if (c->peer)
+		return datagram_send(c, n);
 	switch (send->nr) {
 	case SYS_writev:
 		return syscall(SYS_writev, fd, iov, cut(c, n, job, iov));

@@ -13,30 +13,55 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static int poll_one(int descriptor, short events)
+int wait_descriptor(int descriptor, short events, int timeout_ms)
 {
 	struct pollfd fd = {.fd = descriptor, .events = events};
 	long n;
 
 	do
-		n = syscall(SYS_poll, &fd, 1, -1);
+		n = syscall(SYS_poll, &fd, 1, timeout_ms);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -1 : 0;
 }
 
 int serve_wait(struct conn *c, short events)
 {
-	return poll_one(c->source.fd, events);
+	struct worker *w = c->worker;
+	struct epoll_event event;
+	int n;
+
+	if (w->wait_fd < 0 || events != POLLIN)
+		return wait_descriptor(c->source.fd, events, -1);
+	do
+		n = w->role->wait == DITTO_WAIT_EPOLL_PWAIT ? (int)syscall(SYS_epoll_pwait, w->wait_fd, &event, 1, -1, NULL, 8)
+							    : (int)syscall(SYS_epoll_wait, w->wait_fd, &event, 1, -1);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -1 : 0;
+}
+
+/* A wait set of the one connection, where the original makes one. */
+static void open_set(struct worker *w)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+
+	if (!w->all || (w->role->wait != DITTO_WAIT_EPOLL && w->role->wait != DITTO_WAIT_EPOLL_PWAIT))
+		return;
+	w->wait_fd = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+	if (w->wait_fd >= 0)
+		syscall(SYS_epoll_ctl, w->wait_fd, EPOLL_CTL_ADD, w->all->source.fd, &event);
 }
 
 /* Serves one connection to its end.  A descriptor that does not block after all is waited for with poll. */
 void serve_connection(struct worker *w, int fd)
 {
-	int wait_first = w->role->wait == DITTO_WAIT_POLL && !w->role->receive_first;
+	int calls = w->role->wait == DITTO_WAIT_POLL || w->role->wait == DITTO_WAIT_EPOLL ||
+		    w->role->wait == DITTO_WAIT_EPOLL_PWAIT;
+	int wait_first = calls && !w->role->receive_first;
 	struct conn *c;
 
 	w->deferred_tail = &w->deferred;
 	worker_adopt(w, fd);
+	open_set(w);
 	for (c = w->all; c && !c->dead; c = w->all) {
 		int waits = (wait_first || c->drained) && !c->eof;
 
@@ -44,7 +69,7 @@ void serve_connection(struct worker *w, int fd)
 		if (waits && serve_wait(c, POLLIN))
 			break;
 		w->wakes++;
-		if (waits || w->role->wait != DITTO_WAIT_POLL)
+		if (waits || !calls)
 			worker_block(w, w->role->on_wake);
 		conn_events(c, EPOLLIN);
 		while (w->deferred) {
@@ -54,6 +79,9 @@ void serve_connection(struct worker *w, int fd)
 		}
 		worker_block(w, w->role->before_wait);
 	}
+	if (w->wait_fd >= 0)
+		close(w->wait_fd);
+	w->wait_fd = -1;
 	conn_free_dead(w);
 }
 
@@ -71,7 +99,7 @@ static void listen_wait(struct worker *w)
 		syscall(SYS_pselect6, w->listener.fd + 1, &set, NULL, NULL, NULL, NULL);
 		break;
 	case DITTO_WAIT_POLL:
-		poll_one(w->listener.fd, POLLIN);
+		wait_descriptor(w->listener.fd, POLLIN, -1);
 		break;
 	default:
 		break;
@@ -103,7 +131,7 @@ void accept_serve_main(struct worker *w)
 				worker_accepted(w, fd);
 			}
 		} else if (errno == EAGAIN && (w->role->listen_wait == 0 || w->role->listen_wait == DITTO_WAIT_BLOCKING)) {
-			poll_one(w->listener.fd, POLLIN);
+			wait_descriptor(w->listener.fd, POLLIN, -1);
 		}
 	}
 }

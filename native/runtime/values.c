@@ -22,7 +22,7 @@
 /* At the start of a slot, before the value, as stores have it. */
 struct slot_head {
 	uint32_t size;
-	uint32_t next_free;
+	uint32_t next; /* free one of its class, or, in use, what it leads to */
 	uint8_t class;
 	uint8_t unused[7];
 };
@@ -110,7 +110,7 @@ uint32_t values_take(uint32_t size)
 	lock(class);
 	place = free_slots[class].first;
 	if (place)
-		free_slots[class].first = head_at(place)->next_free;
+		free_slots[class].first = head_at(place)->next;
 	unlock(class);
 	if (!place) {
 		uint64_t at = atomic_fetch_add_explicit(&heap_used, class_units[class], memory_order_relaxed);
@@ -122,6 +122,7 @@ uint32_t values_take(uint32_t size)
 		place = (uint32_t)at;
 		head_at(place)->class = (uint8_t)class;
 	}
+	head_at(place)->next = 0;
 	return place;
 }
 
@@ -133,9 +134,29 @@ void values_give(uint32_t place)
 		return;
 	class = head_at(place)->class;
 	lock(class);
-	head_at(place)->next_free = free_slots[class].first;
+	head_at(place)->next = free_slots[class].first;
 	free_slots[class].first = place;
 	unlock(class);
+}
+
+void values_link(uint32_t place, uint32_t next)
+{
+	head_at(place)->next = next;
+}
+
+uint32_t values_next(uint32_t place)
+{
+	return place ? head_at(place)->next : 0;
+}
+
+void values_give_all(uint32_t place)
+{
+	while (place) {
+		uint32_t next = values_next(place);
+
+		values_give(place);
+		place = next;
+	}
 }
 
 int values_fits(uint32_t place, uint32_t size)

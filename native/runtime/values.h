@@ -15,6 +15,10 @@ void values_forget(void); /* all slots are free again; no other thread may be us
 /* Places are numbers above 0; 0 stands for no memory. */
 uint32_t values_take(uint32_t size);
 void values_give(uint32_t place);
+/* A slot in use may lead to another, as the elements of a list do; 0: to none, as a new one does. */
+void values_link(uint32_t place, uint32_t next);
+uint32_t values_next(uint32_t place);
+void values_give_all(uint32_t place); /* it and all it leads to */
 int values_fits(uint32_t place, uint32_t size); /* whether a slot is of the class that size would get */
 void values_fill(uint32_t place, const uint8_t *value, uint32_t size); /* NULL: filler */
 const uint8_t *values_at(uint32_t place, uint32_t *size);

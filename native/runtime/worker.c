@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <signal.h>
 
 /* The descriptors handed to one thread: a bounded ring that several threads may fill without a lock. */
@@ -144,22 +145,36 @@ static void spawn_thread(struct worker *from, unsigned role, int fd)
 	pthread_attr_destroy(&attributes);
 }
 
+/* Children are waited for, as their times count as their parent's only then. */
+static void reap(int number)
+{
+	int error = errno;
+
+	(void)number;
+	while (waitpid(-1, NULL, WNOHANG) > 0)
+		;
+	errno = error;
+}
+
 /* The worker of a child is made before the first fork, and copied by each. */
 static void spawn_process(struct worker *from, unsigned role, int fd)
 {
-	pid_t parent = getpid(), child;
+	pid_t child;
 	uint64_t seed = rng_next(&from->rng);
 
-	if (!from->spawn)
+	if (!from->spawn) {
+		struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
+
 		from->spawn = worker_new(from->process, role, seed);
+		sigaction(SIGCHLD, &action, NULL);
+	}
 	child = from->spawn ? fork() : -1;
 	if (child == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGTERM);
 		signal(SIGTERM, SIG_DFL);
 		signal(SIGINT, SIG_DFL);
 		signal(SIGHUP, SIG_DFL);
-		if (getppid() != parent)
-			_exit(0);
+		signal(SIGCHLD, SIG_DFL);
 		rng_seed(&from->spawn->rng, seed);
 		serve_connection(from->spawn, fd);
 		_exit(0);
@@ -216,16 +231,40 @@ static void adopt(struct worker *w, int fd, const struct ditto_program *before)
 	}
 	if (before)
 		worker_program(w, c, before);
+	worker_adopted(w, c);
+	if (w->shared && !c->dead)
+		shared_yield(w, c);
+}
+
+void worker_adopted(struct worker *w, struct conn *c)
+{
 	worker_program(w, c, &w->role->on_adopt);
 	if (c->source.fd < 0) {
 		conn_close(c); /* the program has closed it */
 		return;
 	}
+	conn_greet(c);
 	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
 		c->more = 0;
 		conn_process(c);
 	}
 	conn_settle(c);
+}
+
+/* A connection that whichever thread is free takes over. */
+static void hand_shared(struct worker *w, int fd)
+{
+	struct conn *c = conn_new(w, fd);
+
+	if (!c)
+		return;
+	worker_program(w, c, &w->role->on_accept);
+	if (c->source.fd < 0) {
+		conn_close(c);
+		return;
+	}
+	c->fresh = 1;
+	shared_queue(w, c);
 }
 
 void worker_accepted(struct worker *w, int fd)
@@ -237,6 +276,10 @@ void worker_accepted(struct worker *w, int fd)
 
 	if (role->connection_limit && w->conns >= role->connection_limit) {
 		close(fd);
+		return;
+	}
+	if (role->kind == DITTO_ROLE_DISPATCH) {
+		hand_shared(w, fd);
 		return;
 	}
 	if (role->handover == DITTO_HAND_KEEP || role->hand_to < 0 || to >= ditto_service.roles) {

@@ -13,4 +13,13 @@ struct queue *queue_new(void);
 int worker_init(struct worker *w, struct process *p, unsigned role, uint64_t seed); /* 0, or -1 with errno */
 struct worker *worker_new(struct process *p, unsigned role, uint64_t seed);
 
+struct shared *shared_new(const struct ditto_role *role); /* NULL with errno */
+void shared_join(struct shared *s, struct worker *w);
+void shared_signal(struct worker *w); /* what a lock and its condition cost beside the wake that matters */
+void shared_bury(struct worker *w); /* puts away the connections that w has closed */
+void shared_dig(struct worker *w);  /* before a wait by the one thread that may: frees them */
+int shared_hand_out(struct worker *w, int n, int unwatch); /* n reports; whether the listener is among them */
+void shared_yield(struct worker *w, struct conn *c); /* lets go of a connection that was just made */
+void shared_queue(struct worker *from, struct conn *c); /* to be served by whichever thread is free */
+
 #endif

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0
- * driver BLOCK TIMES [abi|time|sys|threads]: runs a generated block; prints what the mode found. */
+ * driver BLOCK TIMES [abi|time|sys|threads|far]: runs a generated block; prints what the mode found. */
 #include "body.h"
 
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 #include <sys/syscall.h>
@@ -57,6 +58,19 @@ int main(int argc, char **argv)
 				bad |= abi_call(block_table[k], &body);
 		printf("%d\n", bad);
 		return bad != 0;
+	}
+	if (!strcmp(mode, "far")) {
+		/* everything but the pool with the most lines is out of bounds */
+		uint64_t begin = (body.widest->offset + 4095) & ~4095ull, end, total = layout.arena_bytes & ~4095ull;
+
+		begin = begin > body.widest->offset ? begin - 4096 : begin;
+		end = (body.widest->offset + (uint64_t)body.widest->lines * body.widest->step * 64 + 4095) & ~4095ull;
+		mprotect(body.arena, begin, PROT_NONE);
+		if (end < total)
+			mprotect(body.arena + end, total - end, PROT_NONE);
+		ditto_body_stall(&body, (uint32_t)times);
+		printf("%d\n", times && !body.far);
+		return 0;
 	}
 	if (!strcmp(mode, "threads")) {
 		pthread_t t[4];

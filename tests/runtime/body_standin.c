@@ -10,6 +10,12 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 	return 0;
 }
 
+void ditto_body_stall(struct ditto_body *body, uint32_t reads)
+{
+	(void)body;
+	(void)reads;
+}
+
 void ditto_body_free(struct ditto_body *body, const struct ditto_body_layout *layout)
 {
 	(void)body;

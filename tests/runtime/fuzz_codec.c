@@ -18,7 +18,7 @@
 
 extern const struct ditto_service ditto_service;
 
-static const char *const seeds[4][14] = {
+static const char *const seeds[5][14] = {
 	{"\x0c\0\0\0\0\0\0\xd7""abcd", "\x08\0\0\0\xff\xff\x01\xd7", "nothing at all", "\x10\0\0\0\x01\0\x02\xd7""12345678"},
 	{"GET / HTTP/1.1\r\nHost: a\r\n\r\n", "HEAD /x?y HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
 	 "POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
@@ -33,6 +33,28 @@ static const char *const seeds[4][14] = {
 	{"get a b c\r\n", "gets key1 key2\r\n", "set k 0 0 5\r\nhello\r\n", "set k 0 0 5 noreply\r\nhello\r\nget k\r\n",
 	 "cas k 0 -1 2 77\r\nab\r\n", "delete k\r\n", "incr k 5\r\n", "touch k 100\r\n", "gat 10 a b\r\n", "version\r\nstats\r\n",
 	 "verbosity 1\r\nflush_all 0 noreply\r\n", "quit\r\n", "mn\r\nmg k v\r\nms k 3 T0\r\nabc\r\n", "add k 1 2 1073741825\r\nxx"},
+	/* each after its length */
+	{"\0\x1e" "\0\7\1\0\0\1\0\0\0\0\0\0" "\4host\7example\0" "\0\1\0\1", "\0\x0c" "\0\7\1\0\0\0\0\0\0\0\0\0",
+	 "\0\x11" "\0\7\1\0\0\1\0\0\0\0\0\0" "\0" "\0\x1c\0\1", "\0\x10" "\0\7\x28\0\0\1\0\0\0\0\0\0" "\x7f" "abc", "\0\0"},
+};
+
+/* Of binary protocols: with their lengths. */
+#define B(text) {text, sizeof(text) - 1}
+#define PG_START "\0\0\0\x11\0\3\0\0user\0a\0\0\0"
+#define MY_LOGIN "\x26\0\0\1\x05\xa2\x0f\x01\0\0\0\1\x21\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0user\0\0"
+static const struct {
+	const char *bytes;
+	uint32_t n;
+} binary_seeds[2][14] = {
+	{B(PG_START), B(PG_START "Q\0\0\0\x0dSELECT 1\0"), B("\0\0\0\x08\x04\xd2\x16\x2f" PG_START),
+	 B("P\0\0\0\x13s\0SELECT $1\0\0\0\0"), B("B\0\0\0\x0d\0s\0\0\0\0\0\0\0"), B("D\0\0\0\6P\0E\0\0\0\x09\0\0\0\0\1"),
+	 B("D\0\0\0\7Ss\0S\0\0\0\4"), B("Q\0\0\0\x0a""BEGIN\0Q\0\0\0\x0b""COMMIT\0"), B("Q\0\0\0\5\0H\0\0\0\4"),
+	 B("X\0\0\0\4"), B("\0\0\0\x10\x04\xd2\x16\x2e\0\0\0\1\0\0\0\2"), B("F\0\0\0\x08""abcdS\0\0\0\4"),
+	 B("C\0\0\0\7Ss\0S\0\0\0\4"), B("Q\0\0\0\x26UPDATE t SET a = 'x' WHERE b = 1\0z")},
+	{B(MY_LOGIN), B(MY_LOGIN "\x09\0\0\0\3SELECT 1"), B("\x0b\0\0\0\x16SELECT b ?"), B("\x0a\0\0\0\x17\0\0\1\0\0\1\0\0\0"),
+	 B("\x0a\0\0\0\x17\xff\xff\xff\xff\0\1\0\0\0"), B("\5\0\0\0\x19\1\0\1\0\1\0\0\0\x0e"), B("\1\0\0\0\1"),
+	 B("\4\0\0\1abcd\1\0\0\0\x0e"), B("\6\0\0\0\3""BEGIN\7\0\0\0\3""COMMIT"), B("\0\0\0\0"), B("\1\0\0\0\x63"),
+	 B("\1\0\0\0\x09\3\0\0\0\2db"), B("\1\0\0\0\x1f\2\0\0\0\x1b\0"), B("\x13\0\0\0\3UPDATE t SET a = 1")},
 };
 
 static const char *const tokens[] = {
@@ -144,12 +166,18 @@ static size_t mutate(uint8_t *input)
 
 	while (parts--) {
 		unsigned k = rng_below(&rng, 14);
-		const char *seed = seeds[codec_id][k];
+		const char *seed = codec_id < DITTO_CODEC_PGSQL ? seeds[codec_id][k]
+								       : binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].bytes;
 		size_t len;
 
 		if (!seed)
 			continue;
-		len = codec_id == DITTO_CODEC_OPAQUE && k != 2 ? (k == 1 ? 8 : k == 3 ? 16 : 12) : strlen(seed);
+		if (codec_id >= DITTO_CODEC_PGSQL)
+			len = binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].n;
+		else if (codec_id == DITTO_CODEC_DNS)
+			len = 2u + ((unsigned)(uint8_t)seed[0] << 8 | (uint8_t)seed[1]);
+		else
+			len = codec_id == DITTO_CODEC_OPAQUE && k != 2 ? (k == 1 ? 8 : k == 3 ? 16 : 12) : strlen(seed);
 		memcpy(input + n, seed, len);
 		n += len;
 	}

@@ -59,11 +59,35 @@ class FileSeen(_Facts):
     size: int
 
 
+class ColumnSeen(_Facts):
+    """A column of results: bytes of its name, its type in the protocol's own numbers, sizes of values as (size, count).
+
+    A size of -1 stands for no value (NULL).
+    """
+
+    name_bytes: int
+    type_id: int
+    type_bytes: int
+    binary: bool = False
+    flags: int = 0
+    sizes: list[tuple[int, int]] = []
+
+
+class ResultSeen(_Facts):
+    """What one kind of database request gave: its class (Latin-1), columns, and numbers of rows as (rows, count)."""
+
+    request: str
+    kind: Literal["rows", "done", "failed"]
+    count: int
+    columns: list[ColumnSeen] = []
+    rows: list[tuple[int, int]] = []
+
+
 class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``reply_framing`` is what ends HTTP replies; empty where that is not known.
+    ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
     """
 
     recording: str
@@ -77,7 +101,7 @@ class NativeRun(_Facts):
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
-    reply_framing: Literal["length", "chunked", "close", ""] = ""
+    makes_code: bool = False
 
 
 class LensRun(_Facts):
@@ -97,6 +121,8 @@ class ClientRun(_Facts):
         asked: the number it was asked for; None where it takes none.
         counted: the requests it said to have made; None where it said nothing.
         replays: the app answers the recorded requests in the same way when they are sent again.
+        reply_framing: what ends HTTP replies; empty where that is not known.
+        results: what a database answered.
     """
 
     steps: int
@@ -104,6 +130,8 @@ class ClientRun(_Facts):
     counted: float | None
     seconds: float
     replays: bool = False
+    reply_framing: Literal["length", "chunked", "close", ""] = ""
+    results: list[ResultSeen] = []
 
 
 class Observation(_Facts):

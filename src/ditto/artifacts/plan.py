@@ -37,6 +37,8 @@ class Framing(IntEnum):
     RESP2 = 2
     MEMCACHED = 3
     OPAQUE = 4
+    PGSQL = 5
+    MYSQL = 6
 
 
 class StepFlags(IntFlag):
@@ -46,6 +48,7 @@ class StepFlags(IntFlag):
     NOREPLY = 1
     NOBODY = 2
     CLOSE = 4
+    NO_ENDS = 8
 
 
 @dataclass(frozen=True)

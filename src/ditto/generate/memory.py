@@ -25,10 +25,15 @@ def threads_with_arena(service: ServiceProfile) -> int:
 
 def arena_limit(service: ServiceProfile) -> int:
     """Most bytes for the arena of one thread, so that all of them fit into the original's resident memory."""
-    room = service.resident_bytes - RUNTIME_BYTES if service.resident_bytes else LARGEST_ARENA
+    room = _room(service) if service.resident_bytes else LARGEST_ARENA
     return max(SMALLEST_ARENA, min(LARGEST_ARENA, room // threads_with_arena(service)))
 
 
 def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
     """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
-    return max(0, service.resident_bytes - RUNTIME_BYTES - arena_bytes * threads_with_arena(service) + correction)
+    return max(0, _room(service) - service.born_bytes - arena_bytes * threads_with_arena(service) + correction)
+
+
+def _room(service: ServiceProfile) -> int:
+    """Resident bytes that neither the program nor what clients store in it takes."""
+    return service.resident_bytes - RUNTIME_BYTES - service.stored_bytes

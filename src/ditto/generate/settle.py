@@ -35,6 +35,9 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             update={
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
+                "each_wake": program(old.each_wake),
+                "each_wait": program(old.each_wait),
+                "on_unpark_block": block_of(old.on_unpark_block),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
                 "on_adopt": program(old.on_adopt),
@@ -52,6 +55,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 c.model_copy(update={"program": program(c.program), "send": send(c.send)}) for c in service.classes
             ],
             "roles": [role(r) for r in service.roles],
+            "downstreams": [d.model_copy(update={"connect": program(d.connect)}) for d in service.downstreams],
             "send": send(service.send),
             "blocks": [service.blocks[i] for i in kept],
         }
@@ -78,16 +82,23 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
     begin: list[int] = []
     end: list[int] = []
     for role in service.roles:
-        for number, where in ((role.on_wake_block, begin), (role.before_wait_block, end)):
+        for number, where in (
+            (role.on_wake_block, begin),
+            (role.on_unpark_block, begin),
+            (role.before_wait_block, end),
+        ):
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []
+    for downstream in service.downstreams:
+        begin += _every_request(service, downstream.connect)
     for role in service.roles:
         if role.kind == "accept_serve":
             begin += _every_request(service, [*role.before_accept, *role.on_accept])
             end += _every_request(service, role.on_close)
     for cls in service.classes:
-        own = [op.block for op in cls.program if op.block is not None and op.probability >= 0.5]
+        # one that runs over and over is emitted once, and by itself
+        own = list(dict.fromkeys(op.block for op in cls.program if op.block is not None and op.probability >= 0.5))
         if own:
             orders.append(Order((*begin, *own, *end), cls.probability))
     placed = {number for order in orders for number in order.blocks}

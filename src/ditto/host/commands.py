@@ -34,6 +34,12 @@ _PACKAGES = {
     "pgbench": "postgresql-contrib",
     "mariadbd": "mariadb-server",
     "haproxy": "haproxy",
+    "apache2": "apache2",
+    "lighttpd": "lighttpd",
+    "caddy": "caddy",
+    "php": "php-cli",
+    "unbound": "unbound",
+    "dnsperf": "dnsperf",
     "varnishd": "varnish",
     "node": "nodejs",
     "python3": "python3",
@@ -51,6 +57,14 @@ def search_path(environment: dict[str, str] | None = None) -> str:
     path = (environment or dict(os.environ)).get("PATH", os.defpath)
     parts = path.split(os.pathsep)
     return os.pathsep.join(parts + [folder for folder in _ADMIN_FOLDERS if folder not in parts])
+
+
+def environment_in(folder: Path) -> dict[str, str]:
+    """The environment of an app's commands, which run in ``folder``.
+
+    PWD is as a shell would have it: runtimes that trust it ask the kernel where it is wrong.
+    """
+    return {**os.environ, "PATH": search_path(), "PWD": str(folder.resolve())}
 
 
 def find_program(name: str, folder: Path | None = None) -> str | None:

@@ -44,13 +44,23 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
     with AppRun(spec) as run:
         run.prepare()
         asked = spec.load.requests.lens if spec.load.counts_requests else None
-        plan, result = record_plan(run, asked)
+        seen = record_plan(run, asked)
+        plan, result = seen.plan, seen.result
         replays = plan.framing is not Framing.BYTES or _replays(run, plan)
     counted: float | None = None
     with suppress(AppError):
         counted = count_requests(result, None, spec.load.count).requests
     return Recorded(
-        plan, ClientRun(steps=plan.requests, asked=asked, counted=counted, seconds=result.seconds, replays=replays)
+        plan,
+        ClientRun(
+            steps=plan.requests,
+            asked=asked,
+            counted=counted,
+            seconds=result.seconds,
+            replays=replays,
+            reply_framing=seen.ended,
+            results=seen.results,
+        ),
     )
 
 

@@ -5,27 +5,51 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from ditto.artifacts.app import AppSpec
+from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.exchanges_sql import DATABASES, database_scripts
+from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
+from ditto.host.results import results_for
 from ditto.host.tap import Stream, Tap
 from ditto.streams.protocol import recognise
 
 MOST_STEPS = 100_000
+ANSWERS = 1 << 20
+"""Bytes of replies that are kept of each connection."""
 OPENED_OFTEN = 0.3
 """Share of the later requests that must be of a request's kind for it to be no part of the opening."""
-_FRAMINGS = {"http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED}
+_FRAMINGS = {
+    "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
+    "mysql": Framing.MYSQL,
+}  # fmt: skip
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
 
-def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult]:
-    """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
+@dataclass(frozen=True)
+class RelayedLoad:
+    """What a run of the client through a relay showed.
 
-    Returns:
-        The plan, and what the client said.
+    Attributes:
+        plan: what it sent.
+        result: what it said.
+        ended: how replies ended.
+        results: what a database's replies held.
+    """
+
+    plan: LoadPlan
+    result: LoadResult
+    ended: ReplyEnd
+    results: list[ResultSeen]
+
+
+def record_plan(run: AppRun, requests: int | None) -> RelayedLoad:
+    """Run an app's client once against a started app, through a relay, and make a plan of what it sent.
 
     Raises:
         AppError: the client failed, sent nothing, or cannot be sent through a relay.
@@ -35,7 +59,7 @@ def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult
             f"{run.spec.name}: the load's command has no {{port}}, so its requests cannot be recorded",
             "put {port} in place of the port in load.command",
         )
-    with Tap(run.port, run.host) as tap:
+    with Tap(run.port, run.host, answers=ANSWERS) as tap:
         result = run.load(requests, port=tap.port)
         seconds = tap.seconds
     plan = plan_of(tap.streams, seconds)
@@ -43,7 +67,7 @@ def record_plan(run: AppRun, requests: int | None) -> tuple[LoadPlan, LoadResult
         raise AppError(
             f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
         )
-    return plan, result
+    return RelayedLoad(plan, result, reply_framing(tap.streams), results_for(plan.framing, tap.streams))
 
 
 def takes_relay(spec: AppSpec) -> bool:
@@ -54,8 +78,10 @@ def takes_relay(spec: AppSpec) -> bool:
 def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
     """A plan of the recorded connections; those that closed long before the end are closed by the plan as well."""
     spoken = [s for s in streams if s.turns]
-    codec = recognise([s.turns[0][0][:64] for s in spoken if s.turns[0][0]], [])
+    codec = recognise([first[:64] for s in spoken if (first := _first_words(s))], [])
     framing = _FRAMINGS.get(codec, Framing.BYTES)
+    if framing in DATABASES:
+        return LoadPlan(framing, database_scripts(framing, spoken, MOST_STEPS))
     scripts: list[Script] = []
     left = MOST_STEPS
     for stream in spoken:
@@ -67,6 +93,11 @@ def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
             steps[-1] = Step(steps[-1].request, steps[-1].reply, steps[-1].flags | StepFlags.CLOSE)
         scripts.append(Script(tuple(steps), _opening(steps) if framing is Framing.BYTES else 0))
     return LoadPlan(framing, tuple(scripts))
+
+
+def _first_words(stream: Stream) -> bytes:
+    """What a client says first, which may be after the server."""
+    return next((request for request, _ in stream.turns if request), b"")
 
 
 def _steps(framing: Framing, stream: Stream) -> Iterator[Step]:

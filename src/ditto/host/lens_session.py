@@ -19,8 +19,13 @@ from ditto.host.snapshot import descriptors, tree
 EVENTS = 3_000_000
 WARM_S = 1.5
 COUNT_S = 4.0
+COMPILE_S = 25.0
+"""How long an app that compiles at run time is loaded, uncounted, before: compilers wait for code to be used often."""
 
-_CODECS: dict[str, Codec] = {"resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque"}
+_CODECS: dict[str, Codec] = {
+    "resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque", "dns": "opaque",
+    "pgsql": "pgsql", "mysql": "mysql",
+}  # fmt: skip
 
 
 def run_under_lens(
@@ -30,6 +35,7 @@ def run_under_lens(
     progress: Progress,
     clone: Sequence[str] | None = None,
     requests: int | None = None,
+    compiles: bool = False,
     only: str | None = None,
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
@@ -40,6 +46,7 @@ def run_under_lens(
         codec: the profile's name of the wire protocol.
         clone: a clone's command (with ``{port}``) to run in the app's place.
         requests: instead of the app's own number for such runs.
+        compiles: the app makes code at run time; it is loaded for long before, so that what is counted is that code.
         only: of several services the one that runs under lens; the others run natively.
 
     Returns:
@@ -58,7 +65,7 @@ def run_under_lens(
     try:
         work.chmod(0o755)
         instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, mode=LensMode.OFF)
-        seen = _drive(spec, instrument, progress, clone, requests, only)
+        seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0, only)
         files = []
         for path in sorted((work / "out").glob("run.*.lens")):
             shutil.copyfile(path, folder / path.name)
@@ -77,6 +84,7 @@ def _drive(
     progress: Progress,
     clone: Sequence[str] | None,
     requests: int | None,
+    compile_s: float,
     only: str | None,
 ) -> tuple[list[DescriptorSeen], list[ProcessSeen]]:
     def wrap(command: list[str], environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -92,6 +100,9 @@ def _drive(
     with run:
         progress.update("filling under valgrind")
         run.prepare()
+        if compile_s:
+            progress.update("letting the app compile its code under valgrind")
+            run.load_for(compile_s, requests if counted else None)
         progress.update("warming up under valgrind")
         instrument.control.warm()
         if counted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -10,6 +11,9 @@ from ditto.errors import AppError
 from ditto.host import process
 from ditto.host.process import ProcessId
 from ditto.host.ready import last_lines
+
+_QUIET_S = 0.1
+_SETTLE_S = 2.0
 
 
 class Server:
@@ -46,6 +50,19 @@ class Server:
         self._known |= live
         return live
 
+    def settle(self) -> None:
+        """Return once it has started all its threads: some servers listen before.
+
+        That is when a tenth of a second brought no process and no thread, or after two seconds.
+        """
+        deadline = time.monotonic() + _SETTLE_S
+        before = -1
+        while (now := sum(_threads(found.pid) for found in self.processes())) != before:
+            if time.monotonic() > deadline:
+                return
+            before = now
+            time.sleep(_QUIET_S)
+
     def check_alive(self) -> None:
         """Raise AppError, with its last lines, when nothing of it runs any more."""
         code = self._popen.poll()
@@ -71,3 +88,10 @@ class Server:
         if code is not None:
             process.forget(self.pid)
         return code
+
+
+def _threads(pid: int) -> int:
+    try:
+        return len(os.listdir(f"/proc/{pid}/task"))
+    except OSError:  # it has ended
+        return 0

@@ -11,6 +11,8 @@ from ditto.artifacts.records import RECORD, Kind, load_recording
 from ditto.artifacts.syscalls import numbers
 
 _PROC = Path("/proc")
+_NO_FILES = ("/memfd:", "/dev/zero")
+_SHARED = ("pipe", "listener", "datagram", "connection", "downstream", "socket")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
 
 
@@ -45,19 +47,27 @@ def descriptors(pids: Iterable[int]) -> list[DescriptorSeen]:
     """Every open descriptor of the processes now."""
     seen: list[DescriptorSeen] = []
     for pid in pids:
-        listeners, connections = _sockets(pid)
+        listeners, connections, outward = _sockets(pid)
+        datagrams = _datagram_sockets(pid)
         try:
             links = sorted((_PROC / str(pid) / "fd").iterdir(), key=lambda p: int(p.name))
         except OSError:
             continue
         for link in links:
-            item = _descriptor(pid, link, listeners, connections)
+            item = _descriptor(pid, link, listeners, connections, outward, datagrams)
             if item is not None:
                 seen.append(item)
     return seen
 
 
-def _descriptor(pid: int, link: Path, listeners: dict[str, int], connections: set[str]) -> DescriptorSeen | None:
+def _descriptor(
+    pid: int,
+    link: Path,
+    listeners: dict[str, int],
+    connections: set[str],
+    outward: dict[str, int],
+    datagrams: dict[str, int],
+) -> DescriptorSeen | None:
     try:
         target = os.readlink(link)
         info = (_PROC / str(pid) / "fdinfo" / link.name).read_text()
@@ -69,6 +79,10 @@ def _descriptor(pid: int, link: Path, listeners: dict[str, int], connections: se
         inode = target[8:-1]
         if inode in listeners:
             kind, port = "listener", listeners[inode]
+        elif inode in outward:
+            kind, port = "downstream", outward[inode]
+        elif inode in datagrams:
+            kind, port = "datagram", datagrams[inode]
         else:
             kind = "connection" if inode in connections else "socket"
     elif target.startswith("anon_inode:"):
@@ -84,16 +98,19 @@ def _descriptor(pid: int, link: Path, listeners: dict[str, int], connections: se
             size = os.stat(link).st_size
         except OSError:
             size = 0
-    identity = target if kind in ("pipe", "listener", "connection", "socket") else ""
+    identity = target if kind in _SHARED else ""
     return DescriptorSeen(
         pid=pid, fd=int(link.name), kind=kind, path=path, port=port, flags=flags, size=size, identity=identity
     )
 
 
-def _sockets(pid: int) -> tuple[dict[str, int], set[str]]:
-    """Inodes of listening TCP sockets with their ports, and of connected ones."""
+def _sockets(pid: int) -> tuple[dict[str, int], set[str], dict[str, int]]:
+    """Inodes of listening TCP sockets with their ports, of accepted ones, and of those that connected, with whereto.
+
+    A connection that was accepted has the port of its listener.
+    """
     listeners: dict[str, int] = {}
-    connections: set[str] = set()
+    connected: dict[str, tuple[int, int]] = {}
     for name in ("tcp", "tcp6"):
         try:
             lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
@@ -101,11 +118,30 @@ def _sockets(pid: int) -> tuple[dict[str, int], set[str]]:
             continue
         for line in lines:
             parts = line.split()
+            local, remote = (int(parts[at].rpartition(":")[2], 16) for at in (1, 2))
             if parts[3] == "0A":
-                listeners[parts[9]] = int(parts[1].rpartition(":")[2], 16)
+                listeners[parts[9]] = local
             else:
-                connections.add(parts[9])
-    return listeners, connections
+                connected[parts[9]] = (local, remote)
+    ports = set(listeners.values())
+    accepted = {inode for inode, (local, _) in connected.items() if local in ports}
+    outward = {inode: remote for inode, (_, remote) in connected.items() if inode not in accepted}
+    return listeners, accepted, outward
+
+
+def _datagram_sockets(pid: int) -> dict[str, int]:
+    """Inodes of UDP sockets that are bound and have no peer, with their ports."""
+    bound: dict[str, int] = {}
+    for name in ("udp", "udp6"):
+        try:
+            lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            parts = line.split()
+            if parts[2].endswith(":0000"):
+                bound[parts[9]] = int(parts[1].rpartition(":")[2], 16)
+    return bound
 
 
 def file_sizes(recording: Path, pids: Iterable[int]) -> list[FileSeen]:
@@ -128,3 +164,16 @@ def file_sizes(recording: Path, pids: Iterable[int]) -> list[FileSeen]:
             seen[path] = -1
     printable = {p: s for p, s in seen.items() if p.isprintable()}
     return [FileSeen(path=path, size=size) for path, size in sorted(printable.items())]
+
+
+def makes_code(pids: Iterable[int]) -> bool:
+    """Whether some process has executable memory that is of no file, as compilers at run time need."""
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines()
+        except OSError:  # it has ended
+            continue
+        for words in map(str.split, lines):
+            if "x" in words[1] and (len(words) < 6 or words[5].startswith(_NO_FILES)):
+                return True
+    return False

@@ -25,21 +25,32 @@ class Stream:
     Attributes:
         turns: (request bytes, bytes of the reply) in order: a turn begins when the client speaks after the server.
         head: how the first reply begins, up to HEAD_BYTES.
+        answered: everything the server sent, as far as the relay was asked to keep it.
         closed_s: seconds from the relay's start at which the client closed it; None while open.
     """
 
     turns: list[tuple[bytes, int]] = field(default_factory=list)
     closed_s: float | None = None
     head: bytes = b""
+    answered: bytearray = field(default_factory=bytearray)
+
+    @property
+    def said(self) -> bytes:
+        """Everything the client sent."""
+        return b"".join(request for request, _ in self.turns)
 
 
 class Tap(Relay):
-    """A relay that keeps what passes through it."""
+    """A relay that keeps what passes through it.
 
-    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+    ``answers`` is how many bytes of replies are kept of each connection.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1", answers: int = 0) -> None:
         super().__init__(port, host)
         self.streams: list[Stream] = []
-        self._kept = 0
+        self._answers = answers
+        self._kept = self._answered = 0
 
     async def _carry(
         self,
@@ -81,6 +92,9 @@ class Tap(Relay):
             request, size = stream.turns[-1]
             if len(stream.turns) == 1 and len(stream.head) < HEAD_BYTES:
                 stream.head += data[: HEAD_BYTES - len(stream.head)]
+            if len(stream.answered) < self._answers and self._answered < MOST_BYTES:
+                stream.answered += data[: self._answers - len(stream.answered)]
+                self._answered += len(data)
             if self._kept < MOST_BYTES:
                 stream.turns[-1] = (request, size + len(data))
             to.write(data)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ditto.host.app import AppRun
+from ditto.host.cpu_clock import CpuClock
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,7 @@ class Usage:
         user_s, system_s: split by the kernel's accounting.
         voluntary, involuntary: context switches of the threads that are alive.
         minor_faults, major_faults: page faults, of threads that ended too.
+        user_share: of ``run_s``, by samples of the CPU clock; None where there are none.
     """
 
     run_s: float
@@ -26,6 +28,7 @@ class Usage:
     involuntary: float
     minor_faults: float
     major_faults: float
+    user_share: float | None = None
 
     def __sub__(self, earlier: Usage) -> Usage:
         return Usage(
@@ -40,9 +43,33 @@ class Usage:
 
     @property
     def split_user_s(self) -> float:
-        """The user part of ``run_s``: divided as the kernel's user and system times are."""
+        """The user part of ``run_s``: by samples, or else divided as the kernel's user and system times are."""
+        if self.user_share is not None:
+            return self.run_s * self.user_share
         both = self.user_s + self.system_s
         return self.run_s * self.user_s / both if both > 0 else 0.0
+
+
+class Meter:
+    """What a run's processes use while it is entered: `usage`, once that is over."""
+
+    def __init__(self, run: AppRun) -> None:
+        self._run = run
+        self._clock = CpuClock()
+        self._before: Usage | None = None
+        self.usage = Usage(0, 0, 0, 0, 0, 0, 0)
+
+    def __enter__(self) -> Meter:
+        self._before = read_usage(self._run)
+        self._clock.__enter__()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        pids = self._run.pids()
+        after = read_usage(self._run)
+        self._clock.__exit__(None, None, None)
+        if self._before is not None:
+            self.usage = replace(after - self._before, user_share=self._clock.user_share(pids))
 
 
 def read_usage(run: AppRun) -> Usage:

@@ -14,6 +14,11 @@ from ditto.streams.segments import Segment, SegmentKey, scaled
 MAX_BLOCKS = 200
 SMALLEST = 30.0
 """Work of fewer instructions is joined to what comes before it."""
+RARE = 0.01
+"""Classes of a smaller share have one block that is run over and over: what is done once a connection (a session of a
+database that begins: millions of instructions between hundreds of calls) would take all blocks there are."""
+PIECES = 40
+LARGEST_PIECE = 50_000.0
 
 
 @dataclass
@@ -55,9 +60,26 @@ class BlockBook:
 
     def namer(self, key: bytes, share: float, request_class: int = -1) -> BlockFor:
         """A function that makes blocks for a class that makes up ``share`` of the requests."""
+        if request_class >= 0 and share < RARE:
+            return self._repeater(key, share, request_class)
 
-        def block_for(name: OpName | None, amount: float) -> int | None:
-            return self.add(key, name.nr if name is not None else None, amount, share, request_class)
+        def block_for(name: OpName | None, amount: float) -> list[int]:
+            block = self.add(key, name.nr if name is not None else None, amount, share, request_class)
+            return [] if block is None else [block]
+
+        return block_for
+
+    def _repeater(self, key: bytes, share: float, request_class: int) -> BlockFor:
+        """One block for all work of a class, as often as it takes."""
+        total = sum(self.amounts(key).values())
+        piece = min(LARGEST_PIECE, max(SMALLEST, total / PIECES))
+        made: list[int] = []
+
+        def block_for(_: OpName | None, amount: float) -> list[int]:
+            times = round(amount / piece)
+            if times and not made and (block := self.add(key, None, piece, share, request_class)) is not None:
+                made.append(block)
+            return made * times
 
         return block_for
 

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import path_print
-from ditto.artifacts.profile import ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.distributions import constant, dist
-from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS
+from ditto.model.results import sql_replies
+from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
-from ditto.streams.evidence import gap_name
-from ditto.streams.programs import RECEIVE, ClassWork, OpName, OpWork
+from ditto.streams.evidence import gap_names
+from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
 from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
 MAX_REPLIES = 16
+MAX_OPS = 512
+HELPERS = -1
+"""Argument of a wake-up of helping threads until their role is known."""
 
-BlockFor = Callable[[OpName | None, float], int | None]
-"""Gives the block for the work after an operation (None: on receiving) that amounts to so many instructions."""
+BlockFor = Callable[[OpName | None, float], list[int]]
+"""Gives the blocks for the work after an operation (None: on receiving) that amounts to so many instructions."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,8 @@ class Placement:
 
     group_of: Callable[[OpName, OpWork], int]
     slot_of: Callable[[tuple[str, object] | None], int]
+    call_of: Callable[[OpWork], tuple[int, Dist] | None] = lambda op: None
+    """Which service a call goes to, and its classes there."""
 
 
 def fit_class(
@@ -42,15 +50,23 @@ def fit_class(
     placement: Placement,
     deferred: bool,
     framing: str = "",
+    results: Sequence[ResultSeen] = (),
 ) -> RequestClass:
-    """The profile's request class for the cycles of one class; ``framing`` is what ends HTTP replies, if known."""
+    """The profile's request class for the cycles of one class.
+
+    ``framing`` is what ends HTTP replies, if known; ``results`` what a database was seen to answer.
+    """
     closes = _closes(work)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
         request_bytes=dist(sizes) or constant(1),
-        replies=[_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)],
+        replies=(
+            sql_replies(work.key, work.cycles, results)
+            if codec in ("pgsql", "mysql")
+            else [_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)]
+        ),
         program=fit_program(work, amounts, block_for, placement, deferred),
         closes=closes,
     )
@@ -88,27 +104,39 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
     if codec == "memcached":
         verb = key.decode("ascii", "replace")
         return ClassMatch(verb=verb if verb in MEMCACHED_VERBS else "")
+    if codec in ("pgsql", "mysql"):
+        word, _, text = key.partition(b" ")
+        verb = word.decode("ascii", "replace")
+        verb = verb if verb in SQL_VERBS else ""
+        return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
     if codec == "http1":
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")
         return ClassMatch(verb=verb if verb.isalpha() else "GET", path_print=path_print(print_key, path))
+    if codec == "dns":
+        return ClassMatch()
     values = sorted(sizes)
     return ClassMatch(min_bytes=1 << (values[0].bit_length() - 1), max_bytes=(1 << values[-1].bit_length()) - 1)
 
 
 def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
     """The kinds of reply a class gets, each with its sizes."""
-    groups: dict[tuple[str, int], list[ReplySeen]] = defaultdict(list)
-    for cycle in cycles:
-        if cycle.sent:
-            one = _reply(codec, cycle)
-            groups[(one.kind, one.status)].append(one)
+    return shapes_of(codec, [_reply(codec, cycle) for cycle in cycles if cycle.sent])
+
+
+def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
+    """Replies by kind, each kind with its share and its sizes."""
+    groups: dict[tuple[str, int, int, int], list[ReplySeen]] = defaultdict(list)
+    for one in replies:
+        # What an answer of DNS holds and its size belong together.
+        records = (one.count, one.second) if one.kind == "dns" else (0, 0)
+        groups[(one.kind, one.status, *records)].append(one)
     if not groups:
         return [ReplyShape(probability=1.0, kind=_default_kind(codec), size=constant(2), status=200)]
     ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]
     total = sum(len(seen) for _, seen in ranked)
     shapes = []
-    for (kind, status), seen in ranked:
+    for (kind, status, _, _), seen in ranked:
         heads = Counter(r.head_bytes for r in seen)
         shapes.append(
             ReplyShape(
@@ -116,16 +144,16 @@ def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
                 kind=kind,
                 status=status,
                 head_bytes=heads.most_common(1)[0][0],
-                count=dist(Counter(r.count for r in seen)) if kind == "array" else None,
+                count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns") else None,
                 size=dist(Counter(r.size for r in seen)),
-                second=dist(Counter(r.second for r in seen)) if kind == "value" else None,
+                second=dist(Counter(r.second for r in seen)) if kind in ("value", "dns") else None,
             )
         )
     return shapes
 
 
 def _default_kind(codec: str) -> str:
-    return {"resp2": "simple", "memcached": "ok", "http1": "http"}.get(codec, "opaque")
+    return {"resp2": "simple", "memcached": "ok", "http1": "http", "dns": "dns"}.get(codec, "opaque")
 
 
 def _reply(codec: str, cycle: Cycle) -> ReplySeen:
@@ -133,11 +161,28 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     first = next((e for e in sends if e.nr in SENDS), None)
     payload = first.payload if first is not None else b""
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
-    shape = reply_shape(codec, payload, cycle.sent, first.ret if first is not None else cycle.sent, vector)
+    whole = first.ret if first is not None else cycle.sent
+    return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
+
+
+def reply_seen(
+    codec: str, payload: bytes, total: int, first: int, vector: int, request: bytes, request_bytes: int
+) -> ReplySeen:
+    """A reply's shape; a value whose size its beginning does not tell has what the whole leaves for it.
+
+    Args:
+        codec: the protocol.
+        payload: first bytes of the reply.
+        total: its bytes.
+        first: bytes that its first call moved.
+        vector: of these, those of the first of several vectors.
+        request: first bytes of the request.
+        request_bytes: all of them.
+    """
+    shape = reply_shape(codec, payload, total, first, vector)
     if codec == "memcached" and shape.kind == "value" and shape.size < 0:
-        word = cycle.receive.payload.split(b" ", 1)[0]
-        key_bytes = max(1, cycle.received_bytes - len(word) - 3)
-        return ReplySeen("value", size=value_size_from_total(cycle.sent, key_bytes, 1), second=1)
+        key_bytes = max(1, request_bytes - len(request.split(b" ", 1)[0]) - 3)
+        return ReplySeen("value", size=value_size_from_total(total, key_bytes, 1), second=1)
     return shape
 
 
@@ -155,9 +200,10 @@ def fit_program(
     """
     total = max(1, len(work.cycles))
     ordered = [(name, op) for name, op in work.ordered() if op.count >= minimum * total]
+    names = gap_names(work)
     steps: list[tuple[OpName | None, OpWork | None, float]] = [(None, None, 0.0)]
     for name, op in ordered:
-        amount = amounts.get(gap_name(name), 0.0)
+        amount = amounts.get(names[name], 0.0)
         probability = min(1.0, op.count / total)
         if name.kind == RECEIVE:
             if name.occurrence == 0:
@@ -174,39 +220,53 @@ def fit_program(
     small = 0.0
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
-            late = late or (deferred and step_name.kind in ("reply", "reply_head"))
-            op_model = fit_op(step_name, step_op, total, placement, late)
+            late = late or (deferred and step_name.kind in ("reply", "reply_head", RESUME))
+            op_model = fit_op(step_name, step_op, total, placement, late, work.tails)
             if op_model is not None:
                 program.append(op_model)
         # Work too small for a block of its own is not lost: it joins what comes next.
         small += amount
-        block = block_for(step_name, small)
-        if block is not None:
-            program.append(Op(kind=OpKind.COMPUTE, block=block, deferred=late))
+        blocks = block_for(step_name, small)
+        if blocks:
+            program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return program
+    return program[:MAX_OPS]
 
 
 _PLAIN = {
     "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
-    "epoll_del", "shutdown", "close", "misc", "futex_wake",
+    "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 
 
-def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred: bool) -> Op | None:
-    """One operation of the profile, or None for what the runtime does on its own (notifying a queue)."""
+def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred: bool, tails: int = 0) -> Op | None:
+    """One operation of the profile, or None for what the runtime does on its own (notifying a queue).
+
+    ``tails`` is the number of requests after which receiving again found the next.
+    """
     a, b, c = op.args.most_common(1)[0][0]
     probability = min(1.0, op.count / total)
+    if name.kind == "recv_again" and name.occurrence == 0:
+        # Receiving again sometimes finds the next request: that is where the other receives went.
+        probability = min(1.0, (op.count + tails) / total)
     if probability > 0.995:
         probability = 1.0
-    common = {"nr": name.nr, "probability": probability, "deferred": deferred}
+    common: dict[str, Any] = {"nr": name.nr, "probability": probability, "deferred": deferred}
     kind = name.kind
+    if name.slot is not None and name.slot[0] == "d":
+        common["link"] = int(str(name.slot[1]))
+        if common["link"] >= MAX_LINKS:
+            return None
+        if kind in ("call", "call_more", "answer"):
+            return _fit_call(kind, op, common, placement)
     if kind == "reply":
         return Op(kind=OpKind.REPLY, **common)
     if kind == "reply_head":
         return Op(kind=OpKind.REPLY, a=1, **common)
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
+    if kind == "helper_wake":
+        return Op(kind=OpKind.FUTEX_WAKE, a=HELPERS, **common)
     size: Dist | None = dist(op.sizes)
     if kind == "sendfile":
         return Op(kind=OpKind.SENDFILE, a=placement.slot_of(name.slot), **common)
@@ -221,3 +281,17 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind in ("mmap", "munmap", "madvise", "sleep"):
         return Op(kind=OpKind(kind), size=size, **common)
     return None
+
+
+def _fit_call(kind: str, op: OpWork, common: dict[str, Any], placement: Placement) -> Op | None:
+    """A request to another service, or one of its parts, or its reply."""
+    (_, flags, first), _ = op.args.most_common(1)[0]
+    if kind == "answer":
+        return Op(kind=OpKind.ANSWER, **common)
+    if kind == "call_more":
+        return Op(kind=OpKind.CALL_MORE, b=flags, c=first, **common)
+    found = placement.call_of(op)
+    if found is None:
+        return None
+    parted = sum(len(call.sends) > 1 for call in op.calls) > len(op.calls) / 2
+    return Op(kind=OpKind.CALL, a=found[0], b=flags, c=first if parted else 0, size=found[1], **common)

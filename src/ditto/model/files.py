@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from ditto.artifacts.observation import FileSeen
-from ditto.artifacts.profile import FileGroup, OpenAtStart
+from ditto.artifacts.profile import FileGroup, OpenAtStart, OpKind, RequestClass
 from ditto.model.distributions import constant, dist
 from ditto.streams.events import Obj
 from ditto.streams.programs import OpName, OpWork
@@ -101,3 +101,19 @@ class FileCatalog:
             group = self._group(frozenset([path]), append=append)
             self.opens.append(OpenAtStart(group=group, slot=number, flags=flags & _KEEP_FLAGS))
         return self._slots[path]
+
+
+def of_a_file(cls: RequestClass, groups: list[FileGroup]) -> RequestClass:
+    """A class whose ``sendfile`` says how much it sends, where that is not the whole of the file."""
+    opened = {op.b: op.a for op in cls.program if op.kind is OpKind.FILE_OPEN}
+    sent = cls.replies[0].size
+    if sent is None:
+        return cls
+    program = []
+    for op in cls.program:
+        if op.kind is OpKind.SENDFILE and op.a in opened:
+            whole = groups[opened[op.a]].size
+            if whole is not None and abs(whole.mean - sent.mean) > 1:
+                op = op.model_copy(update={"size": sent})
+        program.append(op)
+    return cls.model_copy(update={"program": program})

@@ -8,16 +8,21 @@ from collections import Counter
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import Cycle, Work
+from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream
 from ditto.streams.programs import ends_head, signed
 
+REST = 16384
+"""Bytes asked for behind a head: the original asks for what the head says."""
+MOST_HEAD = 64
+_PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
 
 
-def fit_receive(cycles: list[Cycle]) -> Receive:
-    """The usual receive call, its buffer size and flags."""
+def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
+    """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
     seen: Counter[tuple[int, int, int]] = Counter()
     for cycle in cycles:
         for event in cycle.events:
@@ -30,8 +35,23 @@ def fit_receive(cycles: list[Cycle]) -> Receive:
                 seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
+    head = _head(cycles)
+    if head:
+        seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    return Receive(nr=nr, bytes=size, flags=flags)
+    return Receive(nr=nr, bytes=max(size, REST) if head else size, flags=flags, until_again=until_again, head=head)
+
+
+def _head(cycles: list[Cycle]) -> int:
+    """Bytes that are asked for first where requests are received as a head of that size and a rest; else 0."""
+    heads: Counter[int] = Counter()
+    for cycle in cycles:
+        receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
+        first = cycle.receive
+        if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]) <= MOST_HEAD:
+            heads[first.ret] += 1
+    size, count = heads.most_common(1)[0] if heads else (0, 0)
+    return size if count > 0.8 * len(cycles) else 0
 
 
 def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, heads: bool = False) -> Send:
@@ -83,15 +103,33 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     )
 
 
+EMPTY_SHARE = 0.3
+
+
+def receives_until_empty(work: Work) -> bool:
+    """Whether threads receive datagrams until there is none: rounds end with a receive that finds nothing."""
+    rounds = [wake for thread in work.threads.values() for wake in thread.wakes if wake.received]
+    ended = sum(
+        any(event.nr in RECEIVES and event.ret == EAGAIN and event.obj is not None and event.obj.kind == DATAGRAM
+            for event in wake.loose)
+        for wake in rounds
+    )  # fmt: skip
+    return ended > EMPTY_SHARE * len(rounds)
+
+
 def _flags(event: Event) -> int:
     if event.nr == NUMBERS["sendto"]:
         return signed(event.args[3])
     return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
 
 
-def fit_listener(stream: Stream, work: Work, port: int) -> Listener:
-    """The listening socket as it was set up, and how connections are accepted from it."""
-    listeners = [obj for obj in stream.descriptors.objects if obj.kind == "listener"]
+def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams: bool) -> Listener:
+    """The listening socket as it was set up, and how connections are accepted from it.
+
+    Where threads share connections (``shared``), they accept from one socket; ``datagrams`` need no connection.
+    """
+    kind = DATAGRAM if datagrams else "listener"
+    listeners = [obj for obj in stream.descriptors.objects if obj.kind == kind]
     own = [obj for obj in listeners if obj.port == port] or listeners
     events = [e for e in stream.outside if e.obj in own] + [
         e for thread in work.threads.values() for e in thread.events if e.obj in own
@@ -109,7 +147,10 @@ def fit_listener(stream: Stream, work: Work, port: int) -> Listener:
     return Listener(
         backlog=min(own[0].backlog, 1 << 20) if own and own[0].backlog else 511,
         nonblocking=_nonblocking(own, events),
-        reuseport=len(own) > 1 and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),
+        datagrams=datagrams,
+        reuseport=not shared
+        and len(own) > 1
+        and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),
         accept_nr=nr,
         accept_flags=flags & (_NONBLOCK | 0o2000000),
         accept_until_again=bool(made) and again >= 0.3 * _accept_rounds(accepts),

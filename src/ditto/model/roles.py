@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,8 +12,12 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
 from ditto.streams.serial import serial_waits
+from ditto.streams.sharing import PARKED, Sharing
 
-Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve"]
+Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+
+MOSTLY = 10
+"""A thread that sleeps so many times as often as it looks for events only ticks."""
 
 Trait = tuple[Kind, int, bool, bool]
 """Kind, the call waited with, whether it accepts, whether it serves."""
@@ -28,6 +33,9 @@ WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blockin
 }
 
 _IDLE_CALLS = frozenset(NUMBERS[n] for n in ("futex", "rt_sigsuspend", "wait4", "waitid", "pause", "rt_sigtimedwait"))
+
+
+_PARKED_TRAITS: tuple[tuple[Kind, int], ...] = (("idle", PARKED), ("helper", PARKED))
 
 
 @dataclass
@@ -76,7 +84,13 @@ class RolesSeen:
         return -1
 
 
-def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> RolesSeen:
+def find_roles(
+    stream: Stream,
+    work: Work,
+    processes: list[ProcessSeen],
+    sharing: Sharing | None = None,
+    helpers: Collection[int] = (),
+) -> RolesSeen:
     """Group the threads that were alive under load by what they did.
 
     Threads that never returned from a call in the window are judged by the call they were in.
@@ -86,8 +100,13 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
         for thread in process.threads:
             main = thread.tid == process.pid
             traits[thread.tid] = _trait(work.threads.get(thread.tid), thread.syscall, main, _past(stream, thread.tid))
+    for tid in helpers:
+        if traits.get(tid, (None,))[0] == "idle":
+            traits[tid] = ("helper", PARKED, False, False)
+    if sharing is not None and sharing.shared:
+        _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
-    process_roles = _process_roles(processes, traits)
+    process_roles = _process_roles(processes, traits, work)
     seen = RolesSeen(process_roles, [])
     for index, process_role in enumerate(process_roles):
         grouped: dict[tuple[object, ...], RoleSeen] = {}
@@ -114,6 +133,24 @@ def find_roles(stream: Stream, work: Work, processes: list[ProcessSeen]) -> Role
             process_role.roles.append(len(seen.roles))
             seen.roles.append(role)
     return seen
+
+
+def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:
+    """The threads of a pool are of one kind, those among them that had nothing to do just then too."""
+    for process in processes:
+        pool = sharing.pools.get(process.pid)
+        if pool is None:
+            continue
+        own = [work.threads[tid] for tid in pool.servers if tid in work.threads]
+        waits = Counter(wake.wait.nr for thread in own for wake in thread.wakes if wake.wait is not None)
+        accepts = any(thread.accepts for thread in own) or any(traits[tid][2] for tid in pool.servers if tid in traits)
+        polls = not pool.dispatchers
+        wait_nr = waits.most_common(1)[0][0] if waits and polls else PARKED
+        for thread in process.threads:
+            if thread.tid in pool.dispatchers:
+                traits[thread.tid] = ("dispatch", traits[thread.tid][1], True, False)
+            elif thread.tid in pool.servers or traits[thread.tid][:2] in _PARKED_TRAITS:
+                traits[thread.tid] = ("shared", wait_nr, accepts and polls, True)
 
 
 def _as_their_siblings(processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
@@ -156,8 +193,10 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
         waiting = serial.on_connection.most_common(1)
         return ("accept_serve" if accepts else "serve", waiting[0][0] if waiting else NUMBERS["read"], accepts, True)
     waits = Counter(wake.wait.nr for wake in work.wakes if wake.wait is not None)
-    if len(work.sleeps) >= 2 and not (waits or serves or accepts):
+    if len(work.sleeps) >= max(2, MOSTLY * sum(waits.values())) and not (serves or accepts):
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
+    if not (serves or accepts) and len(timed := timed_out(work)) >= 2 and len(timed) > sum(waits.values()) / 2:
+        return ("periodic", Counter(e.nr for e in timed).most_common(1)[0][0], False, False)
     if current in WAITS and not waits:
         waits[current] = 1
     if waits:
@@ -169,6 +208,16 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
     return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
 
 
+def timed_out(work: ThreadWork) -> list[Event]:
+    """Waits for events that ended because their time was over."""
+    return [wake.wait for wake in work.wakes if wake.wait is not None and wake.wait.ret == 0]
+
+
+def pauses(work: ThreadWork) -> list[Event]:
+    """What a periodic thread waits with until its time has come."""
+    return work.sleeps or timed_out(work) or work.parks
+
+
 def _is_timed(parks: list[Event]) -> bool:
     """Whether most waits ended by their own time-out (-ETIMEDOUT)."""
     return sum(event.ret == -110 for event in parks) > len(parks) / 2
@@ -176,14 +225,19 @@ def _is_timed(parks: list[Event]) -> bool:
 
 def _period_bin(work: ThreadWork | None) -> int:
     """Periods within a factor of about four are one role."""
-    if work is None or len(work.sleeps) < 2:
+    waits = pauses(work) if work is not None else []
+    if len(waits) < 2:
         return 0
-    span = work.sleeps[-1].t_out - work.sleeps[0].t_out
-    return int(span / (len(work.sleeps) - 1)).bit_length() // 2
+    return int((waits[-1].t_out - waits[0].t_out) / (len(waits) - 1)).bit_length() // 2
 
 
-def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait]) -> list[ProcessRole]:
+def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait], work: Work) -> list[ProcessRole]:
     """Processes with the same parent role and the same kinds of threads are one role."""
+
+    def kind_of(tid: int) -> tuple[object, ...]:
+        trait = traits[tid]
+        return (*trait[:3], _period_bin(work.threads.get(tid)) if trait[0] == "periodic" else 0)
+
     known = {process.pid for process in processes}
     roles: list[ProcessRole] = []
     role_of: dict[int, int] = {}
@@ -195,7 +249,7 @@ def _process_roles(processes: list[ProcessSeen], traits: dict[int, Trait]) -> li
             ready = pending[:1]
         for process in ready:
             parent = role_of.get(process.ppid, -1)
-            kinds = sorted({(t[0], t[1], t[2]) for t in (traits[thread.tid] for thread in process.threads)})
+            kinds = sorted({kind_of(thread.tid) for thread in process.threads}, key=str)
             key = (parent, tuple(kinds))
             if key not in keys:
                 keys[key] = len(roles)

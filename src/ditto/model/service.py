@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
-from ditto.model.files import FileCatalog
+from ditto.model.downstream import CallBook, fit_downstreams
+from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
+from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
+from ditto.model.waits import longest_timeout, most_events
+from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
-from ditto.streams.cycles import Cycle, Wake
+from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, class_works, closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
@@ -31,10 +35,14 @@ NO_CLASS = b"none"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A profile and sentences on what the model could not take over."""
+    """A profile and sentences on what the model could not take over.
+
+    ``called`` tells where each of the service's downstreams was, as ``HOST:PORT``: private, no part of the profile.
+    """
 
     profile: Profile
     notes: list[str]
+    called: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -48,8 +56,10 @@ class _Fit:
     book: BlockBook
     deferred: bool = False
     lifo: bool = False
+    late: bool = False
     notes: list[str] = field(default_factory=list)
     timers: dict[int, TimerSeen] = field(default_factory=dict)
+    calls: CallBook = field(default_factory=CallBook)
 
     @property
     def wakes(self) -> float:
@@ -59,7 +69,7 @@ class _Fit:
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.catalog.group_of, self.catalog.slot_of)
+        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of)
 
 
 def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
@@ -80,23 +90,27 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
             "check that the load in app.toml reaches the service's port",
         )
     require_known_shape(evidence)
-    roles = find_roles(evidence.stream, evidence.work, observation.native.processes)
+    roles = find_roles(evidence.stream, evidence.work, observation.native.processes, evidence.sharing, evidence.helpers)
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
     print_key = (seed * 0x9E3779B1) & 0xFFFFFFFF
     this = _Fit(evidence, print_key, roles, catalog, BlockBook.of(evidence))
     share, this.lifo = programs.deferral(list(evidence.work.threads.values()))
-    this.deferred = share > DEFERRED_SHARE
+    this.late = resumes_late(evidence.work)
+    this.deferred = this.late or share > DEFERRED_SHARE
     service = _service(this)
-    return Fitted(Profile(ditto_version=version, seed=seed, services=[service]), this.notes + this.book.notes)
+    profile = Profile(ditto_version=version, seed=seed, services=[service])
+    return Fitted(profile, this.notes + this.book.notes, this.calls.addresses)
 
 
 def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
-    skip = _find_timers(this) | refused_receives(evidence)
+    skip = _find_timers(this) | refused_receives(evidence) | _before_waits(this)
+    this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
     works = class_works(evidence.requests, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
     gaps = evidence.gaps
+    client = evidence.observation.client
     classes = []
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
@@ -114,19 +128,22 @@ def _service(this: _Fit) -> ServiceProfile:
                 block_for,
                 this.placement,
                 this.deferred,
-                evidence.observation.native.reply_framing,
+                client.reply_framing if client else "",
+                client.results if client else (),
             )
         )
+        classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     heads = evidence.requests.codec == "http1"
-    send = fit_send(cycles, this.deferred, between, heads)
+    send = fit_send(cycles, this.deferred and not this.late, between, heads)
     for number, key in enumerate(ranked):
-        own = fit_send(works[key].cycles, this.deferred, between, heads)
+        own = fit_send(works[key].cycles, this.deferred and not this.late, between, heads)
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
+    classes = with_helpers(classes, roles)
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
@@ -135,14 +152,22 @@ def _service(this: _Fit) -> ServiceProfile:
         codec=evidence.requests.codec,
         print_key=this.print_key,
         classes=classes,
-        receive=fit_receive(cycles),
+        receive=fit_receive(cycles, evidence.datagrams and receives_until_empty(evidence.work)),
         send=send,
-        listener=fit_listener(evidence.stream, evidence.work, evidence.observation.native.port),
+        listener=fit_listener(
+            evidence.stream,
+            evidence.work,
+            evidence.observation.native.port,
+            evidence.sharing.shared,
+            evidence.datagrams,
+        ),
         roles=roles,
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
+        born_bytes=_born_bytes(this, roles),
         load=Load(
             connections=evidence.observation.native.connections,
             requests_per_second=total / seconds,
@@ -207,6 +232,11 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         waited = gaps and gaps.on_wake
         woken = this.book.add(NO_CLASS, role.wait_nr, waited, this.wakes) if waited else None
         return serial_role(evidence, role, in_each, woken, this.book, this.placement)
+    if role.kind in ("shared", "dispatch"):
+        program = partial(_plain_program, this)
+        return pool_role(evidence, this.roles, role, in_each, PoolParts(this.book, program, this.wakes, _closing(this)))
+    if role.kind == "helper":
+        return Role(**common, timers=_helping(this, role))
     if role.kind == "periodic":
         return Role(**common, timers=_periodic(this, role))
     handover = find_handover(evidence, this.roles, role)
@@ -218,15 +248,18 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     accept_amounts = gaps.accept if gaps else NO_WORK
     return Role(
         **common,
-        max_events=_max_events(waits),
-        timeout_ms=_timeout(waits),
-        listens=role.accepts,
+        max_events=most_events(waits),
+        timeout_ms=longest_timeout(waits),
+        listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
         handover=handover.how,
         hand_to=handover.to,
         notify_nr=handover.notify_nr,
         receive_first=role.kind == "serve" and receives_first(role),
-        deferred_lifo=this.lifo,
+        deferred_lifo=this.lifo and not this.late,
+        deferred_late=this.late and role.kind == "loop",
+        each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
+        each_wait=each_wait(role) if serving else [],
         on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
         before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
@@ -234,6 +267,17 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         on_close=_closing(this) if serving else [],
         timers=timers,
     )
+
+
+def _before_waits(this: _Fit) -> set[int]:
+    """``id`` of the calls that belong to the waits of event loops and to no request."""
+    loops = [role for role in this.roles.roles if role.kind == "loop" and role.serves]
+    return {id(event) for role in loops for thread in role.work for event in before_waits(thread)}
+
+
+def _timed(this: _Fit, index: int) -> set[int]:
+    timer = this.timers.get(index)
+    return {id(event) for burst in timer.bursts for event in burst} if timer is not None else set()
 
 
 def _woken(roles: list[Role]) -> list[Role]:
@@ -276,19 +320,36 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
     periods: list[float] = []
     bursts: list[list[Event]] = []
     for thread in role.work:
-        pauses = thread.sleeps or thread.parks
-        if len(pauses) < 2:
-            continue
-        periods.append((pauses[-1].t_out - pauses[0].t_out) / (len(pauses) - 1))
-        pause_ids = {id(pause) for pause in pauses}
-        burst: list[Event] = []
-        for event in thread.events:
-            if id(event) in pause_ids:
-                bursts.append(burst)
-                burst = []
-            else:
-                burst.append(event)
+        waits = pauses(thread)
+        if len(waits) >= 2:
+            periods.append((waits[-1].t_out - waits[0].t_out) / (len(waits) - 1))
+            bursts += _between(thread, waits)
     period_ns = sum(periods) / len(periods) if periods else 1e9
+    return [Timer(period_ms=max(0.1, period_ns / 1e6), program=_ticking(this, role, bursts))]
+
+
+def _helping(this: _Fit, role: RoleSeen) -> list[Timer]:
+    """What a thread does each time it is woken; its period means nothing."""
+    bursts = [burst for thread in role.work for burst in _between(thread, thread.parks)]
+    return [Timer(period_ms=1.0, program=_ticking(this, role, bursts))]
+
+
+def _between(thread: ThreadWork, pauses: list[Event]) -> list[list[Event]]:
+    """What a thread calls before each of its pauses."""
+    pause_ids = {id(pause) for pause in pauses}
+    bursts: list[list[Event]] = []
+    burst: list[Event] = []
+    for event in thread.events:
+        if id(event) in pause_ids:
+            bursts.append(burst)
+            burst = []
+        else:
+            burst.append(event)
+    return bursts
+
+
+def _ticking(this: _Fit, role: RoleSeen, bursts: list[list[Event]]) -> list[Op]:
+    """The program of a thread between two of its pauses."""
     program: list[Op] = []
     if any(bursts):
         work = _pseudo(b"periodic", bursts)
@@ -298,25 +359,7 @@ def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
     woken = this.book.after(role.wait_nr)
     if woken is not None:
         program = [Op(kind=OpKind.COMPUTE, block=woken), *program]
-    return [Timer(period_ms=max(0.1, period_ns / 1e6), program=program)]
-
-
-def _max_events(waits: list[Event]) -> int:
-    epolls = Counter(int(w.args[2]) & 0xFFFF for w in waits if w.nr in (NUMBERS["epoll_wait"], NUMBERS["epoll_pwait"]))
-    return max(1, epolls.most_common(1)[0][0]) if epolls else 64
-
-
-def _timeout(waits: list[Event]) -> int:
-    """-1 where the thread ever waited for ever, else the longest time-out seen, in milliseconds."""
-    values = []
-    for wait in waits:
-        if wait.nr in (NUMBERS["epoll_wait"], NUMBERS["epoll_pwait"]):
-            values.append(programs.signed(wait.args[3]))
-        elif wait.nr == NUMBERS["poll"]:
-            values.append(programs.signed(wait.args[2]))
-    if not values or min(values) < 0:
-        return -1
-    return min(max(values), 1 << 30)
+    return program
 
 
 def _process(this: _Fit, index: int) -> Process:
@@ -328,6 +371,13 @@ def _process(this: _Fit, index: int) -> Process:
     return Process(
         parent=process.parent, count=max(1, round(siblings / parents)), roles=process.roles, open_at_start=opens
     )
+
+
+def _born_bytes(this: _Fit, roles: list[Role]) -> int:
+    """Resident memory of the processes that live for one connection."""
+    born = {role.hand_to for role in roles if role.handover == "spawn_process"}
+    pids = {pid for process in this.roles.processes if set(process.roles) & born for pid in process.pids}
+    return sum(p.rss_bytes for p in this.evidence.observation.native.processes if p.pid in pids)
 
 
 _NOBODY = Obj("none", 0)

@@ -15,6 +15,7 @@ from ditto.streams.programs import ClassWork
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
 MEMORY = numbers("mmap", "munmap", "mremap", "brk", "madvise")
+_EVENTFUL = ("eventfd", "pipe", "pair", "connection", "downstream", "listener", "datagram")
 RARE = 0.05
 """A call made for fewer requests than this may belong to a timer."""
 
@@ -76,8 +77,16 @@ def _has_connection(event: Event, cycle: Cycle) -> bool:
     return event.obj is cycle.connection or event.target is cycle.connection
 
 
+def _of_each_wake(thread: ThreadWork) -> set[int]:
+    """Calls without a connection that most wake-ups with something to do make: they tell no time."""
+    busy = [wake for wake in thread.wakes if wake.received or wake.answers]
+    made = Counter(nr for wake in busy for nr in {event.nr for event in wake.loose})
+    return {nr for nr, count in made.items() if count > len(busy) / 2}
+
+
 def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
-    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake)]
+    usual = _of_each_wake(thread)
+    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake) and event.nr not in usual]
     for cycle in thread.cycles:
         for event in cycle.events:
             if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS:
@@ -91,7 +100,7 @@ def _may_tick(event: Event, wake: Wake) -> bool:
         return False
     kind = event.obj.kind if event.obj is not None else ""
     del wake
-    return kind not in ("eventfd", "pipe", "pair", "connection", "downstream", "listener") or event.nr in SENDFILES
+    return kind not in _EVENTFUL or event.nr in SENDFILES
 
 
 def timer_work(timer: TimerSeen, programs: list[ClassWork]) -> ClassWork | None:

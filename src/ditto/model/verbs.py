@@ -19,6 +19,26 @@ RESP_VERBS = frozenset(
     """.split()
 )
 
+_STATEMENTS = frozenset(
+    """
+    ABORT ALTER ANALYZE BEGIN CALL CHECKPOINT CLOSE CLUSTER COMMENT COMMIT COPY CREATE DEALLOCATE DECLARE DELETE DESC
+    DESCRIBE DISCARD DO DROP END EXECUTE EXPLAIN FETCH FLUSH GRANT HANDLER INSERT KILL LISTEN LOAD LOCK MERGE MOVE
+    NOTIFY OPTIMIZE PREPARE REINDEX RELEASE RENAME REPLACE RESET REVOKE ROLLBACK SAVEPOINT SELECT SET SHOW START TABLE
+    TRUNCATE UNLISTEN UNLOCK UPDATE USE VACUUM VALUES WITH
+    """.split()
+)
+
+SQL_VERBS = frozenset(
+    [
+        *(prefix + verb for prefix in ("", "Parse_", "Bind_") for verb in _STATEMENTS),
+        *"""
+        Secure Startup Terminate Cancel Sync Flush Execute Describe Close Password Copy Function Bind Parse
+        Use Fields Statistics Ping User Data Reset Option Fetch Renew
+        """.split(),
+    ]
+)
+"""Verbs of statements, by how they are asked for, and words for the other messages of databases' protocols."""
+
 MEMCACHED_VERBS = frozenset(
     """
     get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all

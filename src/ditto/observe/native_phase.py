@@ -13,10 +13,8 @@ from ditto.artifacts.records import Mode
 from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
-from ditto.host.snapshot import file_sizes, tree
-from ditto.observe.framing import Framing, reply_framing
+from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
-from ditto.streams.evidence import codec_of
 
 RECORDING = "native.rec"
 LOST_SHARE = 0.001
@@ -98,6 +96,7 @@ def _record_once(
         if not processes:
             processes = tree(run.pids())
         seconds = time.monotonic() - began
+        compiles = makes_code(run.pids())
         recorder.set_mode(Mode.STRUCTURE)
         if client.is_running():
             client.stop()
@@ -106,10 +105,6 @@ def _record_once(
         time.sleep(0.1)
         status = recorder.stop()
         files = file_sizes(path, run.pids())
-        framing: Framing = ""
-        if status.lost_share <= LOST_SHARE and codec_of(path) == "http1":
-            progress.update("looking at replies")
-            framing = reply_framing(run, spec.load.requests.lens)
         result = NativeRun(
             recording=RECORDING,
             collector=str(recorder.collector),
@@ -121,7 +116,7 @@ def _record_once(
             descriptors=[],
             processes=processes,
             files=files,
-            reply_framing=framing,
+            makes_code=compiles,
         )
     return result, status
 

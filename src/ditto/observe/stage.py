@@ -19,7 +19,7 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.evidence import codec_of
+from ditto.streams.evidence import wire_of
 
 LENS_FOLDER = "lens"
 
@@ -41,10 +41,11 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
     lens: LensRun | None = None
+    datagrams = False
     try:
         progress.update("recognising the protocol")
-        codec = codec_of(folder / native.recording)
-        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress)
+        codec, datagrams = wire_of(folder / native.recording)
+        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, compiles=native.makes_code)
         lens = made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
     except MissingCapabilityError as error:
         notes.append(f"no instruction run: {error}")
@@ -52,6 +53,8 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     (folder / PLAN_NAME).unlink(missing_ok=True)
     client: ClientRun | None = None
     try:
+        if datagrams:
+            raise AppError("they come in datagrams", "load it with its own client")
         made_by_client = recorded(spec, progress)
         made_by_client.plan.save(folder / PLAN_NAME)
         client = made_by_client.client

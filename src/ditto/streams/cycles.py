@@ -8,8 +8,12 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.calls import Callers, peer_of
+from ditto.streams.datagrams import KIND as DATAGRAM
+from ditto.streams.datagrams import as_connections, is_datagram
 from ditto.streams.events import (
     ACCEPTS,
     CLOSE,
@@ -24,7 +28,11 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
     is_wait,
+    wait_timeout,
 )
+
+if TYPE_CHECKING:
+    from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -44,6 +52,8 @@ class Wake:
     loose: list[Event] = field(default_factory=list)
     accepted: list[Obj] = field(default_factory=list)
     events: int = 0
+    answers: int = 0
+    """Receives that brought a reply of another service."""
 
 
 @dataclass(eq=False)
@@ -59,11 +69,20 @@ class Cycle:
     sent: int = 0
     received_bytes: int = 0
     deferred: bool = False
+    resumed_after: Event | None = None
+    """Where the first call for the request came only after a wait that did not block: its thread's call before."""
+    resumed_gap: float = -1.0
+    """What the thread executed between the two, where that is not counted to the call before."""
     complete: bool = False
     closed: bool = False
     """The server closed the connection after the reply, before the client did."""
     tail_receive: bool = False
-    """The next receive on the connection came in the same wake-up, without a wait between."""
+    """Its thread received again on the connection before it waited for anything, and found the next request."""
+    calls: list[Call] = field(default_factory=list)
+    links: list[Obj] = field(default_factory=list)
+    """Connections to other services, in the order in which it first called on them."""
+    outstanding: int = 0
+    """Calls that are begun and not answered."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -104,21 +123,33 @@ class Work:
 
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
+    peers: dict[Obj, PeerLife] = field(default_factory=dict)
 
 
 class _Follower:
     """Assigns one thread's events to cycles, connection lives and wake-ups."""
 
-    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife]) -> None:
+    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife], peers: dict[Obj, PeerLife]) -> None:
         self.work = work
         self.lives = lives
+        self.callers = Callers(peers)
         self.wake = Wake(work.tid, None, 0)
         work.wakes.append(self.wake)
         self.current: Obj | None = None
         self.owner: dict[Obj, Cycle] = {}
         self.fresh: ConnectionLife | None = None
+        self.last_added: Cycle | None = None
+        self.paused = True
 
     def feed(self, event: Event) -> None:
+        self._assign(event)
+        cycle = self.lives[self.current].cycle if self.current is not None else None
+        if is_wait(event) or event.nr in PARKS or is_sleep(event):
+            self.paused = True
+        elif cycle is not None and cycle.events[-1] is event:
+            self.last_added, self.paused = cycle, False
+
+    def _assign(self, event: Event) -> None:
         work = self.work
         if work.events:
             work.events[-1].before_wait = is_wait(event)
@@ -136,6 +167,9 @@ class _Follower:
             return
         elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
             work.parks.append(event)
+        if (peer := peer_of(event)) is not None:
+            self._on_peer(event, peer)
+            return
         connection = event.obj if event.obj is not None and event.obj.kind == "connection" else None
         if event.nr == EPOLL_CTL and event.target is not None and event.target.kind == "connection":
             connection = event.target
@@ -143,6 +177,9 @@ class _Follower:
             connection = event.obj if event.obj.kind == "connection" else None
         if connection is not None:
             self._on_connection(event, connection)
+        elif event.obj is not None and event.obj.kind == DATAGRAM:
+            self.wake.loose.append(event)  # a receive that found nothing
+            self.current = None
         else:
             self._elsewhere(event)
 
@@ -156,6 +193,13 @@ class _Follower:
         self.wake.accepted.append(event.made)
         self.fresh = life
         self.current = None
+
+    def _on_peer(self, event: Event, peer: Obj) -> None:
+        current = self.lives[self.current].cycle if self.current is not None else None
+        cycle = self.callers.feed(event, peer, self.wake, current)
+        if cycle is not None:
+            cycle.add(event, self.wake)
+            self.current = cycle.connection
 
     def _life(self, connection: Obj) -> ConnectionLife:
         return self.lives.setdefault(connection, ConnectionLife(connection))
@@ -194,12 +238,21 @@ class _Follower:
             life.setup.append(event)
             return
         if event.nr in SENDS or event.nr in SENDFILES:
+            if not cycle.sent and cycle.outstanding:
+                self.callers.replied(cycle)
             cycle.sent += max(0, event.ret)
             self.current = connection
             if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
                 later = self.wake.received
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
+                if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
+                    cycle.resumed_after = self.work.events[-2]
         cycle.add(event, self.wake)
+
+    def _polled(self, cycle: Cycle) -> bool:
+        """Whether the wait before asked for no time, and brought nothing for the request."""
+        wait = self.wake.wait
+        return wait is not None and wait_timeout(wait) == 0 and cycle.wake_of[-1] is cycle.wake
 
     def _handed(self, event: Event, life: ConnectionLife) -> None:
         """A process that accepts for its children may have closed its copy before the first receive."""
@@ -215,13 +268,15 @@ class _Follower:
             return
         if cycle is not None:
             cycle.complete = True
-            cycle.tail_receive = cycle.wake_of[-1] is self.wake if cycle.wake_of else False
+            cycle.tail_receive = self.last_added is cycle and not self.paused
         cycle = Cycle(life.connection, event.tid, self.wake, event)
+        cycle.complete = is_datagram(life.connection)  # nothing follows on it
         cycle.received_bytes = event.ret
         cycle.add(event, self.wake)
         life.cycle = cycle
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
+        self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -253,12 +308,33 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     """
     works: dict[int, ThreadWork] = {}
     lives: dict[Obj, ConnectionLife] = {}
+    peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
+    as_connections(merged)
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:
             works[event.tid] = ThreadWork(event.tid, event.pid)
-            follower = followers[event.tid] = _Follower(works[event.tid], lives)
+            follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
-    return Work(works, lives)
+    work = Work(works, lives, peers)
+    late = resumes_late(work)
+    for thread in works.values():
+        for cycle in thread.cycles:
+            if not late:
+                cycle.resumed_after = None
+            elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
+                # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
+                cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+    return work
+
+
+LATE_SHARE = 0.5
+
+
+def resumes_late(work: Work) -> bool:
+    """Whether requests are answered in the round after the one that received them, as tasks of an event loop are."""
+    answered = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
+    late = sum(cycle.resumed_after is not None for cycle in answered)
+    return late > LATE_SHARE * len(answered)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
@@ -21,10 +22,13 @@ SENDFILES = numbers("sendfile", "splice")
 WAITS = numbers("epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6")
 SLEEPS = numbers("nanosleep", "clock_nanosleep")
 _TIMEOUT_ONLY = {NUMBERS["select"]: 0, NUMBERS["pselect6"]: 0, NUMBERS["poll"]: 1, NUMBERS["ppoll"]: 1}
+_TIMEOUTS = {NUMBERS["epoll_wait"]: 3, NUMBERS["epoll_pwait"]: 3, NUMBERS["poll"]: 2}
 PARKS = numbers("futex", "rt_sigsuspend", "pause", "wait4", "waitid", "rt_sigtimedwait")
 EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
 EAGAIN = -11
+EINPROGRESS = -115
+SOCKET, CONNECT = NUMBERS["socket"], NUMBERS["connect"]
 
 _FD_FIRST = numbers(
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "recvfrom",
@@ -34,6 +38,7 @@ _FD_FIRST = numbers(
     "getdents64", "fchmod", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
     "dup2", "dup3",
 )  # fmt: skip
+_SOCKET_RECEIVES = numbers("recvfrom", "recvmsg")
 _STAT_AT = NUMBERS["newfstatat"]
 _CREATORS = {
     NUMBERS["epoll_create"]: "epoll",
@@ -45,18 +50,37 @@ _CREATORS = {
     NUMBERS["inotify_init1"]: "inotify",
     NUMBERS["memfd_create"]: "file",
 }
+_SOCKET_TYPE, _DATAGRAM = 15, 2
 _FCNTL = NUMBERS["fcntl"]
+_POLLS = numbers("poll", "ppoll")
+_SOCK_STREAM = 1
 _MMAP = NUMBERS["mmap"]
 
 
 def is_wait(event: Event) -> bool:
-    """Whether the call waits for events of a set of descriptors; one that names none only sleeps."""
-    return event.nr in WAITS and not _names_none(event)
+    """Whether the call waits for events of a set of descriptors.
+
+    One that names none only sleeps, and one of a single connection to another service is a part of the call to it.
+    """
+    return event.nr in WAITS and not _names_none(event) and not _of_a_call(event)
+
+
+def _of_a_call(event: Event) -> bool:
+    return event.obj is not None and event.obj.kind == "downstream"
 
 
 def is_sleep(event: Event) -> bool:
     """Whether the call waits for time to pass."""
     return event.nr in SLEEPS or (event.nr in WAITS and _names_none(event))
+
+
+def wait_timeout(event: Event) -> int | None:
+    """The time a wait may take in milliseconds, -1 for ever; None where it was not recorded."""
+    at = _TIMEOUTS.get(event.nr)
+    if at is None:
+        return None
+    value = int(event.args[at]) & 0xFFFFFFFF
+    return value - (1 << 32) if value & 0x80000000 else value
 
 
 def _names_none(event: Event) -> bool:
@@ -69,11 +93,12 @@ class Obj:
     """What a descriptor stands for.
 
     Attributes:
-        kind: listener, connection, downstream, socket, file, epoll, eventfd, timerfd, signalfd, inotify, pipe, pair,
-            unknown.
+        kind: listener, datagram (a bound socket for such), connection, downstream, socket, file, epoll, eventfd,
+            timerfd, signalfd, inotify, pipe, pair, unknown.
         serial: unique within a stream; the order in which objects were first seen.
         opened_by: the open, accept or socket event, where it was seen.
-        path: first bytes of the path, for files (private: never leaves the model).
+        path: first bytes of the path, for files; the address, for connections to other services (private: never leaves
+            the model).
         port: of a listener, where known.
         creator_nr: the call that made it.
         sockopts: (level, option, value) set before listen.
@@ -89,6 +114,8 @@ class Obj:
     owner: Obj | None = None
     backlog: int = 0
     sockopts: list[tuple[int, int, int]] = field(default_factory=list)
+    born_ns: int = 0
+    """When the call that made it returned."""
 
 
 class Event:
@@ -146,6 +173,7 @@ class Descriptors:
     def __init__(self, known: Iterable[KnownDescriptor] = ()) -> None:
         self._tables: dict[int, dict[int, Obj]] = {}
         self._serial = 0
+        self._replaced: dict[tuple[int, int], Obj] = {}
         self.objects: list[Obj] = []
         shared: dict[str, Obj] = {}
         for item in known:
@@ -185,7 +213,13 @@ class Descriptors:
                     "connection" if nr in (NUMBERS["recvfrom"], NUMBERS["recvmsg"], NUMBERS["sendmsg"]) else "unknown"
                 )
                 obj = table[fd] = self._new(kind)
+            elif obj is not None and obj.kind == "unknown" and nr in _SOCKET_RECEIVES:
+                obj.kind = "connection"
             event.obj = obj
+        if nr == CLOSE and obj is not None and obj.born_ns > event.t_in:
+            # Another thread was given the number before this call returned: what it closed is the one before.
+            event.obj = self._replaced.pop((event.pid, args[0] & 0xFFFFFFFF), None)
+            return
         if nr == EPOLL_CTL:
             target = args[2] & 0xFFFFFFFF
             event.target = table.get(target)
@@ -193,11 +227,16 @@ class Descriptors:
             event.target = table.get(args[4] & 0xFFFFFFFF)
         elif nr in SENDFILES:
             event.target = table.get(args[1] & 0xFFFFFFFF) if nr == NUMBERS["sendfile"] else None
+        if nr == CONNECT and ret in (0, EINPROGRESS) and event.obj is not None:
+            _connected(event, event.obj)
         if ret < 0:
-            if nr == NUMBERS["connect"] and ret == -115 and event.obj is not None:
-                event.obj.kind = "downstream"
             return
+        replaced = table.get(ret) if nr in ACCEPTS or nr in OPENS else None
         self._create(event, table)
+        if event.made is not None:
+            event.made.born_ns = event.t_out
+            if replaced is not None:
+                self._replaced[(event.pid, ret)] = replaced
 
     def _create(self, event: Event, table: dict[int, Obj]) -> None:
         nr, ret, args, payload = event.nr, event.ret, event.args, event.payload
@@ -221,12 +260,12 @@ class Descriptors:
         elif nr == NUMBERS["listen"] and event.obj is not None:
             event.obj.kind = "listener"
             event.obj.backlog = int(args[1])
-        elif nr == NUMBERS["connect"] and event.obj is not None:
-            event.obj.kind = "downstream"
         elif nr == NUMBERS["bind"] and event.obj is not None and len(payload) >= 4:
             family = struct.unpack_from("<H", payload)[0]
             if family in (2, 10):
                 event.obj.port = struct.unpack_from(">H", payload, 2)[0]
+                if event.obj.flags & _SOCKET_TYPE == _DATAGRAM:
+                    event.obj.kind = "datagram"
         elif nr == NUMBERS["setsockopt"] and event.obj is not None and event.obj.kind == "socket":
             value = struct.unpack_from("<i", payload)[0] if len(payload) >= 4 else 0
             event.obj.sockopts.append((int(args[1]), int(args[2]), value))
@@ -235,6 +274,22 @@ class Descriptors:
                 table[ret] = event.obj
         elif nr == CLOSE:
             table.pop(args[0] & 0xFFFFFFFF, None)
+
+
+def _connected(event: Event, obj: Obj) -> None:
+    """A stream socket that connects is a connection to another service; datagrams have no model."""
+    if obj.kind not in ("socket", "unknown") or (obj.creator_nr == SOCKET and obj.flags & 0xF != _SOCK_STREAM):
+        return
+    obj.kind = "downstream"
+    obj.path = event.payload
+
+
+def find_waits_of_calls(threads: dict[int, list[Event]]) -> None:
+    """Polls of one descriptor after which a thread turns to a connection to another service wait for that."""
+    for events in threads.values():
+        for event, following in pairwise(events):
+            if event.nr in _POLLS and event.args[1] == 1 and event.obj is None and _of_a_call(following):
+                event.obj = following.obj
 
 
 @dataclass
@@ -317,6 +372,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
             previous[0].gap = max(0, run_ns - previous[1] - event.cpu_ns)
         last[tid] = (event, run_ns)
         threads.setdefault(tid, []).append(event)
+    find_waits_of_calls(threads)
     window = (0, 0)
     for at, (t, new_mode) in enumerate(marks):
         if new_mode == Mode.ALL:

@@ -6,6 +6,7 @@ import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -13,17 +14,25 @@ import numpy as np
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
+from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
-from ditto.streams.events import CLOSE, SENDS, KnownDescriptor, Stream, from_recording
+from ditto.streams.datagrams import mostly
+from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
+from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
+from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
 MAX_CLASSES = 32
+STRAY = 0.05
+"""Share of cycles that do not begin like a request, below which they are taken for parts of others."""
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
+HEAD = 64
+"""Bytes of a payload that a recording holds."""
 
 
 @dataclass
@@ -45,7 +54,9 @@ class Gaps:
         on_wake: mean instructions between the return of a wait and the next call.
         between: between a send that did not finish a reply and the next call.
         accept: operation -> mean, for the set-up of a connection.
+        on_unpark: mean instructions of serving threads between a futex wait and the next call.
         closing, before_accept: likewise, for its end, and for what serial servers do before each accept.
+        connect: for the making of a connection to another service.
         requests: cycles counted.
         instructions: user instructions of the whole window, all threads.
     """
@@ -57,7 +68,9 @@ class Gaps:
     accept: dict[OpName, float] = field(default_factory=dict)
     closing: dict[OpName, float] = field(default_factory=dict)
     before_accept: dict[OpName, float] = field(default_factory=dict)
+    connect: dict[OpName, float] = field(default_factory=dict)
     timer: dict[OpName, float] = field(default_factory=dict)
+    on_unpark: float = 0.0
     requests: int = 0
     instructions: float = 0.0
     wakes: int = 0
@@ -73,6 +86,21 @@ class Evidence:
     requests: Requests
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+
+    @cached_property
+    def datagrams(self) -> bool:
+        """Whether requests come in datagrams."""
+        return mostly(cycle.connection for found in self.requests.classes.values() for cycle in found)
+
+    @cached_property
+    def helpers(self) -> set[int]:
+        """Threads that work when others wake them."""
+        return find_helpers(self.work)
+
+    @cached_property
+    def sharing(self) -> Sharing:
+        """Which threads share connections."""
+        return find_sharing(self.work, (cycle for found in self.requests.classes.values() for cycle in found))
 
 
 def load_evidence(folder: Path, observation: Observation) -> Evidence:
@@ -115,7 +143,12 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
 
 
 def codec_of(recording: Path) -> str:
-    """The wire protocol that a native recording shows, from its beginning (a full reading is not needed for that).
+    """The wire protocol that a native recording shows; see :func:`wire_of`."""
+    return wire_of(recording)[0]
+
+
+def wire_of(recording: Path) -> tuple[str, bool]:
+    """The wire protocol that a native recording shows, and whether over datagrams, from the recording's beginning.
 
     Raises:
         BadInputError: the file is no recording.
@@ -125,7 +158,8 @@ def codec_of(recording: Path) -> str:
     starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
     first = int(starts[0]) if len(starts) else 0
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    return requests_of(follow(from_recording(head).threads)).codec
+    requests = requests_of(follow(from_recording(head).threads))
+    return requests.codec, mostly(cycle.connection for found in requests.classes.values() for cycle in found)
 
 
 def requests_of(work: Work, codec: str | None = None) -> Requests:
@@ -134,18 +168,51 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     if codec is None:
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
-        codec = protocol.recognise([c.receive.payload for c in sample], [_first_sent(c) for c in sample if c.sent])
+        codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
-    for cycle in cycles:
-        classes[class_key(codec, cycle)].append(cycle)
-    return Requests(codec, _limited(dict(classes), len(cycles)), len(cycles))
+    sessions: dict[int, protocol.Session | None] = {}
+    for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
+        session = sessions.setdefault(cycle.connection.serial, protocol.session_of(codec))
+        classes[class_key(codec, cycle, session)].append(cycle)
+        if session is not None:
+            session.answered(_first_sent(cycle))
+    total = len(cycles)
+    if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
+        # Where threads take over each other's work, some cycles begin in the middle of a request.
+        total -= len(classes.pop(protocol.STRANGE))
+    return Requests(codec, _limited(dict(classes), total), total)
 
 
-def class_key(codec: str, cycle: Cycle) -> bytes:
+def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if cycle.receive.cls is not None and codec != "opaque":
-        return cycle.receive.cls
-    return protocol.request_key(codec, cycle.receive.payload, cycle.received_bytes)
+    if codec not in ("opaque", "dns"):
+        told = next((e.cls for e in reversed(_receives(cycle)) if e.cls is not None), None)
+        if told is not None:
+            return told
+    if session is not None:
+        return session.key(request_head(cycle))
+    return protocol.request_key(codec, request_head(cycle), cycle.received_bytes)
+
+
+def request_head(cycle: Cycle) -> bytes:
+    """The first bytes of a request as far as they were recorded, which may have come in several receives."""
+    head = b""
+    for event in _receives(cycle):
+        head += event.payload
+        if len(event.payload) != event.ret or len(head) >= HEAD:
+            break
+    return head[:HEAD]
+
+
+def _receives(cycle: Cycle) -> list[Event]:
+    """The receives that brought a request."""
+    found = []
+    for event in cycle.events:
+        if event.nr in SENDS:
+            break
+        if event.nr in RECEIVES and event.obj is cycle.connection and event.ret > 0:
+            found.append(event)
+    return found or [cycle.receive]
 
 
 def _first_sent(cycle: Cycle) -> bytes:
@@ -200,6 +267,17 @@ def work_before_accepts(work: Work) -> ClassWork:
     return programs.build(b"before", cycles_before_accepts(work))
 
 
+def connect_work(lives: Iterable[PeerLife]) -> ClassWork:
+    """The making of connections to other services as a class; those made before anything was recorded are left out."""
+    cycles = []
+    for life in lives:
+        if life.created and life.calls:
+            cycle = Cycle(life.peer, life.setup[0].tid, _NO_WAKE, life.setup[0], events=life.setup)
+            cycle.wake_of = [_NO_WAKE] * len(life.setup)
+            cycles.append(cycle)
+    return programs.build(b"connect", cycles)
+
+
 _NO_WAKE = Wake(0, None, 0)
 
 
@@ -212,6 +290,23 @@ def gap_name(name: OpName) -> OpName:
     return name
 
 
+def gap_names(work: ClassWork) -> dict[OpName, OpName]:
+    """The names of a class's operations in tables of gaps.
+
+    Where a run does not tell which of several open files a call is for, they are told apart by their order: so are
+    those that most cycles make.
+    """
+    names: dict[OpName, OpName] = {}
+    usual: Counter[tuple[str, int]] = Counter()
+    for name, op in work.ordered():
+        named = gap_name(name)
+        if named.slot == ("p", b"") and 2 * op.count > len(work.cycles):
+            named = named._replace(occurrence=usual[name.kind, name.nr])
+            usual[name.kind, name.nr] += 1
+        names[name] = named
+    return names
+
+
 def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     """Mean work after each operation, the part that belongs to the end of a wake-up taken out."""
     gaps = Gaps()
@@ -219,15 +314,17 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     between: list[float] = []
     for key, class_work in works.items():
         amounts: dict[OpName, float] = {}
-        for name, op in class_work.ops.items():
+        names = gap_names(class_work)
+        rare_first = sorted(class_work.ops.items(), key=lambda item: item[1].count)
+        for name, op in rare_first:
             if op.inside >= max(3, 0.02 * op.before_wait):
-                amounts[gap_name(name)] = op.mean_inside
+                amounts[names[name]] = op.mean_inside
                 if op.before_wait >= 3:
                     extra_sum += (op.mean_before_wait - op.mean_inside) * op.before_wait
                     extra_count += op.before_wait
             elif op.inside or op.before_wait:
                 total = op.gap_inside + op.gap_before_wait
-                amounts[gap_name(name)] = total / (op.inside + op.before_wait)
+                amounts[names[name]] = total / (op.inside + op.before_wait)
                 extra_count += op.before_wait
         gaps.inside[key] = amounts
         gaps.requests += len(class_work.cycles)
@@ -238,21 +335,24 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     wakes: Counter[str] = Counter()
     for thread in work.threads.values():
         for wake in thread.wakes:
-            if wake.wait is not None and wake.wait.gap >= 0 and wake.received:
+            if wake.wait is not None and wake.wait.gap >= 0 and (wake.received or wake.answers):
                 wakes["count"] += 1
                 wakes["gap"] += wake.wait.gap  # type: ignore[assignment]
     gaps.wakes = wakes["count"]
     gaps.on_wake = wakes["gap"] / wakes["count"] if wakes["count"] else 0.0
     gaps.instructions = sum(max(0.0, e.gap) for t in work.threads.values() for e in t.events)
+    gaps.on_unpark = mean_after_parking(thread for thread in work.threads.values() if thread.cycles)
     gaps.closing = _mean_gaps(closing_work(work))
+    gaps.connect = _mean_gaps(connect_work(work.peers.values()))
     gaps.before_accept = _mean_gaps(work_before_accepts(work))
     gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))
     return gaps
 
 
 def _mean_gaps(class_work: ClassWork) -> dict[OpName, float]:
+    names = gap_names(class_work)
     return {
-        gap_name(name): (op.gap_inside + op.gap_before_wait) / (op.inside + op.before_wait)
+        names[name]: (op.gap_inside + op.gap_before_wait) / (op.inside + op.before_wait)
         for name, op in class_work.ops.items()
         if op.inside + op.before_wait
     }

@@ -8,10 +8,13 @@ from pathlib import Path
 
 from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.observation import DescriptorSeen
+from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event
+from ditto.streams.events import Descriptors, Event, find_waits_of_calls
 from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
 from ditto.streams.segments import Segment, SegmentKey, segments_of
+
+_FORKS = numbers("clone", "clone3", "fork", "vfork")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def read_instruction_run(
     threads: dict[int, list[Event]] = {}
     for process in processes:
         _add_events(process, table, threads)
+    find_waits_of_calls(threads)
     work = follow(threads)
     requests = requests_of(work, codec)
     gaps = op_gaps(class_works(requests), work)
@@ -81,5 +85,7 @@ def _add_events(process: LensProcess, table: Descriptors, threads: dict[int, lis
             if names[key] not in (b"none", b"other"):
                 before.cls = names[key]
         last[tid] = event
+        if nr in _FORKS and ret > 0:  # a thread's number is no process' and is never asked for
+            table.fork(process.pid, int(ret))
         table.apply(event)
         threads.setdefault(tid, []).append(event)

@@ -17,9 +17,11 @@ def class_index(service: ServiceProfile, key: bytes) -> int:
             if cls.match.min_bytes <= low <= cls.match.max_bytes:
                 return index
         return -1
+    if codec == "dns":
+        return 0
     verb, _, path = key.partition(b" ")
     text = verb.decode("ascii", "replace")
-    mark = path_print(service.print_key, path) if codec == "http1" else -1
+    mark = path_print(service.print_key, path) if codec in ("http1", "pgsql", "mysql") else -1
     fallback = -1
     for index, cls in enumerate(service.classes):
         if cls.match.verb == text:

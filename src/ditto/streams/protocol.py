@@ -11,7 +11,11 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ditto.streams import dns, mysql, pgsql
+
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+STRANGE = b"?"
+"""Key of what does not begin like a request of HTTP."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
 _RESP_REPLY = re.compile(rb"^[+\-:$*]")
@@ -42,6 +46,9 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
                   sum(bool(_RESP_REPLY.match(r)) for r in reply_list)),
         "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
+        "dns": (sum(map(dns.is_question, request_list)), sum(map(dns.is_answer, reply_list))),
+        "pgsql": (sum(map(pgsql.looks_like_request, request_list)), sum(map(pgsql.looks_like_reply, reply_list))),
+        "mysql": (sum(map(mysql.looks_like_request, request_list)), sum(map(mysql.looks_like_reply, reply_list))),
     }  # fmt: skip
     for codec, (asked, answered) in scores.items():
         if asked >= 0.9 * len(request_list) and answered >= 0.9 * len(reply_list):
@@ -64,8 +71,20 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
         return _first_word(payload)
     if codec == "http1":
         match = _HTTP_REQUEST.match(payload)
-        return match[1] + b" " + match[2].split(b"?", 1)[0] if match else b"?"
+        return match[1] + b" " + match[2].split(b"?", 1)[0] if match else STRANGE
+    if codec == "dns":
+        return b"question"
     return b"size %d" % max(length, 1).bit_length()
+
+
+Session = pgsql.Session | mysql.Session
+
+
+def session_of(codec: str) -> Session | None:
+    """What is remembered of one connection, for protocols whose requests refer to earlier ones."""
+    if codec == "pgsql":
+        return pgsql.Session()
+    return mysql.Session() if codec == "mysql" else None
 
 
 def request_argc(codec: str, payload: bytes) -> int:
@@ -136,6 +155,9 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
         )
+    if codec == "dns":
+        code, answers, others, size = dns.answer_shape(payload, total)
+        return ReplySeen("dns", status=code, count=answers, second=others, size=size)
     return ReplySeen("opaque", size=total)
 
 

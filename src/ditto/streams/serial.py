@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
-from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, RECEIVES, Event, Obj, is_wait
+from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, Event, Obj, is_wait
 
 _POLLS = numbers("poll", "ppoll")
+_ADD, _DELETE = 1, 2
 
 
 @dataclass
@@ -33,16 +34,25 @@ class SerialWaits:
 def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     """How a thread waits that serves one connection at a time; None for any other.
 
-    While a connection is open, it may wait for that one alone (a poll of one descriptor); no other may be accepted or
-    received from.  An event loop that happens to have one connection waits for its listener too.
+    While a connection is open, it may wait for that one alone (a poll of one descriptor, or an event queue of its own
+    that has no other connection); no other may be accepted or received from.  An event loop that happens to have one
+    connection waits for its listener too.
     """
     waits = SerialWaits()
+    sets = _OwnSets()
     current: Obj | None = None
     served = False
     for event in thread.events:
         obj = event.obj
+        sets.follow(event)
         if is_wait(event):
-            if current is None:
+            waited = sets.connections(event)
+            if waited is not None:
+                if len(waited) > 1 or not waited <= {current or next(iter(waited), None)}:
+                    return None
+                current = next(iter(waited), current)
+                waits.on_connection[event.nr] += len(waited)  # a set without one is waited for for other reasons
+            elif current is None:
                 waits.on_listener[event.nr] += 1
             elif event.nr in _POLLS and event.args[1] == 1:
                 waits.on_connection[event.nr] += 1
@@ -64,6 +74,30 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 served = served or event.ret > 0
                 waits.refused_receives += event.ret == EAGAIN
     return waits if served else None
+
+
+class _OwnSets:
+    """The event queues that a thread has made itself, and what it waits for with each."""
+
+    def __init__(self) -> None:
+        self._members: dict[Obj, set[Obj]] = {}
+
+    def follow(self, event: Event) -> None:
+        if event.made is not None and event.made.kind == "epoll":
+            self._members[event.made] = set()
+        elif event.nr == EPOLL_CTL and event.obj in self._members and event.target is not None and event.ret >= 0:
+            members = self._members[event.obj]
+            if event.args[1] == _ADD:
+                members.add(event.target)
+            elif event.args[1] == _DELETE:
+                members.discard(event.target)
+
+    def connections(self, event: Event) -> set[Obj] | None:
+        """The connections that a wait is for; None where its queue is another thread's, or has a listener."""
+        members = self._members.get(event.obj) if event.obj is not None else None
+        if members is None or any(member.kind == "listener" for member in members):
+            return None
+        return {member for member in members if member.kind == "connection"}
 
 
 def bursts_before_accepts(thread: ThreadWork) -> Iterator[list[Event]]:

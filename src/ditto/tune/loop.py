@@ -13,7 +13,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
-from ditto.host.app import clone_command
+from ditto.host.app import AppRun, clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
@@ -28,6 +28,11 @@ PATIENCE = 4
 """Rounds without a better one after which it ends."""
 DAMPING = 0.6
 """Share of a difference that later rounds put right: what is left by then is partly chance."""
+
+STORE_S = 0.5
+"""For which a clone is loaded to see what its store takes, after it was filled."""
+STORED_FROM = 1 << 20
+"""Growth below which it is buffers and stacks rather than a store."""
 
 Remake = Callable[[Profile], Path]
 """Generates and builds the clone of a profile; returns the program."""
@@ -90,7 +95,7 @@ def tune_profile(
         AppError: app, clone or client failed.
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
-    tuned = Tuned(profile)
+    tuned = Tuned(with_service(profile, {"stored_bytes": _stored(spec, remake(profile), progress)}))
     codec = profile.services[0].codec
     began = time.monotonic()
     if observation.lens is not None:
@@ -101,7 +106,7 @@ def tune_profile(
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left)
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left, observation.native.makes_code)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
@@ -140,6 +145,17 @@ def _tune_work(
             break
         profile = correct(profile, original, clone, 1.0 if number < 3 else DAMPING)
     tuned.profile = best
+
+
+def _stored(spec: AppSpec, binary: Path, progress: Progress) -> int:
+    """Bytes that the clone's memory grows by as it is filled and loaded: what clients store in it, nothing else."""
+    progress.update("memory for what clients store")
+    with AppRun.for_clone(spec, [*clone_command(binary), "--skeleton"]) as run:
+        before = run.memory().rss_bytes
+        run.prepare()
+        run.load_for(STORE_S)
+        grown = run.memory().rss_bytes - before
+    return grown if grown >= STORED_FROM else 0
 
 
 def _missing(original: Measured, clone: Measured) -> float:

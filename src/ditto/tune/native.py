@@ -18,10 +18,9 @@ from ditto.errors import AppError
 from ditto.host.app import AppRun, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
-from ditto.host.usage import read_usage
+from ditto.host.usage import Meter
 
 Rows = list[tuple[int, float, str]]
-Tried = tuple[float, dict[str, float]]
 
 PAIRS = 3
 MOST_PAIRS = 7
@@ -42,6 +41,13 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
+SCALINGS = 2
+STALL_INSTRUCTIONS = 9.0
+"""Instructions that a far read of the runtime costs."""
+STALL_SHARE = 0.03
+"""Share of a request's instructions that far reads may add to it."""
+STALL_NS = 60.0
+"""What a far read is taken to cost before it was measured."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +58,14 @@ class Compared:
         error: relative, of medians.
         doubt: standard error of ``error``, from the pairs.
         noise: relative spread of the original's own runs.
+        original_ns: user nanoseconds a request of the original, median.
         resident: median resident bytes of the clone less the original's.
     """
 
     error: float
     doubt: float
     noise: float
+    original_ns: float
     resident: float
 
     @property
@@ -72,11 +80,14 @@ def tune_native(
     remake: Callable[[Profile], Path],
     progress: Progress,
     seconds: float = LEAST_SECONDS,
+    compiles: bool = False,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
 
     Args:
         seconds: after which no further knob is tried.
+        compiles: the app makes code at run time, so that the instructions counted under an instrument, where its
+            compiler gets to little, are not those it executes here: their number is a knob too, and the first.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -84,51 +95,102 @@ def tune_native(
     Raises:
         AppError: app, clone or client failed.
     """
-    rows: Rows = []
     progress.update("user CPU time of original and clone")
     ends = time.monotonic() + seconds
-    asked = _asked(spec)
-    now = compare(spec, remake(profile), asked, SHARE * (ends - time.monotonic()))
-    progress.note(
-        f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}"
-        f" (the original's own spread is {now.noise:.1%})"
-    )
-    profile = _resident(profile, now)
-    best, best_profile = now, profile
-    rows.append((0, now.error, "as the work left it"))
-    steps = list(FASTER if now.error > 0 else SLOWER)
-    before: Tried = (now.error, {})
-    number = 0
-    while steps and not best.right and time.monotonic() < ends:
-        step = steps.pop(0)
-        number += 1
-        progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 1))
-        knobs = Knobs.model_validate({**profile.knobs.model_dump(), **step})
-        tried = profile.model_copy(update={"knobs": knobs})
-        now = compare(spec, remake(tried), asked, SHARE * (ends - time.monotonic()))
-        words = ", ".join(f"{name} x {value:.3g}" for name, value in step.items())
-        better = abs(now.error) < abs(best.error)
-        rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
-        progress.note(f"tune: user CPU per request {now.error:+.1%} with {words}")
+    search = _Search(spec, profile, remake, progress, ends, _asked(spec))
+    now = search.attempt({})
+    if compiles:
+        now = search.scale(now)
+    if now.error > GOAL:
+        for step in FASTER:
+            if search.over or now.error < 0:
+                break
+            now = search.attempt(step)
+    if now.error < 0:
+        search.stall(now)
+    if search.best.error < 0:
+        for step in SLOWER:
+            if search.over:
+                break
+            search.attempt({**step, "stalls": search.knobs.stalls})
+    return search.best_profile, search.rows
+
+
+class _Search:
+    """Comparisons so far, and the best of them."""
+
+    def __init__(
+        self,
+        spec: AppSpec,
+        profile: Profile,
+        remake: Callable[[Profile], Path],
+        progress: Progress,
+        ends: float,
+        asked: int | None,
+    ) -> None:
+        self._spec, self._remake, self._progress, self._ends, self._asked = spec, remake, progress, ends, asked
+        self._profile = self.best_profile = profile
+        self.rows: Rows = []
+        self._last: dict[str, float] = {}
+        self.best = Compared(float("inf"), 0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to gain or no time left."""
+        return self.best.right or time.monotonic() > self._ends
+
+    @property
+    def knobs(self) -> Knobs:
+        """Of the best comparison."""
+        return self.best_profile.knobs
+
+    def attempt(self, step: dict[str, float]) -> Compared:
+        """Compare a clone with these knobs turned; the first attempt puts the resident memory right too."""
+        number = len(self.rows)
+        self._last = step
+        words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
+        self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
+        tried = self._profile.model_copy(update={"knobs": knobs})
+        now = compare(self._spec, self._remake(tried), self._asked, SHARE * (self._ends - time.monotonic()))
+        if not self.rows:
+            tried = self._profile = _resident(tried, now)
+        better = abs(now.error) < abs(self.best.error)
         if better:
-            best, best_profile = now, tried
-        if now.error * before[0] < 0:
-            # The right value lies between this step and the last: one more try there, and no step further.
-            steps = [between(before, (now.error, step))] if before[0] * rows[0][1] > 0 else []
-        before = (now.error, step)
-    return best_profile, rows
+            self.best, self.best_profile = now, tried
+        self.rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
+        self._progress.note(
+            f"tune: user CPU per request {now.error:+.1%}, give or take {now.doubt:.1%}, with {words}"
+            f" (the original's own spread is {now.noise:.1%})"
+        )
+        return now
 
+    def scale(self, now: Compared) -> Compared:
+        """As many instructions as take the original's time, at the rate at which the clone executes them."""
+        for _ in range(SCALINGS):
+            if self.over:
+                break
+            factor = min(9.0, max(0.11, self._profile.knobs.instructions / (1.0 + now.error)))
+            now = self.attempt({"instructions": factor})
+            knobs = self._profile.knobs.model_copy(update={"instructions": factor})
+            self._profile = self._profile.model_copy(update={"knobs": knobs})
+        return now
 
-def between(one: Tried, other: Tried) -> dict[str, float]:
-    """Knobs between two tries of errors of opposite signs, where a straight line would put the error at zero.
-
-    Args:
-        one: error and knobs of a try; a knob that is not named is 1.
-        other: of another.
-    """
-    part = one[0] / (one[0] - other[0])
-    names = sorted(one[1].keys() | other[1].keys())
-    return {name: (1 - part) * one[1].get(name, 1.0) + part * other[1].get(name, 1.0) for name in names}
+    def stall(self, now: Compared) -> None:
+        """Let a clone that is too fast wait for memory as long as it lacks: what each read costs is measured."""
+        base = self._last
+        most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
+        reads = min(most, -now.error * now.original_ns / STALL_NS)
+        for _ in range(3):
+            if self.over or reads < 0.01:
+                return
+            then = self.attempt({**base, "stalls": reads})
+            gain = (then.error - now.error) / reads
+            if gain <= 0 or then.right:
+                return
+            before, reads = reads, min(most, -now.error / gain)
+            if abs(reads - before) < 0.05 * before:
+                return
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:
@@ -171,18 +233,22 @@ def _compared(name: str, original: list[tuple[float, float]], clone: list[tuple[
     ratios = [after / before for before, (after, _) in zip(times, clone, strict=True) if before > 0]
     doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
     memory = statistics.median(m for _, m in clone) - statistics.median(m for _, m in original)
-    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, memory)
+    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory)
+
+
+def _instructions(profile: Profile) -> float:
+    """Instructions of a request that blocks execute, by their aims."""
+    return sum(block.wanted.instructions * block.runs_per_request for block in profile.services[0].blocks)
 
 
 def _one(run: AppRun, asked: int | None) -> tuple[float, float]:
     """User seconds per request of one run, and resident bytes at its end."""
     with run:
         run.prepare()
-        before = read_usage(run)
-        result = run.load(asked)
-        usage = read_usage(run) - before
+        with Meter(run) as meter:
+            result = run.load(asked)
         requests = count_requests(result, asked, run.spec.load.count).requests
-        return usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
+        return meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
 
 
 def _asked(spec: AppSpec) -> int | None:

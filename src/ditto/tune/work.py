@@ -7,14 +7,15 @@ heaviest block of the class.  The first correction takes off what the clone's ow
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import sqrt
 
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
-from ditto.streams.events import SLEEPS
+from ditto.streams.cycles import Cycle
+from ditto.streams.events import SENDS, SLEEPS, is_wait
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined
@@ -62,7 +63,32 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
     requests: dict[int, int] = defaultdict(int)
     for key, cycles in run.requests.classes.items():
         requests[class_index(service, key)] += len(cycles)
-    return Measured({place: joined(found) for place, found in sorted(parts.items())}, dict(requests))
+    segments = {place: joined(found) for place, found in sorted(parts.items())}
+    for key, cycles in run.requests.classes.items():
+        _move_late(segments, class_index(service, key), cycles)
+    return Measured(segments, dict(requests))
+
+
+def _move_late(segments: dict[Place, Segment], index: int, cycles: list[Cycle]) -> None:
+    """Count the work on late answers where their other work is, and not to the wait that the first of them follows.
+
+    How many waits there are depends on the load, so that by waits it would be another amount in every run.
+    """
+    moved: dict[tuple[Place, Place], float] = defaultdict(float)
+    for cycle in cycles:
+        after = cycle.resumed_after
+        first = next((event for event in cycle.events if event.nr in SENDS), None)
+        if after is not None and first is not None and is_wait(after):
+            moved[(-1, after.nr), (index, first.nr)] += max(0.0, cycle.resumed_gap)
+    for (source, target), amount in moved.items():
+        there, here = segments.get(source), segments.get(target)
+        if there is None or here is None or not there.instructions:
+            continue
+        share = min(1.0, amount / there.instructions)
+        part = there.total * share
+        left = there.total * (1.0 - share)
+        segments[source] = Segment(there.visits, work_of(left * (1.0 / there.visits), there.work))
+        segments[target] = Segment(here.visits, work_of((here.total + part) * (1.0 / here.visits), here.work))
 
 
 def _edge(histogram: Vector) -> int:
@@ -137,6 +163,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             wanted = Amounts()
         elif here is None:
             wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+            if elsewhere := _elsewhere(place, original, clone):
+                wanted = amounts_of(there.work) * elsewhere
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):
@@ -154,6 +182,19 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
+
+
+def _elsewhere(place: Place, original: Measured, clone: Measured) -> int:
+    """Visits to a call of a place in classes where the original never makes it.
+
+    Calls that belong to no request, such as those for a new connection, are counted to the class of whatever the thread
+    did before, which need not be the original's.
+    """
+    return sum(
+        segment.visits
+        for (cls, nr), segment in clone.segments.items()
+        if nr == place[1] and (cls, nr) not in original.segments
+    )
 
 
 def _by_load(visits_a_request: float, visits: int, clone: Measured) -> float:
@@ -191,6 +232,7 @@ class _Owners:
         for number, block in enumerate(service.blocks):
             self._by_place[block.request_class, block.after].append(number)
             self._by_class[block.request_class].append(number)
+        self._times = Counter(op.block for cls in service.classes for op in cls.program if op.block is not None)
         self._visits: dict[int, int] = defaultdict(int)
         for (cls, nr), segment in run.segments.items():
             if cls < 0 or not self._by_place.get((cls, nr)):
@@ -204,7 +246,7 @@ class _Owners:
         """Executions of a block in the run; at least 1."""
         block = self._blocks[number]
         if block.request_class >= 0:
-            return float(max(1, self._run.requests.get(block.request_class, 0)))
+            return float(max(1, self._run.requests.get(block.request_class, 0)) * max(1, self._times[number]))
         same = len(self._by_place[-1, block.after])
         return max(1.0, self._visits.get(block.after, 0) / same)
 

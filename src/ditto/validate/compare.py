@@ -66,6 +66,7 @@ class _Timed:
     near_zero: float = 0.0
 
 
+_SPLIT = "by samples of the CPU clock, or where these are not permitted by the kernel's accounting"
 _PER_REQUEST = "difference over the client's run, divided by its requests"
 _TIMED = (
     _Timed(
@@ -78,12 +79,12 @@ _TIMED = (
     ),
     _Timed(
         "cpu.user_ns_per_request", "ns", "cpu", lambda r: r.usage.split_user_s * 1e9 / r.requests,
-        "measured: the run time's share in user mode, by the kernel's accounting", CPU,
+        f"measured: the run time's share in user mode, {_SPLIT}", CPU,
     ),
     _Timed(
         "cpu.system_ns_per_request", "ns", "cpu",
         lambda r: (r.usage.run_s - r.usage.split_user_s) * 1e9 / r.requests,
-        "measured: the run time's share in the kernel, by the kernel's accounting", CPU,
+        f"measured: the run time's share in the kernel, {_SPLIT}", CPU,
     ),
     _Timed(
         "cpu.cores_busy", "cores", "cpu", lambda r: r.usage.run_s / r.seconds,

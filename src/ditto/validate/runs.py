@@ -13,7 +13,7 @@ from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun, Wrap, built_clone, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
-from ditto.host.usage import Usage, read_usage, thread_count
+from ditto.host.usage import Meter, Usage, thread_count
 from ditto.validate.levels import LevelRun, Levels, run_levels
 
 Side = Literal["original", "clone", "empty_body"]
@@ -114,9 +114,9 @@ def timed_run(
         run.prepare()
         if asked is not None:
             run.load(max(_MIN_REQUESTS, asked // 20))
-        before = read_usage(run)
-        result = run.load(asked)
-        usage = read_usage(run) - before
+        with Meter(run) as meter:
+            result = run.load(asked)
+        usage = meter.usage
         memory = run.memory()
         processes, threads = thread_count(run)
         count = count_requests(result, asked, pattern, passes)

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A thread that waits for the events of connections which others serve.
+ */
+#include "worker.h"
+
+#include <errno.h>
+
+/* Waits for events on all connections and gives each to a thread that serves; accepts as well. */
+void dispatch_main(struct worker *w)
+{
+	const struct ditto_role *role = w->role;
+
+	if (w->listener.fd >= 0 && wait_epoll.add(w, &w->listener, role->listen_events ? role->listen_events : EPOLLIN))
+		fail("listener in the wait set");
+	for (;;) {
+		int n;
+
+		shared_dig(w);
+		n = w->waiter->wait(w, role->timeout_ms);
+		if (n < 0 && errno != EINTR)
+			fail("waiting for events");
+		w->wakes++;
+		worker_block(w, role->on_wake);
+		if (shared_hand_out(w, n, role->unwatches)) {
+			accept_ready(w);
+			shared_bury(w);
+		}
+		worker_block(w, role->before_wait);
+	}
+}

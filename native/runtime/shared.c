@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Threads that share their connections: one wait set, a queue of the connections that are ready, and whichever thread
+ * is free serves the next one.  Where the threads wait for events themselves, one of them does at a time, and the
+ * others are parked until there is more than one thing to do; else a dispatcher waits for all of them.
+ */
+#include "worker.h"
+
+#include <errno.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUSY 0x80000000u /* in conn.pending: queued or being served (no event of epoll has this bit but EPOLLET) */
+
+_Static_assert(EPOLLET == BUSY, "a report never holds it");
+
+struct shared {
+	int wait_fd;
+	const struct ditto_role *role;
+	struct worker *first;      /* its listener is the one in the wait set */
+	atomic_flag lock;          /* held for a few instructions, over what follows */
+	struct conn *head, **tail; /* ready connections */
+	struct conn *graves;       /* closed ones: freed when no report can name them any more */
+	struct worker *idle;       /* parked threads, the last parked first */
+	unsigned running;          /* threads neither parked nor waiting for events */
+	unsigned waking;           /* woken, and have not looked at the queue yet */
+	int polling;               /* some thread waits for events, or hands out what it got */
+};
+
+struct shared *shared_new(const struct ditto_role *role)
+{
+	struct shared *s = calloc(1, sizeof(*s));
+
+	if (!s)
+		return NULL;
+	s->role = role;
+	s->tail = &s->head;
+	s->wait_fd = (int)syscall(SYS_epoll_create1, 0);
+	if (s->wait_fd < 0)
+		return NULL;
+	return s;
+}
+
+void shared_join(struct shared *s, struct worker *w)
+{
+	w->shared = s;
+	w->wait_fd = s->wait_fd;
+	w->waiter = &wait_epoll;
+	w->deferred_tail = &w->deferred;
+	w->ready = calloc(w->role->max_events ? w->role->max_events : 1, sizeof(*w->ready));
+	if (!w->ready)
+		fail("wait set");
+	if (w->role->kind == DITTO_ROLE_SHARED) {
+		s->running++;
+		if (!s->first)
+			s->first = w;
+	}
+}
+
+static void hold(struct shared *s)
+{
+	while (atomic_flag_test_and_set_explicit(&s->lock, memory_order_acquire))
+		__builtin_ia32_pause();
+}
+
+static void release(struct shared *s)
+{
+	atomic_flag_clear_explicit(&s->lock, memory_order_release);
+}
+
+static void futex(_Atomic uint32_t *word, int how, uint32_t value)
+{
+	syscall(SYS_futex, word, how, value, NULL, NULL, 0);
+}
+
+/* Takes a parked thread out, to be woken; NULL if none is or enough run.  The lock is held. */
+static struct worker *rouse(struct shared *s)
+{
+	struct worker *w = s->idle;
+
+	if (!w || (s->role->running && s->running >= s->role->running))
+		return NULL;
+	s->idle = w->next_idle;
+	s->running++;
+	s->waking++;
+	return w;
+}
+
+static void wake(struct worker *w)
+{
+	if (!w)
+		return;
+	atomic_store(&w->parked, 0);
+	futex(&w->parked, FUTEX_WAKE_PRIVATE, 1);
+}
+
+void shared_signal(struct worker *w)
+{
+	static _Atomic uint32_t nobody;
+	uint32_t n = w->role->wakes ? (w->role->wakes + (rng_u32(&w->rng) >> 16)) >> 16 : 0;
+
+	while (n--)
+		futex(&nobody, FUTEX_WAKE_PRIVATE, 1);
+}
+
+static void append(struct shared *s, struct conn *c)
+{
+	c->next = NULL;
+	*s->tail = c;
+	s->tail = &c->next;
+}
+
+/* A connection that is ready, and one more thread where there is more to do. */
+static struct conn *take(struct worker *w, int *woken)
+{
+	struct shared *s = w->shared;
+	struct worker *other = NULL;
+	struct conn *c;
+
+	hold(s);
+	if (*woken)
+		s->waking--;
+	*woken = 0;
+	c = s->head;
+	if (c) {
+		s->head = c->next;
+		if (!s->head)
+			s->tail = &s->head;
+		else if (!s->waking)
+			other = rouse(s);
+	}
+	release(s);
+	wake(other);
+	return c;
+}
+
+/* Marks a report on a connection; whether it has to be queued.  Its own thread sees the mark otherwise. */
+static int mark(struct conn *c, uint32_t events)
+{
+	return !(atomic_fetch_or(&c->pending, events | BUSY) & BUSY);
+}
+
+void shared_queue(struct worker *from, struct conn *c)
+{
+	struct shared *s = from->shared;
+	struct worker *other;
+
+	hold(s);
+	append(s, c);
+	other = rouse(s);
+	release(s);
+	wake(other);
+}
+
+void shared_bury(struct worker *w)
+{
+	struct shared *s = w->shared;
+	struct conn *c;
+
+	hold(s);
+	while (w->dead) {
+		c = w->dead;
+		w->dead = c->next_dead;
+		c->next_dead = s->graves;
+		s->graves = c;
+	}
+	release(s);
+}
+
+/* Before a wait: no other thread has reports that it has not handed out, so nothing names the closed connections. */
+void shared_dig(struct worker *w)
+{
+	struct shared *s = w->shared;
+	struct conn *c;
+
+	hold(s);
+	c = s->graves;
+	s->graves = NULL;
+	release(s);
+	while (c) {
+		struct conn *next = c->next_dead;
+
+		conn_free(w, c);
+		c = next;
+	}
+}
+
+void shared_yield(struct worker *w, struct conn *c)
+{
+	uint32_t busy = BUSY;
+
+	if (!atomic_compare_exchange_strong(&c->pending, &busy, 0))
+		shared_queue(w, c);
+}
+
+/* Serves a connection as long as there are reports on it. */
+static void serve(struct worker *w, struct conn *c)
+{
+	int dispatched = !w->role->polls;
+
+	c->worker = w;
+	c->out.pool = &w->pool;
+	w->wakes++;
+	for (;;) {
+		uint32_t busy = BUSY, events = atomic_fetch_and(&c->pending, BUSY) & ~BUSY;
+
+		if (c->fresh) {
+			c->fresh = 0;
+			worker_adopted(w, c);
+			events |= EPOLLIN;
+		}
+		conn_events(c, events);
+		while (w->deferred) {
+			w->deferred = NULL;
+			w->deferred_tail = &w->deferred;
+			conn_after(c);
+		}
+		if (c->dead) {
+			shared_bury(w);
+			break;
+		}
+		if (atomic_compare_exchange_strong(&c->pending, &busy, 0))
+			break;
+		if (dispatched) {
+			shared_queue(w, c);
+			break;
+		}
+	}
+}
+
+/* Hands out reports: to the queue, and the listener's to the caller.  Whether the listener is among them. */
+int shared_hand_out(struct worker *w, int n, int unwatch)
+{
+	struct shared *s = w->shared;
+	int listener = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct source *source = w->ready[i].data.ptr;
+		struct conn *c = (struct conn *)source;
+
+		if (source->type != SOURCE_CONN) {
+			listener = 1;
+			continue;
+		}
+		if (unwatch) {
+			wait_epoll.remove(w, source);
+			c->unwatched = 1;
+			shared_signal(w);
+		}
+		if (!mark(c, w->ready[i].events))
+			continue;
+		if (unwatch) {
+			shared_queue(w, c);
+			continue;
+		}
+		hold(s);
+		append(s, c);
+		release(s);
+	}
+	return listener;
+}
+
+/* One round of waiting for events, by the one thread that may; at first without blocking where the original does. */
+static void poll_events(struct worker *w)
+{
+	struct shared *s = w->shared;
+	const struct waiter *waiter = w->waiter;
+	int n = 0, listener;
+
+	worker_block(w, w->role->before_wait);
+	shared_dig(w);
+	if (w->role->polls_first)
+		n = waiter->wait(w, 0);
+	if (n == 0) {
+		hold(s);
+		s->running--;
+		release(s);
+		n = waiter->wait(w, w->role->timeout_ms);
+		hold(s);
+		s->running++;
+		release(s);
+	}
+	if (n < 0 && errno != EINTR)
+		fail("waiting for events");
+	worker_block(w, w->role->on_wake);
+	listener = shared_hand_out(w, n, 0);
+	hold(s);
+	s->polling = 0;
+	release(s);
+	if (listener) {
+		accept_ready(w);
+		shared_bury(w);
+	}
+}
+
+static void park(struct worker *w)
+{
+	while (atomic_load(&w->parked))
+		futex(&w->parked, FUTEX_WAIT_PRIVATE, 1);
+}
+
+void shared_main(struct worker *w)
+{
+	struct shared *s = w->shared;
+	int woken = 0;
+
+	if (w == s->first && w->listener.fd >= 0 && wait_epoll.add(w, &w->listener, w->role->listen_events))
+		fail("listener in the wait set");
+	for (;;) {
+		struct conn *c = take(w, &woken);
+
+		if (c) {
+			serve(w, c);
+			continue;
+		}
+		hold(s);
+		if (s->head) {
+			release(s);
+			continue;
+		}
+		if (w->role->polls && !s->polling) {
+			s->polling = 1;
+			release(s);
+			poll_events(w);
+			continue;
+		}
+		s->running--;
+		atomic_store(&w->parked, 1);
+		w->next_idle = s->idle;
+		s->idle = w;
+		release(s);
+		park(w);
+		shared_signal(w);
+		worker_block(w, w->role->on_unpark);
+		woken = 1;
+	}
+}

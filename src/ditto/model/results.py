@@ -1,0 +1,49 @@
+"""Replies of databases as shapes: columns, rows and sizes; no names and no values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from ditto.artifacts.observation import ColumnSeen, ResultSeen
+from ditto.artifacts.profile import Column, ReplyShape
+from ditto.model.distributions import constant, dist
+from ditto.streams.cycles import Cycle
+
+_TEXT = 25
+_FIRST_OWN_TYPE = 16384
+_SESSION = b"Startup"
+
+
+def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSeen]) -> list[ReplyShape]:
+    """The shape of what requests of one class are answered.
+
+    Args:
+        key: the class.
+        cycles: its requests, for the size of what a connection begins with.
+        results: what was seen of all classes; a class of which nothing was seen is done without rows.
+    """
+    if key == _SESSION:
+        sizes = Counter(cycle.sent for cycle in cycles if cycle.sent)
+        return [ReplyShape(probability=1.0, kind="session", size=dist(sizes) or constant(300))]
+    seen = next((result for result in results if result.request.encode("latin-1") == key), None)
+    if seen is None:
+        return [ReplyShape(probability=1.0, kind="done")]
+    rows = dist(dict(seen.rows))
+    return [
+        ReplyShape(probability=1.0, kind=seen.kind, count=rows, columns=[_column(column) for column in seen.columns])
+    ]
+
+
+def _column(seen: ColumnSeen) -> Column:
+    total = sum(count for _, count in seen.sizes)
+    none = sum(count for size, count in seen.sizes if size < 0)
+    return Column(
+        name_bytes=min(1024, seen.name_bytes),
+        type_id=seen.type_id if seen.type_id < _FIRST_OWN_TYPE else _TEXT,
+        type_bytes=seen.type_bytes,
+        binary=seen.binary,
+        flags=seen.flags,
+        none=none / total if total else 0.0,
+        size=dist({size: count for size, count in seen.sizes if size >= 0}),
+    )

@@ -1,0 +1,26 @@
+"""How an event loop waits: how many events it takes at a time, and for how long it waits for them."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ditto.artifacts.syscalls import numbers
+from ditto.streams.events import Event, wait_timeout
+
+_EPOLLS = numbers("epoll_wait", "epoll_pwait")
+DEFAULT_EVENTS = 64
+LONGEST_MS = 1 << 30
+
+
+def most_events(waits: list[Event]) -> int:
+    """The usual size of the list of events; a default for primitives that have none."""
+    sizes = Counter(int(wait.args[2]) & 0xFFFF for wait in waits if wait.nr in _EPOLLS)
+    return max(1, sizes.most_common(1)[0][0]) if sizes else DEFAULT_EVENTS
+
+
+def longest_timeout(waits: list[Event]) -> int:
+    """-1 where a thread ever waited for ever, else the longest time-out seen, in milliseconds."""
+    values = [timeout for wait in waits if (timeout := wait_timeout(wait)) is not None]
+    if not values or min(values) < 0:
+        return -1
+    return min(max(values), LONGEST_MS)

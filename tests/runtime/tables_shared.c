@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Four threads that share their connections and wait for events themselves, one at a time.  TEST_DISPATCH: a thread of
+ * its own waits for them, takes each connection out of the wait set, and gives it to whichever is free. */
+#include "ditto.h"
+
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+#define DIST(name, ...) \
+	static const uint32_t name##_value[] = {__VA_ARGS__}; \
+	static const uint32_t name##_cum[] = {DITTO_ALWAYS}; \
+	static const struct ditto_dist name = {1, name##_value, name##_cum}
+
+#ifndef TEST_BYTES
+#define TEST_BYTES 612
+#endif
+
+DIST(body_size, TEST_BYTES);
+
+static const struct ditto_reply page[] = {
+	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 200, .size = &body_size}};
+static const struct ditto_op answer[] = {
+	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
+	{.kind = OP_RECV_AGAIN, .prob = DITTO_ALWAYS, .nr = SYS_read},
+#ifdef TEST_DISPATCH
+	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = EPOLLIN},
+#endif
+};
+static const struct ditto_class classes[] = {
+	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = page,
+	 .program = {sizeof(answer) / sizeof(answer[0]), answer}},
+};
+static const struct ditto_op closed[] = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS}};
+
+#ifdef TEST_DISPATCH
+static const struct ditto_role roles[] = {
+	{.name = "r0", .kind = DITTO_ROLE_DISPATCH, .wait = DITTO_WAIT_EPOLL, .count = 1, .max_events = 64, .timeout_ms = -1,
+	 .listens = 1, .listen_events = EPOLLIN, .hand_to = 1, .unwatches = 1, .on_close = {1, closed}},
+	{.name = "r1", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL, .count = 4, .max_events = 1, .timeout_ms = -1,
+	 .hand_to = DITTO_NONE, .on_close = {1, closed}},
+};
+static const uint16_t p0[] = {0, 1};
+#else
+static const struct ditto_op adopted[] = {
+	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)},
+};
+static const struct ditto_role roles[] = {
+	{.name = "r0", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL_PWAIT, .count = 4, .max_events = 64, .timeout_ms = -1,
+	 .listens = 1, .listen_events = EPOLLIN | EPOLLET, .hand_to = DITTO_NONE, .polls = 1, .polls_first = 1, .running = 2,
+	 .on_accept = {1, adopted}, .on_close = {1, closed}},
+};
+static const uint16_t p0[] = {0};
+#endif
+static const struct ditto_process processes[] = {
+	{.name = "p0", .parent = DITTO_NONE, .count = 1, .roles = sizeof(p0) / sizeof(p0[0]), .role = p0},
+};
+
+const struct ditto_service ditto_service = {
+	.version = DITTO_TABLES_VERSION, .seed = 9, .codec = DITTO_CODEC_HTTP1, .print_key = 0x1234abcd,
+	.classes = 1, .cls = classes,
+	.recv = {.nr = SYS_read, .bytes = 4096},
+	.send = {.nr = SYS_write, .iovs = 1, .arm = 1},
+	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 04000, .accept_until_again = 1},
+	.roles = sizeof(roles) / sizeof(roles[0]), .role = roles, .processes = 1, .process = processes,
+};

@@ -1,0 +1,196 @@
+"""Threads that share their connections: recognised, fitted, refused where nobody is seen to wait, and cloned."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.pool import without_own_calls
+from ditto.streams.cycles import Work, follow
+from ditto.streams.events import Descriptors, Event, KnownDescriptor
+from ditto.streams.sharing import Sharing, find_sharing
+from profile_parts import service_profile
+from runtime_build import STATIC, build_clone, exchange, receive, running
+
+PID, LISTENER, EPOLL = 10, 3, 4
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+SHAPES = ("polls", "dispatch")
+
+
+class Threads:
+    """Calls of the threads of one process."""
+
+    def __init__(self) -> None:
+        self.table = Descriptors([KnownDescriptor(PID, LISTENER, "listener"), KnownDescriptor(PID, EPOLL, "epoll")])
+        self.threads: dict[int, list[Event]] = {}
+        self.now = 0
+
+    def call(self, tid: int, name: str, ret: int, *args: int, payload: bytes = b"", lasts: int = 500) -> None:
+        self.now += 1000
+        event = Event(PID, tid, NUMBERS[name], ret, (*args, 0, 0, 0, 0, 0, 0)[:6], self.now - lasts, self.now)
+        event.payload, event.index = payload, self.now
+        self.table.apply(event)
+        self.threads.setdefault(tid, []).append(event)
+
+    def serve(self, tid: int, fd: int) -> None:
+        self.call(tid, "read", len(REQUEST), fd, payload=REQUEST)
+        self.call(tid, "write", 100, fd, payload=b"HTTP/1.1 200 OK\r\n")
+
+    def work(self) -> Work:
+        return follow(self.threads)
+
+
+def sharing_of(record: Threads) -> Sharing:
+    work = record.work()
+    return find_sharing(work, [cycle for thread in work.threads.values() for cycle in thread.cycles])
+
+
+def accept(record: Threads, tid: int) -> None:
+    for fd in (7, 8, 9):
+        record.call(tid, "accept4", fd, LISTENER)
+
+
+def test_threads_that_wait_themselves() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        tid = 11 + turn % 2
+        record.call(tid, "epoll_pwait", 0, EPOLL, 0, 64, 0)
+        record.call(tid, "epoll_pwait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.serve(tid, 7 + turn % 3)
+        record.call(tid, "futex", 0, 0x1000, 128)
+    found = sharing_of(record)
+    assert found.shared and found.complete
+    pool = found.pools[PID]
+    assert (pool.servers, pool.dispatchers, pool.polls_first) == ({11, 12}, set(), 0.5)
+
+
+def test_a_dispatcher_is_told_from_those_who_serve() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        fd = 7 + turn % 3
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(11, "epoll_ctl", 0, EPOLL, 2, fd)
+        record.call(12 + turn % 2, "futex", 0, 0x1000, 128)
+        record.serve(12 + turn % 2, fd)
+        record.call(12 + turn % 2, "epoll_ctl", 0, EPOLL, 1, fd, payload=b"\1\0\0\0")
+    pool = sharing_of(record).pools[PID]
+    assert pool.servers == {12, 13} and pool.dispatchers == {11}
+    assert pool.unwatched == pytest.approx(1.0)
+
+
+def test_where_nobody_waits_the_shape_is_not_known() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.serve(11 + turn % 2, 7 + turn % 3)
+    found = sharing_of(record)
+    assert found.shared and not found.complete
+
+
+def test_threads_that_all_wait_at_once_are_not_known() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 2, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.serve(11 + turn % 2, 7 + turn % 3)
+    found = sharing_of(record)
+    assert found.shared and not found.complete
+
+
+def test_connections_that_stay_are_not_shared() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 3, "epoll_wait", 1, EPOLL, 0, 64, 0)
+        record.serve(11 + turn % 3, 7 + turn % 3)
+    assert not sharing_of(record).shared
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    flags = ("-DTEST_DISPATCH",) if request.param == "dispatch" else ()
+    yield build_clone(tmp_path_factory.mktemp("shared") / request.param, "shared", *flags)
+
+
+def test_every_request_is_answered_whoever_serves(binary: Path) -> None:
+    """Under the address sanitizer: connections that come, send alone or pipelined, and go, from several threads."""
+    answers: list[int] = []
+
+    def client(number: int) -> None:
+        for turn in range(15):
+            depth = 1 + (number + turn) % 4
+            with clone.connect() as sock:
+                for _ in range(6):
+                    sock.sendall(REQUEST * depth)
+                    answers.append(len(receive(sock, 812 * depth)) // depth)
+                if turn % 3 == 0:
+                    sock.sendall(REQUEST)  # leaves before the answer
+
+    with running(binary) as clone:
+        clients = [threading.Thread(target=client, args=(number,)) for number in range(6)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join(timeout=60)
+        assert len(exchange(clone, [REQUEST[:9], REQUEST[9:]], pause=0.05)) == 812
+    assert answers == [812] * (6 * 15 * 6)
+
+
+def test_a_reply_that_the_peer_takes_slowly(tmp_path: Path) -> None:
+    for shape in SHAPES:
+        flags = ("-DTEST_DISPATCH",) if shape == "dispatch" else ()
+        large = build_clone(tmp_path / shape, "shared", "-DTEST_BYTES=3000000", *flags)
+        with running(large) as clone, clone.connect() as sock, clone.connect() as other:
+            sock.sendall(REQUEST)
+            other.sendall(REQUEST)
+            assert len(receive(sock, 3000200)) == len(receive(other, 3000200)) == 3000200
+
+
+@pytest.mark.skipif(not shutil.which("wrk") or not shutil.which("strace"), reason="needs wrk and strace")
+@pytest.mark.parametrize("shape", SHAPES)
+def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
+    """One read that finds the request and one that finds nothing; all threads wait, park and wake by nothing else."""
+    flags = ("-DTEST_DISPATCH",) if shape == "dispatch" else ()
+    clone_binary = build_clone(tmp_path / shape, "shared", *flags, mode=STATIC)
+    log = tmp_path / "calls"
+    with running(clone_binary, prefix=("strace", "-f", "-qq", "-o", str(log)), check=False) as clone:
+        url = f"http://127.0.0.1:{clone.port}/"
+        done = subprocess.run(["wrk", "-t1", "-c8", "-d1s", url], capture_output=True, text=True, check=True)
+        subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
+        clone.process.wait(timeout=10)
+    requests = int(re.findall(r"(\d+) requests in", done.stdout)[0])
+    assert "Socket errors" not in done.stdout
+    calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.M))
+    assert calls["write"] == pytest.approx(requests, rel=0.02)
+    assert requests * 0.98 <= calls["read"] <= requests * 2.1
+    waits = "epoll_wait" if shape == "dispatch" else "epoll_pwait"
+    assert calls[waits] > 0 and calls["futex"] > 0
+    busy = {name for name, count in calls.items() if count > 0.01 * requests}
+    assert busy <= {"read", "write", waits, "futex", "epoll_ctl"}
+    if shape == "polls":
+        assert "epoll_ctl" not in busy
+
+
+def test_calls_that_strayed_to_another_request_are_put_right() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 2, "epoll_pwait", 1, EPOLL, 0, 64, 0)
+        record.serve(11 + turn % 2, 7 + turn % 3)
+        record.call(11 + turn % 2, "futex", 0, 0x1000, 128)
+    cls = service_profile().services[0].classes[0]
+    made = [(OpKind.GETPEERNAME, 0.97), (OpKind.FUTEX_WAKE, 1.0), (OpKind.GETSOCKNAME, 0.03), (OpKind.SLEEP, 0.5)]
+    program = [Op(kind=kind, probability=probability) for kind, probability in made]
+    kept = without_own_calls(cls.model_copy(update={"program": program}), sharing_of(record)).program
+    assert [(op.kind, op.probability) for op in kept] == [(OpKind.GETPEERNAME, 1.0), (OpKind.SLEEP, 0.5)]
