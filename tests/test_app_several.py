@@ -143,7 +143,7 @@ def test_each_service_is_observed_by_itself(tmp_path: Path) -> None:
         evidence = load_evidence(folder, observation)
         fitted[name] = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
         assert (observation.lens is not None) == _has_lens()
-    # Half of the client's requests make two calls to the one and one call to the other; the last on a connection may miss.
+    # Half of the client's requests make two calls to the one, one to the other; the last on a connection may miss.
     assert fitted["right"] == {b"GET /y": pytest.approx(200, abs=10)}
     assert fitted["left"] == {b"GET /x": pytest.approx(200, abs=10), b"GET /z": pytest.approx(200, abs=10)}
     assert not (tmp_path / "out" / "app.rec").exists()
