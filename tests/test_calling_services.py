@@ -140,7 +140,7 @@ name = "backend"
 command = ["{python}", "backend.py", "{{port}}"]
 port = 7001
 [service]
-command = ["{python}", "server.py", "{shape}", "{{port}}", "{{backend.port}}"]
+command = ["{python}", "server.py", "{shape}", "{{port}}", "{{port:backend}}"]
 port = 7000
 ready = "tcp"
 [load]

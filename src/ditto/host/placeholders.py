@@ -54,5 +54,7 @@ def fill(
     counts = spec.load.requests
     number = requests if requests is not None else (counts.lens if which == "lens" else counts.native)
     values = {"port": str(port if port is not None else chosen.get("", 0)), "requests": str(number)}
-    values |= {f"port:{name}": str(value) for name, value in chosen.items() if name}
+    for name, value in chosen.items():
+        if name:  # the first form is documented; the second is what earlier files have
+            values |= {f"port:{name}": str(value), f"{name}.port": str(value)}
     return substitute(tuple(words), values)

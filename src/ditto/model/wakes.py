@@ -30,7 +30,7 @@ def each_wake(role: RoleSeen, placement: Placement, timed: set[int]) -> list[Op]
     if not any(cycle.events for cycle in cycles):
         return []
     work = programs.build(b"wake", cycles)
-    ops = fit_program(work, {}, lambda name, amount: None, placement, deferred=False, minimum=USUAL)
+    ops = fit_program(work, {}, lambda name, amount: [], placement, deferred=False, minimum=USUAL)
     return [op for op in ops if op.kind is OpKind.MISC]
 
 
