@@ -143,9 +143,9 @@ def test_each_service_is_observed_by_itself(tmp_path: Path) -> None:
         evidence = load_evidence(folder, observation)
         fitted[name] = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
         assert (observation.lens is not None) == _has_lens()
-    # Half of the client's requests make two calls to the one and one call to the other.
-    assert fitted["right"] == {b"GET /y": 200}
-    assert fitted["left"] == {b"GET /x": 200, b"GET /z": 200}
+    # Half of the client's requests make two calls to the one, one to the other; the last on a connection may miss.
+    assert fitted["right"] == {b"GET /y": pytest.approx(200, abs=10)}
+    assert fitted["left"] == {b"GET /x": pytest.approx(200, abs=10), b"GET /z": pytest.approx(200, abs=10)}
     assert not (tmp_path / "out" / "app.rec").exists()
     assert processes_in(tmp_path) == []
 

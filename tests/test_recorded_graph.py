@@ -53,7 +53,9 @@ def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, coll
     both = ("front", "GET /both/{}")
     truth = {(*both, "left", "GET /x"): 1.0, (*both, "right", "GET /y"): 1.0, (*both, "left", "GET /z"): 1.0}
     assert calls_of(graph) == {key: pytest.approx(value) for key, value in truth.items()}
-    edges = {edge.target: edge for edge in graph.edges}
+    # A worker that takes its next call without waiting for it may be taken to work for another request for once.
+    edges = {edge.target: edge for edge in sorted(graph.edges, key=lambda edge: edge.calls)}
+    assert edges["GET /x"].calls >= 55 and edges["GET /y"].calls >= 55
     assert edges["GET /z"].order > max(edges["GET /x"].order, edges["GET /y"].order)
     front = next(service for service in graph.services if service.name == "front")
     asked = {endpoint.name: endpoint.requests for endpoint in front.endpoints}
@@ -95,7 +97,7 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
     assert graph.dropped.lost_records == graph.dropped.torn_connections == 0
 
     difference = compare_graphs(graph, graph_of_traces([traces], SilentProgress(), memory_mb=500))
-    assert difference.same_shape, difference
+    assert difference.same_shape(0.002), (difference.edges_only_in_one, difference.edges_only_in_other)
     assert difference.worst < 0.02
 
 

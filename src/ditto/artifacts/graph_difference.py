@@ -38,22 +38,44 @@ class CallDifference:
 
 
 @dataclass(frozen=True)
+class LoneEdge:
+    """An edge that one graph has alone.
+
+    Attributes:
+        calls: how many there were.
+        share: of all calls to the called endpoint in that graph.
+    """
+
+    key: Key
+    calls: int
+    share: float
+
+
+@dataclass(frozen=True)
 class GraphDifference:
-    """Where two graphs differ; ``calls`` are of the edges that both have, the furthest apart first."""
+    """Where two graphs differ.
+
+    Attributes:
+        edges_only_in_one, edges_only_in_other: the most frequent first.
+        calls: of the edges that both have, the furthest apart first.
+    """
 
     services_only_in_one: list[str]
     services_only_in_other: list[str]
-    edges_only_in_one: list[Key]
-    edges_only_in_other: list[Key]
+    edges_only_in_one: list[LoneEdge]
+    edges_only_in_other: list[LoneEdge]
     calls: list[CallDifference]
 
-    @property
-    def same_shape(self) -> bool:
-        """Whether both have the same services and edges."""
-        lists = (
-            self.services_only_in_one, self.services_only_in_other, self.edges_only_in_one, self.edges_only_in_other,
-        )  # fmt: skip
-        return not any(lists)
+    def same_shape(self, tolerance: float = 0.0) -> bool:
+        """Whether both have the same services and edges.
+
+        Args:
+            tolerance: edges of one alone are passed over up to this share of the calls to their endpoint: requests that
+                were cut off when the recording ended or began leave a few.
+        """
+        lone = [*self.edges_only_in_one, *self.edges_only_in_other]
+        services = self.services_only_in_one or self.services_only_in_other
+        return not services and all(edge.share <= tolerance for edge in lone)
 
     @property
     def worst(self) -> float:
@@ -65,6 +87,7 @@ class GraphDifference:
 class _Calls:
     """Edges of one key together: those that wait and those that do not may be listed apart."""
 
+    calls: int = 0
     per_request: float = 0.0
     waiting: int = 0
     later: int = 0
@@ -94,10 +117,21 @@ def compare_graphs(one: Graph, other: Graph) -> GraphDifference:
     return GraphDifference(
         services_only_in_one=sorted(own - others),
         services_only_in_other=sorted(others - own),
-        edges_only_in_one=sorted(here.keys() - there.keys()),
-        edges_only_in_other=sorted(there.keys() - here.keys()),
+        edges_only_in_one=_lone(here, there),
+        edges_only_in_other=_lone(there, here),
         calls=sorted(calls, key=lambda call: (-abs(call.relative), call.key)),
     )
+
+
+def _lone(edges: dict[Key, _Calls], others: dict[Key, _Calls]) -> list[LoneEdge]:
+    """The edges that the others lack."""
+    to: dict[tuple[str, str], int] = defaultdict(int)
+    for key, found in edges.items():
+        to[key[2:]] += found.calls
+    lone = [
+        LoneEdge(key, edges[key].calls, edges[key].calls / max(1, to[key[2:]])) for key in edges.keys() - others.keys()
+    ]
+    return sorted(lone, key=lambda edge: (-edge.calls, edge.key))
 
 
 def _relative(one: float, other: float) -> float:
@@ -109,6 +143,7 @@ def _edges(graph: Graph) -> dict[Key, _Calls]:
     for edge in graph.edges:
         key = (edge.caller, plain_endpoint(edge.endpoint), edge.to, plain_endpoint(edge.target))
         calls = found[key]
+        calls.calls += edge.calls
         calls.per_request += edge.calls_per_request
         if edge.kind is EdgeKind.CALL:
             calls.waiting += edge.calls

@@ -109,7 +109,7 @@ def command(
     lines.append(f"graph: {out}" + (f", page: {plot}" if plot is not None else ""))
     difference = None if other is None else compare_graphs(graph, other)
     if difference is not None:
-        result["against"] = asdict(difference) | {"same_shape": difference.same_shape, "worst": difference.worst}
+        result["against"] = asdict(difference) | {"same_shape": difference.same_shape(), "worst": difference.worst}
         lines += _told(difference)
     show(result, as_json, "\n".join(lines))
     if max_error is not None and difference is not None:
@@ -124,7 +124,10 @@ def _told(difference: GraphDifference) -> list[str]:
         ("only there", difference.services_only_in_other, difference.edges_only_in_other),
     ):
         lines += [f"{where}: service {name}" for name in services[:_MOST_LINES]]
-        lines += [f"{where}: {_edge(key)}" for key in edges[:_MOST_LINES]]
+        lines += [
+            f"{where}: {_edge(edge.key)}, {edge.calls} calls, {edge.share:.2%} of those to it"
+            for edge in edges[:_MOST_LINES]
+        ]
         left = max(0, len(services) - _MOST_LINES) + max(0, len(edges) - _MOST_LINES)
         lines += [f"{where}: {left} more"] if left else []
     for call in difference.calls[:_MOST_LINES]:
@@ -145,7 +148,7 @@ def _edge(key: tuple[str, str, str, str]) -> str:
 
 
 def _check(difference: GraphDifference, most: float) -> None:
-    if not difference.same_shape:
+    if not difference.same_shape(most):
         raise CheckFailedError("the graphs have different services or edges", "the lines above name them")
     if difference.worst > most:
         raise CheckFailedError(

@@ -87,6 +87,7 @@ class _Follower:
         current: what each thread works for.
         own: requests that a thread got and has not answered.
         open: the same of a process.
+        abandoned: of these, those whose connection was closed; there may still be work for them.
         woken: what the threads that woke others at an address worked for, until those go on, in order.
         channels: what the thread that last wrote to a pipe worked for.
     """
@@ -99,6 +100,7 @@ class _Follower:
         self.current: dict[int, Exchange | None] = {}
         self.own: dict[int, dict[Exchange, None]] = defaultdict(dict)
         self.open: dict[int, dict[Exchange, int]] = defaultdict(dict)
+        self.abandoned: dict[int, list[Exchange]] = defaultdict(list)
         self.woken: dict[tuple[int, int], deque[Exchange | None]] = defaultdict(deque)
         self.channels: dict[Obj, Exchange | None] = {}
 
@@ -124,7 +126,7 @@ class _Follower:
             self.connections.bind(event)
         elif nr == CLOSE and event.obj is not None:
             for exchange in self.connections.close(event.obj, event.pid):
-                exchange.abandoned = True
+                self.abandoned[event.pid].append(exchange)
         elif event.obj is not None and event.ret > 0:
             if nr in RECEIVES:
                 self._receive(at, event, event.obj)
@@ -218,7 +220,7 @@ class _Follower:
             return courses.choose(candidates, target)
         given = candidates[0]
         beside = self._open(event.pid, at)
-        if given in self.own[event.tid] or len(beside) < 2:
+        if given in self.own[event.tid] or not beside.keys() - {given}:
             return given, False
         # A worker that finds more work when it is done with some takes it without a trace.
         best, _ = courses.choose(list(beside), target)
@@ -228,10 +230,11 @@ class _Follower:
 
     def _open(self, pid: int, at: int) -> dict[Exchange, int]:
         """The requests under way in a process, those abandoned long ago taken out."""
-        found = self.open[pid]
-        for exchange in [e for e in found if e.abandoned and at - e.moved > _ABANDONED_NS]:
+        left = self.abandoned[pid]
+        for exchange in [e for e in left if at - e.moved > _ABANDONED_NS]:
+            left.remove(exchange)
             self._close(pid, exchange)
-        return found
+        return self.open[pid]
 
     def _candidates(self, at: int, event: Event) -> list[Exchange]:
         """The requests that a thread may be working for now; one alone is certain."""
