@@ -17,7 +17,6 @@ import pytest
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
-from ditto.errors import DittoError, UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import Handover, find_handover
@@ -38,25 +37,9 @@ class Handler(socketserver.BaseRequestHandler):
             answer(self.request)
 def plain(sock):
     sock.sendall(b"$100\\r\\n" + b"v" * 100 + b"\\r\\n")
-def calling(sock):
-    with socket.create_connection(("127.0.0.1", int(sys.argv[3]))) as other:
-        other.sendall(b"x")
-        other.recv(1)
-    plain(sock)
-def echo(listener):
-    while True:
-        sock, _ = listener.accept()
-        sock.recv(1)
-        sock.sendall(b"y")
-        sock.close()
 shape, port = sys.argv[1], int(sys.argv[2])
 answer = plain
-if shape == "calling":
-    answer = calling
-    listener = socket.create_server(("127.0.0.1", 0))
-    sys.argv.append(str(listener.getsockname()[1]))
-    threading.Thread(target=echo, args=(listener,), daemon=True).start()
-if shape in ("threads", "calling", "forks"):
+if shape in ("threads", "forks"):
     base = socketserver.ForkingTCPServer if shape == "forks" else socketserver.ThreadingTCPServer
     base.allow_reuse_address = base.daemon_threads = True
     base.request_queue_size = 64
@@ -195,12 +178,6 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
             sock.close()
         time.sleep(0.5)
         assert tree(pid) == idle
-
-
-def test_calls_to_other_services_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedShapeError, match="call another service"):
-        modelled(tmp_path, "calling")
-    assert issubclass(UnsupportedShapeError, DittoError)
 
 
 @pytest.mark.parametrize("parent_first", [True, False])

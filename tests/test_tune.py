@@ -22,7 +22,7 @@ from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines
+from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
 from test_language_runtimes import rounds_of_tasks
 from test_sharing import Threads
@@ -210,3 +210,14 @@ def test_work_on_late_answers_is_not_the_waits() -> None:
     assert moved > 5000
     assert found[-1, wait].instructions == pytest.approx(12000 - moved, rel=0.01)
     assert found[index, send].instructions == pytest.approx(21000 + moved, rel=0.01)
+
+
+def test_calls_for_a_connection_are_compared_by_their_number() -> None:
+    """They come after an answer in the clone and after a wait in the original: another class, and no more of them."""
+    profile = service_profile()
+    blocks = [*profile.services[0].blocks, block(1000.0, request_class=-1, after=51)]
+    profile = with_service(profile, {"blocks": blocks})
+    original = Measured({(-1, 51): Segment(8, plain(1200.0)), (0, 0): Segment(100, plain(900.0))}, {0: 100})
+    clone = Measured({(0, 51): Segment(20, plain(1000.0)), (0, 0): Segment(50000, plain(900.0))}, {0: 50000})
+    aim = correct(profile, original, clone).services[0].blocks[-1].wanted
+    assert aim.instructions == pytest.approx(1200, rel=0.01)

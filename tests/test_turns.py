@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -29,7 +30,7 @@ def server() -> Iterator[tuple[int, Seen]]:
     seen = Seen()
 
     def serve(connection: socket.socket) -> None:
-        with connection:
+        with contextlib.suppress(BrokenPipeError), connection:
             while data := connection.recv(100):
                 with seen.lock:
                     seen.now += 1

@@ -219,8 +219,16 @@ static void copy_fd(Int from, Long to) {
    fd_arrays[to] = fd_arrays[from];
 }
 
+/* A poll of one socket that the program connected is part of what it does there for the request it is at. */
+static Bool polls_client(UInt nr, const UWord* args) {
+   if ((nr != __NR_poll && nr != __NR_ppoll) || args[1] != 1 || !args[0]) return False;
+   Int fd = ((const struct vki_pollfd*)args[0])->fd;
+   return fd >= 0 && fd < MAX_FD && fd_kind[fd] == FD_CLIENT;
+}
+
 /* The thread's class after a call has returned. */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
+   if (polls_client(nr, args)) return current;
    if (is_wait(nr, args)) {
       if (ok && (nr == __NR_accept || nr == __NR_accept4)) forget(ret);
       return 0;

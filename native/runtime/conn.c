@@ -2,8 +2,9 @@
  *
  * A connection: its beginning, what its events mean, its end.
  */
-#include "runtime.h"
+#include "link.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -66,6 +67,8 @@ void conn_close(struct conn *c)
 	c->dead = 1;
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
+	if (c->links)
+		links_end(c);
 	if (c->closing && c->filled && !c->eof)
 		read_rest(c);
 	worker_program(w, c, &w->role->on_close);
@@ -86,6 +89,7 @@ void conn_free(struct worker *w, struct conn *c)
 	c->out.pool = &w->pool;
 	conn_in_release(c);
 	out_release(&c->out);
+	free(c->links);
 	if (c->job)
 		pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
 	for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
@@ -165,13 +169,29 @@ void conn_settle(struct conn *c)
 	}
 }
 
+/* While nothing is received from the client, only its taking the reply is waited for, if it is that. */
+static void not_now(struct conn *c)
+{
+	struct worker *w = c->worker;
+	uint32_t events = c->blocked == BLOCKED_OUT ? EPOLLOUT : 0;
+
+	if (!c->edge && w->waiter && !c->unwatched && c->source.events != events) {
+		c->armed = 1;
+		w->waiter->modify(w, &c->source, events);
+	}
+}
+
 void conn_events(struct conn *c, uint32_t events)
 {
 	if (c->dead)
 		return;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
-	if (c->blocked && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
+	if (c->blocked == BLOCKED_LINK && (events & (EPOLLERR | EPOLLHUP))) {
+		conn_close(c); /* nobody is left to answer, and it would be reported until then */
+		return;
+	}
+	if (c->blocked == BLOCKED_OUT && (events & (EPOLLOUT | EPOLLERR | EPOLLHUP))) {
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 			conn_process(c);
@@ -182,20 +202,28 @@ void conn_events(struct conn *c, uint32_t events)
 		if (c->eof) {
 			if ((events & (EPOLLERR | EPOLLHUP)) && c->blocked)
 				conn_close(c); /* nobody is left to take the rest */
-			else if (c->blocked && !c->edge && c->source.events != EPOLLOUT && c->worker->waiter)
-				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
+			else if (c->blocked)
+				not_now(c);
 		} else if (c->blocked || c->backlog) {
 			c->readable = 1;
 			if (events & EPOLLERR)
 				conn_close(c);
-			else if (c->blocked && !c->edge && c->worker->waiter) { /* not now, so do not report it */
-				c->armed = 1;
-				c->worker->waiter->modify(c->worker, &c->source, EPOLLOUT);
-			}
+			else if (c->blocked)
+				not_now(c);
 		} else {
 			conn_receive(c);
 		}
 	}
+	conn_settle(c);
+}
+
+void conn_resume(struct conn *c)
+{
+	c->blocked = 0;
+	if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
+		conn_process(c);
+	if (!c->dead && !c->blocked && c->readable && !c->backlog)
+		conn_receive(c);
 	conn_settle(c);
 }
 

@@ -29,67 +29,7 @@ struct ditto_dist {
 struct ditto_body; /* one a thread: the arena and cursors of its blocks; see body.h */
 typedef void (*ditto_block_fn)(struct ditto_body *);
 
-/* --- operations --------------------------------------------------------------------------------------
- * A program is a list of operations, run in order for one request (or one timer tick, one accepted connection ...).
- * Each is skipped with probability 1 - prob.  Operations with DITTO_DEFERRED run in a second pass, after all events of
- * the wake-up have been handled, in the order set by ditto_role.deferred_lifo. */
-enum ditto_op_kind {
-	OP_COMPUTE = 1,   /* run block */
-	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send; with
-	                   * a 1 its head alone, and the rest by another */
-	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
-	                   * or drawn from size where that is given */
-	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
-	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
-	OP_GETSOCKOPT,    /* level a, option b */
-	OP_GETPEERNAME,
-	OP_GETSOCKNAME,
-	OP_FCNTL,         /* on the connection: command a, argument b */
-	OP_IOCTL,         /* on the connection: request a (FIONBIO, FIONREAD), argument b */
-	OP_EPOLL_ADD,     /* the connection to the role's epoll set with events a */
-	OP_EPOLL_MOD,     /* events a */
-	OP_EPOLL_DEL,
-	OP_SHUTDOWN,      /* how a */
-	OP_CLOSE,         /* the connection (in close programs) */
-	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
-	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
-	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
-	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; at a random aligned offset for pread* */
-	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev */
-	OP_FILE_SEEK,     /* slot b to offset 0 */
-	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
-	OP_FILE_CLOSE,    /* slot b */
-	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
-	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
-	                   * umask-free calls only; others are refused by the generator */
-	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
-	                   * the next OP_MUNMAP */
-	OP_MUNMAP,
-	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
-	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake), or of a thread of the
-	                   * helper role a - 1 where a is not 0 */
-	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
-	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
-};
-
-enum ditto_op_flags {
-	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
-};
-
-struct ditto_op {
-	uint8_t kind;
-	uint8_t flags;
-	uint16_t nr; /* x86-64 syscall number to use, where the kind leaves a choice */
-	uint32_t prob;
-	int32_t a, b, c;
-	const struct ditto_dist *size;
-	ditto_block_fn block;
-};
-
-struct ditto_program {
-	uint16_t n;
-	const struct ditto_op *op;
-};
+#include "program.h"
 
 /* File slots 0..7 belong to a request and are closed when it ends; slots 8..15 are opened once a process, at start
  * (logs, data files), by ditto_process.open_at_start. */
@@ -270,6 +210,8 @@ struct ditto_role {
 	uint16_t connection_limit; /* 0: none */
 	uint8_t deferred_lifo;
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
+	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
+	struct ditto_program each_wait; /* and right before the wait */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that share connections (shared, dispatch): */
@@ -302,6 +244,8 @@ struct ditto_process {
 	const struct ditto_open_at_start *open_at_start;
 };
 
+#include "downstream.h"
+
 struct ditto_body_layout; /* generated with the blocks; see body.h */
 
 struct ditto_service {
@@ -324,6 +268,8 @@ struct ditto_service {
 	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
+	uint16_t downstreams;
+	const struct ditto_downstream *downstream;
 };
 
 extern const struct ditto_service ditto_service;

@@ -3,7 +3,7 @@
  * Requests in progress on a connection: their programs run in the order of the requests, in two passes, and stop and
  * go on when a reply has to wait for the peer.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -229,6 +229,8 @@ static enum run job_end(struct conn *c, struct job *job)
 	}
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
+	if (c->links)
+		links_release(c);
 	return RUN_DONE;
 }
 

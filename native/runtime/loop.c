@@ -2,7 +2,7 @@
  *
  * The event loop: wait, handle every event, then what was deferred, then timers.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -92,6 +92,8 @@ void loop_main(struct worker *w)
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;
+		if (role->each_wake.n)
+			worker_program(w, NULL, &role->each_wake);
 		worker_block(w, role->on_wake);
 		if (w->deferred)
 			run_late(w);
@@ -100,6 +102,8 @@ void loop_main(struct worker *w)
 
 			if (s->type == SOURCE_CONN)
 				conn_events((struct conn *)s, w->ready[i].events);
+			else if (s->type == SOURCE_LINK)
+				link_events((struct link *)s, w->ready[i].events);
 			else if (s->type == SOURCE_NOTIFY)
 				notified(w);
 			else if (ditto_service.listener.datagrams)
@@ -112,6 +116,10 @@ void loop_main(struct worker *w)
 		timers_run(w);
 		if (w->dead)
 			conn_free_dead(w);
+		if (w->links)
+			links_free_dead(w);
 		worker_block(w, role->before_wait);
+		if (role->each_wait.n)
+			worker_program(w, NULL, &role->each_wait);
 	}
 }

@@ -2,7 +2,7 @@
  *
  * A clone: a synthetic service made of tables and blocks, without code or data of any other program.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -14,16 +14,20 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-struct options options = {.host = "127.0.0.1", .port = 0, .data = NULL, .skeleton = 0, .seed = 0};
+struct options options = {.host = "127.0.0.1", .port = 0, .data = NULL, .skeleton = 0, .stub = -1, .seed = 0};
 int listener_fd = -1;
 
 static const char usage[] =
-	"usage: clone --port P [--host H] [--data DIR] [--skeleton] [--seed S]\n"
+	"usage: clone --port P [--host H] [--data DIR] [--downstream N=HOST:PORT] [--skeleton] [--seed S]\n"
 	"\n"
 	"  --port P     TCP port to listen on; 0 lets the kernel choose (it is printed)\n"
 	"  --host H     IPv4 or IPv6 address to listen on (default 127.0.0.1)\n"
 	"  --data DIR   where the clone makes its own files, which stay there; default: a temporary\n"
 	"               directory, removed at the end\n"
+	"  --downstream N=HOST:PORT\n"
+	"               where the service that it calls as number N is (an IPv4 or [IPv6] address); one that\n"
+	"               is not told is stood in for by a process of the clone's own\n"
+	"  --stub N     be that stand-in instead, on --port\n"
 	"  --skeleton   leave out all synthetic computing: system calls and protocol only\n"
 	"  --check      connect to a clone that runs, and end: 0 if it accepts (for health checks)\n"
 	"  --seed S     seed of every random choice (default: the seed of the tables)\n"
@@ -84,6 +88,14 @@ static void read_options(int argc, char **argv)
 			port_given = 1;
 		} else if (!strcmp(argv[i], "--seed")) {
 			options.seed = number_or_die("--seed", value, UINT64_MAX);
+		} else if (!strcmp(argv[i], "--stub")) {
+			options.stub = (int)number_or_die("--stub", value, DITTO_DOWNSTREAMS - 1);
+		} else if (!strcmp(argv[i], "--downstream") && value) {
+			if (wiring_option(value)) {
+				dprintf(2, "clone: --downstream %s is not N=HOST:PORT with N below %u, the services it calls\n",
+					value, ditto_service.downstreams);
+				_exit(2);
+			}
 		} else if (!strcmp(argv[i], "--host") && value) {
 			options.host = value;
 		} else if (!strcmp(argv[i], "--data") && value) {
@@ -185,6 +197,19 @@ static void check_free(void)
 	close(fd);
 }
 
+static void stand_in(void)
+{
+	int fd;
+
+	if (options.stub >= ditto_service.downstreams) {
+		dprintf(2, "clone: --stub %d: it calls %u services, numbered from 0\n", options.stub, ditto_service.downstreams);
+		_exit(2);
+	}
+	fd = listener_open();
+	dprintf(1, "standing in on %s port %u\n", options.host, listener_port(fd));
+	stub_serve((unsigned)options.stub, fd);
+}
+
 int main(int argc, char **argv)
 {
 	struct rlimit limit;
@@ -210,6 +235,8 @@ int main(int argc, char **argv)
 	sigaction(SIGTERM, &action, NULL);
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGHUP, &action, NULL);
+	if (options.stub >= 0)
+		stand_in();
 	codec_by_id(ditto_service.codec)->setup(&ditto_service);
 	conn_setup();
 	job_setup();
@@ -219,6 +246,7 @@ int main(int argc, char **argv)
 		options.port = (int)listener_port(listener_fd);
 	}
 	files_create();
+	wiring_start();
 	dprintf(1, "listening on %s port %d\n", options.host, options.port);
 	process_run(0, 0);
 }

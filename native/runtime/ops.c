@@ -2,7 +2,7 @@
  *
  * The operations of programs, apart from computing and replying.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -127,11 +127,11 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	}
 }
 
-static void conn_op(struct conn *c, const struct ditto_op *op)
+int socket_op(int fd, const struct ditto_op *op)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
-	int fd = c->source.fd, value = op->c;
+	int value = op->c;
 
 	switch (op->kind) {
 	case OP_SETSOCKOPT:
@@ -157,17 +157,31 @@ static void conn_op(struct conn *c, const struct ditto_op *op)
 	case OP_SHUTDOWN:
 		syscall(SYS_shutdown, fd, op->a);
 		break;
+	default:
+		return 0;
+	}
+	return 1;
+}
+
+static void conn_op(struct conn *c, const struct ditto_op *op)
+{
+	switch (op->kind) {
 	case OP_RECV_AGAIN:
 		receive_again(c);
 		break;
 	case OP_CLOSE:
 		if (c->worker->waiter && c->worker->waiter->keeps)
 			c->worker->waiter->remove(c->worker, &c->source);
-		syscall(SYS_close, fd);
+		syscall(SYS_close, c->source.fd);
 		c->source.fd = -1;
 		break;
-	default:
+	case OP_EPOLL_ADD:
+	case OP_EPOLL_MOD:
+	case OP_EPOLL_DEL:
 		epoll_op(c, op);
+		break;
+	default:
+		socket_op(c->source.fd, op);
 	}
 }
 
@@ -244,6 +258,8 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 			worker_notify(w, (unsigned)op->a);
 		break;
 	default:
+		if (op->flags >= DITTO_LINK(1))
+			return link_op(x, op);
 		if (x->conn && x->conn->source.fd >= 0)
 			conn_op(x->conn, op);
 	}

@@ -27,6 +27,12 @@ void process_end_all(void)
 		kill(children[i], SIGTERM); /* which lets a tool that runs them write what it found */
 }
 
+void process_keep(pid_t child)
+{
+	if (child_count < CHILDREN)
+		children[child_count++] = child;
+}
+
 static void fork_children(unsigned index)
 {
 	for (unsigned i = 0; i < ditto_service.processes; i++) {
@@ -49,7 +55,7 @@ static void fork_children(unsigned index)
 				child_count = 0;
 				process_run(i, n);
 			}
-			children[child_count++] = child;
+			process_keep(child);
 		}
 	}
 }

@@ -26,6 +26,7 @@ struct options {
 	const char *data;  /* NULL: a temporary directory, removed at the end */
 	int skeleton;      /* leave out every compute block */
 	int check;         /* only find out whether a clone answers */
+	int stub;          /* stand in for this downstream instead; -1: be the clone */
 	uint64_t seed;
 };
 
@@ -34,7 +35,7 @@ void fail(const char *what); /* message with errno to stderr, ends the clone wit
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN };
+enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK };
 
 struct source {
 	int fd;
@@ -80,6 +81,7 @@ struct conn {
 	struct conn *next_dead;
 	struct conn *prev_all, *next_all;
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained;
+	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
 	uint64_t wake;          /* the wake-up that calls belongs to */
@@ -100,6 +102,9 @@ struct conn {
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
 
+/* What conn.blocked waits for: the client to take the reply, or another service to answer. */
+enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2 };
+
 #define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
 #define JOBS_HIGH 4096u
 
@@ -107,6 +112,7 @@ void conn_setup(void);
 struct conn *conn_new(struct worker *w, int fd); /* takes fd over; NULL (fd closed) without memory */
 void conn_events(struct conn *c, uint32_t events);
 void conn_after(struct conn *c); /* second pass */
+void conn_resume(struct conn *c); /* what another service was waited for has come */
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
 void conn_free(struct worker *w, struct conn *c); /* memory only */
@@ -142,6 +148,7 @@ struct op_context {
 
 enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
+int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
 
@@ -201,6 +208,7 @@ struct worker {
 		size_t bytes;
 	} mapped[MAPPINGS];
 	unsigned mapped_next;
+	struct link_pool *links; /* link.c; NULL before the first call */
 	int first_fd;     /* connection a spawned server starts with, or -1 */
 	struct worker *rest_next, *spawn; /* worker.c */
 	struct conn *datagrams; /* what stands for all of its peers */
@@ -221,6 +229,7 @@ struct process {
 
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
+void process_keep(pid_t child); /* to be ended with it */
 int listener_open(void);
 extern int listener_fd; /* shared listener, -1 with reuseport */
 unsigned listener_port(int fd);
@@ -246,6 +255,7 @@ void idle_main(struct worker *w) __attribute__((noreturn));
 void serve_connection(struct worker *w, int fd);
 void accept_serve_main(struct worker *w) __attribute__((noreturn));
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
+int wait_descriptor(int fd, short events, int timeout_ms);
 
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */

@@ -13,13 +13,13 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static int poll_one(int descriptor, short events)
+int wait_descriptor(int descriptor, short events, int timeout_ms)
 {
 	struct pollfd fd = {.fd = descriptor, .events = events};
 	long n;
 
 	do
-		n = syscall(SYS_poll, &fd, 1, -1);
+		n = syscall(SYS_poll, &fd, 1, timeout_ms);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -1 : 0;
 }
@@ -31,7 +31,7 @@ int serve_wait(struct conn *c, short events)
 	int n;
 
 	if (w->wait_fd < 0 || events != POLLIN)
-		return poll_one(c->source.fd, events);
+		return wait_descriptor(c->source.fd, events, -1);
 	do
 		n = w->role->wait == DITTO_WAIT_EPOLL_PWAIT ? (int)syscall(SYS_epoll_pwait, w->wait_fd, &event, 1, -1, NULL, 8)
 							    : (int)syscall(SYS_epoll_wait, w->wait_fd, &event, 1, -1);
@@ -99,7 +99,7 @@ static void listen_wait(struct worker *w)
 		syscall(SYS_pselect6, w->listener.fd + 1, &set, NULL, NULL, NULL, NULL);
 		break;
 	case DITTO_WAIT_POLL:
-		poll_one(w->listener.fd, POLLIN);
+		wait_descriptor(w->listener.fd, POLLIN, -1);
 		break;
 	default:
 		break;
@@ -131,7 +131,7 @@ void accept_serve_main(struct worker *w)
 				worker_accepted(w, fd);
 			}
 		} else if (errno == EAGAIN && (w->role->listen_wait == 0 || w->role->listen_wait == DITTO_WAIT_BLOCKING)) {
-			poll_one(w->listener.fd, POLLIN);
+			wait_descriptor(w->listener.fd, POLLIN, -1);
 		}
 	}
 }

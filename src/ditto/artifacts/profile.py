@@ -7,7 +7,6 @@ fingerprints.  It may come from a stranger, so every number here is bounded and 
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,80 +14,18 @@ from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
+from ditto.artifacts.program import Dist as Dist
+from ditto.artifacts.program import Op as Op
+from ditto.artifacts.program import OpKind as OpKind
+from ditto.artifacts.program import Program as Program
 from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-
-class Dist(Model):
-    """A discrete distribution of whole numbers; ``weights`` need not be normalised."""
-
-    values: Annotated[list[Annotated[int, Field(ge=0, le=0xFFFFFFFF)]], Field(min_length=1, max_length=256)]
-    weights: Annotated[list[Annotated[float, Field(gt=0, le=1e15)]], Field(min_length=1, max_length=256)]
-
-    @model_validator(mode="after")
-    def _same_length(self) -> Dist:
-        if len(self.values) != len(self.weights):
-            raise ValueError("values and weights differ in length")
-        return self
-
-    @property
-    def mean(self) -> float:
-        return sum(v * w for v, w in zip(self.values, self.weights, strict=True)) / sum(self.weights)
-
-
-class OpKind(StrEnum):
-    """The operations of ``native/runtime/ditto.h`` (OP_*), which explains each and its arguments a, b, c."""
-
-    COMPUTE = "compute"
-    REPLY = "reply"
-    SENDFILE = "sendfile"
-    RECV_AGAIN = "recv_again"
-    SETSOCKOPT = "setsockopt"
-    GETSOCKOPT = "getsockopt"
-    GETPEERNAME = "getpeername"
-    GETSOCKNAME = "getsockname"
-    FCNTL = "fcntl"
-    IOCTL = "ioctl"
-    EPOLL_ADD = "epoll_add"
-    EPOLL_MOD = "epoll_mod"
-    EPOLL_DEL = "epoll_del"
-    SHUTDOWN = "shutdown"
-    CLOSE = "close"
-    FILE_OPEN = "file_open"
-    FILE_STAT = "file_stat"
-    FILE_FSTAT = "file_fstat"
-    FILE_READ = "file_read"
-    FILE_WRITE = "file_write"
-    FILE_SEEK = "file_seek"
-    FILE_SYNC = "file_sync"
-    FILE_CLOSE = "file_close"
-    FILE_WATCH = "file_watch"
-    MISC = "misc"
-    MMAP = "mmap"
-    MUNMAP = "munmap"
-    MADVISE = "madvise"
-    FUTEX_WAKE = "futex_wake"
-    SLEEP = "sleep"
-    NOTIFY = "notify"
-
-
-class Op(Model):
-    """One step of a program; see ``struct ditto_op``."""
-
-    kind: OpKind
-    nr: SyscallNumber = 0
-    probability: Probability = 1.0
-    deferred: bool = False
-    a: SmallInt = 0
-    b: SmallInt = 0
-    c: SmallInt = 0
-    size: Dist | None = None
-    block: Annotated[int, Field(ge=0, le=255)] | None = None
-
-
-Program = Annotated[list[Op], Field(max_length=512)]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached"]
+"""Protocols in which a clone can call; any other is called in the opaque one."""
 
 
 class Column(Model):
@@ -175,10 +112,11 @@ class Role(Model):
 
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
-    connections: whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each
-    connection out of the wait set, how many run at a time at most (0: all), and
-    how often they wake nobody, for each report they hand out or each time they were woken.
+    they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait`` those right
+    before it.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share connections:
+    whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each connection out
+    of the wait set, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
+    out or each time they were woken.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
@@ -193,6 +131,8 @@ class Role(Model):
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     deferred_lifo: bool = False
+    each_wake: Program = []
+    each_wait: Program = []
     deferred_late: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
@@ -274,6 +214,41 @@ class Load(Model):
     requests_per_wake: Count = 1.0
 
 
+class CallClass(Model):
+    """A kind of request to another service, and what that answers.
+
+    ``delay_us`` is how long the reply took, in microseconds; ``closes`` the share of replies after which the called
+    service closed the connection.
+    """
+
+    probability: Probability
+    match: ClassMatch
+    request_bytes: Dist
+    replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
+    delay_us: Dist | None = None
+    closes: Probability = 0.0
+
+
+class Downstream(Model):
+    """Another service that this one calls; see ``struct ditto_downstream``.  Where it is, is told when a clone starts.
+
+    Attributes:
+        codec, print_key, classes: how it is spoken to, as in the profile of a service.
+        pool: whether connections are made for each request, or kept by the client's connection or by the thread.
+        blocking: replies are waited for by the receive itself.
+        receive: how replies are received.
+        connect: makes a connection.
+    """
+
+    codec: CallCodec
+    print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    pool: Literal["request", "connection", "thread"] = "thread"
+    blocking: bool = False
+    receive: Receive
+    connect: Program
+    classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
+
+
 class ServiceProfile(Model):
     """One service of the app.
 
@@ -293,6 +268,7 @@ class ServiceProfile(Model):
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
+    downstreams: Annotated[list[Downstream], Field(max_length=16)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
@@ -346,13 +322,15 @@ def _programs(service: ServiceProfile) -> list[list[Op]]:
     programs = [cls.program for cls in service.classes]
     for role in service.roles:
         programs += [
+            role.each_wake,
+            role.each_wait,
             role.before_accept,
             role.on_accept,
             role.on_adopt,
             role.on_close,
             *(timer.program for timer in role.timers),
         ]
-    return programs
+    return programs + [downstream.connect for downstream in service.downstreams]
 
 
 def _dangling(service: ServiceProfile) -> list[str]:
@@ -390,7 +368,19 @@ def _dangling(service: ServiceProfile) -> list[str]:
                 problems.append(f"file slot {op.b} does not exist")
             if op.kind is OpKind.COMPUTE and op.block is None:
                 problems.append("a compute operation names no block")
+            if op.kind is OpKind.CALL:
+                problems += _dangling_call(service, op)
     return problems
+
+
+def _dangling_call(service: ServiceProfile, op: Op) -> list[str]:
+    if op.link is None:
+        return ["a call names no connection"]
+    if not 0 <= op.a < len(service.downstreams):
+        return [f"downstream {op.a} does not exist"]
+    known = len(service.downstreams[op.a].classes)
+    return [f"class {value} of downstream {op.a} does not exist" for value in (op.size.values if op.size else [])
+            if value >= known]  # fmt: skip
 
 
 MAX_PROFILE_BYTES = 64 << 20

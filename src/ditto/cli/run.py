@@ -23,6 +23,14 @@ def command(
     clone: CloneFolder,
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port to listen on.")],
     host: Annotated[str, typer.Option("--host", "-H", help="Address to listen on.")] = "127.0.0.1",
+    downstream: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--downstream",
+            metavar="N=HOST:PORT",
+            help="Where the service is that it calls as number N; stood in for by a process of its own without it.",
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder for the files it reads and writes.")] = None,
 ) -> None:
     """Run a clone in the foreground; this process becomes the clone itself."""
@@ -36,6 +44,8 @@ def command(
             binary = pipeline.build(clone, progress)
     ports.require_free(port, f"--port {port}", host)
     words = [str(binary), "--port", str(port), "--host", host]
+    for told in downstream or []:
+        words += ["--downstream", told]
     if data is not None:
         words += ["--data", str(data)]
     sys.stdout.flush()

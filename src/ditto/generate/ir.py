@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ditto.artifacts.profile import Dist, Knobs, Op, ServiceProfile
 from ditto.artifacts.work import Block
 from ditto.generate.body.reach import Order
+from ditto.generate.calls import describe
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
             f"role {number} {role.kind} count={role.count} wait={role.wait}/{role.wait_nr} timeout={role.timeout_ms} "
             f"listens={int(role.listens)} handover={role.handover}->{role.hand_to}"
         )
-        for title, program in (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close)):
+        titled = (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close))
+        for title, program in (("each wake", role.each_wake), ("each wait", role.each_wait), *titled):
             yield from _program(title, program)
         for timer in role.timers:
             often = f"every {timer.requests} requests" if timer.requests else f"every {timer.period_ms:g} ms"
@@ -71,6 +73,9 @@ def _lines(ir: CloneIR) -> Iterator[str]:
         for reply in cls.replies:
             yield f"  reply {reply.kind} p={reply.probability:.4f} status={reply.status} size={_dist(reply.size)}"
         yield from _program("program", cls.program)
+    yield from describe(service.downstreams)
+    for downstream in service.downstreams:
+        yield from _program("connect", downstream.connect)
     for number, block in enumerate(ir.blocks):
         yield f"block {number} instructions={block.instructions:.1f} wanted={block.wanted.instructions:.1f}"
     for order in ir.orders:
@@ -91,6 +96,8 @@ def _program(title: str, program: list[Op]) -> Iterator[str]:
         words += [f"{name}={value}" for name, value in (("a", op.a), ("b", op.b), ("c", op.c)) if value]
         if op.size is not None:
             words.append(f"size={_dist(op.size)}")
+        if op.link is not None:
+            words.append(f"link={op.link}")
         if op.deferred:
             words.append("deferred")
         yield " ".join(words)

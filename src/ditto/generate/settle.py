@@ -35,6 +35,8 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
             update={
                 "on_wake_block": block_of(old.on_wake_block),
                 "before_wait_block": block_of(old.before_wait_block),
+                "each_wake": program(old.each_wake),
+                "each_wait": program(old.each_wait),
                 "on_unpark_block": block_of(old.on_unpark_block),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),
@@ -53,6 +55,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 c.model_copy(update={"program": program(c.program), "send": send(c.send)}) for c in service.classes
             ],
             "roles": [role(r) for r in service.roles],
+            "downstreams": [d.model_copy(update={"connect": program(d.connect)}) for d in service.downstreams],
             "send": send(service.send),
             "blocks": [service.blocks[i] for i in kept],
         }
@@ -87,6 +90,8 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
             if number is not None and service.blocks[number].runs_per_request >= MANY_WAKES:
                 where.append(number)
     orders = []
+    for downstream in service.downstreams:
+        begin += _every_request(service, downstream.connect)
     for role in service.roles:
         if role.kind == "accept_serve":
             begin += _every_request(service, [*role.before_accept, *role.on_accept])

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate
 
-from ditto.artifacts.profile import Dist, FileGroup, Op, Process, ReplyShape, RequestClass, Role, Send, Timer
+from ditto.artifacts.profile import FileGroup, Process, RequestClass, Role, Timer
 from ditto.generate.body import BodyCode
+from ditto.generate.calls import downstream_rows
 from ditto.generate.ir import CloneIR
 from ditto.generate.memory import touched_bytes
-
-ALWAYS = 0xFFFFFFFF
+from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, reply_rows, send_row
 
 _WAITS = {
     "epoll": "DITTO_WAIT_EPOLL",
@@ -25,104 +24,11 @@ _HANDOVERS = {
     "spawn_thread": "DITTO_HAND_SPAWN_THREAD",
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
 }
-_CODECS = {
-    "opaque": "DITTO_CODEC_OPAQUE",
-    "http1": "DITTO_CODEC_HTTP1",
-    "resp2": "DITTO_CODEC_RESP2",
-    "memcached": "DITTO_CODEC_MEMCACHED",
-    "dns": "DITTO_CODEC_DNS",
-    "pgsql": "DITTO_CODEC_PGSQL",
-    "mysql": "DITTO_CODEC_MYSQL",
-}
-
-
-def fraction(probability: float) -> int:
-    """A probability as the runtime's 32-bit fraction."""
-    return ALWAYS if probability >= 1 else max(0, int(probability * (1 << 32)))
-
-
-def cumulative(weights: Sequence[float]) -> list[int]:
-    """Weights as cumulative 32-bit fractions; the last is always ALWAYS."""
-    total = sum(weights)
-    values = [min(ALWAYS, int(part / total * (1 << 32))) for part in accumulate(weights)]
-    values[-1] = ALWAYS
-    return values
-
-
-class _Tables:
-    """Collects definitions; each method returns the C expression that refers to what it defined."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._dists: dict[tuple[tuple[int, ...], tuple[float, ...]], str] = {}
-        self._programs = 0
-        self._names = 0
-
-    def dist(self, dist: Dist | None) -> str:
-        if dist is None:
-            return "NULL"
-        key = (tuple(dist.values), tuple(dist.weights))
-        if key not in self._dists:
-            name = f"dist_{len(self._dists)}"
-            self._dists[key] = name
-            cum = cumulative(dist.weights)
-            self.lines += [
-                f"static const uint32_t {name}_value[] = {{{_numbers(dist.values)}}};",
-                f"static const uint32_t {name}_cum[] = {{{_numbers(cum)}}};",
-                f"static const struct ditto_dist {name} = {{{len(cum)}, {name}_value, {name}_cum}};",
-            ]
-        return f"&{self._dists[key]}"
-
-    def ops(self, ops: Sequence[Op]) -> str:
-        """The name of an array of operations; NULL for none."""
-        if not ops:
-            return "NULL"
-        name = f"ops_{self._programs}"
-        self._programs += 1
-        rows = [f"\t{{{self._op(op)}}}," for op in ops]
-        self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
-        return name
-
-    def program(self, ops: Sequence[Op]) -> str:
-        return f"{{{len(ops)}, {self.ops(ops)}}}"
-
-    def _op(self, op: Op) -> str:
-        flags = "DITTO_DEFERRED" if op.deferred else "0"
-        return (
-            f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {_int(op.a)}, {_int(op.b)}, "
-            f"{_int(op.c)}, {self.dist(op.size)}, {block(op.block)}"
-        )
-
-    def send(self, send: Send | None) -> str:
-        """A reference to how a class sends; NULL for as the service does."""
-        return "NULL" if send is None else self.array("struct ditto_send", [_send(send)])
-
-    def array(self, type_name: str, rows: Sequence[str]) -> str:
-        """The name of an array of structs given as initialisers; NULL for none."""
-        if not rows:
-            return "NULL"
-        name = f"table_{self._names}"
-        self._names += 1
-        self.lines += [f"static const {type_name} {name}[] = {{", *[f"\t{row}," for row in rows], "};"]
-        return name
-
-
-def block(number: int | None) -> str:
-    """The C name of a block, or NULL."""
-    return "NULL" if number is None else f"ditto_block_{number}"
-
-
-def _numbers(values: Sequence[int]) -> str:
-    return ", ".join(f"{v}u" for v in values)
-
-
-def _int(value: int) -> str:
-    return "INT32_MIN" if value == -(1 << 31) else str(value)
 
 
 def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     """The text of ``tables.c``."""
-    tables = _Tables()
+    tables = Tables()
     service = ir.service
     classes = tables.array("struct ditto_class", _classes(tables, service.classes))
     roles = tables.array("struct ditto_role", [_role(tables, i, role) for i, role in enumerate(service.roles)])
@@ -133,6 +39,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     listener = service.listener
     sockopts = tables.ops(listener.sockopts)
     layout = _layout(tables, body)
+    downstreams = tables.array("struct ditto_downstream", downstream_rows(tables, service.downstreams, ir.seed))
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
     receive = service.receive
     main = f"""
@@ -140,12 +47,12 @@ const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
 \t.seed = {ir.seed}u,
 \t.print_key = {service.print_key}u,
-\t.codec = {_CODECS[service.codec]},
+\t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
 \t\t {receive.head}u}},
-\t.send = {_send(service.send)},
+\t.send = {send_row(service.send)},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
 \t\t {len(listener.sockopts)}, {sockopts}}},
@@ -159,6 +66,8 @@ const struct ditto_service ditto_service = {{
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.body = {layout},
 \t.on_error = NULL,
+\t.downstreams = {len(service.downstreams)},
+\t.downstream = {downstreams},
 }};
 """
     head = [
@@ -170,54 +79,23 @@ const struct ditto_service ditto_service = {{
     return "\n".join([*head, *declared, "", *tables.lines]) + main
 
 
-def _classes(tables: _Tables, classes: Sequence[RequestClass]) -> list[str]:
+def _classes(tables: Tables, classes: Sequence[RequestClass]) -> list[str]:
     shares = cumulative([max(c.probability, 1e-12) for c in classes])
     rows = []
     for cls, share in zip(classes, shares, strict=True):
         match = cls.match
         verb = f'"{match.verb}"' if match.verb else "NULL"
-        replies = tables.array("struct ditto_reply", _replies(tables, cls.replies))
+        replies = tables.array("struct ditto_reply", reply_rows(tables, cls.replies))
         rows.append(
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
             f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}, "
-            f".send = {tables.send(cls.send)}, .closes = {_chance(cls.closes)}u}}"
+            f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u}}"
         )
     return rows
 
 
-def _chance(probability: float) -> int:
-    return round(probability * 0xFFFFFFFF)
-
-
-def _send(send: Send) -> str:
-    return (
-        f"{{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake}, "
-        f"{int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}}}"
-    )
-
-
-def _replies(tables: _Tables, replies: Sequence[ReplyShape]) -> list[str]:
-    cum = cumulative([max(r.probability, 1e-12) for r in replies])
-    return [
-        f"{{{part}u, REPLY_{reply.kind.upper()}, {reply.status}, {reply.head_bytes}u, {tables.dist(reply.count)}, "
-        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}, {len(reply.columns)}, {_columns(tables, reply)}}}"
-        for reply, part in zip(replies, cum, strict=True)
-    ]
-
-
-def _columns(tables: _Tables, reply: ReplyShape) -> str:
-    return tables.array(
-        "struct ditto_column",
-        [
-            f"{{{c.name_bytes}, {int(c.binary)}, {c.type_id}u, {c.flags}u, {c.type_bytes}, {fraction(c.none)}u, "
-            f"{tables.dist(c.size)}}}"
-            for c in reply.columns
-        ],
-    )
-
-
-def _role(tables: _Tables, index: int, role: Role) -> str:
+def _role(tables: Tables, index: int, role: Role) -> str:
     timers = tables.array("struct ditto_timer", [_timer(tables, timer) for timer in role.timers])
     return (
         f'{{.name = "r{index}", .kind = DITTO_ROLE_{role.kind.upper()}, .wait = {_WAITS[role.wait]}, '
@@ -225,6 +103,7 @@ def _role(tables: _Tables, index: int, role: Role) -> str:
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
+        f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
         f".on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "
@@ -232,7 +111,7 @@ def _role(tables: _Tables, index: int, role: Role) -> str:
     )
 
 
-def _serial(tables: _Tables, role: Role) -> str:
+def _serial(tables: Tables, role: Role) -> str:
     """What only threads have that serve one connection at a time, or share their connections."""
     if role.kind in ("shared", "dispatch"):
         return (
@@ -249,14 +128,14 @@ def _serial(tables: _Tables, role: Role) -> str:
     )
 
 
-def _timer(tables: _Tables, timer: Timer) -> str:
+def _timer(tables: Tables, timer: Timer) -> str:
     return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {tables.program(timer.program)}}}"
 
 
-def _process(tables: _Tables, index: int, process: Process) -> str:
+def _process(tables: Tables, index: int, process: Process) -> str:
     roles = tables.array("uint16_t", [str(r) for r in process.roles])
     opens = tables.array(
-        "struct ditto_open_at_start", [f"{{{o.group}, {o.slot}, {_int(o.flags)}}}" for o in process.open_at_start]
+        "struct ditto_open_at_start", [f"{{{o.group}, {o.slot}, {integer(o.flags)}}}" for o in process.open_at_start]
     )
     return (
         f'{{.name = "p{index}", .parent = {process.parent}, .count = {process.count}, .roles = {len(process.roles)}, '
@@ -264,12 +143,12 @@ def _process(tables: _Tables, index: int, process: Process) -> str:
     )
 
 
-def _file_group(tables: _Tables, group: FileGroup) -> str:
+def _file_group(tables: Tables, group: FileGroup) -> str:
     kind = "DITTO_FILE_" + group.kind.upper()
     return f"{{{kind}, {group.depth}, {int(group.append)}, {group.count}u, {tables.dist(group.size)}}}"
 
 
-def _layout(tables: _Tables, body: BodyCode) -> str:
+def _layout(tables: Tables, body: BodyCode) -> str:
     layout = body.layout
     pools = tables.array(
         "struct ditto_body_pool",
@@ -283,7 +162,7 @@ def _layout(tables: _Tables, body: BodyCode) -> str:
     )
 
 
-def _single(tables: _Tables, type_name: str, row: str) -> str:
+def _single(tables: Tables, type_name: str, row: str) -> str:
     name = "body_layout"
     tables.lines.append(f"static const {type_name} {name} = {row};")
     return name

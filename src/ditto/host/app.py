@@ -22,8 +22,11 @@ from pathlib import Path
 from types import TracebackType
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
-from ditto.errors import AppError, BadInputError
-from ditto.host import commands, interrupts, leftovers, placeholders, process
+from ditto.errors import AppError
+from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
+from ditto.host.clones import built_clone as built_clone
+from ditto.host.clones import called_services
+from ditto.host.clones import clone_command as clone_command
 from ditto.host.load import Client, LoadResult, RepeatedLoad
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
@@ -36,23 +39,6 @@ _STEP_TIMEOUT_S = 600.0
 _READY_S = {"native": 30.0, "lens": 180.0}
 
 _live_runs: set[AppRun] = set()
-
-
-def clone_command(program: Path) -> list[str]:
-    """The command of a built clone, with ``{port}`` for `AppRun` to fill in."""
-    return [str(program.resolve()), "--port", "{port}"]
-
-
-def built_clone(folder: Path) -> Path:
-    """The program of the clone in ``folder``.
-
-    Raises:
-        BadInputError: it is not built.
-    """
-    program = folder.absolute() / "build" / "clone"
-    if not program.is_file():
-        raise BadInputError(f"{folder}: no built clone (build/clone is missing)", f"ditto build {folder}")
-    return program
 
 
 class AppRun:
@@ -212,6 +198,8 @@ class AppRun:
             self._step("setup", self.spec.setup)
         for index, beside in enumerate(self.spec.beside):
             self._start_beside(index, beside)
+        if self._clone is not None:
+            self._clone += [word for n in range(called_services(self._clone[0])) for word in self._stand_in(n)]
         for service in self.spec.start_order():
             self._start_service(service)
         if not self._hold:
@@ -392,6 +380,15 @@ class AppRun:
         server = self._launch(name, command, self._environment(beside.env, port), self._besides, hold=False)
         wait_ready(beside.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
         server.processes()
+
+    def _stand_in(self, number: int) -> tuple[str, str]:
+        """Start what stands in for a service that the clone calls; the clone's option that tells where it is."""
+        assert self._clone is not None
+        port, name = ports.find_free(self.host), f"stand-in {number} of {self.spec.name}"
+        command = [self._clone[0], "--stub", str(number), "--port", str(port)]
+        server = self._launch(name, command, self._environment(), self._besides, hold=False)
+        wait_ready(Ready(), self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
+        return "--downstream", f"{number}={self.host}:{port}"
 
     def _start_service(self, service: Service) -> None:
         entry = service is self.spec.service

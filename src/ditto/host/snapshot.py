@@ -12,6 +12,7 @@ from ditto.artifacts.syscalls import numbers
 
 _PROC = Path("/proc")
 _NO_FILES = ("/memfd:", "/dev/zero")
+_SHARED = ("pipe", "listener", "datagram", "connection", "downstream", "socket")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
 
 
@@ -46,21 +47,26 @@ def descriptors(pids: Iterable[int]) -> list[DescriptorSeen]:
     """Every open descriptor of the processes now."""
     seen: list[DescriptorSeen] = []
     for pid in pids:
-        listeners, connections = _sockets(pid)
+        listeners, connections, outward = _sockets(pid)
         datagrams = _datagram_sockets(pid)
         try:
             links = sorted((_PROC / str(pid) / "fd").iterdir(), key=lambda p: int(p.name))
         except OSError:
             continue
         for link in links:
-            item = _descriptor(pid, link, listeners, connections, datagrams)
+            item = _descriptor(pid, link, listeners, connections, outward, datagrams)
             if item is not None:
                 seen.append(item)
     return seen
 
 
 def _descriptor(
-    pid: int, link: Path, listeners: dict[str, int], connections: set[str], datagrams: dict[str, int]
+    pid: int,
+    link: Path,
+    listeners: dict[str, int],
+    connections: set[str],
+    outward: dict[str, int],
+    datagrams: dict[str, int],
 ) -> DescriptorSeen | None:
     try:
         target = os.readlink(link)
@@ -73,6 +79,8 @@ def _descriptor(
         inode = target[8:-1]
         if inode in listeners:
             kind, port = "listener", listeners[inode]
+        elif inode in outward:
+            kind, port = "downstream", outward[inode]
         elif inode in datagrams:
             kind, port = "datagram", datagrams[inode]
         else:
@@ -90,16 +98,19 @@ def _descriptor(
             size = os.stat(link).st_size
         except OSError:
             size = 0
-    identity = target if kind in ("pipe", "listener", "datagram", "connection", "socket") else ""
+    identity = target if kind in _SHARED else ""
     return DescriptorSeen(
         pid=pid, fd=int(link.name), kind=kind, path=path, port=port, flags=flags, size=size, identity=identity
     )
 
 
-def _sockets(pid: int) -> tuple[dict[str, int], set[str]]:
-    """Inodes of listening TCP sockets with their ports, and of connected ones."""
+def _sockets(pid: int) -> tuple[dict[str, int], set[str], dict[str, int]]:
+    """Inodes of listening TCP sockets with their ports, of accepted ones, and of those that connected, with whereto.
+
+    A connection that was accepted has the port of its listener.
+    """
     listeners: dict[str, int] = {}
-    connections: set[str] = set()
+    connected: dict[str, tuple[int, int]] = {}
     for name in ("tcp", "tcp6"):
         try:
             lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
@@ -107,11 +118,15 @@ def _sockets(pid: int) -> tuple[dict[str, int], set[str]]:
             continue
         for line in lines:
             parts = line.split()
+            local, remote = (int(parts[at].rpartition(":")[2], 16) for at in (1, 2))
             if parts[3] == "0A":
-                listeners[parts[9]] = int(parts[1].rpartition(":")[2], 16)
+                listeners[parts[9]] = local
             else:
-                connections.add(parts[9])
-    return listeners, connections
+                connected[parts[9]] = (local, remote)
+    ports = set(listeners.values())
+    accepted = {inode for inode, (local, _) in connected.items() if local in ports}
+    outward = {inode: remote for inode, (_, remote) in connected.items() if inode not in accepted}
+    return listeners, accepted, outward
 
 
 def _datagram_sockets(pid: int) -> dict[str, int]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from typing import Protocol
 
 import numpy as np
 
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opaque_request
 from ditto.artifacts.prints import path_print
-from ditto.artifacts.profile import Dist, RequestClass, ServiceProfile
+from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
 from ditto.host.synthetic_sql import database_plan
 
@@ -17,6 +18,8 @@ REQUESTS = 4096
 MOST_SCRIPTS = 64
 _KEYS = 10_000
 _WITH_BODY = {"POST", "PUT", "PATCH"}
+_BY_SIZE = 0xFFFF
+"""In place of a class in the opaque framing: whoever is asked finds it by the size."""
 _PATHS_TRIED = 200_000
 _ARITY = {
     "PING": 1, "DBSIZE": 1, "INFO": 1, "SET": 3, "SETNX": 3, "GETSET": 3, "APPEND": 3, "LPUSH": 3, "RPUSH": 3,
@@ -28,6 +31,13 @@ _ARITY = {
 _NUMBERS = {"LRANGE": (b"0", b"99"), "ZRANGE": (b"0", b"99"), "ZREVRANGE": (b"0", b"99"), "GETRANGE": (b"0", b"99"),
             "LTRIM": (b"0", b"99"), "SETEX": (b"1000",), "INCRBY": (b"1",), "DECRBY": (b"1",), "EXPIRE": (b"1000",),
             "ZADD": (b"1",), "LSET": (b"0",)}  # fmt: skip
+
+
+class HasMatch(Protocol):
+    """A class of requests, as far as it tells how they are recognised."""
+
+    @property
+    def match(self) -> ClassMatch: ...
 
 
 def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUESTS) -> LoadPlan:
@@ -58,12 +68,31 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
     return LoadPlan(framing, tuple(Script(tuple(steps[i::scripts])) for i in range(scripts)))
 
 
+def sample_requests(
+    codec: str, print_key: int, classes: Sequence[HasMatch], sizes: Sequence[Sequence[int]]
+) -> list[list[Step]]:
+    """Requests of each class of a service, one for each of the sizes wanted; their keys differ.
+
+    Args:
+        codec: how the service is spoken to.
+        print_key: of its path fingerprints.
+        classes: how it recognises its requests.
+        sizes: bytes of the requests wanted, by class.
+    """
+    framing, build = _BUILDERS[codec]
+    found = []
+    for cls, wanted in zip(classes, sizes, strict=True):
+        path = _path_of(print_key, cls) if framing is Framing.HTTP1 else b""
+        found.append([build(cls, _BY_SIZE, size, key, path) for key, size in enumerate(wanted)])
+    return found
+
+
 def _drawn(dist: Dist, generator: np.random.Generator) -> int:
     weights = np.asarray(dist.weights, dtype=np.float64)
     return int(generator.choice(np.asarray(dist.values), p=weights / weights.sum()))
 
 
-def _path_of(print_key: int, cls: RequestClass) -> bytes:
+def _path_of(print_key: int, cls: HasMatch) -> bytes:
     """A short path with the class's fingerprint; any path will do where it has none."""
     if cls.match.path_print < 0:
         return b"/"
@@ -74,7 +103,7 @@ def _path_of(print_key: int, cls: RequestClass) -> bytes:
     raise AssertionError
 
 
-def _http(cls: RequestClass, _index: int, size: int, _key: int, path: bytes) -> Step:
+def _http(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
     verb = cls.match.verb or "GET"
     head = b"%s %s HTTP/1.1\r\nHost: x\r\n" % (verb.encode(), path)
     flags = StepFlags.NOBODY if verb == "HEAD" else StepFlags.NONE
@@ -86,7 +115,7 @@ def _http(cls: RequestClass, _index: int, size: int, _key: int, path: bytes) -> 
     return Step(head + pad + b"\r\n", 0, flags)
 
 
-def _resp(cls: RequestClass, _index: int, size: int, key: int, _path: bytes) -> Step:
+def _resp(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step:
     verb = cls.match.verb or "PING"
     words = max(1, cls.match.argc or _ARITY.get(verb, 2))
     arguments = [verb.encode()]
@@ -111,7 +140,7 @@ def _resp_words(arguments: list[bytes]) -> bytes:
     return b"*%d\r\n" % len(arguments) + b"".join(b"$%d\r\n%s\r\n" % (len(a), a) for a in arguments)
 
 
-def _memcached(cls: RequestClass, _index: int, size: int, key: int, _path: bytes) -> Step:
+def _memcached(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step:
     verb = (cls.match.verb or "get").encode()
     name = b"key%09d" % key
     if verb in (b"set", b"add", b"replace", b"append", b"prepend", b"cas"):
@@ -130,11 +159,11 @@ def _memcached(cls: RequestClass, _index: int, size: int, key: int, _path: bytes
     return Step(b"version\r\n")
 
 
-def _opaque(_cls: RequestClass, index: int, size: int, _key: int, _path: bytes) -> Step:
+def _opaque(_cls: HasMatch, index: int, size: int, _key: int, _path: bytes) -> Step:
     return Step(opaque_request(size, index))
 
 
-_Builder = Callable[[RequestClass, int, int, int, bytes], Step]
+_Builder = Callable[[HasMatch, int, int, int, bytes], Step]
 _BUILDERS: dict[str, tuple[Framing, _Builder]] = {
     "http1": (Framing.HTTP1, _http),
     "resp2": (Framing.RESP2, _resp),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import path_print
-from ditto.artifacts.profile import ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
@@ -35,6 +36,8 @@ class Placement:
 
     group_of: Callable[[OpName, OpWork], int]
     slot_of: Callable[[tuple[str, object] | None], int]
+    call_of: Callable[[OpWork], tuple[int, Dist] | None] = lambda op: None
+    """Which service a call goes to, and its classes there."""
 
 
 def fit_class(
@@ -118,13 +121,16 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
 
 def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
     """The kinds of reply a class gets, each with its sizes."""
+    return shapes_of(codec, [_reply(codec, cycle) for cycle in cycles if cycle.sent])
+
+
+def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
+    """Replies by kind, each kind with its share and its sizes."""
     groups: dict[tuple[str, int, int, int], list[ReplySeen]] = defaultdict(list)
-    for cycle in cycles:
-        if cycle.sent:
-            one = _reply(codec, cycle)
-            # What an answer of DNS holds and its size belong together.
-            records = (one.count, one.second) if one.kind == "dns" else (0, 0)
-            groups[(one.kind, one.status, *records)].append(one)
+    for one in replies:
+        # What an answer of DNS holds and its size belong together.
+        records = (one.count, one.second) if one.kind == "dns" else (0, 0)
+        groups[(one.kind, one.status, *records)].append(one)
     if not groups:
         return [ReplyShape(probability=1.0, kind=_default_kind(codec), size=constant(2), status=200)]
     ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]
@@ -155,11 +161,28 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     first = next((e for e in sends if e.nr in SENDS), None)
     payload = first.payload if first is not None else b""
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
-    shape = reply_shape(codec, payload, cycle.sent, first.ret if first is not None else cycle.sent, vector)
+    whole = first.ret if first is not None else cycle.sent
+    return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
+
+
+def reply_seen(
+    codec: str, payload: bytes, total: int, first: int, vector: int, request: bytes, request_bytes: int
+) -> ReplySeen:
+    """A reply's shape; a value whose size its beginning does not tell has what the whole leaves for it.
+
+    Args:
+        codec: the protocol.
+        payload: first bytes of the reply.
+        total: its bytes.
+        first: bytes that its first call moved.
+        vector: of these, those of the first of several vectors.
+        request: first bytes of the request.
+        request_bytes: all of them.
+    """
+    shape = reply_shape(codec, payload, total, first, vector)
     if codec == "memcached" and shape.kind == "value" and shape.size < 0:
-        word = cycle.receive.payload.split(b" ", 1)[0]
-        key_bytes = max(1, cycle.received_bytes - len(word) - 3)
-        return ReplySeen("value", size=value_size_from_total(cycle.sent, key_bytes, 1), second=1)
+        key_bytes = max(1, request_bytes - len(request.split(b" ", 1)[0]) - 3)
+        return ReplySeen("value", size=value_size_from_total(total, key_bytes, 1), second=1)
     return shape
 
 
@@ -212,7 +235,7 @@ def fit_program(
 
 _PLAIN = {
     "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
-    "epoll_del", "shutdown", "close", "misc", "futex_wake",
+    "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 
 
@@ -228,8 +251,14 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         probability = min(1.0, (op.count + tails) / total)
     if probability > 0.995:
         probability = 1.0
-    common = {"nr": name.nr, "probability": probability, "deferred": deferred}
+    common: dict[str, Any] = {"nr": name.nr, "probability": probability, "deferred": deferred}
     kind = name.kind
+    if name.slot is not None and name.slot[0] == "d":
+        common["link"] = int(str(name.slot[1]))
+        if common["link"] >= MAX_LINKS:
+            return None
+        if kind in ("call", "call_more", "answer"):
+            return _fit_call(kind, op, common, placement)
     if kind == "reply":
         return Op(kind=OpKind.REPLY, **common)
     if kind == "reply_head":
@@ -252,3 +281,17 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind in ("mmap", "munmap", "madvise", "sleep"):
         return Op(kind=OpKind(kind), size=size, **common)
     return None
+
+
+def _fit_call(kind: str, op: OpWork, common: dict[str, Any], placement: Placement) -> Op | None:
+    """A request to another service, or one of its parts, or its reply."""
+    (_, flags, first), _ = op.args.most_common(1)[0]
+    if kind == "answer":
+        return Op(kind=OpKind.ANSWER, **common)
+    if kind == "call_more":
+        return Op(kind=OpKind.CALL_MORE, b=flags, c=first, **common)
+    found = placement.call_of(op)
+    if found is None:
+        return None
+    parted = sum(len(call.sends) > 1 for call in op.calls) > len(op.calls) / 2
+    return Op(kind=OpKind.CALL, a=found[0], b=flags, c=first if parted else 0, size=found[1], **common)

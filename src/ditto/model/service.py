@@ -10,6 +10,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
+from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
@@ -19,6 +20,7 @@ from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
+from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.events import Event, Obj
@@ -33,10 +35,14 @@ NO_CLASS = b"none"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A profile and sentences on what the model could not take over."""
+    """A profile and sentences on what the model could not take over.
+
+    ``called`` tells where each of the service's downstreams was, as ``HOST:PORT``: private, no part of the profile.
+    """
 
     profile: Profile
     notes: list[str]
+    called: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -53,6 +59,7 @@ class _Fit:
     late: bool = False
     notes: list[str] = field(default_factory=list)
     timers: dict[int, TimerSeen] = field(default_factory=dict)
+    calls: CallBook = field(default_factory=CallBook)
 
     @property
     def wakes(self) -> float:
@@ -62,7 +69,7 @@ class _Fit:
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.catalog.group_of, self.catalog.slot_of)
+        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of)
 
 
 def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
@@ -91,12 +98,14 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
     this.late = resumes_late(evidence.work)
     this.deferred = this.late or share > DEFERRED_SHARE
     service = _service(this)
-    return Fitted(Profile(ditto_version=version, seed=seed, services=[service]), this.notes + this.book.notes)
+    profile = Profile(ditto_version=version, seed=seed, services=[service])
+    return Fitted(profile, this.notes + this.book.notes, this.calls.addresses)
 
 
 def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
-    skip = _find_timers(this) | refused_receives(evidence)
+    skip = _find_timers(this) | refused_receives(evidence) | _before_waits(this)
+    this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
     works = class_works(evidence.requests, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
@@ -156,6 +165,7 @@ def _service(this: _Fit) -> ServiceProfile:
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
         born_bytes=_born_bytes(this, roles),
         load=Load(
@@ -248,6 +258,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         receive_first=role.kind == "serve" and receives_first(role),
         deferred_lifo=this.lifo and not this.late,
         deferred_late=this.late and role.kind == "loop",
+        each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
+        each_wait=each_wait(role) if serving else [],
         on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
         before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
@@ -255,6 +267,17 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         on_close=_closing(this) if serving else [],
         timers=timers,
     )
+
+
+def _before_waits(this: _Fit) -> set[int]:
+    """``id`` of the calls that belong to the waits of event loops and to no request."""
+    loops = [role for role in this.roles.roles if role.kind == "loop" and role.serves]
+    return {id(event) for role in loops for thread in role.work for event in before_waits(thread)}
+
+
+def _timed(this: _Fit, index: int) -> set[int]:
+    timer = this.timers.get(index)
+    return {id(event) for burst in timer.bursts for event in burst} if timer is not None else set()
 
 
 def _woken(roles: list[Role]) -> list[Role]:

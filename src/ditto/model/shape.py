@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ditto.errors import UnsupportedShapeError
-from ditto.streams.cycles import Cycle
-from ditto.streams.events import SENDS
+from ditto.model.downstream import calls_outside, calls_overlapping
 from ditto.streams.evidence import Evidence
 
 SOME = 0.05
@@ -15,15 +14,23 @@ def require_known_shape(evidence: Evidence) -> None:
     """Check that requests are served in a way that can be modelled.
 
     Raises:
-        UnsupportedShapeError: requests wait for other services, or connections go from thread to thread.
+        UnsupportedShapeError: calls to other services belong to no request or share a connection, or connections go
+            from thread to thread.
     """
     app = evidence.observation.app
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
-    calling = sum(_calls_others(cycle) for cycle in cycles)
-    if calling > SOME * len(cycles):
+    outside, overlapping = calls_outside(evidence.work), calls_overlapping(evidence.work)
+    if outside > SOME * len(cycles):
         raise UnsupportedShapeError(
-            f"{app}: {calling / len(cycles):.0%} of its requests call another service, which is not modelled",
-            "clone the service that it calls, or observe it with a load that is answered without calls",
+            f"{app}: {outside / len(cycles):.2f} messages a request go to another service for no request, which "
+            "is not modelled",
+            "configure it so that the thread which serves a request makes its calls",
+        )
+    if overlapping > SOME * len(cycles):
+        raise UnsupportedShapeError(
+            f"{app}: {overlapping / len(cycles):.0%} of its requests share a connection to another service with others "
+            "that wait there, which is not modelled",
+            "configure it so that a connection has one request at a time",
         )
     if evidence.datagrams and evidence.requests.codec == "opaque":
         raise UnsupportedShapeError(
@@ -36,6 +43,11 @@ def require_known_shape(evidence: Evidence) -> None:
             "configure it so that it waits for events (epoll, poll, select)",
         )
     sharing = evidence.sharing
+    if sharing.shared and sum(bool(cycle.calls) for cycle in cycles) > SOME * len(cycles):
+        raise UnsupportedShapeError(
+            f"{app}: its threads share connections and call another service for them, which is not modelled together",
+            "configure it so that a connection stays with its thread or process",
+        )
     if sharing.shared and not sharing.complete:
         raise UnsupportedShapeError(
             f"{app}: {sharing.passed} of {sharing.connections} connections pass from "
@@ -43,7 +55,3 @@ def require_known_shape(evidence: Evidence) -> None:
             + ", which is not modelled",
             "configure it so that a connection stays with its thread or process",
         )
-
-
-def _calls_others(cycle: Cycle) -> bool:
-    return any(event.obj is not None and event.obj.kind == "downstream" and event.nr in SENDS for event in cycle.events)

@@ -77,8 +77,16 @@ def _has_connection(event: Event, cycle: Cycle) -> bool:
     return event.obj is cycle.connection or event.target is cycle.connection
 
 
+def _of_each_wake(thread: ThreadWork) -> set[int]:
+    """Calls without a connection that most wake-ups with something to do make: they tell no time."""
+    busy = [wake for wake in thread.wakes if wake.received or wake.answers]
+    made = Counter(nr for wake in busy for nr in {event.nr for event in wake.loose})
+    return {nr for nr, count in made.items() if count > len(busy) / 2}
+
+
 def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
-    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake)]
+    usual = _of_each_wake(thread)
+    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake) and event.nr not in usual]
     for cycle in thread.cycles:
         for event in cycle.events:
             if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS:

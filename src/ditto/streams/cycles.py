@@ -8,8 +8,10 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import as_connections, is_datagram
 from ditto.streams.events import (
@@ -29,6 +31,9 @@ from ditto.streams.events import (
     wait_timeout,
 )
 
+if TYPE_CHECKING:
+    from ditto.streams.calls import Call, PeerLife
+
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
 
@@ -47,6 +52,8 @@ class Wake:
     loose: list[Event] = field(default_factory=list)
     accepted: list[Obj] = field(default_factory=list)
     events: int = 0
+    answers: int = 0
+    """Receives that brought a reply of another service."""
 
 
 @dataclass(eq=False)
@@ -71,6 +78,11 @@ class Cycle:
     """The server closed the connection after the reply, before the client did."""
     tail_receive: bool = False
     """Its thread received again on the connection before it waited for anything, and found the next request."""
+    calls: list[Call] = field(default_factory=list)
+    links: list[Obj] = field(default_factory=list)
+    """Connections to other services, in the order in which it first called on them."""
+    outstanding: int = 0
+    """Calls that are begun and not answered."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -111,14 +123,16 @@ class Work:
 
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
+    peers: dict[Obj, PeerLife] = field(default_factory=dict)
 
 
 class _Follower:
     """Assigns one thread's events to cycles, connection lives and wake-ups."""
 
-    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife]) -> None:
+    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife], peers: dict[Obj, PeerLife]) -> None:
         self.work = work
         self.lives = lives
+        self.callers = Callers(peers)
         self.wake = Wake(work.tid, None, 0)
         work.wakes.append(self.wake)
         self.current: Obj | None = None
@@ -153,6 +167,9 @@ class _Follower:
             return
         elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
             work.parks.append(event)
+        if (peer := peer_of(event)) is not None:
+            self._on_peer(event, peer)
+            return
         connection = event.obj if event.obj is not None and event.obj.kind == "connection" else None
         if event.nr == EPOLL_CTL and event.target is not None and event.target.kind == "connection":
             connection = event.target
@@ -176,6 +193,13 @@ class _Follower:
         self.wake.accepted.append(event.made)
         self.fresh = life
         self.current = None
+
+    def _on_peer(self, event: Event, peer: Obj) -> None:
+        current = self.lives[self.current].cycle if self.current is not None else None
+        cycle = self.callers.feed(event, peer, self.wake, current)
+        if cycle is not None:
+            cycle.add(event, self.wake)
+            self.current = cycle.connection
 
     def _life(self, connection: Obj) -> ConnectionLife:
         return self.lives.setdefault(connection, ConnectionLife(connection))
@@ -214,6 +238,8 @@ class _Follower:
             life.setup.append(event)
             return
         if event.nr in SENDS or event.nr in SENDFILES:
+            if not cycle.sent and cycle.outstanding:
+                self.callers.replied(cycle)
             cycle.sent += max(0, event.ret)
             self.current = connection
             if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
@@ -250,6 +276,7 @@ class _Follower:
         life.cycle = cycle
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
+        self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -281,6 +308,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     """
     works: dict[int, ThreadWork] = {}
     lives: dict[Obj, ConnectionLife] = {}
+    peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
@@ -288,9 +316,9 @@ def follow(threads: dict[int, list[Event]]) -> Work:
         follower = followers.get(event.tid)
         if follower is None:
             works[event.tid] = ThreadWork(event.tid, event.pid)
-            follower = followers[event.tid] = _Follower(works[event.tid], lives)
+            follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
-    work = Work(works, lives)
+    work = Work(works, lives, peers)
     late = resumes_late(work)
     for thread in works.values():
         for cycle in thread.cycles:

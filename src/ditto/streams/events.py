@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
@@ -26,6 +27,8 @@ PARKS = numbers("futex", "rt_sigsuspend", "pause", "wait4", "waitid", "rt_sigtim
 EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
 EAGAIN = -11
+EINPROGRESS = -115
+SOCKET, CONNECT = NUMBERS["socket"], NUMBERS["connect"]
 
 _FD_FIRST = numbers(
     "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "recvfrom",
@@ -49,12 +52,21 @@ _CREATORS = {
 }
 _SOCKET_TYPE, _DATAGRAM = 15, 2
 _FCNTL = NUMBERS["fcntl"]
+_POLLS = numbers("poll", "ppoll")
+_SOCK_STREAM = 1
 _MMAP = NUMBERS["mmap"]
 
 
 def is_wait(event: Event) -> bool:
-    """Whether the call waits for events of a set of descriptors; one that names none only sleeps."""
-    return event.nr in WAITS and not _names_none(event)
+    """Whether the call waits for events of a set of descriptors.
+
+    One that names none only sleeps, and one of a single connection to another service is a part of the call to it.
+    """
+    return event.nr in WAITS and not _names_none(event) and not _of_a_call(event)
+
+
+def _of_a_call(event: Event) -> bool:
+    return event.obj is not None and event.obj.kind == "downstream"
 
 
 def is_sleep(event: Event) -> bool:
@@ -85,7 +97,8 @@ class Obj:
             timerfd, signalfd, inotify, pipe, pair, unknown.
         serial: unique within a stream; the order in which objects were first seen.
         opened_by: the open, accept or socket event, where it was seen.
-        path: first bytes of the path, for files (private: never leaves the model).
+        path: first bytes of the path, for files; the address, for connections to other services (private: never leaves
+            the model).
         port: of a listener, where known.
         creator_nr: the call that made it.
         sockopts: (level, option, value) set before listen.
@@ -214,9 +227,9 @@ class Descriptors:
             event.target = table.get(args[4] & 0xFFFFFFFF)
         elif nr in SENDFILES:
             event.target = table.get(args[1] & 0xFFFFFFFF) if nr == NUMBERS["sendfile"] else None
+        if nr == CONNECT and ret in (0, EINPROGRESS) and event.obj is not None:
+            _connected(event, event.obj)
         if ret < 0:
-            if nr == NUMBERS["connect"] and ret == -115 and event.obj is not None:
-                event.obj.kind = "downstream"
             return
         replaced = table.get(ret) if nr in ACCEPTS or nr in OPENS else None
         self._create(event, table)
@@ -247,8 +260,6 @@ class Descriptors:
         elif nr == NUMBERS["listen"] and event.obj is not None:
             event.obj.kind = "listener"
             event.obj.backlog = int(args[1])
-        elif nr == NUMBERS["connect"] and event.obj is not None:
-            event.obj.kind = "downstream"
         elif nr == NUMBERS["bind"] and event.obj is not None and len(payload) >= 4:
             family = struct.unpack_from("<H", payload)[0]
             if family in (2, 10):
@@ -263,6 +274,22 @@ class Descriptors:
                 table[ret] = event.obj
         elif nr == CLOSE:
             table.pop(args[0] & 0xFFFFFFFF, None)
+
+
+def _connected(event: Event, obj: Obj) -> None:
+    """A stream socket that connects is a connection to another service; datagrams have no model."""
+    if obj.kind not in ("socket", "unknown") or (obj.creator_nr == SOCKET and obj.flags & 0xF != _SOCK_STREAM):
+        return
+    obj.kind = "downstream"
+    obj.path = event.payload
+
+
+def find_waits_of_calls(threads: dict[int, list[Event]]) -> None:
+    """Polls of one descriptor after which a thread turns to a connection to another service wait for that."""
+    for events in threads.values():
+        for event, following in pairwise(events):
+            if event.nr in _POLLS and event.args[1] == 1 and event.obj is None and _of_a_call(following):
+                event.obj = following.obj
 
 
 @dataclass
@@ -345,6 +372,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
             previous[0].gap = max(0, run_ns - previous[1] - event.cpu_ns)
         last[tid] = (event, run_ns)
         threads.setdefault(tid, []).append(event)
+    find_waits_of_calls(threads)
     window = (0, 0)
     for at, (t, new_mode) in enumerate(marks):
         if new_mode == Mode.ALL:

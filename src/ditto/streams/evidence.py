@@ -14,6 +14,7 @@ import numpy as np
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.streams import programs, protocol
+from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
@@ -55,6 +56,7 @@ class Gaps:
         accept: operation -> mean, for the set-up of a connection.
         on_unpark: mean instructions of serving threads between a futex wait and the next call.
         closing, before_accept: likewise, for its end, and for what serial servers do before each accept.
+        connect: for the making of a connection to another service.
         requests: cycles counted.
         instructions: user instructions of the whole window, all threads.
     """
@@ -66,6 +68,7 @@ class Gaps:
     accept: dict[OpName, float] = field(default_factory=dict)
     closing: dict[OpName, float] = field(default_factory=dict)
     before_accept: dict[OpName, float] = field(default_factory=dict)
+    connect: dict[OpName, float] = field(default_factory=dict)
     timer: dict[OpName, float] = field(default_factory=dict)
     on_unpark: float = 0.0
     requests: int = 0
@@ -264,6 +267,17 @@ def work_before_accepts(work: Work) -> ClassWork:
     return programs.build(b"before", cycles_before_accepts(work))
 
 
+def connect_work(lives: Iterable[PeerLife]) -> ClassWork:
+    """The making of connections to other services as a class; those made before anything was recorded are left out."""
+    cycles = []
+    for life in lives:
+        if life.created and life.calls:
+            cycle = Cycle(life.peer, life.setup[0].tid, _NO_WAKE, life.setup[0], events=life.setup)
+            cycle.wake_of = [_NO_WAKE] * len(life.setup)
+            cycles.append(cycle)
+    return programs.build(b"connect", cycles)
+
+
 _NO_WAKE = Wake(0, None, 0)
 
 
@@ -321,7 +335,7 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     wakes: Counter[str] = Counter()
     for thread in work.threads.values():
         for wake in thread.wakes:
-            if wake.wait is not None and wake.wait.gap >= 0 and wake.received:
+            if wake.wait is not None and wake.wait.gap >= 0 and (wake.received or wake.answers):
                 wakes["count"] += 1
                 wakes["gap"] += wake.wait.gap  # type: ignore[assignment]
     gaps.wakes = wakes["count"]
@@ -329,6 +343,7 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     gaps.instructions = sum(max(0.0, e.gap) for t in work.threads.values() for e in t.events)
     gaps.on_unpark = mean_after_parking(thread for thread in work.threads.values() if thread.cycles)
     gaps.closing = _mean_gaps(closing_work(work))
+    gaps.connect = _mean_gaps(connect_work(work.peers.values()))
     gaps.before_accept = _mean_gaps(work_before_accepts(work))
     gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))
     return gaps

@@ -10,7 +10,7 @@ from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.observation import DescriptorSeen
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event
+from ditto.streams.events import Descriptors, Event, find_waits_of_calls
 from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
 from ditto.streams.segments import Segment, SegmentKey, segments_of
 
@@ -60,6 +60,7 @@ def read_instruction_run(
     threads: dict[int, list[Event]] = {}
     for process in processes:
         _add_events(process, table, threads)
+    find_waits_of_calls(threads)
     work = follow(threads)
     requests = requests_of(work, codec)
     gaps = op_gaps(class_works(requests), work)

@@ -13,9 +13,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.calls import Call, peer_of
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.events import (
     CLOSE,
+    CONNECT,
     EAGAIN,
     EPOLL_CTL,
     OPENS,
@@ -23,6 +25,7 @@ from ditto.streams.events import (
     RECEIVES,
     SENDFILES,
     SENDS,
+    SOCKET,
     Event,
     Obj,
     is_sleep,
@@ -49,18 +52,21 @@ _CONNECTION_CALLS = {
     NUMBERS["shutdown"]: "shutdown",
     CLOSE: "close",
 }
+_PEER_CALLS = {SOCKET: "socket", CONNECT: "connect", NUMBERS["poll"]: "poll", NUMBERS["ppoll"]: "poll"}
 _SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")
 """Asked of another socket than the connection, they are asked of the connection: the cost is the same."""
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
+_WITH_FLAGS = numbers("sendto", "sendmsg")
 
 
 class OpName(NamedTuple):
     """An operation of a program.
 
-    ``slot`` is ``("t", k)`` for the k-th file the cycle opened, ``("p", path)`` for one that was open before, None
-    otherwise; ``occurrence`` counts calls of the same kind, number and slot within a cycle.
+    ``slot`` is ``("t", k)`` for the k-th file the cycle opened, ``("p", path)`` for one that was open before,
+    ``("d", k)`` for its k-th connection to another service, None otherwise; ``occurrence`` counts calls of the same
+    kind, number and slot within a cycle.
     """
 
     kind: str
@@ -85,6 +91,7 @@ class OpWork:
     sizes: Counter[int] = field(default_factory=Counter)
     args: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     paths: Counter[bytes] = field(default_factory=Counter)
+    calls: list[Call] = field(default_factory=list)
     cpu_ns: float = 0.0
 
     def add(self, event: Event, position: int, args: tuple[int, int, int]) -> None:
@@ -166,8 +173,11 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
     split_head = heads and len(sends_all) > 1 and bool(sends) and ends_head(cycle.events[sends[0]])
     spans_wakes = bool(sends_all) and cycle.wake_of[first_send] is not cycle.wake_of[last_send]
     reply_at = -1
+    answered: OpWork | None = None
     again = False
     name: tuple[str, int, tuple[str, object] | None]
+    calls = {id(call.sends[0]): call for call in cycle.calls}
+    answers = {id(answer): at for call in cycle.calls for at, answer in enumerate(call.answers)}
     if cycle.resumed_after is not None and sends_all:
         _count_resumption(work, cycle, first_send)
     for position, event in enumerate(cycle.events):
@@ -187,10 +197,15 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
                 work.between.add(event, position, (0, 0, 0))
                 continue
         else:
+            if answers.get(id(event), 0) and answered is not None:
+                answered.gap_inside += max(0.0, event.gap)  # the rest of a reply
+                continue
             described = _describe(event, cycle, slots, work)
             if described is None:
                 continue
             name = described
+            if name[0] == "call_more" and id(event) in calls:
+                name = ("call", *name[1:])
         occurrence = seen[name]
         seen[name] += 1
         kind, nr, slot = name
@@ -199,7 +214,11 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         if op is None:
             op = work.ops[op_name] = OpWork()
         op.add(event, position, arguments(event, kind))
-        again = again or kind == "recv_again"
+        if kind == "call":
+            op.calls.append(calls[id(event)])
+        elif kind == "answer":
+            answered = op
+        again = again or (kind == "recv_again" and slot is None)
         if event.ret >= 0:
             op.sizes[_size(event, kind)] += 1
         if kind in ("file_open", "file_stat"):
@@ -229,6 +248,8 @@ def _describe(
 ) -> tuple[str, int, tuple[str, object] | None] | None:
     """Kind, number and slot of an event that is no send; None for what has no place in a program."""
     nr, obj = event.nr, event.obj
+    if (peer := peer_of(event)) is not None:
+        return _describe_peer(event, peer, cycle)
     if obj is cycle.connection or (nr == EPOLL_CTL and event.target is cycle.connection):
         if nr in RECEIVES:
             return ("recv_again" if event.ret == EAGAIN else RECEIVE, nr, None)
@@ -268,6 +289,24 @@ def _describe(
     return None
 
 
+def _describe_peer(event: Event, peer: Obj, cycle: Cycle) -> tuple[str, int, tuple[str, object] | None] | None:
+    """An event on a connection to another service; where the cycle stands for that connection, it needs no slot."""
+    nr = event.nr
+    slot: tuple[str, object] | None = None
+    if peer is not cycle.connection:
+        if peer not in cycle.links:
+            return None
+        slot = ("d", cycle.links.index(peer))
+    if nr in SENDS:
+        return ("call_more", nr, slot)
+    if nr in RECEIVES:
+        return ("answer" if event.ret > 0 else "recv_again", nr, slot)
+    if nr == EPOLL_CTL:
+        return (_EPOLL_OPS.get(event.args[1], "epoll_mod"), nr, slot)
+    kind = _PEER_CALLS.get(nr) or _CONNECTION_CALLS.get(nr)
+    return (kind, nr, slot) if kind is not None else None
+
+
 def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:
     return slots.get(obj) or ("p", obj.path)
 
@@ -302,8 +341,14 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
         return (signed(events), 0, 0)
     if kind in ("fcntl", "ioctl"):
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
-    if kind == "shutdown":
+    if kind in ("shutdown", "socket"):
         return (signed(args[1]), 0, 0)
+    if kind == "poll":
+        wanted = struct.unpack_from("<h", event.payload, 4)[0] if len(event.payload) >= 8 else 1
+        return (wanted, signed(args[2]) if event.nr == NUMBERS["poll"] else -1, 0)
+    if kind in ("call", "call_more"):
+        at = 3 if event.nr == NUMBERS["sendto"] else 2
+        return (0, signed(args[at]) if event.nr in _WITH_FLAGS else 0, max(0, event.ret) & 0x7FFFFFFF)
     if kind == "file_open":
         return (0, 0, signed(args[2] if event.nr == NUMBERS["openat"] else args[1]))
     return (0, 0, 0)

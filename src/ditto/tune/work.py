@@ -163,6 +163,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             wanted = Amounts()
         elif here is None:
             wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+            if elsewhere := _elsewhere(place, original, clone):
+                wanted = amounts_of(there.work) * elsewhere
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):
@@ -180,6 +182,19 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
+
+
+def _elsewhere(place: Place, original: Measured, clone: Measured) -> int:
+    """Visits to a call of a place in classes where the original never makes it.
+
+    Calls that belong to no request, such as those for a new connection, are counted to the class of whatever the thread
+    did before, which need not be the original's.
+    """
+    return sum(
+        segment.visits
+        for (cls, nr), segment in clone.segments.items()
+        if nr == place[1] and (cls, nr) not in original.segments
+    )
 
 
 def _by_load(visits_a_request: float, visits: int, clone: Measured) -> float:

@@ -28,6 +28,7 @@ class Exchange:
         arrived, answered: when the server received the first and sent the last byte.
         guessed: requests of other kinds were under way that it could have been sent for.
         counted: its reply has been told to the request that it was made for.
+        abandoned: the server closed the connection without a reply; it may still be at work.
         alone: no other request was under way in the server's process.
         calls: the calls that it has made so far; ``made`` their kinds.
         under_way: how many of them are not answered.
@@ -50,6 +51,7 @@ class Exchange:
     failed: bool = False
     guessed: bool = False
     counted: bool = False
+    abandoned: bool = False
     alone: bool = True
     calls: list[Exchange] = field(default_factory=list)
     made: list[str] = field(default_factory=list)

@@ -7,7 +7,7 @@ connection belongs to the request for which it was made.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
 
 from ditto.artifacts.records import Recording
@@ -28,6 +28,12 @@ from ditto.topology.recorded.feed import (
 from ditto.topology.recorded.paths import folded
 
 _CHANNELS = {"pipe", "pair", "eventfd"}
+# Of one lock; wakes whose waiters were not seen are forgotten.
+_MOST_WOKEN = 64
+# What a service still does (nanoseconds since it last went on) for a request whose client has gone.
+_ABANDONED_NS = 1_000_000_000
+# A request that is this much less likely than another to make a call has not made it.
+_HARDLY = 0.1
 # A wait of this long (nanoseconds) ends what a thread does after a reply; event loops look for more work in between.
 _PAUSE_NS = 100_000
 
@@ -81,7 +87,7 @@ class _Follower:
         current: what each thread works for.
         own: requests that a thread got and has not answered.
         open: the same of a process.
-        woken: what the thread that last woke others at an address worked for.
+        woken: what the threads that woke others at an address worked for, until those go on, in order.
         channels: what the thread that last wrote to a pipe worked for.
     """
 
@@ -93,7 +99,7 @@ class _Follower:
         self.current: dict[int, Exchange | None] = {}
         self.own: dict[int, dict[Exchange, None]] = defaultdict(dict)
         self.open: dict[int, dict[Exchange, int]] = defaultdict(dict)
-        self.woken: dict[tuple[int, int], Exchange | None] = {}
+        self.woken: dict[tuple[int, int], deque[Exchange | None]] = defaultdict(deque)
         self.channels: dict[Obj, Exchange | None] = {}
 
     def feed(self, at: int, event: Event) -> None:
@@ -111,14 +117,14 @@ class _Follower:
         elif nr == CONNECT:
             connection = self.connections.connect(event)
             if connection is not None and connection.last is None and not connection.bound:
-                connection.bound = self._candidates(event)
+                connection.bound = self._candidates(at, event)
         elif nr in ACCEPTS:
             self.connections.accept(event)
         elif nr == BIND:
             self.connections.bind(event)
         elif nr == CLOSE and event.obj is not None:
             for exchange in self.connections.close(event.obj, event.pid):
-                self._close(event.pid, exchange)
+                exchange.abandoned = True
         elif event.obj is not None and event.ret > 0:
             if nr in RECEIVES:
                 self._receive(at, event, event.obj)
@@ -129,10 +135,13 @@ class _Follower:
         op, key = event.args[1] & FUTEX_OP_MASK, (event.pid, event.args[0])
         if op in FUTEX_WAIT_OPS:
             self.found.waiters[key].add(event.tid)
-            if event.ret == 0 and self.hints is not None and self.hints.hands_over(*key) and key in self.woken:
-                self.current[event.tid] = self.woken[key]
+            if event.ret == 0 and self.hints is not None and self.hints.hands_over(*key) and self.woken[key]:
+                self.current[event.tid] = self.woken[key].popleft()
         elif op in WAKE_OPS and event.ret > 0:
-            self.woken[key] = self.current.get(event.tid)
+            woken = self.woken[key]
+            woken.extend([self.current.get(event.tid)] * min(event.ret, _MOST_WOKEN))
+            while len(woken) > _MOST_WOKEN:
+                woken.popleft()
 
     def _receive(self, at: int, event: Event, obj: Obj) -> None:
         if obj.kind in _CHANNELS:
@@ -151,7 +160,7 @@ class _Follower:
         if not connection.client:
             self.exchanges += self._named(connection.request_sent(at, event.payload, event.ret))
         found = connection.request_received(at, event.ret)
-        beside = self.open[event.pid]
+        beside = self._open(event.pid, at)
         for exchange in found:
             if beside:
                 exchange.alone = False
@@ -184,28 +193,49 @@ class _Follower:
         elif (connection := self.connections.as_client(obj)) is not None:
             made = self._named(connection.request_sent(at, event.payload, event.ret))
             if made:
-                self._called(event, connection, made)
+                self._called(at, event, connection, made)
                 self.exchanges += made
 
-    def _called(self, event: Event, connection: Connection, made: list[Exchange]) -> None:
+    def _called(self, at: int, event: Event, connection: Connection, made: list[Exchange]) -> None:
         """Find the request that new calls are made for."""
         candidates = [exchange for exchange in connection.bound if not exchange.answered] or connection.bound
         connection.bound = []
-        candidates = candidates or self._candidates(event)
+        candidates = candidates or self._candidates(at, event)
         if not candidates:
             return
-        target = kind_of(made[0])
-        parent, guessed = candidates[0], False
-        if len(candidates) > 1:
-            courses = self.hints.courses if self.hints is not None else self.found.courses
-            parent, guessed = courses.choose(candidates, target)
+        parent, guessed = self._chosen(at, event, candidates, kind_of(made[0]))
         for exchange in made:
             exchange.parent, exchange.guessed = parent, guessed
             called(parent, exchange)
         self.current[event.tid] = parent
 
-    def _candidates(self, event: Event) -> list[Exchange]:
+    def _chosen(self, at: int, event: Event, candidates: list[Exchange], target: str) -> tuple[Exchange, bool]:
+        """The request that makes a call, and whether that is a guess."""
+        if self.hints is None:
+            return candidates[0], False
+        courses = self.hints.courses
+        if len(candidates) > 1:
+            return courses.choose(candidates, target)
+        given = candidates[0]
+        beside = self._open(event.pid, at)
+        if given in self.own[event.tid] or len(beside) < 2:
+            return given, False
+        # A worker that finds more work when it is done with some takes it without a trace.
+        best, _ = courses.choose(list(beside), target)
+        if courses.chance(given, target) < _HARDLY * courses.chance(best, target):
+            return best, True
+        return given, False
+
+    def _open(self, pid: int, at: int) -> dict[Exchange, int]:
+        """The requests under way in a process, those abandoned long ago taken out."""
+        found = self.open[pid]
+        for exchange in [e for e in found if e.abandoned and at - e.moved > _ABANDONED_NS]:
+            self._close(pid, exchange)
+        return found
+
+    def _candidates(self, at: int, event: Event) -> list[Exchange]:
         """The requests that a thread may be working for now; one alone is certain."""
+        self._open(event.pid, at)
         own, current = self.own[event.tid], self.current.get(event.tid)
         if len(own) > 1:
             return list(own)

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Connections to other services: who has them, and what a request does with them.
+ */
+#ifndef DITTO_LINK_H
+#define DITTO_LINK_H
+
+#include "reply_frame.h"
+#include "runtime.h"
+
+#include <sys/socket.h>
+
+struct link {
+	struct source source; /* first: the wait set points here */
+	struct worker *worker;
+	struct conn *owner; /* whose request calls; NULL while it is idle */
+	struct link *next;  /* idle, or dead */
+	const struct ditto_downstream *to;
+	const struct ditto_request *request; /* of the call in progress */
+	uint32_t sent, part_end;
+	uint32_t waits;     /* events that the owner's request waits for */
+	uint32_t setup_at;  /* next operation of the connect program */
+	uint8_t setting_up, connecting, connected, watched, nonblocking;
+	uint8_t calling;    /* the request is not all sent */
+	uint8_t pending;    /* its reply is not all there */
+	uint8_t ready;      /* something can be received */
+	uint8_t failed;     /* refused, reset, or not the protocol: good for nothing any more */
+	struct reply_frame frame;
+};
+
+/* Of one connection of a client. */
+struct links {
+	struct link *slot[DITTO_LINKS];
+};
+
+/* Of one thread. */
+struct link_pool {
+	struct link *idle[DITTO_DOWNSTREAMS];
+	struct link *dead; /* until the end of the wake-up: the wait set may still report them */
+	uint32_t size;
+	uint8_t *buffer;   /* what is received; only where it ends matters */
+};
+
+enum run link_op(struct op_context *x, const struct ditto_op *op);
+void link_events(struct link *l, uint32_t events);
+void links_release(struct conn *c); /* a request has ended */
+void links_end(struct conn *c);     /* the client's connection has */
+void links_free_dead(struct worker *w);
+
+/* link_life.c */
+struct link *link_take(struct worker *w, unsigned downstream); /* an idle one or one without a connection yet; NULL */
+void link_idle(struct link *l);
+void link_close(struct link *l);
+enum run link_plain(struct link *l, const struct ditto_op *op);
+enum run link_wait(struct link *l, uint32_t events); /* RUN_DONE: it is ready now */
+long link_receive(struct link *l, const struct ditto_op *op);
+void link_unwatch(struct link *l);
+
+static inline int link_blocks(const struct link *l)
+{
+	return l->to->blocking || !l->worker->waiter;
+}
+
+/* --- where downstreams are (wiring.c) ------------------------------------------------------------------ */
+
+struct address {
+	uint32_t size; /* 0: not known */
+	struct sockaddr_storage at;
+};
+
+extern struct address downstream_address[DITTO_DOWNSTREAMS];
+
+int wiring_option(const char *text); /* "N=HOST:PORT"; -1: it is none */
+void wiring_start(void);             /* a stand-in, started here, for each that no option named */
+void stub_serve(unsigned downstream, int listener) __attribute__((noreturn)); /* stub.c */
+
+#endif

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * A connection to another service: its beginning, its calls to the kernel, how it is waited for, its end.
+ */
+#include "link.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#define LARGEST_RECEIVE (1u << 20)
+
+static struct link_pool *pool_of(struct worker *w)
+{
+	struct link_pool *pool = w->links;
+	uint32_t size = 4096;
+
+	if (pool)
+		return pool;
+	for (unsigned i = 0; i < ditto_service.downstreams; i++)
+		if (ditto_service.downstream[i].recv.bytes > size)
+			size = ditto_service.downstream[i].recv.bytes;
+	if (size > LARGEST_RECEIVE)
+		size = LARGEST_RECEIVE;
+	pool = calloc(1, sizeof(*pool));
+	if (!pool)
+		return NULL;
+	pool->size = size;
+	pool->buffer = malloc(size);
+	if (!pool->buffer) {
+		free(pool);
+		return NULL;
+	}
+	return w->links = pool;
+}
+
+struct link *link_take(struct worker *w, unsigned downstream)
+{
+	struct link_pool *pool = pool_of(w);
+	struct link *l;
+
+	if (!pool)
+		return NULL;
+	l = pool->idle[downstream];
+	if (l) {
+		pool->idle[downstream] = l->next;
+		return l;
+	}
+	l = calloc(1, sizeof(*l));
+	if (!l)
+		return NULL;
+	l->source = (struct source){.fd = -1, .type = SOURCE_LINK, .place = -1};
+	l->worker = w;
+	l->to = &ditto_service.downstream[downstream];
+	l->setting_up = 1;
+	return l;
+}
+
+void link_idle(struct link *l)
+{
+	struct link **list = &l->worker->links->idle[l->to - ditto_service.downstream];
+
+	l->owner = NULL;
+	l->waits = 0;
+	l->next = *list;
+	*list = l;
+}
+
+void link_unwatch(struct link *l)
+{
+	struct worker *w = l->worker;
+
+	if (l->watched && w->waiter)
+		w->waiter->remove(w, &l->source);
+	l->watched = 0;
+}
+
+void link_close(struct link *l)
+{
+	struct link_pool *pool = l->worker->links;
+
+	if (l->source.fd >= 0) {
+		if (l->watched && l->worker->waiter && l->worker->waiter->keeps)
+			link_unwatch(l);
+		syscall(SYS_close, l->source.fd);
+	}
+	l->source.fd = -1;
+	l->owner = NULL;
+	l->next = pool->dead;
+	pool->dead = l;
+	if (!l->worker->waiter)
+		links_free_dead(l->worker); /* no wait set can still report it */
+}
+
+void links_free_dead(struct worker *w)
+{
+	struct link *l;
+
+	while ((l = w->links->dead)) {
+		w->links->dead = l->next;
+		free(l);
+	}
+}
+
+/* Receives once, by the operation's call where it names one, and follows the reply.  As the call itself returns. */
+long link_receive(struct link *l, const struct ditto_op *op)
+{
+	const struct ditto_recv *recv = &l->to->recv;
+	struct link_pool *pool = l->worker->links;
+	size_t size = recv->bytes < pool->size ? recv->bytes : pool->size;
+	struct iovec iov = {.iov_base = pool->buffer, .iov_len = size};
+	struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+	enum frame_state state;
+	long n;
+
+	do {
+		switch (op ? op->nr : recv->nr) {
+		case SYS_recvfrom:
+			n = syscall(SYS_recvfrom, l->source.fd, pool->buffer, size, recv->flags, NULL, NULL);
+			break;
+		case SYS_recvmsg:
+			n = syscall(SYS_recvmsg, l->source.fd, &message, recv->flags);
+			break;
+		case SYS_readv:
+			n = syscall(SYS_readv, l->source.fd, &iov, 1);
+			break;
+		default:
+			n = syscall(SYS_read, l->source.fd, pool->buffer, size);
+		}
+	} while (n < 0 && errno == EINTR);
+	l->ready = n == (long)size;
+	if (n > 0 && l->pending) {
+		state = frame_feed(&l->frame, pool->buffer, (size_t)n);
+		l->failed |= state == FRAME_BROKEN;
+		l->pending = state == FRAME_MORE;
+	} else if (n == 0 || (n < 0 && errno != EAGAIN)) {
+		l->failed = 1; /* for the next request; what has come may still be a whole reply */
+		l->pending = 0;
+	} else if (n > 0) {
+		l->failed = 1; /* nobody asked */
+	}
+	return n;
+}
+
+/* Waits until one of the events is there, in the way of the role.  RUN_BLOCKED: the owner is resumed then. */
+enum run link_wait(struct link *l, uint32_t events)
+{
+	struct worker *w = l->worker;
+	uint32_t now = l->watched ? l->source.events : 0, want = now | events;
+
+	if (link_blocks(l)) {
+		l->failed |= wait_descriptor(l->source.fd, (short)events, -1) != 0;
+		return RUN_DONE;
+	}
+	if (!(events & EPOLLOUT) && !(now & EPOLLET))
+		want &= ~(uint32_t)EPOLLOUT; /* it is writable all the time */
+	if (!l->watched && w->waiter->add(w, &l->source, want)) {
+		l->failed = 1;
+		return RUN_DONE;
+	}
+	if (l->watched && want != now)
+		w->waiter->modify(w, &l->source, want);
+	l->watched = 1;
+	l->waits = events;
+	l->owner->blocked = BLOCKED_LINK;
+	return RUN_BLOCKED;
+}
+
+static void link_socket(struct link *l, const struct ditto_op *op)
+{
+	const struct address *address = &downstream_address[l->to - ditto_service.downstream];
+	int type = op->a & (SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+	if (l->source.fd >= 0 || !address->size)
+		return;
+	l->source.fd = (int)syscall(SYS_socket, address->at.ss_family, SOCK_STREAM | type, 0);
+	l->nonblocking = (type & SOCK_NONBLOCK) != 0;
+	if (l->source.fd >= 0 && !link_blocks(l) && l->worker->waiter != &wait_epoll) /* these sets cost no call */
+		l->watched = !l->worker->waiter->add(l->worker, &l->source, EPOLLIN);
+}
+
+static void link_connect(struct link *l)
+{
+	const struct address *address = &downstream_address[l->to - ditto_service.downstream];
+
+	if (syscall(SYS_connect, l->source.fd, &address->at, address->size) == 0)
+		l->connected = 1;
+	else if (errno == EINPROGRESS || errno == EINTR)
+		l->connecting = 1;
+	else
+		l->failed = 1;
+}
+
+static void link_epoll(struct link *l, const struct ditto_op *op)
+{
+	struct worker *w = l->worker;
+
+	if (w->waiter != &wait_epoll || l->to->blocking)
+		return;
+	if (op->kind == OP_EPOLL_DEL) {
+		link_unwatch(l);
+	} else if (l->watched) {
+		if (l->source.events != (uint32_t)op->a) /* done already where it was needed */
+			w->waiter->modify(w, &l->source, (uint32_t)op->a);
+	} else {
+		l->watched = !w->waiter->add(w, &l->source, (uint32_t)op->a);
+	}
+}
+
+/* One more receive, which usually finds nothing; it never blocks. */
+static void link_probe(struct link *l, const struct ditto_op *op)
+{
+	if (l->nonblocking)
+		link_receive(l, op);
+	else if (recv(l->source.fd, l->worker->links->buffer, 1, MSG_DONTWAIT | MSG_PEEK) == 0)
+		l->failed = 1;
+}
+
+/* Any operation on a link but the three of a call.  RUN_BLOCKED: the same one again when its owner is resumed. */
+enum run link_plain(struct link *l, const struct ditto_op *op)
+{
+	switch (op->kind) {
+	case OP_SOCKET:
+		link_socket(l, op);
+		return RUN_DONE;
+	case OP_CONNECT:
+		if (l->source.fd >= 0 && !l->connected && !l->connecting)
+			link_connect(l);
+		return RUN_DONE;
+	case OP_CONNECTED:
+		if (!l->connecting || l->failed)
+			return RUN_DONE;
+		if (!l->ready && link_wait(l, EPOLLOUT) == RUN_BLOCKED)
+			return RUN_BLOCKED;
+		l->ready = 0;
+		l->connected = 1;
+		return RUN_DONE;
+	case OP_POLL:
+		if (l->source.fd >= 0 && !wait_descriptor(l->source.fd, (short)op->a, op->b))
+			l->ready = (op->a & EPOLLIN) != 0;
+		return RUN_DONE;
+	case OP_RECV_AGAIN:
+		if (l->source.fd >= 0 && !l->failed)
+			link_probe(l, op);
+		return RUN_DONE;
+	case OP_EPOLL_ADD:
+	case OP_EPOLL_MOD:
+	case OP_EPOLL_DEL:
+		if (l->source.fd >= 0)
+			link_epoll(l, op);
+		return RUN_DONE;
+	default:
+		break;
+	}
+	if (l->source.fd < 0)
+		return RUN_DONE;
+	socket_op(l->source.fd, op);
+	if (op->kind == OP_FCNTL && op->a == F_SETFL)
+		l->nonblocking = (op->b & O_NONBLOCK) != 0;
+	else if (op->kind == OP_IOCTL && (uint32_t)op->a == FIONBIO)
+		l->nonblocking = op->b != 0;
+	return RUN_DONE;
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Programs: what is done for a request, a connection or a tick.  A part of ditto.h, which includes it.
+ */
+#ifndef DITTO_PROGRAM_H
+#define DITTO_PROGRAM_H
+
+#include "ditto.h"
+
+/* --- operations --------------------------------------------------------------------------------------
+ * A program is a list of operations, run in order for one request (or one timer tick, one accepted connection ...).
+ * Each is skipped with probability 1 - prob.  Operations with DITTO_DEFERRED run in a second pass, after all events of
+ * the wake-up have been handled, in the order set by ditto_role.deferred_lifo. */
+enum ditto_op_kind {
+	OP_COMPUTE = 1,   /* run block */
+	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send; with
+	                   * a 1 its head alone, and the rest by another */
+	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
+	                   * or drawn from size where that is given */
+	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
+	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
+	OP_GETSOCKOPT,    /* level a, option b */
+	OP_GETPEERNAME,
+	OP_GETSOCKNAME,
+	OP_FCNTL,         /* on the connection: command a, argument b */
+	OP_IOCTL,         /* on the connection: request a (FIONBIO, FIONREAD), argument b */
+	OP_EPOLL_ADD,     /* the connection to the role's epoll set with events a */
+	OP_EPOLL_MOD,     /* events a */
+	OP_EPOLL_DEL,
+	OP_SHUTDOWN,      /* how a */
+	OP_CLOSE,         /* the connection (in close programs) */
+	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
+	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
+	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
+	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; at a random aligned offset for pread* */
+	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev */
+	OP_FILE_SEEK,     /* slot b to offset 0 */
+	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
+	OP_FILE_CLOSE,    /* slot b */
+	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
+	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
+	                   * umask-free calls only; others are refused by the generator */
+	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
+	                   * the next OP_MUNMAP */
+	OP_MUNMAP,
+	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
+	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake), or of a thread of the
+	                   * helper role a - 1 where a is not 0 */
+	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
+	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
+	/* Calls to other services; see struct ditto_downstream. */
+	OP_SOCKET,        /* a new socket of type and flags a */
+	OP_CONNECT,       /* to the address given at start */
+	OP_CONNECTED,     /* wait until the connection is there, in the way of the downstream */
+	OP_POLL,          /* poll that one descriptor for events a, at most b milliseconds */
+	OP_CALL,          /* a request to downstream a of a class drawn from size; its first c bytes (0: all), flags b; a
+	                   * connection is taken, or made by the connect program, where the slot has none */
+	OP_CALL_MORE,     /* the next c bytes of it (0: the rest), flags b */
+	OP_ANSWER,        /* wait for the reply and receive it to its end */
+};
+
+enum ditto_op_flags {
+	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
+};
+
+/* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another
+ * service. */
+#define DITTO_LINK(k) ((k) << 4)
+#define DITTO_LINKS 8
+
+struct ditto_op {
+	uint8_t kind;
+	uint8_t flags;
+	uint16_t nr; /* x86-64 syscall number to use, where the kind leaves a choice */
+	uint32_t prob;
+	int32_t a, b, c;
+	const struct ditto_dist *size;
+	ditto_block_fn block;
+};
+
+struct ditto_program {
+	uint16_t n;
+	const struct ditto_op *op;
+};
+
+#endif

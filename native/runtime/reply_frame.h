@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Where the reply of another service ends, by the framing of its protocol.
+ */
+#ifndef DITTO_REPLY_FRAME_H
+#define DITTO_REPLY_FRAME_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FRAME_LINE 256 /* what is kept of a line; no line that tells a length is longer */
+
+struct reply_frame {
+	uint64_t need;    /* bytes to skip */
+	uint64_t pending; /* RESP: values to come */
+	uint64_t length;  /* HTTP: of the body */
+	uint32_t kept;    /* bytes of the line so far, as far as they fit */
+	uint8_t codec, phase, nobody, chunked, measured, closes;
+	uint8_t line[FRAME_LINE];
+};
+
+enum frame_state { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };
+
+void frame_begin(struct reply_frame *f, unsigned codec, int nobody);
+enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n);
+int frame_ends_with_connection(const struct reply_frame *f);
+
+#endif

@@ -1,0 +1,95 @@
+"""Programs of a profile: lists of operations, and the distributions that their sizes are drawn from."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field, model_validator
+
+from ditto.artifacts.base import Model, Probability, SmallInt, SyscallNumber
+
+
+class Dist(Model):
+    """A discrete distribution of whole numbers; ``weights`` need not be normalised."""
+
+    values: Annotated[list[Annotated[int, Field(ge=0, le=0xFFFFFFFF)]], Field(min_length=1, max_length=256)]
+    weights: Annotated[list[Annotated[float, Field(gt=0, le=1e15)]], Field(min_length=1, max_length=256)]
+
+    @model_validator(mode="after")
+    def _same_length(self) -> Dist:
+        if len(self.values) != len(self.weights):
+            raise ValueError("values and weights differ in length")
+        return self
+
+    @property
+    def mean(self) -> float:
+        return sum(v * w for v, w in zip(self.values, self.weights, strict=True)) / sum(self.weights)
+
+
+class OpKind(StrEnum):
+    """The operations of ``native/runtime/ditto.h`` (OP_*), which explains each and its arguments a, b, c."""
+
+    COMPUTE = "compute"
+    REPLY = "reply"
+    SENDFILE = "sendfile"
+    RECV_AGAIN = "recv_again"
+    SETSOCKOPT = "setsockopt"
+    GETSOCKOPT = "getsockopt"
+    GETPEERNAME = "getpeername"
+    GETSOCKNAME = "getsockname"
+    FCNTL = "fcntl"
+    IOCTL = "ioctl"
+    EPOLL_ADD = "epoll_add"
+    EPOLL_MOD = "epoll_mod"
+    EPOLL_DEL = "epoll_del"
+    SHUTDOWN = "shutdown"
+    CLOSE = "close"
+    FILE_OPEN = "file_open"
+    FILE_STAT = "file_stat"
+    FILE_FSTAT = "file_fstat"
+    FILE_READ = "file_read"
+    FILE_WRITE = "file_write"
+    FILE_SEEK = "file_seek"
+    FILE_SYNC = "file_sync"
+    FILE_CLOSE = "file_close"
+    FILE_WATCH = "file_watch"
+    MISC = "misc"
+    MMAP = "mmap"
+    MUNMAP = "munmap"
+    MADVISE = "madvise"
+    FUTEX_WAKE = "futex_wake"
+    SLEEP = "sleep"
+    NOTIFY = "notify"
+    SOCKET = "socket"
+    CONNECT = "connect"
+    CONNECTED = "connected"
+    POLL = "poll"
+    CALL = "call"
+    CALL_MORE = "call_more"
+    ANSWER = "answer"
+
+
+MAX_LINKS = 8
+"""Connections to other services that one request may use; as ``DITTO_LINKS`` in native/runtime/ditto.h."""
+
+
+class Op(Model):
+    """One step of a program; see ``struct ditto_op``.
+
+    ``link`` tells which of the request's connections to other services it is for; None for the client's own.
+    """
+
+    kind: OpKind
+    nr: SyscallNumber = 0
+    probability: Probability = 1.0
+    deferred: bool = False
+    a: SmallInt = 0
+    b: SmallInt = 0
+    c: SmallInt = 0
+    size: Dist | None = None
+    block: Annotated[int, Field(ge=0, le=255)] | None = None
+    link: Annotated[int, Field(ge=0, lt=MAX_LINKS)] | None = None
+
+
+Program = Annotated[list[Op], Field(max_length=512)]

@@ -1,0 +1,151 @@
+"""What the emitters of tables share: const definitions, each written once, and the C expressions that refer to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+
+from ditto.artifacts.profile import Dist, Op, ReplyShape, Send
+
+ALWAYS = 0xFFFFFFFF
+
+CODECS = {
+    "opaque": "DITTO_CODEC_OPAQUE",
+    "http1": "DITTO_CODEC_HTTP1",
+    "resp2": "DITTO_CODEC_RESP2",
+    "memcached": "DITTO_CODEC_MEMCACHED",
+    "dns": "DITTO_CODEC_DNS",
+    "pgsql": "DITTO_CODEC_PGSQL",
+    "mysql": "DITTO_CODEC_MYSQL",
+}
+
+
+def fraction(probability: float) -> int:
+    """A probability as the runtime's 32-bit fraction."""
+    return ALWAYS if probability >= 1 else max(0, int(probability * (1 << 32)))
+
+
+def cumulative(weights: Sequence[float]) -> list[int]:
+    """Weights as cumulative 32-bit fractions; the last is always ALWAYS."""
+    total = sum(weights)
+    values = [min(ALWAYS, int(part / total * (1 << 32))) for part in accumulate(weights)]
+    values[-1] = ALWAYS
+    return values
+
+
+class Tables:
+    """Collects definitions; each method returns the C expression that refers to what it defined."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._dists: dict[tuple[tuple[int, ...], tuple[float, ...]], str] = {}
+        self._texts: dict[bytes, str] = {}
+        self._programs = 0
+        self._names = 0
+
+    def dist(self, dist: Dist | None) -> str:
+        if dist is None:
+            return "NULL"
+        key = (tuple(dist.values), tuple(dist.weights))
+        if key not in self._dists:
+            name = f"dist_{len(self._dists)}"
+            self._dists[key] = name
+            cum = cumulative(dist.weights)
+            self.lines += [
+                f"static const uint32_t {name}_value[] = {{{_numbers(dist.values)}}};",
+                f"static const uint32_t {name}_cum[] = {{{_numbers(cum)}}};",
+                f"static const struct ditto_dist {name} = {{{len(cum)}, {name}_value, {name}_cum}};",
+            ]
+        return f"&{self._dists[key]}"
+
+    def ops(self, ops: Sequence[Op]) -> str:
+        """The name of an array of operations; NULL for none."""
+        if not ops:
+            return "NULL"
+        name = f"ops_{self._programs}"
+        self._programs += 1
+        rows = [f"\t{{{self._op(op)}}}," for op in ops]
+        self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
+        return name
+
+    def program(self, ops: Sequence[Op]) -> str:
+        return f"{{{len(ops)}, {self.ops(ops)}}}"
+
+    def _op(self, op: Op) -> str:
+        flags = "DITTO_DEFERRED" if op.deferred else "0"
+        if op.link is not None:
+            flags += f" | DITTO_LINK({op.link + 1})"
+        return (
+            f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {integer(op.a)}, "
+            f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}"
+        )
+
+    def send(self, send: Send | None) -> str:
+        """A reference to how a class sends; NULL for as the service does."""
+        return "NULL" if send is None else self.array("struct ditto_send", [send_row(send)])
+
+    def text(self, data: bytes) -> str:
+        """A reference to constant bytes."""
+        if data not in self._texts:
+            self._texts[data] = f"text_{len(self._texts)}"
+            rows = [", ".join(map(str, data[i : i + 24])) for i in range(0, len(data), 24)]
+            body = ",\n\t".join(rows)
+            self.lines.append(f"static const uint8_t {self._texts[data]}[] = {{\n\t{body}}};")
+        return self._texts[data]
+
+    def array(self, type_name: str, rows: Sequence[str]) -> str:
+        """The name of an array of structs given as initialisers; NULL for none."""
+        if not rows:
+            return "NULL"
+        name = f"table_{self._names}"
+        self._names += 1
+        self.lines += [f"static const {type_name} {name}[] = {{", *[f"\t{row}," for row in rows], "};"]
+        return name
+
+
+def block(number: int | None) -> str:
+    """The C name of a block, or NULL."""
+    return "NULL" if number is None else f"ditto_block_{number}"
+
+
+def _numbers(values: Sequence[int]) -> str:
+    return ", ".join(f"{v}u" for v in values)
+
+
+def integer(value: int) -> str:
+    """A C int."""
+    return "INT32_MIN" if value == -(1 << 31) else str(value)
+
+
+def chance(probability: float) -> int:
+    """A probability as a fraction of 2^32 - 1."""
+    return round(probability * 0xFFFFFFFF)
+
+
+def send_row(send: Send) -> str:
+    """The initialiser of a ``struct ditto_send``."""
+    return (
+        f"{{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake}, "
+        f"{int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}}}"
+    )
+
+
+def reply_rows(tables: Tables, replies: Sequence[ReplyShape]) -> list[str]:
+    """The initialisers of ``struct ditto_reply``, with cumulative shares."""
+    cum = cumulative([max(r.probability, 1e-12) for r in replies])
+    return [
+        f"{{{part}u, REPLY_{reply.kind.upper()}, {reply.status}, {reply.head_bytes}u, {tables.dist(reply.count)}, "
+        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}, {len(reply.columns)}, {_columns(tables, reply)}}}"
+        for reply, part in zip(replies, cum, strict=True)
+    ]
+
+
+def _columns(tables: Tables, reply: ReplyShape) -> str:
+    return tables.array(
+        "struct ditto_column",
+        [
+            f"{{{c.name_bytes}, {int(c.binary)}, {c.type_id}u, {c.flags}u, {c.type_bytes}, {fraction(c.none)}u, "
+            f"{tables.dist(c.size)}}}"
+            for c in reply.columns
+        ],
+    )

@@ -1,0 +1,275 @@
+"""The services that this one calls: how many, how they are spoken to, how connections to them are made and kept."""
+
+from __future__ import annotations
+
+import socket
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from ditto.artifacts.profile import CallClass, CallCodec, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.blocks import BlockBook
+from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
+from ditto.model.distributions import constant, dist
+from ditto.streams import programs, protocol
+from ditto.streams.calls import Call, PeerLife
+from ditto.streams.cycles import Cycle, Wake, Work
+from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
+from ditto.streams.evidence import Evidence, connect_work
+from ditto.streams.programs import ClassWork, OpWork, signed
+
+MAX_DOWNSTREAMS = 16
+MAX_CLASSES = 32
+FEW = 20
+"""Delays that were seen exactly, below which they are taken from what they were at least."""
+KEPT = 1.5
+"""Calls a connection from which on it is kept for more than one request."""
+SETUP_NS = 20_000_000
+"""What is done to a connection within this time of its making belongs to that, where its first request was not seen."""
+
+
+@dataclass
+class _Group:
+    """All connections to one address."""
+
+    address: bytes
+    lives: list[PeerLife] = field(default_factory=list)
+
+    @property
+    def calls(self) -> list[Call]:
+        return [call for life in self.lives for call in life.calls if call.answers]
+
+
+@dataclass
+class CallBook:
+    """Numbers the services called and the classes of requests to them.
+
+    ``addresses`` is where each was, as ``HOST:PORT`` (empty where that is not known): private, for whoever wires clones
+    of several services together.
+    """
+
+    downstreams: list[Downstream] = field(default_factory=list)
+    addresses: list[str] = field(default_factory=list)
+    numbers: dict[Obj, int] = field(default_factory=dict)
+    classes: list[dict[bytes, int]] = field(default_factory=list)
+
+    def call_of(self, op: OpWork) -> tuple[int, Dist] | None:
+        """The service that most of an operation's calls go to, and their classes there."""
+        known = Counter(self.numbers[call.peer] for call in op.calls if call.peer in self.numbers)
+        if not known:
+            return None
+        number = known.most_common(1)[0][0]
+        codec, classes = self.downstreams[number].codec, self.classes[number]
+        seen: Counter[int] = Counter()
+        for call in op.calls:
+            if self.numbers.get(call.peer) == number:
+                seen[classes.get(_key(codec, call), 0)] += 1
+        return number, dist(seen) or constant(0)
+
+
+def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placement: Placement) -> CallBook:
+    """Fit every service that was called from within a request."""
+    made = CallBook()
+    groups: dict[bytes, _Group] = {}
+    for life in evidence.work.peers.values():
+        if any(call.answers for call in life.calls):
+            groups.setdefault(life.peer.path, _Group(life.peer.path)).lives.append(life)
+    ranked = sorted(groups.values(), key=lambda group: (-len(group.calls), group.address))[:MAX_DOWNSTREAMS]
+    total = max(1, evidence.requests.total)
+    for group in ranked:
+        calls = group.calls
+        for life in group.lives:
+            made.numbers[life.peer] = len(made.downstreams)
+        codec = _codec(calls)
+        classes, numbers = _classes(codec, print_key, calls)
+        waits = sum(call.waited for call in calls)
+        connects = sum(life.created for life in group.lives)
+        made.downstreams.append(
+            Downstream(
+                codec=codec,
+                print_key=print_key,
+                pool=_pool(group),
+                blocking=waits < len(calls) / 2,
+                receive=_receive(calls),
+                connect=_connect(evidence, group, book, placement, min(1.0, max(0.001, connects / total))),
+                classes=classes,
+            )
+        )
+        made.classes.append(numbers)
+        made.addresses.append(_readable(group.address))
+    return made
+
+
+def _readable(address: bytes) -> str:
+    """A socket address as text."""
+    family = int.from_bytes(address[:2], "little")
+    port = int.from_bytes(address[2:4], "big")
+    if family == socket.AF_INET and len(address) >= 8:
+        return f"{socket.inet_ntop(socket.AF_INET, address[4:8])}:{port}"
+    if family == socket.AF_INET6 and len(address) >= 24:
+        return f"[{socket.inet_ntop(socket.AF_INET6, address[8:24])}]:{port}"
+    return ""
+
+
+def _codec(calls: list[Call]) -> CallCodec:
+    """The protocol; one that clones do not call in is as good as unknown."""
+    found = protocol.recognise([call.sends[0].payload for call in calls], [call.answers[0].payload for call in calls])
+    known: tuple[CallCodec, ...] = get_args(CallCodec)
+    return next((codec for codec in known if codec == found), "opaque")
+
+
+def _key(codec: str, call: Call) -> bytes:
+    return protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+
+
+def _classes(codec: str, print_key: int, calls: list[Call]) -> tuple[list[CallClass], dict[bytes, int]]:
+    by_key: dict[bytes, list[Call]] = defaultdict(list)
+    for call in calls:
+        by_key[_key(codec, call)].append(call)
+    ranked = sorted(by_key.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_CLASSES]
+    total = sum(len(found) for _, found in ranked)
+    classes = []
+    for key, found in ranked:
+        sizes = Counter(call.sent_bytes for call in found)
+        ended = sum(call.ended for call in found) / len(found)
+        classes.append(
+            CallClass(
+                probability=len(found) / total,
+                match=match_of(codec, print_key, key, sizes),
+                request_bytes=dist(sizes) or constant(1),
+                replies=shapes_of(codec, [_reply(codec, call) for call in found]),
+                delay_us=_delays(found),
+                closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
+            )
+        )
+    return classes, {key: number for number, (key, _) in enumerate(ranked)}
+
+
+def _reply(codec: str, call: Call) -> protocol.ReplySeen:
+    first = call.answers[0]
+    vector = first.iov[0] if first.iovcnt > 1 else 0
+    request = call.sends[0].payload
+    return reply_seen(codec, first.payload, call.answer_bytes, first.ret, vector, request, call.sent_bytes)
+
+
+def _delays(calls: list[Call]) -> Dist | None:
+    """Time to the reply, in microseconds, in steps of about a tenth.
+
+    From calls beside which the fewest others waited there: where the called service is busy with others, replies take
+    as long as its queue, and what stands in for it has a queue of its own.
+    """
+    exact = [call for call in calls if call.delay_ns >= 0]
+    if len(exact) < min(FEW, len(calls)):
+        return dist(Counter(_rounded(call.delay_least_ns / 1000) for call in calls))
+    exact.sort(key=lambda call: call.beside)
+    most = exact[min(FEW, len(exact)) - 1].beside
+    return dist(Counter(_rounded(call.delay_ns / 1000) for call in exact if call.beside <= most))
+
+
+def _rounded(value: float) -> int:
+    step = 10 ** max(0, len(str(int(value))) - 2)
+    return int(round(value / step) * step)
+
+
+def _pool(group: _Group) -> Literal["request", "connection", "thread"]:
+    """Who keeps the connections: nobody, the client's connection, or the thread."""
+    made = [life for life in group.lives if life.created and life.calls]
+    ended = [life for life in made if life.closed]
+    if len(ended) > len(made) / 2 and sum(len(life.calls) for life in ended) < KEPT * len(ended):
+        return "request"
+    same = other = 0
+    clients = set()
+    for life in group.lives:
+        for before, after in zip(life.calls, life.calls[1:], strict=False):
+            same += before.cycle.connection is after.cycle.connection
+            other += before.cycle.connection is not after.cycle.connection
+        clients |= {call.cycle.connection.serial for call in life.calls}
+    return "connection" if len(clients) > 1 and other <= 0.02 * (same + other) else "thread"
+
+
+def _receive(calls: list[Call]) -> Receive:
+    seen: Counter[tuple[int, int, int]] = Counter()
+    for call in calls:
+        event = call.answers[0]
+        vectored = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"])
+        size = sum(event.iov) or 16384 if vectored else int(event.args[2])
+        flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
+        seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
+    (nr, size, flags), _ = seen.most_common(1)[0]
+    return Receive(nr=nr, bytes=size, flags=flags)
+
+
+def _connect(evidence: Evidence, group: _Group, book: BlockBook, placement: Placement, runs: float) -> list[Op]:
+    """The program that makes a connection."""
+    seen = [life for life in group.lives if life.created and life.calls]
+    work = connect_work(seen)
+    gaps = evidence.gaps
+    if not seen:
+        work = _before(evidence.stream.outside, {life.peer for life in group.lives})
+    ops = fit_program(
+        work, gaps.connect if gaps else {}, book.namer(b"connect", runs), placement, deferred=False, minimum=0.3
+    )
+    kept = [op if op.kind is OpKind.COMPUTE else op.model_copy(update={"link": 0}) for op in ops]
+    known = {op.kind for op in kept}
+    if OpKind.SOCKET not in known or OpKind.CONNECT not in known:
+        return [
+            Op(kind=OpKind.SOCKET, nr=SOCKET, a=1, link=0),
+            Op(kind=OpKind.CONNECT, nr=CONNECT, link=0),
+        ]
+    return _with_wait(kept, seen)
+
+
+def _with_wait(ops: list[Op], lives: list[PeerLife]) -> list[Op]:
+    """The wait for the connection put where it was seen: after so many of the operations."""
+    places = Counter(at for life in lives if (at := _waited_at(life)) >= 0)
+    if not lives or sum(places.values()) <= len(lives) / 2:
+        return ops
+    left = places.most_common(1)[0][0]
+    for index, op in enumerate(ops):
+        if left <= 0:
+            return [*ops[:index], Op(kind=OpKind.CONNECTED, link=0), *ops[index:]]
+        left -= op.kind is not OpKind.COMPUTE
+    return [*ops, Op(kind=OpKind.CONNECTED, link=0)]
+
+
+def _waited_at(life: PeerLife) -> int:
+    """How many calls were made before the thread waited for the connection; -1 where it did not."""
+    begun = False
+    for at, (event, wake) in enumerate(zip(life.setup, life.setup_wakes, strict=True)):
+        begun = begun or (event.nr == CONNECT and event.ret == EINPROGRESS)
+        following = life.setup_wakes[at + 1] if at + 1 < len(life.setup) else life.first_wake
+        if begun and following is not wake:
+            return at + 1
+    return -1
+
+
+_NOWHERE = Wake(0, None, 0)
+
+
+def _before(events: Iterable[Event], peers: set[Obj]) -> ClassWork:
+    """How connections were made before the window, where only calls were recorded that move no data."""
+    lives: dict[Obj, list[Event]] = defaultdict(list)
+    for event in events:
+        obj = event.made if event.nr == SOCKET else event.target if event.nr == EPOLL_CTL else event.obj
+        if obj in peers and obj is not None and event.nr != CLOSE:
+            found = lives[obj]
+            if not found or event.t_in - found[0].t_in < SETUP_NS:
+                found.append(event)
+    cycles = []
+    for obj, found in lives.items():
+        cycle = Cycle(obj, found[0].tid, _NOWHERE, found[0], events=found)
+        cycle.wake_of = [_NOWHERE] * len(found)
+        cycles.append(cycle)
+    return programs.build(b"connect", cycles)
+
+
+def calls_outside(work: Work) -> int:
+    """Sends to other services that belong to no request."""
+    return sum(life.loose for life in work.peers.values())
+
+
+def calls_overlapping(work: Work) -> int:
+    """Requests sent on a connection on which another one's reply was still to come."""
+    return sum(life.overlapping for life in work.peers.values())

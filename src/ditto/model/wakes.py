@@ -1,0 +1,78 @@
+"""What an event loop calls around each of its waits: right after one, before the first event, and right before."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+from ditto.artifacts.profile import Op, OpKind
+from ditto.model.classes import Placement, fit_program
+from ditto.model.roles import RoleSeen
+from ditto.streams import programs
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.events import Event, Obj, is_wait
+from ditto.streams.programs import MISC
+
+USUAL = 0.5
+"""Share of the wake-ups from which on a call belongs to each."""
+MOST = 20_000
+
+
+def each_wake(role: RoleSeen, placement: Placement, timed: set[int]) -> list[Op]:
+    """The program of a role's wake-ups: calls without lasting effect that most of them begin with.
+
+    Args:
+        role: an event loop.
+        placement: where files are.
+        timed: ``id`` of events that belong to a timer.
+    """
+    cycles = [cycle for thread in role.work for cycle in _beginnings(thread, timed)][:MOST]
+    if not any(cycle.events for cycle in cycles):
+        return []
+    work = programs.build(b"wake", cycles)
+    ops = fit_program(work, {}, lambda name, amount: None, placement, deferred=False, minimum=USUAL)
+    return [op for op in ops if op.kind is OpKind.MISC]
+
+
+def before_waits(thread: ThreadWork) -> list[Event]:
+    """The last call before each wait, where most wake-ups end with the same one that has no lasting effect."""
+    busy = {id(wake.wait) for wake in thread.wakes if wake.received or wake.answers}
+    last = []
+    wait: Event | None = None
+    for event, following in pairwise(thread.events):
+        if is_wait(event):
+            wait = event
+        if is_wait(following) and event is not wait and id(wait) in busy:
+            last.append(event)
+    kinds = Counter(event.nr for event in last if event.nr in MISC)
+    if not kinds or kinds.most_common(1)[0][1] <= USUAL * len(busy):
+        return []
+    return [event for event in last if event.nr == kinds.most_common(1)[0][0]]
+
+
+def each_wait(role: RoleSeen) -> list[Op]:
+    """The program of what comes right before each wait."""
+    found = [event for thread in role.work for event in before_waits(thread)]
+    return [Op(kind=OpKind.MISC, nr=found[0].nr)] if found else []
+
+
+def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:
+    loose = {id(event) for wake in thread.wakes for event in wake.loose}
+    busy = {id(wake.wait) for wake in thread.wakes if wake.received or wake.answers}
+    nowhere, nobody = Wake(0, None, 0), Obj("none", 0)
+    found: list[Cycle] = []
+    burst: list[Event] | None = None
+    for event in thread.events:
+        if is_wait(event):
+            burst = None
+            if id(event) in busy:
+                burst = []
+                found.append(Cycle(nobody, thread.tid, nowhere, event, events=burst))
+        elif burst is not None:
+            if id(event) in loose and id(event) not in timed:
+                burst.append(event)
+            else:
+                burst = None
+    for cycle in found:
+        cycle.wake_of = [nowhere] * len(cycle.events)
+    return found

@@ -1,0 +1,230 @@
+"""Calls to other services: which request made which, and what became of it.
+
+A connection that the service itself made belongs to the request that calls on it until that has its reply.  An event
+loop may receive several requests before it makes the first call, so calls are given to requests in their order of
+arrival.  Should a request be answered to its client before the call that it was given has its reply, that call was
+another one's: the two are exchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ditto.streams.events import CLOSE, EPOLL_CTL, RECEIVES, SENDS, SOCKET, Event, Obj
+
+if TYPE_CHECKING:
+    from ditto.streams.cycles import Cycle, Wake
+
+
+@dataclass(eq=False)
+class Call:
+    """One request to another service and its reply.
+
+    Attributes:
+        link: which of the cycle's connections it went over.
+        sends: the sends of the request.
+        answers: receives that brought something of the reply.
+        ended: the called service closed the connection after it.
+        delay_ns: from the last send to when the reply could be received, where that was seen; else -1.
+        delay_least_ns: what it was at least.
+        waited: the thread waited for events between request and reply.
+        beside: other requests to the same address that had no reply yet when it was sent.
+    """
+
+    peer: Obj
+    cycle: Cycle
+    link: int
+    wake: Wake
+    sends: list[Event] = field(default_factory=list)
+    answers: list[Event] = field(default_factory=list)
+    ended: bool = False
+    delay_ns: int = -1
+    delay_least_ns: int = 0
+    waited: bool = False
+    beside: int = 0
+
+    @property
+    def sent_bytes(self) -> int:
+        return sum(max(0, event.ret) for event in self.sends)
+
+    @property
+    def answer_bytes(self) -> int:
+        return sum(event.ret for event in self.answers)
+
+
+@dataclass(eq=False)
+class PeerLife:
+    """What happened on one connection to another service.
+
+    Attributes:
+        setup: the calls that made it, up to the first request, with the wake-ups they belong to.
+        calls: the requests sent over it.
+        owner: the request that it works for, or worked for last.
+        created: its making was seen.
+        closed: so was its end.
+        loose: sends that belong to no request.
+        overlapping: requests sent before the reply to an earlier one had come.
+    """
+
+    peer: Obj
+    setup: list[Event] = field(default_factory=list)
+    setup_wakes: list[Wake] = field(default_factory=list)
+    first_wake: Wake | None = None
+    calls: list[Call] = field(default_factory=list)
+    owner: Cycle | None = None
+    created: bool = False
+    closed: bool = False
+    loose: int = 0
+    overlapping: int = 0
+
+    @property
+    def call(self) -> Call | None:
+        return self.calls[-1] if self.calls else None
+
+
+def peer_of(event: Event) -> Obj | None:
+    """The connection to another service that an event is about, if any."""
+    obj = event.made if event.nr == SOCKET else event.target if event.nr == EPOLL_CTL else event.obj
+    return obj if obj is not None and obj.kind == "downstream" else None
+
+
+class Callers:
+    """The requests of one thread that may call, and the connections of all threads that they may call on."""
+
+    def __init__(self, peers: dict[Obj, PeerLife]) -> None:
+        self._peers = peers
+        self._open: list[Cycle] = []
+
+    def received(self, cycle: Cycle) -> None:
+        """A request has come."""
+        self._open = [known for known in self._open if not known.complete and not known.sent]
+        self._open.append(cycle)
+
+    def feed(self, event: Event, peer: Obj, wake: Wake, current: Cycle | None) -> Cycle | None:
+        """The request that an event on a connection to another service belongs to; None where it belongs to none."""
+        life = self._peers.get(peer)
+        if life is None:
+            life = self._peers[peer] = PeerLife(peer)
+        if event.nr in SENDS and event.ret >= 0:
+            return self._send(event, life, wake, current)
+        owner = life.owner if life.owner is not None and not life.owner.complete else None
+        if not life.calls:
+            self._set_up(event, life, wake, current)
+            return None
+        life.closed |= event.nr == CLOSE
+        if event.nr in RECEIVES and owner is not None:
+            _receive(event, life, wake)
+        return owner
+
+    def _set_up(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> None:
+        if event.nr == SOCKET:
+            life.created = True
+            life.owner = self._caller(life, current)
+            if life.owner is not None:
+                life.owner.outstanding += 1  # so that the next connection is for the next request
+        life.setup.append(event)
+        life.setup_wakes.append(wake)
+
+    def _send(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> Cycle | None:
+        call = life.call
+        if call is not None and not call.answers and not call.cycle.complete:
+            if current is not None and current is not call.cycle and wake is not call.wake and not current.outstanding:
+                life.overlapping += 1
+            call.sends.append(event)
+            return call.cycle
+        cycle = self._caller(life, current)
+        if cycle is None:
+            life.loose += 1
+            return None
+        if life.calls or life.owner is not cycle:
+            cycle.outstanding += 1
+        if not life.calls:
+            life.first_wake = wake
+        if life.peer not in cycle.links:
+            cycle.links.append(life.peer)
+        made = Call(life.peer, cycle, cycle.links.index(life.peer), wake, [event])
+        made.beside = sum(1 for known in self._open if known is not cycle and known.outstanding)
+        life.owner = cycle
+        life.calls.append(made)
+        cycle.calls.append(made)
+        return cycle
+
+    def _caller(self, life: PeerLife, current: Cycle | None) -> Cycle | None:
+        """The request on whose behalf a connection is made or called on."""
+        waiting = [cycle for cycle in self._open if not cycle.complete and not cycle.sent]
+        fresh = [cycle for cycle in waiting if not cycle.outstanding and not cycle.calls]
+        if life.owner in waiting and (life.owner is current or not life.calls or not fresh):
+            return life.owner
+        if fresh and (current is None or not current.calls or current.outstanding):
+            return fresh[0]
+        if current is not None and current in waiting:
+            return current
+        return fresh[0] if fresh else None
+
+    def replied(self, cycle: Cycle) -> None:
+        """The first send of a reply to a client."""
+        if not cycle.outstanding:
+            return
+        answered = [
+            other for other in self._open if other.calls and not (other.outstanding or other.sent or other.complete)
+        ]
+        if answered:
+            self._exchange(cycle, min(answered, key=lambda other: other.calls[-1].answers[0].index))
+
+    def _exchange(self, one: Cycle, other: Cycle) -> None:
+        """Two requests get each other's calls, with all that was done on those connections."""
+        taken = [_take(cycle) for cycle in (one, other)]
+        one.calls, other.calls = other.calls, one.calls
+        one.links, other.links = other.links, one.links
+        one.outstanding, other.outstanding = other.outstanding, one.outstanding
+        for cycle, found in ((one, taken[1]), (other, taken[0])):
+            joined = sorted([*zip(cycle.events, cycle.wake_of, strict=True), *found], key=lambda pair: pair[0].index)
+            cycle.events = [event for event, _ in joined]
+            cycle.wake_of = [wake for _, wake in joined]
+            for call in cycle.calls:
+                call.cycle = cycle
+                self._peers[call.peer].owner = cycle
+
+
+def _take(cycle: Cycle) -> list[tuple[Event, Wake]]:
+    """What a request did on connections to other services, taken out of it."""
+    pairs = list(zip(cycle.events, cycle.wake_of, strict=True))
+    found = [pair for pair in pairs if peer_of(pair[0]) in cycle.links]
+    kept = [pair for pair in pairs if peer_of(pair[0]) not in cycle.links]
+    cycle.events = [event for event, _ in kept]
+    cycle.wake_of = [wake for _, wake in kept]
+    return found
+
+
+def _receive(event: Event, life: PeerLife, wake: Wake) -> None:
+    call = life.call
+    if call is None:
+        return
+    if event.ret == 0:
+        call.ended = True
+    if event.ret <= 0:
+        return
+    if not call.answers:
+        call.cycle.outstanding = max(0, call.cycle.outstanding - 1)
+        call.waited = wake is not call.wake
+        _time(call, event, wake)
+    call.answers.append(event)
+    wake.answers += 1
+
+
+def _time(call: Call, event: Event, wake: Wake) -> None:
+    """When the reply came: at the end of a wait that it ended, or while a receive waited for it."""
+    sent = call.sends[-1].t_out
+    if wake is call.wake or wake.wait is None:
+        call.delay_ns = event.t_out - sent
+        return
+    call.delay_least_ns = max(0, wake.wait.t_in - sent)
+    if wake.events <= 1 or not wake.answers:
+        slept = wake.wait.t_out - wake.wait.t_in
+        if slept > _SLEPT_NS and wake.wait.t_in >= sent:
+            call.delay_ns = wake.wait.t_out - sent
+
+
+_SLEPT_NS = 5_000
+"""Waits that are shorter found something ready."""

@@ -1,0 +1,185 @@
+"""Recorded calls to other services are given to the requests that they were made for, and fitted."""
+
+from __future__ import annotations
+
+import pytest
+
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.streams import programs
+from ditto.streams.cycles import Work
+from ditto.streams.events import find_waits_of_calls
+from ditto.streams.evidence import connect_work
+from test_serial import LISTENER, REQUEST, Recorder
+
+PID = 10
+BACKEND = b"\x02\x00\x1f\x90\x7f\x00\x00\x01" + bytes(8)
+REPLY = b"+OK\r\n"
+
+
+def connect(record: Recorder, fd: int, blocking: bool = False) -> None:
+    record.call(PID, "socket", fd, 2, 1)
+    record.call(PID, "setsockopt", 0, fd, 6, 1, 0, 4)
+    record.call(PID, "connect", 0 if blocking else -115, fd, 0, 16, payload=BACKEND)
+    if not blocking:
+        record.call(PID, "epoll_ctl", 0, 5, 1, fd)
+
+
+def wait(record: Recorder) -> None:
+    record.call(PID, "epoll_wait", 1, 5, 0, 200, 1000)
+    record.call(PID, "getpid", PID)
+
+
+def receive(record: Recorder, fd: int, payload: bytes) -> None:
+    record.call(PID, "recvfrom", len(payload), fd, 0, 8000, payload=payload)
+
+
+def send(record: Recorder, fd: int, payload: bytes) -> None:
+    record.call(PID, "sendto", len(payload), fd, 0, len(payload), 0x4040, payload=payload)
+
+
+def batched(connections: int = 3, rounds: int = 4) -> Work:
+    """A proxy that receives from all its clients, then calls for all, then answers all."""
+    record = Recorder((PID,))
+    clients = range(20, 20 + connections)
+    wait(record)
+    for fd in clients:
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(rounds + 1):
+        wait(record)
+        for fd in clients:
+            receive(record, fd, REQUEST)
+        if turn == rounds:
+            break
+        if turn == 0:
+            for fd in clients:
+                connect(record, 100 + fd)
+            wait(record)
+        for fd in clients:
+            send(record, 100 + fd, REQUEST)
+        wait(record)
+        for fd in clients:
+            receive(record, 100 + fd, REPLY)
+        for fd in clients:
+            send(record, fd, REPLY)
+    return record.work()
+
+
+def test_a_batch_of_requests_is_matched_in_order() -> None:
+    work = batched()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
+    assert len(cycles) == 12
+    partners = {}
+    for cycle in cycles:
+        assert len(cycle.calls) == 1 and cycle.sent == len(REPLY) and cycle.outstanding == 0
+        names = [event.nr for event in cycle.events if event.nr not in (NUMBERS["getpid"], NUMBERS["accept4"])]
+        order = ["recvfrom", "sendto", "recvfrom", "sendto"]
+        assert names == [NUMBERS[name] for name in order]
+        partners.setdefault(cycle.connection, set()).add(cycle.calls[0].peer)
+        assert cycle.calls[0].waited and cycle.calls[0].answer_bytes == len(REPLY)
+    assert all(len(peers) == 1 for peers in partners.values())
+    assert len({peer for peers in partners.values() for peer in peers}) == 3
+    assert calls_outside(work) == calls_overlapping(work) == 0
+
+
+def test_calls_made_in_another_order_than_requests_came() -> None:
+    """The replies tell which call was whose."""
+    record = Recorder((PID,))
+    wait(record)
+    for fd in (20, 21, 22):
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(5):
+        wait(record)
+        for fd in (20, 21, 22):
+            receive(record, fd, REQUEST)
+        for fd in (22, 20, 21):
+            if not turn:
+                connect(record, 100 + fd)
+            send(record, 100 + fd, REQUEST)
+        for fd in (21, 22, 20):
+            wait(record)
+            receive(record, 100 + fd, REPLY)
+            send(record, fd, REPLY)
+    work = record.work()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
+    assert len(cycles) == 12
+    assert all(len(cycle.calls) == 1 and not cycle.outstanding for cycle in cycles)
+    pairs = {(cycle.connection.serial, cycle.calls[0].peer.serial) for cycle in cycles}
+    assert len(pairs) == 3
+    order = [[event.nr for event in cycle.events if event.obj is not None] for cycle in cycles]
+    names = ["recvfrom", "sendto", "recvfrom", "sendto"]
+    assert all([nr for nr in found if nr != NUMBERS["epoll_ctl"]] == [NUMBERS[n] for n in names] for found in order)
+
+
+def test_the_operations_of_a_call() -> None:
+    work = batched()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
+    ops = [(name.kind, name.slot) for name, _ in programs.build(b"GET", cycles).ordered()]
+    assert [op for op in ops if op[0] in ("call", "answer", "reply")] == [
+        ("call", ("d", 0)),
+        ("answer", ("d", 0)),
+        ("reply", None),
+    ]
+    made = connect_work(work.peers.values())
+    assert [name.kind for name, _ in made.ordered()] == ["socket", "setsockopt", "connect", "epoll_add"]
+    assert len(made.cycles) == 3
+
+
+def test_a_poll_before_a_receive_is_part_of_the_call() -> None:
+    record = Recorder((PID,))
+    for _ in range(3):
+        record.call(PID, "accept4", 20, LISTENER)
+        receive(record, 20, REQUEST)
+        connect(record, 30, blocking=True)
+        send(record, 30, b"PI")
+        send(record, 30, b"NG")
+        record.call(PID, "poll", 1, 0, 1, 5000)
+        receive(record, 30, REPLY)
+        receive(record, 30, REPLY)
+        record.call(PID, "recvfrom", 0, 30, 0, 8000)
+        record.call(PID, "close", 0, 30)
+        send(record, 20, REPLY)
+        record.call(PID, "recvfrom", 0, 20, 0, 8000)
+        record.call(PID, "close", 0, 20)
+    find_waits_of_calls(record.threads)
+    work = record.work()
+    cycles = work.threads[PID].cycles
+    assert [len(cycle.calls) for cycle in cycles] == [1, 1, 1]
+    kinds = [name.kind for name, _ in programs.build(b"GET", cycles).ordered()]
+    assert kinds == ["receive", "call", "call_more", "poll", "answer", "recv_again", "close", "reply"]
+    call = cycles[0].calls[0]
+    assert call.sent_bytes == 4 and call.answer_bytes == 2 * len(REPLY) and call.ended and not call.waited
+    assert all(life.created and life.closed for life in work.peers.values())
+
+
+@pytest.mark.parametrize("datagram", [True, False])
+def test_datagram_sockets_are_no_services(datagram: bool) -> None:
+    record = Recorder((PID,))
+    record.call(PID, "socket", 9, 2, 2 if datagram else 1)
+    record.call(PID, "connect", 0, 9, 0, 16, payload=BACKEND)
+    send(record, 9, b"x")
+    assert len(record.work().peers) == (0 if datagram else 1)
+
+
+def test_messages_for_no_request_and_shared_connections_are_counted() -> None:
+    record = Recorder((PID,))
+    connect(record, 30)
+    for _ in range(5):
+        wait(record)
+        send(record, 30, b"metric")
+    assert calls_outside(record.work()) == 5
+
+    record = Recorder((PID,))
+    connect(record, 30)
+    for fd in (20, 21):
+        record.call(PID, "accept4", fd, LISTENER)
+    for _ in range(4):
+        for fd in (20, 21):
+            wait(record)
+            receive(record, fd, REQUEST)
+            send(record, 30, REQUEST)
+        wait(record)
+        receive(record, 30, REPLY + REPLY)
+        send(record, 20, REPLY)
+        send(record, 21, REPLY)
+    assert calls_overlapping(record.work()) >= 3
