@@ -22,9 +22,23 @@ def record(mode: int, pid: int) -> bytes:
 def test_records_that_are_no_samples_are_stepped_over() -> None:
     lost = struct.pack("<IHHQQ", 2, 0, 24, 1, 7)
     throttled = struct.pack("<IHHQQQ", 5, 0, 32, 0, 0, 0)
-    data = record(2, 7) + lost + record(1, 7) + record(2, 8) + throttled + record(2, 7) + record(4, 7)
-    assert samples_of(data) == {(7, True): 2, (7, False): 1, (8, True): 1}
-    assert samples_of(b"") == {} and samples_of(lost) == {}
+    forked, thread = (struct.pack("<IHHIIIIQ", 7, 0, 32, pid, 7, 9, 7, 5) for pid in (8, 7))
+    data = record(2, 7) + lost + record(1, 7) + forked + record(2, 8) + thread + throttled + record(2, 7) + record(4, 7)
+    assert samples_of(data) == ({(7, True): 2, (7, False): 1, (8, True): 1}, {8: 7})
+    assert samples_of(b"") == ({}, {}) and samples_of(lost) == ({}, {})
+
+
+def test_processes_that_were_born_and_ended_meanwhile_count_as_their_parents() -> None:
+    busy = "  end = time.time() + 0.3\n  while time.time() < end: pass\n  os._exit(0)"
+    code = f"import os, time\nif os.fork() == 0:\n{busy}\nos.wait()"
+    with CpuClock() as clock, subprocess.Popen([sys.executable, "-c", code]) as parent:
+        parent.wait()
+    share = clock.user_share([parent.pid])
+    if clock.reason:
+        assert share is None
+        pytest.skip(clock.reason)
+    assert share is not None and share > 0.5
+    assert sum(clock._seen[pid, True] for pid in {parent.pid, *clock._parents}) > 3 * clock._seen[parent.pid, True]
 
 
 def test_user_and_kernel_time_are_told_apart() -> None:

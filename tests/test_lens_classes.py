@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.host.lens import Codec, lens_command, lens_env
 from ditto.paths import lens_directory
+from ditto.streams import pgsql
+from ditto.streams.sql import statement_key
 
 pytestmark = [
     pytest.mark.valgrind,
@@ -23,17 +26,29 @@ pytestmark = [
 ]
 
 # Each argument goes through a socket pair and is received in one read; getppid follows; "-" waits (poll of nothing).
+# "%" begins bytes as hexadecimal digits, ">" such bytes that are sent as a reply.
 ECHO = """
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 int main(int argc, char **argv) {
-    int pair[2]; char buf[4096];
+    int pair[2]; char buf[4096], out[4096];
     socketpair(AF_UNIX, SOCK_STREAM, 0, pair);
     for (int i = 1; i < argc; i++) {
         if (!strcmp(argv[i], "-")) { poll(0, 0, 0); continue; }
-        if (write(pair[0], argv[i], strlen(argv[i])) < 0) return 1;
+        int n = strlen(argv[i]);
+        char *p = argv[i];
+        if (*p == '%' || *p == '>') {
+            for (n = 0; p[2 * n + 1]; n++) sscanf(p + 2 * n + 1, "%2hhx", (unsigned char *)&out[n]);
+            p = out;
+        }
+        if (argv[i][0] == '>') {
+            if (write(pair[1], p, n) < 0 || read(pair[0], buf, sizeof buf) < 0) return 1;
+            continue;
+        }
+        if (write(pair[0], p, n) < 0) return 1;
         if (read(pair[1], buf, sizeof buf) < 0) return 1;
         getppid();
     }
@@ -80,6 +95,38 @@ def received(process: LensProcess, prev: int = 110) -> Counter[bytes]:
 )  # fmt: skip
 def test_codecs(tmp_path: Path, echo: Path, codec: Codec, payloads: list[str], classes: dict[bytes, int]) -> None:
     assert received(run(tmp_path, codec, echo, payloads)) == classes
+
+
+SELECT, UPDATE = b"SELECT a FROM t1 WHERE id = 7", b"(update b set c = 'x'"
+
+
+def test_databases(tmp_path: Path, echo: Path) -> None:
+    """The classes are those that a recording is read with."""
+
+    def message(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack(">I", len(body) + 4) + body
+
+    start = struct.pack(">II", 12, 3 << 16) + b"u\0a\0"
+    said = [struct.pack(">II", 8, 80877103), start, message(b"Q", SELECT + b"\0"), message(b"Q", UPDATE + b"\0")]
+    said += [message(b"P", b"s\0" + SELECT + b"\0\0\0"), message(b"B", b"\0s\0"), message(b"B", b"\0t\0")]
+    said += [message(b"S", b"")]
+    session = pgsql.Session()
+    (tmp_path / "pgsql").mkdir()
+    found = received(run(tmp_path / "pgsql", "pgsql", echo, ["%" + data.hex() for data in said]))
+    assert found == Counter(session.key(data) for data in said)
+
+    def packet(number: int, body: bytes) -> bytes:
+        return len(body).to_bytes(3, "little") + bytes([number]) + body
+
+    prepared, executed = packet(0, b"\x16" + SELECT), packet(0, b"\x17\5\0\0\0\0\1\0\0\0")
+    steps = ["%" + packet(1, bytes(40)).hex(), "%" + prepared.hex(), ">" + packet(1, b"\0\5\0\0\0\1\0").hex()]
+    steps += ["%" + executed.hex(), "%" + packet(0, b"\3" + UPDATE).hex(), "%" + executed[:4].hex()]
+    (tmp_path / "mysql").mkdir()
+    found = received(run(tmp_path / "mysql", "mysql", echo, [*steps, "%" + executed[4:].hex(), "%0100000001"]))
+    text = statement_key(SELECT)
+    assert found[b"Bind_" + text] == 2 and found[b"Parse_" + text] == 1 and found[b"Startup"] == 1
+    assert found[statement_key(UPDATE)] == 2  # a head alone is of the class before
+    assert found[b"Terminate"] == 1
 
 
 def test_a_wait_ends_the_class_and_the_socket_keeps_it(tmp_path: Path, echo: Path) -> None:

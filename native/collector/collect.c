@@ -245,7 +245,7 @@ int main(int argc, char **argv)
 	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
 	struct request request;
 	bool quit = false;
-	int error = 0;
+	int error = 0, followed = 0;
 
 	options_parse(&c.options, argc, argv, PROGRAM);
 	signals_install();
@@ -258,6 +258,9 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < c.options.root_count; i++) {
 		error = follow(&c, c.options.roots[i]);
+		if (error == -ESRCH && (followed || i + 1 < c.options.root_count))
+			continue; /* one of several, which has ended meanwhile */
+		followed += error == 0;
 		if (error) {
 			fprintf(stderr, "%s: cannot follow process %d: %s\n", PROGRAM, c.options.roots[i], strerror(-error));
 			return error == -ESRCH ? DITTO_EXIT_INPUT : DITTO_EXIT_CAPABILITY;

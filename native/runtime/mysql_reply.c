@@ -6,7 +6,6 @@
 
 #include <string.h>
 
-#define ROWS_LIMIT 1000000u
 #define CAPABILITIES 0x0128a20eu /* 4.1 protocol, transactions, prepared statements, plugins, no ends of definitions */
 #define MORE_CAPABILITIES 0x00070000u /* several statements and results */
 
@@ -84,8 +83,7 @@ static void result(struct my_writer *w, const struct request *req, struct rng *r
 		definitions(w, shape);
 	else if (!(w->facts & MY_NO_ENDS))
 		end_of_data(w);
-	rows = rows > ROWS_LIMIT ? ROWS_LIMIT : rows;
-	for (uint32_t i = 0; i < rows && !w->out->failed; i++) {
+	for (uint32_t i = 0; i < rows && !w->out->failed && w->out->end - w->out->start < REPLY_LIMIT; i++) {
 		if (req->canned == MY_EXECUTE)
 			my_binary_row(w, shape, rng);
 		else

@@ -8,7 +8,6 @@
 
 #define MESSAGE_HEAD 5u
 #define TEXT_TYPE 25u
-#define ROWS_LIMIT 1000000u
 
 /* Begins a message; its size is filled in by end().  Returns its place, or UINT32_MAX without memory. */
 static uint32_t begin(struct outbuf *out, char type)
@@ -226,11 +225,13 @@ static void give(struct outbuf *out, const struct request *req, const struct dit
 	}
 	rows = shape ? dist_draw(shape->count, rng, 0) : 0;
 	if (shape && shape->kind == REPLY_ROWS) {
-		rows = rows > ROWS_LIMIT ? ROWS_LIMIT : rows;
+		uint32_t given = 0;
+
 		if (req->canned == PG_EXECUTE && req->keys_len && rows > req->keys_len)
 			rows = req->keys_len;
-		for (uint32_t i = 0; i < rows && !out->failed; i++)
+		for (; given < rows && !out->failed && out->end - out->start < REPLY_LIMIT; given++)
 			row(out, shape, rng);
+		rows = given;
 	}
 	done(out, req->note, req->note_len, rows);
 }

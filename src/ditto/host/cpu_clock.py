@@ -28,8 +28,10 @@ _CALL = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE, _CPU_CLOCK = 1, 0
 _SAMPLE_TID = 1 << 1
 _EXCLUDE_IDLE = 1 << 7
+_TASK = 1 << 13
 _ATTR_BYTES = 112
 _RECORD_SAMPLE, _SAMPLE_BYTES = 9, 16
+_RECORD_FORK = 7
 _MODE, _KERNEL, _USER = 7, 1, 2
 _HEAD, _TAIL = 1024, 1032
 _CLOSE_ON_EXEC = 1 << 3
@@ -41,7 +43,7 @@ class _Ring:
 
     def __init__(self, cpu: int) -> None:
         attributes = struct.pack(
-            "<IIQQQQQ", _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, PERIOD_NS, _SAMPLE_TID, 0, _EXCLUDE_IDLE
+            "<IIQQQQQ", _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, PERIOD_NS, _SAMPLE_TID, 0, _EXCLUDE_IDLE | _TASK
         ).ljust(_ATTR_BYTES, b"\0")
         number = _CALL.get(platform.machine())
         if number is None:
@@ -86,6 +88,7 @@ class CpuClock:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._seen: Counter[tuple[int, bool]] = Counter()
+        self._parents: dict[int, int] = {}
 
     def __enter__(self) -> CpuClock:
         try:
@@ -106,13 +109,18 @@ class CpuClock:
             self._take()
         self._close()
         for part in self._parts:
-            self._seen.update(samples_of(part))
+            seen, parents = samples_of(part)
+            self._seen.update(seen)
+            self._parents |= parents
         self._parts.clear()
 
     def user_share(self, pids: Iterable[int]) -> float | None:
-        """User samples of the processes in all of theirs; None without samples.  To be asked for after the end."""
+        """User samples in all samples of processes and of those born below them, which may have ended since.
+
+        None without samples.  To be asked for after the end.
+        """
         user = kernel = 0
-        for pid in set(pids):
+        for pid in _with_descendants(set(pids), self._parents):
             user += self._seen[pid, True]
             kernel += self._seen[pid, False]
         return user / (user + kernel) if user + kernel else None
@@ -130,13 +138,21 @@ class CpuClock:
         self._rings.clear()
 
 
-def samples_of(data: bytes) -> Counter[tuple[int, bool]]:
-    """Samples by process and whether they were in user mode.
+def _with_descendants(pids: set[int], parents: dict[int, int]) -> set[int]:
+    found = set(pids)
+    while born := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
+        found |= born
+    return found
+
+
+def samples_of(data: bytes) -> tuple[Counter[tuple[int, bool]], dict[int, int]]:
+    """Samples by process and whether they were in user mode, and the parent of each process born meanwhile.
 
     Args:
         data: whole records as the kernel writes them; those of throttling and of losses are left out.
     """
     kept = []
+    parents: dict[int, int] = {}
     at = 0
     while at + 8 <= len(data):
         # Runs of samples are taken at once; anything else is stepped over.
@@ -146,7 +162,11 @@ def samples_of(data: bytes) -> Counter[tuple[int, bool]]:
         kept.append(records[:run])
         at += run * _SAMPLE_BYTES
         if at + 8 <= len(data):
-            size = struct.unpack_from("<H", data, at + 6)[0]
+            kind, size = struct.unpack_from("<I2xH", data, at)
+            if kind == _RECORD_FORK and at + 16 <= len(data):
+                pid, parent = struct.unpack_from("<II", data, at + 8)
+                if pid != parent:
+                    parents[pid] = parent
             at += max(8, size)
     records = np.concatenate(kept) if kept else np.zeros(0, _RECORD)
     modes = records["misc"] & _MODE
@@ -154,4 +174,4 @@ def samples_of(data: bytes) -> Counter[tuple[int, bool]]:
     for mode, user in ((_USER, True), (_KERNEL, False)):
         pids, numbers = np.unique(records["pid"][modes == mode], return_counts=True)
         counted.update({(int(p), user): int(n) for p, n in zip(pids, numbers, strict=True)})
-    return counted
+    return counted, parents

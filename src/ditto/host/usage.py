@@ -57,15 +57,17 @@ class Meter:
         self._run = run
         self._clock = CpuClock()
         self._before: Usage | None = None
+        self._pids: set[int] = set()
         self.usage = Usage(0, 0, 0, 0, 0, 0, 0)
 
     def __enter__(self) -> Meter:
         self._before = read_usage(self._run)
+        self._pids = set(self._run.pids())
         self._clock.__enter__()
         return self
 
     def __exit__(self, *what: object) -> None:
-        pids = self._run.pids()
+        pids = self._pids | set(self._run.pids())
         after = read_usage(self._run)
         self._clock.__exit__(None, None, None)
         if self._before is not None:
