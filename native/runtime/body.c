@@ -105,9 +105,11 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 	body->random = scatter(state);
 	for (uint32_t i = 0; i < layout->pools; i++) {
 		link_pool(body, &layout->pool[i], &state);
-		if (!body->widest || layout->pool[i].lines > body->widest->lines)
+		if (layout->pool[i].permuted && (!body->widest || layout->pool[i].lines > body->widest->lines))
 			body->widest = &layout->pool[i];
 	}
+	if (body->widest)
+		body->far = line_at(body->arena, body->widest, 0);
 	for (uint32_t i = 0; i < layout->cursors; i++)
 		body->cursor[i] = (uint64_t)(uintptr_t)line_at(body->arena, &layout->pool[layout->cursor_pool[i]], 0);
 	return 0;
@@ -115,19 +117,15 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 
 void ditto_body_stall(struct ditto_body *body, uint32_t reads)
 {
-	const struct ditto_body_pool *pool = body->widest;
-	uint64_t far = body->far;
+	const struct line *line = body->far;
 
-	if (!pool)
+	if (!line)
 		return;
-	while (reads--) {
-		const volatile struct line *line;
-
-		far = far * 6364136223846793005ull + 1442695040888963407ull;
-		line = line_at(body->arena, pool, (far >> 32) * pool->lines >> 32);
-		far += (uint64_t)(uintptr_t)line->next >> 63; /* 0: no address of a program has this bit */
-	}
-	body->far = far;
+	for (; reads >= 8; reads -= 8)
+		line = line->next->next->next->next->next->next->next->next;
+	for (; reads; reads--)
+		line = line->next;
+	body->far = line;
 }
 
 void ditto_body_free(struct ditto_body *body, const struct ditto_body_layout *layout)

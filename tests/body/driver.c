@@ -61,15 +61,24 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(mode, "far")) {
 		/* everything but the pool with the most lines is out of bounds */
-		uint64_t begin = (body.widest->offset + 4095) & ~4095ull, end, total = layout.arena_bytes & ~4095ull;
+		uint64_t begin, end, total = layout.arena_bytes & ~4095ull;
+		const void *first = body.far;
 
-		begin = begin > body.widest->offset ? begin - 4096 : begin;
+		if (!body.widest)
+			return 1;
+		begin = body.widest->offset & ~4095ull;
 		end = (body.widest->offset + (uint64_t)body.widest->lines * body.widest->step * 64 + 4095) & ~4095ull;
 		mprotect(body.arena, begin, PROT_NONE);
 		if (end < total)
 			mprotect(body.arena + end, total - end, PROT_NONE);
 		ditto_body_stall(&body, (uint32_t)times);
-		printf("%d\n", times && !body.far);
+		/* one cycle: as many reads as it has lines lead back to the first, one fewer does not */
+		body.far = first;
+		ditto_body_stall(&body, body.widest->lines - 1);
+		if (body.far == first)
+			return 1;
+		ditto_body_stall(&body, 1);
+		printf("%d\n", body.far != first);
 		return 0;
 	}
 	if (!strcmp(mode, "threads")) {

@@ -42,7 +42,7 @@ FASTER = (
     {"irregular": 0.0, "dependence": 5.0},
 )
 SCALINGS = 2
-STALL_INSTRUCTIONS = 9.0
+STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
 """Share of a request's instructions that far reads may add to it."""
