@@ -8,12 +8,13 @@ import pytest
 
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.model.classes import settled_calls
+from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, calls_outside, calls_overlapping
 from ditto.streams import programs
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
 from ditto.streams.evidence import connect_work
+from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
 
 PID = 10
@@ -207,6 +208,18 @@ def test_calls_of_the_wrong_request_are_put_right() -> None:
     found = settled_calls(sometimes)
     assert [(o.kind.value, o.link, o.probability) for o in found[2:4]] == [("call", 1, 0.3), ("answer", 1, 1.0)]
     assert settled_calls([reply]) == [reply]
+
+
+def test_a_fitted_program_awaits_every_call() -> None:
+    """Also where some replies were not seen."""
+    cycles = [cycle for cycle in batched().threads[PID].cycles if cycle.complete]
+    work = programs.build(b"GET", cycles)
+    for name, seen in work.ops.items():
+        seen.count -= name.kind == "answer"
+    placement = Placement(lambda name, seen: 0, lambda slot: 0, lambda seen: (0, fixed(0)))
+    program = fit_program(work, {}, lambda name, amount: [], placement, deferred=False)
+    kinds = [(op.kind, op.probability) for op in program if op.link == 0 or op.kind is OpKind.REPLY]
+    assert kinds == [(OpKind.CALL, 1.0), (OpKind.ANSWER, 1.0), (OpKind.REPLY, 1.0)]
 
 
 @pytest.mark.parametrize(("queue_ns", "service_ns"), [(0, 5_000_000), (40_000, 60_000)])

@@ -230,7 +230,7 @@ def fit_program(
         if blocks:
             program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return program[:MAX_OPS]
+    return settled_calls(program)[:MAX_OPS]
 
 
 USUAL_CALL = 0.9
