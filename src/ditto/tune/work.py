@@ -188,12 +188,12 @@ def _elsewhere(place: Place, original: Measured, clone: Measured) -> int:
     """Visits to a call of a place in classes where the original never makes it.
 
     Calls that belong to no request, such as those for a new connection, are counted to the class of whatever the thread
-    did before, which need not be the original's.
+    did before, which need not be the original's.  What the clone's timers do is a place of its own.
     """
     return sum(
         segment.visits
         for (cls, nr), segment in clone.segments.items()
-        if nr == place[1] and (cls, nr) not in original.segments
+        if cls >= 0 and nr == place[1] and (cls, nr) not in original.segments
     )
 
 
