@@ -70,6 +70,12 @@ static void link_pool(struct ditto_body *body, const struct ditto_body_pool *poo
 	}
 }
 
+/* A pool in permuted order is better for far reads than any in ascending order, which can be foreseen. */
+static int wider(const struct ditto_body_pool *pool, const struct ditto_body_pool *than)
+{
+	return pool->permuted != than->permuted ? pool->permuted > than->permuted : pool->lines > than->lines;
+}
+
 static int consistent(const struct ditto_body_layout *layout)
 {
 	if (layout->arena_bytes == 0 || layout->cursors > DITTO_BODY_CURSORS)
@@ -105,7 +111,7 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 	body->random = scatter(state);
 	for (uint32_t i = 0; i < layout->pools; i++) {
 		link_pool(body, &layout->pool[i], &state);
-		if (layout->pool[i].permuted && (!body->widest || layout->pool[i].lines > body->widest->lines))
+		if (!body->widest || wider(&layout->pool[i], body->widest))
 			body->widest = &layout->pool[i];
 	}
 	if (body->widest)

@@ -45,7 +45,8 @@ struct ditto_body {
 	uint8_t *base;              /* offset 24: arena + DITTO_BODY_BIAS */
 	uint64_t counter[4];        /* offset 32: of loops nested too deep for registers */
 	uint64_t cursor[DITTO_BODY_CURSORS]; /* offset 64 */
-	/* Not known to blocks: the permuted pool with the most lines, and the line of it that the last far read was of. */
+	/* Not known to blocks: the pool with the most lines, of the permuted ones if there are any, and the line of it that
+	 * the last far read was of. */
 	const struct ditto_body_pool *widest;
 	const void *far;
 } __attribute__((aligned(64)));
@@ -54,7 +55,7 @@ struct ditto_body {
  * set (EINVAL: the layout is inconsistent) and nothing left mapped.  `seed` decides every permutation. */
 int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *layout, uint64_t seed);
 
-/* Reads `reads` lines of the widest permuted pool, each told by the one before: nothing can foresee or overlap them. */
+/* Reads `reads` lines of the widest pool, each told by the one before: nothing can foresee or overlap them. */
 void ditto_body_stall(struct ditto_body *body, uint32_t reads);
 
 void ditto_body_free(struct ditto_body *body, const struct ditto_body_layout *layout);

@@ -75,7 +75,7 @@ int main(int argc, char **argv)
 		/* one cycle: as many reads as it has lines lead back to the first, one fewer does not */
 		body.far = first;
 		ditto_body_stall(&body, body.widest->lines - 1);
-		if (body.far == first)
+		if (body.far == first && body.widest->lines > 1)
 			return 1;
 		ditto_body_stall(&body, 1);
 		printf("%d\n", body.far != first);
