@@ -94,9 +94,8 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
     found = calls_of(graph)
     assert found.keys() == truth.keys()
     assert found == {key: pytest.approx(value, rel=0.02) for key, value in truth.items()}
-    product = {
-        edge.to: edge for edge in graph.edges if (edge.caller, edge.endpoint) == ("gateway", "GET /product/{id}")
-    }
+    usual = sorted(graph.edges, key=lambda edge: edge.calls)  # a few calls may be edges of another kind: the most count
+    product = {edge.to: edge for edge in usual if (edge.caller, edge.endpoint) == ("gateway", "GET /product/{id}")}
     assert product["catalog"].parallel_group == product["price"].parallel_group is not None
     assert product["static"].order > product["price"].order
     assert product["static"].probability == pytest.approx(1 / 3, abs=0.02)
