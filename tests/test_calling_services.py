@@ -16,7 +16,8 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import OpKind, ServiceProfile
 from ditto.errors import UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
-from ditto.host.app import AppRun, clone_command
+from ditto.host.app import AppRun
+from ditto.host.clones import clone_command
 from ditto.host.progress import SilentProgress
 from ditto.model.service import fit
 from ditto.observe.native_phase import NativeOptions, record_native

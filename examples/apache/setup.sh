@@ -7,15 +7,8 @@ port=$1
 mpm=$2
 bytes=$3
 
-for old in /tmp/ditto-apache-*; do
-	[ -d "$old" ] || continue
-	pid=$(cat "$old/apache.pid" 2>/dev/null || echo)
-	if [ -n "$pid" ]; then
-		kill -0 "$pid" 2>/dev/null || rm -rf "$old"
-	elif [ -n "$(find "$old" -maxdepth 0 -mmin +5)" ]; then
-		rm -rf "$old"
-	fi
-done
+. "$(dirname "$0")/../gone.sh"
+remove_gone apache.pid /tmp/ditto-apache-*
 
 folder=/tmp/ditto-apache-$port
 rm -rf "$folder"

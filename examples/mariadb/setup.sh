@@ -7,15 +7,8 @@ port=$1
 rows=$2
 . "$(dirname "$0")/where.sh"
 
-for old in /tmp/ditto-mariadb-[0-9]*; do
-	[ -d "$old" ] || continue
-	pid=$(cat "$old/pid" 2>/dev/null || echo)
-	if [ -n "$pid" ]; then
-		kill -0 "$pid" 2>/dev/null || rm -rf "$old"
-	elif [ -n "$(find "$old" -maxdepth 0 -mmin +5)" ]; then
-		rm -rf "$old"
-	fi
-done
+. "$(dirname "$0")/../gone.sh"
+remove_gone pid /tmp/ditto-mariadb-[0-9]*
 
 template=/tmp/ditto-mariadb-template-$rows
 if [ ! -f "$template/ready" ]; then

@@ -6,15 +6,8 @@ port=$1
 bytes=$2
 mkdir -p build
 
-for old in build/nginx-*; do
-	[ -d "$old" ] || continue
-	pid=$(cat "$old/nginx.pid" 2>/dev/null || echo)
-	if [ -n "$pid" ]; then
-		kill -0 "$pid" 2>/dev/null || rm -rf "$old"
-	elif [ -n "$(find "$old" -maxdepth 0 -mmin +5)" ]; then
-		rm -rf "$old"
-	fi
-done
+. "$(dirname "$0")/../gone.sh"
+remove_gone nginx.pid build/nginx-*
 
 folder=build/nginx-$port
 rm -rf "$folder"

@@ -7,15 +7,8 @@ port=$1
 scale=$2
 . "$(dirname "$0")/where.sh"
 
-for old in /tmp/ditto-postgres-[0-9]*; do
-	[ -d "$old" ] || continue
-	pid=$(head -n 1 "$old/postmaster.pid" 2>/dev/null || echo)
-	if [ -n "$pid" ]; then
-		kill -0 "$pid" 2>/dev/null || rm -rf "$old"
-	elif [ -n "$(find "$old" -maxdepth 0 -mmin +5)" ]; then
-		rm -rf "$old"
-	fi
-done
+. "$(dirname "$0")/../gone.sh"
+remove_gone postmaster.pid /tmp/ditto-postgres-[0-9]*
 
 template=/tmp/ditto-postgres-template-$scale
 if [ ! -f "$template/ready" ]; then

@@ -186,7 +186,7 @@ def load(
         BadInputError: what to drive or what to send is not told.
     """
     from ditto.host import drive as driver
-    from ditto.host.app import built_clone, clone_command
+    from ditto.host.clones import built_clone, clone_command
     from ditto.host.loadgen import drive
 
     progress.stage("load")
@@ -333,7 +333,7 @@ def run_local(
         AppError: the port is in use, or the clone ended or stopped answering.
     """
     from ditto.deploy import run_local as watch
-    from ditto.host.app import built_clone
+    from ditto.host.clones import built_clone
 
     watch(built_clone(clone), host, port, log, ready, seconds)
 

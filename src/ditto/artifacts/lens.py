@@ -152,11 +152,6 @@ class LensProcess:
         offset = int(self.blocks["code_offset"][block])
         return self.code[offset : offset + int(self.blocks["length"][block])].tobytes()
 
-    def block_sites(self, block: int) -> NDArray[np.uint32]:
-        """Indices into ``sites`` of the block's accesses, in the order of execution."""
-        first = int(self.blocks["first_access"][block])
-        return self.access_sites[first : first + int(self.blocks["accesses"][block])]
-
 
 @dataclass(frozen=True)
 class KeySummary:

@@ -24,10 +24,8 @@ from types import TracebackType
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
 from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
-from ditto.host.clones import built_clone as built_clone
 from ditto.host.clones import called_services
-from ditto.host.clones import clone_command as clone_command
-from ditto.host.load import Client, LoadResult, RepeatedLoad
+from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
@@ -86,7 +84,7 @@ class AppRun:
         self._folder: Path | None = None
         self._besides: list[Server] = []
         self._services: list[Server] = []
-        self._clients: list[Client | RepeatedLoad] = []
+        self._clients: list[Client] = []
         self._count = 0
         self._pid = os.getpid()
 
@@ -163,10 +161,6 @@ class AppRun:
     def _processes(self) -> set[ProcessId]:
         return {p for s in self._services if self._only in (None, s.name) for p in s.processes()}
 
-    def log_tail(self, lines: int = 20) -> list[str]:
-        """The last lines that the entry service printed."""
-        return self.entry.log.read_text(errors="replace").splitlines()[-lines:]
-
     # -- life --------------------------------------------------------------------------------------------------
 
     def start(self) -> AppRun:
@@ -227,10 +221,7 @@ class AppRun:
         """End everything this run started and remove its folder.  May be called at any time, any number of times."""
         with interrupts.held():
             for client in self._clients:
-                if isinstance(client, RepeatedLoad):
-                    client.stop(quiet=True)
-                else:
-                    client.stop()
+                client.stop()
             self._clients.clear()
             # The entry first, and each before those it calls.
             order = (*self._services[:1], *reversed(self._services[1:]), *reversed(self._besides))
@@ -289,7 +280,7 @@ class AppRun:
         with interrupts.held():
             client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
             # Ended clients need no stopping: keep the list short in long series.
-            self._clients = [c for c in self._clients if isinstance(c, RepeatedLoad) or c.is_running()]
+            self._clients = [c for c in self._clients if c.is_running()]
             self._clients.append(client)
         return client
 
@@ -327,13 +318,6 @@ class AppRun:
                 raise
             results.append(client.stop() if client.is_running() else client.wait(check=self.check_alive))
         return results
-
-    def start_load_loop(self, requests: int | None = None) -> RepeatedLoad:
-        """Keep the client running in the background until ``stop()`` of what is returned."""
-        with interrupts.held():
-            loop = RepeatedLoad(lambda: self.start_load(requests), self.check_alive)
-            self._clients.append(loop)
-        return loop
 
     def check_alive(self) -> None:
         """Raise AppError when a service has ended."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,48 +130,6 @@ class Client:
             )
             self._out.unlink(missing_ok=True)
         return self._result
-
-
-class RepeatedLoad:
-    """A client that a thread starts again whenever it ends, until `stop`."""
-
-    def __init__(self, start: Callable[[], Client], check: Callable[[], None]) -> None:
-        self._start = start
-        self._check = check
-        self._stop = threading.Event()
-        self._client: Client | None = None
-        self._results: list[LoadResult] = []
-        self._error: Exception | None = None
-        self._thread = threading.Thread(target=self._repeat, name="ditto-load", daemon=True)
-        self._thread.start()
-
-    def _repeat(self) -> None:
-        try:
-            while not self._stop.is_set():
-                client = self._client = self._start()
-                while client.is_running() and not self._stop.is_set():
-                    client.pause(_POLL_S)
-                self._results.append(client.stop() if self._stop.is_set() else client.wait(check=self._check))
-        except Exception as error:
-            self._error = error
-
-    def check(self) -> None:
-        """Raise what went wrong so far, if anything did (AppError)."""
-        if self._error is not None:
-            raise self._error
-
-    def stop(self, quiet: bool = False) -> list[LoadResult]:
-        """End it and give the results of all its runs, the ended one last.
-
-        Raises:
-            AppError: a run failed (not with ``quiet``).
-        """
-        with interrupts.held():
-            self._stop.set()
-            self._thread.join()
-        if not quiet:
-            self.check()
-        return list(self._results)
 
 
 def _text(path: Path) -> str:

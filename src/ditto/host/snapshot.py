@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.observation import DescriptorSeen, FileSeen, ProcessSeen, ThreadSeen
@@ -11,6 +12,7 @@ from ditto.artifacts.records import RECORD, Kind, load_recording
 from ditto.artifacts.syscalls import numbers
 
 _PROC = Path("/proc")
+_ESTABLISHED, _LISTENING = "01", "0A"
 _NO_FILES = ("/memfd:", "/dev/zero")
 _SHARED = ("pipe", "listener", "datagram", "connection", "downstream", "socket")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
@@ -104,14 +106,19 @@ def _descriptor(
     )
 
 
-def _sockets(pid: int) -> tuple[dict[str, int], set[str], dict[str, int]]:
-    """Inodes of listening TCP sockets with their ports, of accepted ones, and of those that connected, with whereto.
+@dataclass(frozen=True)
+class _Socket:
+    """A line of a protocol's table in ``/proc/PID/net``."""
 
-    A connection that was accepted has the port of its listener.
-    """
-    listeners: dict[str, int] = {}
-    connected: dict[str, tuple[int, int]] = {}
-    for name in ("tcp", "tcp6"):
+    inode: str
+    local: int
+    remote: int
+    state: str
+
+
+def _table(pid: int | str, protocol: str) -> Iterator[_Socket]:
+    """The sockets of a protocol (``tcp`` or ``udp``) in the network namespace of a process, both families."""
+    for name in (protocol, f"{protocol}6"):
         try:
             lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
         except OSError:
@@ -119,29 +126,30 @@ def _sockets(pid: int) -> tuple[dict[str, int], set[str], dict[str, int]]:
         for line in lines:
             parts = line.split()
             local, remote = (int(parts[at].rpartition(":")[2], 16) for at in (1, 2))
-            if parts[3] == "0A":
-                listeners[parts[9]] = local
-            else:
-                connected[parts[9]] = (local, remote)
+            yield _Socket(parts[9], local, remote, parts[3])
+
+
+def connections_to(port: int) -> int:
+    """Connections that a server on this port has."""
+    return sum(s.state == _ESTABLISHED and s.local == port for s in _table("self", "tcp"))
+
+
+def _sockets(pid: int) -> tuple[dict[str, int], set[str], dict[str, int]]:
+    """Inodes of listening TCP sockets with their ports, of accepted ones, and of those that connected, with whereto.
+
+    A connection that was accepted has the port of its listener.
+    """
+    found = list(_table(pid, "tcp"))
+    listeners = {s.inode: s.local for s in found if s.state == _LISTENING}
+    connected = [s for s in found if s.state != _LISTENING]
     ports = set(listeners.values())
-    accepted = {inode for inode, (local, _) in connected.items() if local in ports}
-    outward = {inode: remote for inode, (_, remote) in connected.items() if inode not in accepted}
-    return listeners, accepted, outward
+    accepted = {s.inode for s in connected if s.local in ports}
+    return listeners, accepted, {s.inode: s.remote for s in connected if s.inode not in accepted}
 
 
 def _datagram_sockets(pid: int) -> dict[str, int]:
     """Inodes of UDP sockets that are bound and have no peer, with their ports."""
-    bound: dict[str, int] = {}
-    for name in ("udp", "udp6"):
-        try:
-            lines = (_PROC / str(pid) / "net" / name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            parts = line.split()
-            if parts[2].endswith(":0000"):
-                bound[parts[9]] = int(parts[1].rpartition(":")[2], 16)
-    return bound
+    return {s.inode: s.local for s in _table(pid, "udp") if not s.remote}
 
 
 def file_sizes(recording: Path, pids: Iterable[int]) -> list[FileSeen]:

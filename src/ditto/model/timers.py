@@ -10,7 +10,6 @@ from statistics import mean, pstdev
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
-from ditto.streams.programs import ClassWork
 
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
@@ -101,8 +100,3 @@ def _may_tick(event: Event, wake: Wake) -> bool:
     kind = event.obj.kind if event.obj is not None else ""
     del wake
     return kind not in _EVENTFUL or event.nr in SENDFILES
-
-
-def timer_work(timer: TimerSeen, programs: list[ClassWork]) -> ClassWork | None:
-    """The program of a timer, counted like a request class whose cycles are the bursts."""
-    return programs[0] if programs else None

@@ -15,14 +15,14 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import RECORDING, AppRecording, BesideRecorded, ServiceRecorded
 from ditto.artifacts.records import Mode
-from ditto.errors import AppError, RecordingError
+from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.server import Server
 from ditto.host.turns import Turns
+from ditto.observe.attempts import nearly_whole
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
-LOST_SHARE = 0.001
 WINDOW_S = 6.0
 """The load is recorded from before its beginning: to its end, or for this long."""
 TURNS_S = 2.0
@@ -77,20 +77,16 @@ def record_app(
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     notes: list[str] = []
-    buffer_mb = BUFFER_MB
-    for attempt in range(3):
-        made, status = _record_once(spec, folder, options, buffer_mb, progress, notes, look)
-        if status.lost_share <= LOST_SHARE:
-            made.save(folder)
-            return made
-        if attempt < 2:
-            notes.append(f"a run lost {status.lost_share:.2%} of its records and was repeated with a larger buffer")
-            progress.note(notes[-1])
-            buffer_mb *= 4
-    raise RecordingError(
-        f"the recording of {spec.name} lost {status.lost_share:.2%} of its records three times",
+    made = nearly_whole(
+        f"the recording of {spec.name}",
+        lambda buffer_mb: _record_once(spec, folder, options, buffer_mb, progress, notes, look),
+        BUFFER_MB,
+        notes,
+        progress,
         "lower the load, or record a shorter time with --seconds",
     )
+    made.save(folder)
+    return made
 
 
 def _record_once(

@@ -10,14 +10,13 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
-from ditto.errors import RecordingError
 from ditto.host.app import AppRun
 from ditto.host.progress import Progress
 from ditto.host.snapshot import file_sizes, makes_code, tree
+from ditto.observe.attempts import nearly_whole
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
 RECORDING = "native.rec"
-LOST_SHARE = 0.001
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
 MAX_RECORDS = 4_000_000
@@ -47,20 +46,15 @@ def record_native(
         RecordingError: the recording failed, or lost too much twice.
     """
     notes: list[str] = []
-    buffer_mb = options.buffer_mb
-    for attempt in range(3):
-        run, status = _record_once(spec, folder, options, buffer_mb, progress, notes)
-        share = status.lost_share
-        if share <= LOST_SHARE:
-            return run, notes
-        if attempt < 2:
-            notes.append(f"the native run lost {share:.2%} of its records and was repeated with a larger buffer")
-            progress.note(notes[-1])
-            buffer_mb *= 4
-    raise RecordingError(
-        f"the native recording lost {status.lost_share:.2%} of its records three times",
-        "lower the load, or raise the buffer with --buffer-mb",
+    run = nearly_whole(
+        "the native run",
+        lambda buffer_mb: _record_once(spec, folder, options, buffer_mb, progress, notes),
+        options.buffer_mb,
+        notes,
+        progress,
+        "lower the load",
     )
+    return run, notes
 
 
 def _record_once(

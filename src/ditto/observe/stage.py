@@ -40,16 +40,9 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     make_private(folder)
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
-    lens: LensRun | None = None
-    datagrams = False
-    try:
-        progress.update("recognising the protocol")
-        codec, datagrams = wire_of(folder / native.recording)
-        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, compiles=native.makes_code)
-        lens = made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
-    except MissingCapabilityError as error:
-        notes.append(f"no instruction run: {error}")
-        progress.note(notes[-1])
+    progress.update("recognising the protocol")
+    codec, datagrams = wire_of(folder / native.recording)
+    lens = lens_of(spec, folder, codec, native, notes, progress)
     (folder / PLAN_NAME).unlink(missing_ok=True)
     client: ClientRun | None = None
     try:
@@ -62,6 +55,30 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
     return save_observation(spec.name, folder, native, lens, notes, client)
+
+
+def lens_of(
+    spec: AppSpec,
+    folder: Path,
+    codec: str,
+    native: NativeRun,
+    notes: list[str],
+    progress: Progress,
+    only: str | None = None,
+) -> LensRun | None:
+    """The instruction run of a service, in its observation's folder; None, with a note, where there is no valgrind.
+
+    Args:
+        native: its native run.
+        only: the service, of several.
+    """
+    try:
+        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, compiles=native.makes_code, only=only)
+    except MissingCapabilityError as error:
+        notes.append(f"no instruction run{f' of {only}' if only else ''}: {error}")
+        progress.note(notes[-1])
+        return None
+    return made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
 
 
 def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:

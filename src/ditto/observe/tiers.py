@@ -8,19 +8,15 @@ import numpy as np
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import RECORDING, AppRecording, owners
-from ditto.artifacts.observation import FileSeen, LensRun, NativeRun, Observation, ProcessSeen
+from ditto.artifacts.observation import FileSeen, NativeRun, Observation, ProcessSeen
 from ditto.artifacts.records import HEADER, RECORD, Kind, load_recording
-from ditto.errors import MissingCapabilityError
 from ditto.host.app import AppRun
-from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
-from ditto.host.snapshot import file_sizes, tree
+from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, record_app
-from ditto.observe.stage import LENS_FOLDER, make_private, save_observation
+from ditto.observe.stage import lens_of, make_private, save_observation
 from ditto.streams.evidence import codec_of
-
-_ESTABLISHED = "01"
 
 
 class _Looks:
@@ -29,6 +25,7 @@ class _Looks:
     Attributes:
         processes: under load, by service.
         connections: that clients have to it under load, by service.
+        makes_code: whether it has code of no file, by service.
         files: that any of them used, with their sizes at the end.
     """
 
@@ -37,6 +34,7 @@ class _Looks:
         self.files: list[FileSeen] = []
         self.processes: dict[str, list[ProcessSeen]] = {}
         self.connections: dict[str, int] = {}
+        self.makes_code: dict[str, bool] = {}
 
     def look(self, run: AppRun, complete: bool) -> None:
         if complete:
@@ -44,26 +42,14 @@ class _Looks:
             return
         for service, server in zip(_entry_first(run), run.services, strict=True):
             self.processes[server.name] = tree(p.pid for p in server.processes())
-            self.connections[server.name] = _connections_to(run.port_of(service))
+            self.makes_code[server.name] = makes_code(p.pid for p in server.processes())
+            self.connections[server.name] = connections_to(run.port_of(service))
 
 
 def _entry_first(run: AppRun) -> list[str | None]:
     """The names of the services in the order of `AppRun.services`."""
     order = run.spec.start_order()
     return [order[-1].name, *(service.name for service in order[:-1])]
-
-
-def _connections_to(port: int) -> int:
-    """Connections that a server on this port has."""
-    count = 0
-    for name in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", name).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        rows = [line.split() for line in lines]
-        count += sum(row[3] == _ESTABLISHED and int(row[1].rpartition(":")[2], 16) == port for row in rows)
-    return count
 
 
 def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Progress) -> list[Observation]:
@@ -89,7 +75,8 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
         progress.update(f"{name} under valgrind", number / len(natives))
         folder = out / name / "observation"
         notes = list(made.notes)
-        lens = _lens(spec, name, folder, native, notes, progress)
+        codec = codec_of(folder / native.recording)
+        lens = lens_of(spec, folder, codec, native, notes, progress, only=name)
         observations.append(save_observation(name, folder, native, lens, notes))
     return observations
 
@@ -119,18 +106,5 @@ def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
         descriptors=[],
         processes=looks.processes.get(name, []),
         files=looks.files,
+        makes_code=looks.makes_code.get(name, False),
     )
-
-
-def _lens(
-    spec: AppSpec, name: str, folder: Path, native: NativeRun, notes: list[str], progress: Progress
-) -> LensRun | None:
-    """The service's instruction run; None, with a note, where there is no valgrind."""
-    codec = codec_of(folder / native.recording)
-    try:
-        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, only=name)
-    except MissingCapabilityError as error:
-        notes.append(f"no instruction run of {name}: {error}")
-        progress.note(notes[-1])
-        return None
-    return made.model_copy(update={"files": [f"{LENS_FOLDER}/{file}" for file in made.files]})

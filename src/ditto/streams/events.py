@@ -195,12 +195,6 @@ class Descriptors:
         if child != parent and child not in self._tables:
             self._tables[child] = dict(self._tables.get(parent, {}))
 
-    def knows(self, pid: int) -> bool:
-        return pid in self._tables
-
-    def lookup(self, pid: int, fd: int) -> Obj | None:
-        return self._tables.get(pid, {}).get(fd)
-
     def apply(self, event: Event) -> None:
         """Resolve the event's descriptors and do to the table what the call did."""
         nr, ret, args = event.nr, event.ret, event.args

@@ -206,10 +206,6 @@ class LensReader:
                             for line in range(int(b["addr"]) >> 6, (int(b["addr"] + b["length"]) - 1 >> 6) + 1)}),
         )  # fmt: skip
 
-    def summaries(self) -> list[KeySummary]:
-        """One summary for each key, in the order of ``process.keys``."""
-        return [self.summary((k,)) for k in range(len(self.process.keys))]
-
     def _stride_share(self, counts: NDArray[np.float64]) -> float:
         sites = self.process.sites
         share = sites["same_stride"] / np.maximum(sites["executions"], 1)

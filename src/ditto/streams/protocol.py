@@ -87,39 +87,6 @@ def session_of(codec: str) -> Session | None:
     return mysql.Session() if codec == "mysql" else None
 
 
-def request_argc(codec: str, payload: bytes) -> int:
-    """Words of a request where its head tells, else 0."""
-    match = _RESP_MULTI.match(payload) if codec == "resp2" else None
-    return int(match[1]) if match else 0
-
-
-def pipelined(codec: str, payload: bytes, length: int) -> int:
-    """How many requests of the first one's size one receive held (1 where that cannot be told)."""
-    first = _first_length(codec, payload)
-    return max(1, round(length / first)) if first else 1
-
-
-def _first_length(codec: str, payload: bytes) -> int:
-    if codec == "http1":
-        end = payload.find(b"\r\n\r\n")
-        return end + 4 if end >= 0 else 0
-    if codec == "memcached" and _first_word(payload) in (b"get", b"gets", b"delete", b"incr", b"decr", b"touch"):
-        end = payload.find(b"\r\n")
-        return end + 2 if end >= 0 else 0
-    if codec == "resp2":
-        match = re.match(rb"^\*(\d+)\r\n", payload)
-        if not match:
-            return 0
-        at = match.end()
-        for _ in range(min(int(match[1]), 64)):
-            head = re.compile(rb"\$(\d+)\r\n").match(payload, at)
-            if not head:
-                return 0
-            at = head.end() + int(head[1]) + 2
-        return at
-    return 0
-
-
 @dataclass(frozen=True)
 class ReplySeen:
     """A reply's shape: ``kind`` as in the profile; sizes in bytes."""

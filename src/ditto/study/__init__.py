@@ -18,7 +18,7 @@ from ditto.artifacts.fidelity import without_paths
 from ditto.artifacts.study import Study, StudyConditions
 from ditto.artifacts.study_kind import StudyKind
 from ditto.errors import BadInputError
-from ditto.host.app import built_clone, clone_command
+from ditto.host.clones import built_clone, clone_command
 from ditto.host.drive import CONNECTIONS, plan_file
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress

@@ -13,7 +13,8 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
-from ditto.host.app import AppRun, clone_command
+from ditto.host.app import AppRun
+from ditto.host.clones import clone_command
 from ditto.host.lens_session import run_under_lens
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run

@@ -15,7 +15,8 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
 from ditto.errors import AppError
-from ditto.host.app import AppRun, clone_command
+from ditto.host.app import AppRun
+from ditto.host.clones import clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
 from ditto.host.usage import Meter
@@ -42,6 +43,7 @@ FASTER = (
     {"irregular": 0.0, "dependence": 5.0},
 )
 SCALINGS = 2
+"""Attempts at the number of instructions of an app that compiles at run time."""
 STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
@@ -98,21 +100,23 @@ def tune_native(
     progress.update("user CPU time of original and clone")
     ends = time.monotonic() + seconds
     search = _Search(spec, profile, remake, progress, ends, _asked(spec))
-    now = search.attempt({})
+    step: dict[str, float] = {}
+    now = search.attempt(step)
     if compiles:
         now = search.scale(now)
     if now.error > GOAL:
-        for step in FASTER:
+        for faster in FASTER:
             if search.over or now.error < 0:
                 break
+            step = faster
             now = search.attempt(step)
     if now.error < 0:
-        search.stall(now)
+        search.stall(now, step)
     if search.best.error < 0:
-        for step in SLOWER:
+        for slower in SLOWER:
             if search.over:
                 break
-            search.attempt({**step, "stalls": search.knobs.stalls})
+            search.attempt({**slower, "stalls": search.knobs.stalls})
     return search.best_profile, search.rows
 
 
@@ -131,7 +135,6 @@ class _Search:
         self._spec, self._remake, self._progress, self._ends, self._asked = spec, remake, progress, ends, asked
         self._profile = self.best_profile = profile
         self.rows: Rows = []
-        self._last: dict[str, float] = {}
         self.best = Compared(float("inf"), 0.0, 0.0, 0.0, 0.0)
 
     @property
@@ -147,7 +150,6 @@ class _Search:
     def attempt(self, step: dict[str, float]) -> Compared:
         """Compare a clone with these knobs turned; the first attempt puts the resident memory right too."""
         number = len(self.rows)
-        self._last = step
         words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
         self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
         knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
@@ -167,18 +169,21 @@ class _Search:
 
     def scale(self, now: Compared) -> Compared:
         """As many instructions as take the original's time, at the rate at which the clone executes them."""
+        factor = self.knobs.instructions
         for _ in range(SCALINGS):
             if self.over:
                 break
-            factor = min(9.0, max(0.11, self._profile.knobs.instructions / (1.0 + now.error)))
+            factor = min(9.0, max(0.11, factor / (1.0 + now.error)))
             now = self.attempt({"instructions": factor})
-            knobs = self._profile.knobs.model_copy(update={"instructions": factor})
-            self._profile = self._profile.model_copy(update={"knobs": knobs})
-        return now
+        self._profile = self.best_profile
+        return self.best
 
-    def stall(self, now: Compared) -> None:
-        """Let a clone that is too fast wait for memory as long as it lacks: what each read costs is measured."""
-        base = self._last
+    def stall(self, now: Compared, base: dict[str, float]) -> None:
+        """Let a clone that is too fast wait for memory as long as it lacks: what each read costs is measured.
+
+        Args:
+            now: how far off it is with the knobs ``base``.
+        """
         most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
         reads = min(most, -now.error * now.original_ns / STALL_NS)
         for _ in range(3):

@@ -10,7 +10,8 @@ from typing import Literal
 
 from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import AppError, BadInputError
-from ditto.host.app import AppRun, Wrap, built_clone, clone_command
+from ditto.host.app import AppRun, Wrap
+from ditto.host.clones import built_clone, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.host.usage import Meter, Usage, thread_count
