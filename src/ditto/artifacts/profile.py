@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
 from ditto.artifacts.program import Op as Op
@@ -268,7 +269,7 @@ class ServiceProfile(Model):
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
-    downstreams: Annotated[list[Downstream], Field(max_length=16)] = []
+    downstreams: Annotated[list[Downstream], Field(max_length=MAX_DOWNSTREAMS)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0

@@ -70,6 +70,8 @@ class OpKind(StrEnum):
     ANSWER = "answer"
 
 
+MAX_DOWNSTREAMS = 16
+"""Services that one service calls; ``DITTO_DOWNSTREAMS``."""
 MAX_LINKS = 8
 """Connections to other services that one request may use; as ``DITTO_LINKS`` in native/runtime/ditto.h."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ditto.artifacts.profile import CallClass, CallCodec, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
@@ -20,7 +21,6 @@ from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET,
 from ditto.streams.evidence import Evidence, connect_work
 from ditto.streams.programs import ClassWork, OpWork, signed
 
-MAX_DOWNSTREAMS = 16
 MAX_CLASSES = 32
 FEW = 20
 """Delays that were seen exactly, below which they are taken from what they were at least."""
