@@ -10,7 +10,7 @@ EXAMPLE = "ditto build build/redis/clone"
 
 
 def command(clone: CloneFolder, as_json: AsJson = False) -> None:
-    """Compile a clone into one static binary, CLONE/build/clone."""
+    """Compile a clone into one static binary, CLONE/build/clone; an application's into one for each tier."""
     from ditto import pipeline
 
     with shown() as progress:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
+from ditto.host.process import cpu_times, memory
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,28 @@ class Usage:
             return self.run_s * self.user_share
         both = self.user_s + self.system_s
         return self.run_s * self.user_s / both if both > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class ServiceUse:
+    """One service of several.
+
+    Attributes:
+        run_s: CPU time since its processes began, in the scheduler's own nanoseconds.
+        resident_bytes: now.
+    """
+
+    run_s: float
+    resident_bytes: int
+
+
+def use_by_service(run: AppRun) -> dict[str, ServiceUse]:
+    """What each service of a run used so far, by its name."""
+    found = {}
+    for server in run.services:
+        processes = server.processes()
+        found[server.name] = ServiceUse(cpu_times(processes).run_s, memory(processes).rss_bytes)
+    return found
 
 
 class Meter:

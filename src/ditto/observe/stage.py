@@ -43,18 +43,23 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     progress.update("recognising the protocol")
     codec, datagrams = wire_of(folder / native.recording)
     lens = lens_of(spec, folder, codec, native, notes, progress)
+    client = client_of(spec, folder, datagrams, notes, progress)
+    return save_observation(spec.name, folder, native, lens, notes, client)
+
+
+def client_of(spec: AppSpec, folder: Path, datagrams: bool, notes: list[str], progress: Progress) -> ClientRun | None:
+    """What the app's client sends to the entry, its plan saved in the observation's folder; None, with a note."""
     (folder / PLAN_NAME).unlink(missing_ok=True)
-    client: ClientRun | None = None
     try:
         if datagrams:
             raise AppError("they come in datagrams", "load it with its own client")
-        made_by_client = recorded(spec, progress)
-        made_by_client.plan.save(folder / PLAN_NAME)
-        client = made_by_client.client
+        made = recorded(spec, progress)
+        made.plan.save(folder / PLAN_NAME)
+        return made.client
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return save_observation(spec.name, folder, native, lens, notes, client)
+        return None
 
 
 def lens_of(

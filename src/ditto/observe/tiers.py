@@ -15,8 +15,8 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, record_app
-from ditto.observe.stage import lens_of, make_private, save_observation
-from ditto.streams.evidence import codec_of
+from ditto.observe.stage import client_of, lens_of, make_private, save_observation
+from ditto.streams.evidence import wire_of
 
 
 class _Looks:
@@ -75,9 +75,10 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
         progress.update(f"{name} under valgrind", number / len(natives))
         folder = out / name / "observation"
         notes = list(made.notes)
-        codec = codec_of(folder / native.recording)
+        codec, datagrams = wire_of(folder / native.recording)
         lens = lens_of(spec, folder, codec, native, notes, progress, only=name)
-        observations.append(save_observation(name, folder, native, lens, notes))
+        client = client_of(spec, folder, datagrams, notes, progress) if name == spec.service.name else None
+        observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
 
 

@@ -142,11 +142,6 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
     ]
 
 
-def codec_of(recording: Path) -> str:
-    """The wire protocol that a native recording shows; see :func:`wire_of`."""
-    return wire_of(recording)[0]
-
-
 def wire_of(recording: Path) -> tuple[str, bool]:
     """The wire protocol that a native recording shows, and whether over datagrams, from the recording's beginning.
 

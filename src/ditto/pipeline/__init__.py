@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from ditto import paths
 from ditto.artifacts.app import AppSpec, load_app
+from ditto.artifacts.application import is_application
 from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
@@ -25,6 +26,7 @@ from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
 from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.progress import Progress
+from ditto.pipeline import application
 
 if TYPE_CHECKING:
     from ditto.artifacts.graph import Graph
@@ -47,12 +49,14 @@ class CloneOptions:
         rounds: rounds of the final comparison.
         seconds: load of each timed run in it.
         tune: whether the measured CPU time is tuned as well.
+        keep_names: whether the tiers of an app of several services keep their names.
     """
 
     seed: int | None = None
     rounds: int = 5
     seconds: float = 3.0
     tune: bool = True
+    keep_names: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,18 @@ def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None,
     return folder
 
 
-def model(out: Path, progress: Progress, seed: int | None = None) -> Path:
-    """Fit the profile to ``OUT/observation``; ``OUT/profile.json``."""
+def model(out: Path, progress: Progress, seed: int | None = None, keep_names: bool = False) -> Path:
+    """Fit the profile to ``OUT/observation``; ``OUT/profile.json``.
+
+    Of an app of several services, those of all tiers and how they are wired; ``OUT/profiles``.
+    """
     from ditto.model.service import fit
     from ditto.streams.evidence import load_evidence
 
     folder = out / "observation"
     progress.stage("model")
+    if application.is_observed(out):
+        return application.model(out, DEFAULT_SEED if seed is None else seed, keep_names, progress)
     observation = load_observation(folder)
     progress.update("reading the recordings")
     evidence = load_evidence(folder, observation)
@@ -106,17 +115,23 @@ def model(out: Path, progress: Progress, seed: int | None = None) -> Path:
 
 
 def generate(profile: Path, clone: Path, seed: int | None, progress: Progress) -> Path:
-    """Write the sources of a clone from a profile alone."""
+    """Write the sources of a clone from a profile alone, or those of all tiers from a folder of profiles."""
     progress.stage("generate")
-    _write_clone(load_profile(profile), clone, seed)
+    if is_application(profile):
+        application.generate(profile, clone, seed)
+    else:
+        write_clone(load_profile(profile), clone, seed)
     return clone
 
 
 def build(clone: Path, progress: Progress) -> Path:
-    """Compile a clone; ``CLONE/build/clone``."""
+    """Compile a clone; ``CLONE/build/clone``.  Of an application, all tiers; ``CLONE``."""
     from ditto.run.build import build_clone
 
     progress.stage("build")
+    if is_application(clone):
+        application.build(clone, progress)
+        return clone
     return build_clone(clone)
 
 
@@ -135,11 +150,11 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
     clone = out / "clone"
 
     def remake(profile: Profile) -> Path:
-        _write_clone(profile, clone, None)
+        write_clone(profile, clone, None)
         return build_clone(clone)
 
     tuned = tune_profile(
-        _driven(_one_service(app, "ditto tune"), folder),
+        driven(_one_service(app, "ditto tune"), folder),
         load_profile(out / "profile.json"),
         folder,
         load_observation(folder),
@@ -158,10 +173,15 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     from ditto.validate import ValidateOptions
     from ditto.validate import validate as compare
 
-    folder = (clone.parent if out is None else out) / "observation"
-    plan = folder / PLAN_NAME
-    options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
-    fidelity = compare(_driven(_one_service(app, "ditto validate"), folder), clone, options, progress)
+    made = clone.parent if out is None else out
+    options = ValidateOptions(rounds=rounds, seconds=seconds)
+    spec = load_app(app)
+    if spec.several:
+        fidelity = application.validate(spec, clone, made, options, progress)
+    else:
+        plan = made / "observation" / PLAN_NAME
+        options = replace(options, plan=plan if plan.is_file() else None)
+        fidelity = compare(driven(spec, made / "observation"), clone, options, progress)
     if out is not None:
         beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
         fidelity = fidelity.model_copy(update=beside)
@@ -221,7 +241,7 @@ def study(
 
     made = compare(
         kind,
-        _driven(_one_service(app, "ditto study"), clone.parent / "observation"),
+        driven(_one_service(app, "ditto study"), clone.parent / "observation"),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -341,13 +361,13 @@ def run_local(
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
     began = time.monotonic()
-    _one_service(app, "ditto clone")
     observe(app, out, None, None, progress)
-    profile = model(out, progress, options.seed)
+    profile = model(out, progress, options.seed, options.keep_names)
     folder = out / "clone"
     generate(profile, folder, None, progress)
     build(folder, progress)
-    tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
+    if not load_app(app).several:
+        tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
@@ -369,7 +389,7 @@ def _one_service(app: Path, command: str) -> AppSpec:
     return spec
 
 
-def _driven(spec: AppSpec, observation: Path) -> AppSpec:
+def driven(spec: AppSpec, observation: Path) -> AppSpec:
     """The app, with a client that can talk to its clone where its own cannot."""
     from ditto.host.drive import with_stand_in
 
@@ -378,7 +398,8 @@ def _driven(spec: AppSpec, observation: Path) -> AppSpec:
     return spec if client is None else with_stand_in(spec, plan, client)
 
 
-def _write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:
+def write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:
+    """Write a clone's folder."""
     from ditto.generate.clone import generate as make_sources
     from ditto.generate.clone import write_clone
 
