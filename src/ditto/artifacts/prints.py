@@ -7,6 +7,12 @@ together.
 from __future__ import annotations
 
 PRINT_BITS = 12
+DIGITS = b"0123456789"
+
+
+def folded(path: bytes) -> bytes:
+    """A path (or the key of a class) without its digits: where a service has many paths, these name things."""
+    return path.translate(None, DIGITS)
 
 
 def path_print(key: int, path: bytes) -> int:

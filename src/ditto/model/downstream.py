@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from ditto.artifacts.profile import CallClass, CallCodec, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.prints import folded
+from ditto.artifacts.profile import CallClass, CallCodec, ClassMatch, Dist, Downstream, Op, OpKind, Receive
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
@@ -54,6 +55,7 @@ class CallBook:
     addresses: list[str] = field(default_factory=list)
     numbers: dict[Obj, int] = field(default_factory=dict)
     classes: list[dict[bytes, int]] = field(default_factory=list)
+    folds: list[bool] = field(default_factory=list)
 
     def call_of(self, op: OpWork) -> tuple[int, Dist] | None:
         """The service that most of an operation's calls go to, and their classes there."""
@@ -61,11 +63,11 @@ class CallBook:
         if not known:
             return None
         number = known.most_common(1)[0][0]
-        codec, classes = self.downstreams[number].codec, self.classes[number]
+        codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
             if self.numbers.get(call.peer) == number:
-                seen[classes.get(_key(codec, call), 0)] += 1
+                seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
 
@@ -83,7 +85,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
-        classes, numbers = _classes(codec, print_key, calls)
+        folds = protocol.folds(codec, {_key(codec, call) for call in calls})
+        classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
         connects = sum(life.created for life in group.lives)
         made.downstreams.append(
@@ -98,6 +101,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             )
         )
         made.classes.append(numbers)
+        made.folds.append(folds)
         made.addresses.append(_readable(group.address))
     return made
 
@@ -120,14 +124,23 @@ def _codec(calls: list[Call]) -> CallCodec:
     return next((codec for codec in known if codec == found), "opaque")
 
 
-def _key(codec: str, call: Call) -> bytes:
-    return protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+def _key(codec: str, call: Call, folds: bool = False) -> bytes:
+    key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+    return folded(key) if folds else key
 
 
-def _classes(codec: str, print_key: int, calls: list[Call]) -> tuple[list[CallClass], dict[bytes, int]]:
+def _match(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:
+    """How the called service recognises the class; it may go by paths without digits though few were called here."""
+    match = match_of(codec, print_key, key, sizes)
+    if codec != "http1" or folded(key) == key:
+        return match
+    return match.model_copy(update={"fold_print": match_of(codec, print_key, folded(key), sizes).path_print})
+
+
+def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tuple[list[CallClass], dict[bytes, int]]:
     by_key: dict[bytes, list[Call]] = defaultdict(list)
     for call in calls:
-        by_key[_key(codec, call)].append(call)
+        by_key[_key(codec, call, folds)].append(call)
     ranked = sorted(by_key.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_CLASSES]
     total = sum(len(found) for _, found in ranked)
     classes = []
@@ -137,7 +150,7 @@ def _classes(codec: str, print_key: int, calls: list[Call]) -> tuple[list[CallCl
         classes.append(
             CallClass(
                 probability=len(found) / total,
-                match=match_of(codec, print_key, key, sizes),
+                match=_match(codec, print_key, key, sizes),
                 request_bytes=dist(sizes) or constant(1),
                 replies=shapes_of(codec, [_reply(codec, call) for call in found]),
                 delay_us=_delays(found),

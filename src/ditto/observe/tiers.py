@@ -75,9 +75,9 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
         progress.update(f"{name} under valgrind", number / len(natives))
         folder = out / name / "observation"
         notes = list(made.notes)
-        codec, datagrams = wire_of(folder / native.recording)
-        lens = lens_of(spec, folder, codec, native, notes, progress, only=name)
-        client = client_of(spec, folder, datagrams, notes, progress) if name == spec.service.name else None
+        wire = wire_of(folder / native.recording)
+        lens = lens_of(spec, folder, wire, native, notes, progress, only=name)
+        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else None
         observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
 

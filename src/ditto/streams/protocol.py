@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+from ditto.artifacts.prints import folded
 from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+MOST_PATHS = 24
+"""Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
 """Key of what does not begin like a request of HTTP."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
@@ -75,6 +78,11 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
     if codec == "dns":
         return b"question"
     return b"size %d" % max(length, 1).bit_length()
+
+
+def folds(codec: str, keys: Collection[bytes]) -> bool:
+    """Whether classes are told by their paths without digits: there are many paths, and most differ by digits alone."""
+    return codec == "http1" and len(keys) > MOST_PATHS and len({folded(key) for key in keys}) < len(keys) / 2
 
 
 Session = pgsql.Session | mysql.Session

@@ -164,7 +164,7 @@ def _missing(original: Measured, clone: Measured) -> float:
 
 
 def _read(folder: Path, lens: LensRun) -> InstructionRun:
-    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec)
+    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec, folds=lens.folds)
 
 
 def _measure(
@@ -173,6 +173,6 @@ def _measure(
     command = clone_command(binary) + (["--skeleton"] if skeleton else [])
     with tempfile.TemporaryDirectory(prefix="ditto-tune-") as name:
         folder = Path(name)
-        made = run_under_lens(spec, folder, codec, progress, clone=command)
-        run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec)
+        made = run_under_lens(spec, folder, codec, progress, clone=command, folds=service.folds)
+        run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec, folds=service.folds)
     return measured(service, run)
