@@ -13,6 +13,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
+from ditto.host.place import Place
 from ditto.host.progress import SilentProgress
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
@@ -20,7 +21,7 @@ from ditto.streams.evidence import Gaps, requests_of
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
-from ditto.tune import native
+from ditto.tune import native, search
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -144,28 +145,28 @@ class Bench:
 def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, compiles: bool = False) -> Profile:
     monkeypatch.setattr(native, "compare", bench.compare)
     monkeypatch.setattr(native, "_asked", lambda _: 1000)
-    spec = AppSpec.model_construct(name="bench")
-    return native.tune_native(spec, service_profile(), bench.remake, SilentProgress(), compiles=compiles)[0]
+    place = Place(AppSpec.model_construct(name="bench"))
+    return native.tune_native(place, service_profile(), bench.remake, SilentProgress(), compiles=compiles)[0]
 
 
 def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: -0.25 + k.stalls * 0.04, 0.01)
     profile = tuned_with(bench, monkeypatch)
-    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
+    assert abs(bench.error(profile.knobs)) <= search.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
     assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
 
 
 def test_far_reads_have_a_bound_and_the_other_knobs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: -0.5 + k.stalls * 0.001 + (1 - k.dependence) * 0.5, 0.01)
     profile = tuned_with(bench, monkeypatch)
-    most = native.STALL_SHARE * native._instructions(profile) / native.STALL_INSTRUCTIONS
+    most = search.STALL_SHARE * search._instructions(profile) / search.STALL_INSTRUCTIONS
     assert 0 < profile.knobs.stalls <= most and profile.knobs.dependence < 1
 
 
 def test_a_clone_that_is_too_slow_is_first_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.3 - (k.dependence - 1) * 0.3 + k.stalls * 0.03, 0.02)
     profile = tuned_with(bench, monkeypatch)
-    assert abs(bench.error(profile.knobs)) <= native.GOAL
+    assert abs(bench.error(profile.knobs)) <= search.GOAL
     assert profile.knobs.dependence == 2.5 and profile.knobs.stalls > 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
-from ditto.host.process import cpu_times, memory
+from ditto.host.process import CpuTimes, cpu_times, memory
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,37 @@ class Meter:
         self._clock.__exit__(None, None, None)
         if self._before is not None:
             self.usage = replace(after - self._before, user_share=self._clock.user_share(pids))
+
+
+class MeterEach:
+    """User CPU seconds of each service of a run while it is entered: `user_s` by name, once that is over."""
+
+    def __init__(self, run: AppRun) -> None:
+        self._run = run
+        self._clock = CpuClock()
+        self._before: dict[str, ServiceUse] = {}
+        self._split: dict[str, CpuTimes] = {}
+        self.user_s: dict[str, float] = {}
+
+    def __enter__(self) -> MeterEach:
+        self._before = use_by_service(self._run)
+        self._split = self._times()
+        self._clock.__enter__()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        after, times = use_by_service(self._run), self._times()
+        pids = {server.name: [p.pid for p in server.processes()] for server in self._run.services}
+        self._clock.__exit__(None, None, None)
+        for name, use in after.items():
+            share = self._clock.user_share(pids[name])
+            if share is None:
+                split = times[name] - self._split[name]
+                share = split.user_s / max(1e-9, split.user_s + split.system_s)
+            self.user_s[name] = (use.run_s - self._before[name].run_s) * share
+
+    def _times(self) -> dict[str, CpuTimes]:
+        return {server.name: cpu_times(server.processes()) for server in self._run.services}
 
 
 def read_usage(run: AppRun) -> Usage:

@@ -25,6 +25,7 @@ from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
 from ditto.errors import BadInputError, UnsupportedShapeError
+from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.pipeline import application
 
@@ -138,13 +139,19 @@ def build(clone: Path, progress: Progress) -> Path:
 def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds: float = TUNED_BY_S) -> Path:
     """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
 
+    Of an app of several services, ``OUT/profiles`` and the clones of all tiers, which are built already.
+
     Args:
         native: whether measured CPU time is tuned as well.
         seconds: that it may take, where the rounds of work alone do not take longer.
     """
     from ditto.run.build import build_clone
-    from ditto.tune.loop import tune_profile
+    from ditto.tune.loop import rounds_json, tune_profile
 
+    spec = load_app(app)
+    if spec.several:
+        application.tune(spec, out, native, progress)
+        return out / "profiles"
     progress.stage("tune")
     folder = out / "observation"
     clone = out / "clone"
@@ -154,7 +161,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
         return build_clone(clone)
 
     tuned = tune_profile(
-        driven(_one_service(app, "ditto tune"), folder),
+        Place(driven(spec, folder)),
         load_profile(out / "profile.json"),
         folder,
         load_observation(folder),
@@ -164,7 +171,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
         seconds,
     )
     tuned.profile.save(out / "profile.json")
-    write_atomic(out / "tuning.json", tuned.rounds_json())
+    write_atomic(out / "tuning.json", rounds_json(tuned.rounds))
     return out / "profile.json"
 
 
@@ -366,8 +373,7 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     folder = out / "clone"
     generate(profile, folder, None, progress)
     build(folder, progress)
-    if not load_app(app).several:
-        tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
+    tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)

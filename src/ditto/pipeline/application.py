@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import tempfile
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,14 +18,22 @@ from typing import TYPE_CHECKING
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import FILE_NAME, AppRecording, load_app_recording
 from ditto.artifacts.application import Application, Tier, load_application
+from ditto.artifacts.files import write_atomic
 from ditto.artifacts.graph import Graph
 from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
-from ditto.artifacts.profile import load_profile
+from ditto.artifacts.profile import Profile, load_profile
 from ditto.errors import BadInputError, MissingCapabilityError
 from ditto.host.clones import application_spec
+from ditto.host.place import Place
 from ditto.host.progress import Progress
 
+WORK_SECONDS = 40.0
+"""For one tier, after which no further round of work begins."""
+ALL_WORK_SECONDS = 280.0
+"""For all tiers together."""
+NATIVE_SECONDS = 60.0
+"""After which no further knob of any tier is tried."""
 RECORDINGS = 2
 """Of each side, for the calls between tiers: the original's own spread is known from two."""
 
@@ -92,6 +101,53 @@ def build(clone: Path, progress: Progress) -> None:
     for number, tier in enumerate(tiers):
         progress.update(f"building {tier.name}", number / len(tiers))
         build_clone(clone / tier.name)
+
+
+def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
+    """Correct the profiles until each tier's clone executes and costs what the original's service does.
+
+    One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
+    """
+    from ditto.tune.loop import Round, Tuned, rounds_json, tune_profile, tune_tiers_native
+
+    profiles, clone = out / "profiles", out / "clone"
+    driven = entry_driven(spec, out)
+    wired = application_spec(driven, clone)
+    application = load_application(profiles)
+    places = {}
+    seen = {}
+    rounds: list[Round] = []
+
+    def remake(tier: str, profile: Profile) -> Path:
+        from ditto.pipeline import write_clone
+        from ditto.run.build import build_clone
+
+        write_clone(profile, clone / tier, None)
+        return build_clone(clone / tier)
+
+    def keep(tier: str, tuned: Tuned) -> None:
+        rounds.extend(replace(round_, phase=f"{round_.phase} of {tier}") for round_ in tuned.rounds)
+        tuned.profile.save(profile_of(profiles, tier))
+
+    each = min(WORK_SECONDS, ALL_WORK_SECONDS / len(application.tiers))
+    for tier, service in zip(application.tiers, spec.services, strict=True):
+        progress.stage(f"tune {tier.name}")
+        name = tier.name
+        folder = out / (service.name or "") / "observation"
+        places[name] = Place(driven, wired, service.name)
+        seen[name] = load_observation(folder)
+        profile = load_profile(profile_of(profiles, name))
+        tuned = tune_profile(
+            places[name], profile, folder, seen[name], partial(remake, name), progress, False, work_seconds=each
+        )
+        keep(name, tuned)
+    if native:
+        progress.stage("tune")
+        found = {name: load_profile(profile_of(profiles, name)) for name in places}
+        compiles = [name for name, observation in seen.items() if observation.native.makes_code]
+        for name, tuned in tune_tiers_native(places, found, compiles, remake, progress, NATIVE_SECONDS).items():
+            keep(name, tuned)
+    write_atomic(out / "tuning.json", rounds_json(rounds))
 
 
 def validate(spec: AppSpec, clone: Path, out: Path, options: ValidateOptions, progress: Progress) -> Fidelity:
