@@ -132,12 +132,39 @@ class ClassWork:
     tails: int = 0
     """Cycles whose thread received again at once and found the next request."""
     unsupported: Counter[int] = field(default_factory=Counter)
+    courses: list[list[OpName]] = field(default_factory=list)
+    """The operations of some cycles, in their order."""
 
     def ordered(self) -> list[tuple[OpName, OpWork]]:
-        """Operations in the order in which they usually come."""
-        return sorted(self.ops.items(), key=lambda item: (item[1].position / item[1].count, item[0].kind))
+        """Operations in the order in which they usually come.
+
+        That is by mean places, and of two that came in the same cycles, as these had them: what only some requests do
+        puts everything after it further back, in these alone.
+        """
+        names = sorted(self.ops, key=lambda name: (self.ops[name].position / self.ops[name].count, name.kind))
+        before: Counter[tuple[OpName, OpName]] = Counter()
+        for course in self.courses:
+            before.update((a, b) for at, a in enumerate(course) for b in course[at + 1 :])
+        order: list[OpName] = []
+        for name in names:
+            order.insert(_place(name, order, before), name)
+        return [(name, self.ops[name]) for name in order]
 
 
+def _place(name: OpName, order: list[OpName], before: Counter[tuple[OpName, OpName]]) -> int:
+    """Where in ``order`` the fewest courses had it otherwise; the last of such places."""
+    cost = sum(before[name, other] for other in order)
+    best, place = cost, len(order)
+    for at in range(len(order) - 1, -1, -1):
+        cost += before[order[at], name] - before[name, order[at]]
+        if cost < best:
+            best, place = cost, at
+    return place
+
+
+COURSES = 400
+"""Cycles of a class whose course is kept, evenly spaced."""
+MOST_STEPS = 96
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
@@ -158,12 +185,17 @@ def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: 
     """
     cycles = cycles[:: max(1, len(cycles) // MAX_CYCLES)]
     work = ClassWork(key, cycles)
-    for cycle in cycles:
-        _count(work, cycle, skip or set(), heads)
+    step = max(1, len(cycles) // COURSES)
+    for number, cycle in enumerate(cycles):
+        course: list[OpName] = []
+        _count(work, cycle, skip or set(), heads, course)
+        if number % step == 0:
+            work.courses.append(course[:MOST_STEPS])
     return work
 
 
-def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
+def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: list[OpName]) -> None:
+    """Add one cycle; ``course`` gets its operations."""
     seen: Counter[tuple[str, int, tuple[str, object] | None]] = Counter()
     slots: dict[Obj, tuple[str, object]] = {}
     sends = [i for i, e in enumerate(cycle.events) if e.nr in SENDS and e.obj is cycle.connection]
@@ -210,6 +242,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         seen[name] += 1
         kind, nr, slot = name
         op_name = OpName(kind, nr, slot, occurrence)
+        course.append(op_name)
         op = work.ops.get(op_name)
         if op is None:
             op = work.ops[op_name] = OpWork()
