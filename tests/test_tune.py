@@ -222,3 +222,26 @@ def test_calls_for_a_connection_are_compared_by_their_number() -> None:
     clone = Measured({(0, 51): Segment(20, plain(1000.0)), (0, 0): Segment(50000, plain(900.0))}, {0: 50000})
     aim = correct(profile, original, clone).services[0].blocks[-1].wanted
     assert aim.instructions == pytest.approx(1200, rel=0.01)
+
+
+def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tier is right at once, one is too fast: only that is made again, and both are compared each time."""
+    made: list[str] = []
+    knobs = {"a": Knobs(), "b": Knobs()}
+
+    def remake(name: str, profile: Profile) -> None:
+        made.append(name)
+        knobs[name] = profile.knobs
+
+    def compared(tiers: object, asked: object) -> dict[str, native.Compared]:
+        errors = {"a": 0.01, "b": -0.25 + knobs["b"].stalls * 0.04}
+        return {name: native.Compared(error, 0.01, 0.02, 1000.0, 4096.0) for name, error in errors.items()}
+
+    monkeypatch.setattr(native, "_compare_together", compared)
+    monkeypatch.setattr(native, "_asked", lambda _: 1000)
+    place = Place(AppSpec.model_construct(name="bench"))
+    profiles = {name: service_profile() for name in ("a", "b")}
+    tuned = native.tune_together({"a": place, "b": place}, profiles, (), remake, SilentProgress(), 30.0)
+    assert abs(-0.25 + tuned["b"][0].knobs.stalls * 0.04) <= search.GOAL and tuned["a"][0].knobs.stalls == 0
+    assert made.count("a") <= 2 and made.count("b") >= 2
+    assert {name: knobs[name] == profile.knobs for name, (profile, _) in tuned.items()} == {"a": True, "b": True}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, ports_named
-from ditto.artifacts.application import Application, Tier, load_application
+from ditto.artifacts.application import Application, Tier, is_application, load_application
 from ditto.errors import BadInputError
 
 CLONE_LISTENS = "listening on"  # is printed once its socket is there
@@ -25,6 +25,10 @@ def built_clone(folder: Path) -> Path:
         BadInputError: it is not built.
     """
     program = folder.absolute() / "build" / "clone"
+    if is_application(folder):
+        raise BadInputError(
+            f"{folder}: the clone of an app of several services", f"give one of its tiers: {folder}/NAME"
+        )
     if not program.is_file():
         raise BadInputError(f"{folder}: no built clone (build/clone is missing)", f"ditto build {folder}")
     return program

@@ -213,7 +213,7 @@ def load(
         BadInputError: what to drive or what to send is not told.
     """
     from ditto.host import drive as driver
-    from ditto.host.clones import built_clone, clone_command
+    from ditto.host.clones import application_spec, built_clone, clone_command
     from ditto.host.loadgen import drive
 
     progress.stage("load")
@@ -224,7 +224,9 @@ def load(
     if app is None:
         raise BadInputError("nothing to drive", "give an APP.toml, or --port P and --plan FILE")
     spec = load_app(app)
-    command = None if clone is None else clone_command(built_clone(clone))
+    command: list[str] | AppSpec | None = None
+    if clone is not None:
+        command = application_spec(spec, clone) if spec.several else clone_command(built_clone(clone))
     with driver.plan_file(spec, plan, save_plan, progress) as path:
         return driver.driven(spec, command, path, offered, progress)
 
