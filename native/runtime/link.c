@@ -97,6 +97,8 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 	l->ready = 0;
 	set_part(l, op->c);
 	frame_begin(&l->frame, service->codec, l->request->nobody);
+	if (l->request->replies > 1)
+		l->frame.pending = l->request->replies;
 }
 
 static enum run call(struct op_context *x, struct link **place, const struct ditto_op *op)

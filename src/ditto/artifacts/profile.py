@@ -220,11 +220,19 @@ class Load(Model):
     requests_per_wake: Count = 1.0
 
 
+class CallPart(Model):
+    """A request that is sent together with another; its replies come after that one's."""
+
+    match: ClassMatch
+    request_bytes: Dist
+    replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
+
+
 class CallClass(Model):
     """A kind of request to another service, and what that answers.
 
     ``delay_us`` is how long the reply took, in microseconds; ``closes`` the share of replies after which the called
-    service closed the connection.
+    service closed the connection; ``more`` are the requests that are sent together with this one.
     """
 
     probability: Probability
@@ -233,6 +241,7 @@ class CallClass(Model):
     replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
     delay_us: Dist | None = None
     closes: Probability = 0.0
+    more: Annotated[list[CallPart], Field(max_length=64)] = []
 
 
 class Downstream(Model):

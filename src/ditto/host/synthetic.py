@@ -142,7 +142,10 @@ def _resp(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step
         over = len(_resp_words(arguments)) - size
         arguments[last] = arguments[last][: len(arguments[last]) - over]
     elif lack < 0 and words > 1:
-        arguments[1] = arguments[1][-max(1, len(arguments[1]) + lack) :]
+        whole, kept = arguments[1], max(1, len(arguments[1]) + lack)
+        arguments[1] = whole[-kept:]
+        # The length of a shorter key may have a digit less.
+        arguments[1] = whole[-kept - max(0, size - len(_resp_words(arguments))) :]
     return Step(_resp_words(arguments))
 
 

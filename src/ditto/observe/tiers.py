@@ -66,7 +66,7 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     """
     make_private(out)
     looks = _Looks(out / RECORDING)
-    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False, more=0)
+    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False)
     made = record_app(spec, out, options, progress, looks.look)
     observations = []
     natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
@@ -90,7 +90,7 @@ def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
     records = recording.records
     pids = [pid for pid, owner in owners(app, recording).items() if owner == name]
     marks = records["kind"] == Kind.MARK
-    kept = records[marks | (np.isin(records["pid"], pids) & (records["kind"] != Kind.MORE))]
+    kept = records[marks | np.isin(records["pid"], pids)]
     path = folder / native_phase.RECORDING
     with path.open("wb") as file, (out / RECORDING).open("rb") as whole:
         path.chmod(0o600)

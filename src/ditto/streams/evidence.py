@@ -20,6 +20,7 @@ from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
+from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
@@ -186,6 +187,8 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+    if codec == "resp2":
+        cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
     sessions: dict[int, protocol.Session | None] = {}
     for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
