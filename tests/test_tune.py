@@ -155,6 +155,15 @@ def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPat
     assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
 
 
+def test_far_reads_that_cost_nothing_at_first_are_found_between_too_few_and_too_many(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench(lambda k: -0.15 + max(0.0, k.stalls - 2.0) * 0.15, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(3.0, rel=0.12)
+    assert bench.comparisons <= 1 + native.STALL_TRIES
+
+
 def test_far_reads_have_a_bound_and_the_other_knobs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: -0.5 + k.stalls * 0.001 + (1 - k.dependence) * 0.5, 0.01)
     profile = tuned_with(bench, monkeypatch)
