@@ -3,7 +3,8 @@
  *
  * A receive that begins a request sets the class of its socket from the payload's first bytes; the class stays the
  * thread's until the thread uses another socket that has one, or waits.  Payload that does not parse under the
- * codec (the rest of a longer request) leaves the socket's class as it is.  A socket that the program connected
+ * codec (the rest of a longer request) leaves the socket's class as it is; a few bytes of it may be how a request
+ * begins (some runtimes read one byte to learn whether a peer is there), and are looked at with what follows.  A socket that the program connected
  * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
  * with the reply belongs to the request that asked for it. */
 #include "lens.h"
@@ -16,6 +17,8 @@
 
 #define MAX_FD 65536
 #define OTHER 255
+#define BEGUN 8 /* bytes at most that are kept of a request that has only begun */
+#define LOOKED_AT 80
 
 enum { FD_UNKNOWN = 0, FD_NOT_SOCKET, FD_SERVER, FD_CLIENT };
 
@@ -23,6 +26,10 @@ Int g_codec = CODEC_OPAQUE;
 ULong g_class_overflow;
 
 static UChar fd_kind[MAX_FD], fd_class[MAX_FD], fd_arrays[MAX_FD];
+static struct {
+   UChar len;
+   HChar bytes[BEGUN];
+} fd_begun[MAX_FD];
 static struct {
    UInt len;
    HChar name[CLASS_LEN];
@@ -128,6 +135,26 @@ static UInt classify(const HChar* p, ULong n, Int fd) {
    }
 }
 
+/* As classify, of a protocol of lines whose requests may come in pieces. */
+static UInt classify_pieces(const HChar* p, ULong n, Int fd) {
+   HChar joined[BEGUN + LOOKED_AT];
+   UInt had = fd_begun[fd].len, c = 0;
+   if (g_codec != CODEC_RESP && g_codec != CODEC_HTTP1 && g_codec != CODEC_MEMCACHED) return classify(p, n, fd);
+   if (had) {
+      ULong more = n < LOOKED_AT ? n : LOOKED_AT;
+      VG_(memcpy)(joined, fd_begun[fd].bytes, had);
+      VG_(memcpy)(joined + had, p, more);
+      c = classify(joined, had + more, fd);
+      fd_begun[fd].len = 0;
+   }
+   if (!c) c = classify(p, n, fd);
+   if (!c && n <= BEGUN && p[n - 1] != '\n') {
+      VG_(memcpy)(fd_begun[fd].bytes, p, n);
+      fd_begun[fd].len = (UChar)n;
+   }
+   return c;
+}
+
 static Bool is_socket(Int fd) {
    if (fd_kind[fd] == FD_UNKNOWN) {
       struct vg_stat st;
@@ -210,6 +237,7 @@ static void forget(Long fd) {
    fd_kind[fd] = FD_UNKNOWN;
    fd_class[fd] = 0;
    fd_arrays[fd] = 0;
+   fd_begun[fd].len = 0;
 }
 
 static void copy_fd(Int from, Long to) {
@@ -217,6 +245,7 @@ static void copy_fd(Int from, Long to) {
    fd_kind[to] = fd_kind[from];
    fd_class[to] = fd_class[from];
    fd_arrays[to] = fd_arrays[from];
+   fd_begun[to] = fd_begun[from];
 }
 
 /* A poll of one socket that the program connected is part of what it does there for the request it is at. */
@@ -255,7 +284,7 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    } else if (ok && ret > 0) {
       ULong n = (ULong)ret;
       const HChar* p = payload(nr, args, &n);
-      UInt c = p && n ? classify(p, n, fd) : 0;
+      UInt c = p && n ? classify_pieces(p, n, fd) : 0;
       if (c) fd_class[fd] = (UChar)c;
    }
    return fd_class[fd] ? fd_class[fd] : current;
