@@ -7,11 +7,10 @@ import socket
 import time
 from pathlib import Path
 
-from call_parts import CONNECT_BLOCKING, LOOP, REPLY, SERIAL, answer, build, call, calling, downstream
+from call_parts import CONNECT_BLOCKING, REPLY, SERIAL, answer, build, call, calling, downstream
 from ditto.artifacts.application import Application, Tier
-from ditto.artifacts.profile import Listener, Op, OpKind, Profile, RequestClass
-from ditto.artifacts.syscalls import NUMBERS
-from profile_parts import fixed, service_profile
+from ditto.artifacts.profile import Listener, Op, OpKind, Profile
+from profile_parts import service_profile
 from runtime_build import STATIC
 
 CALLS = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -7,8 +7,11 @@
 #include "link.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+
+static _Atomic uint32_t failures[DITTO_DOWNSTREAMS]; /* connections of all threads that failed in a call */
 
 static struct link **place_of(struct conn *c, unsigned slot)
 {
@@ -103,18 +106,44 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 	frame_begin(&l->frame, service->codec, l->request->nobody);
 }
 
+/* Whether a kept connection has ended meanwhile.  That is only looked at after another one to the same service failed: a
+ * service that was started again costs its callers one request then, not one for each connection they keep. */
+static int stale(struct link *l, unsigned downstream)
+{
+	uint8_t byte;
+
+	if (l->setting_up || l->trust == failures[downstream])
+		return 0;
+	l->trust = failures[downstream];
+	return recv(l->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
+static struct link *take(struct worker *w, unsigned downstream)
+{
+	struct link *l = link_take(w, downstream);
+
+	while (l && stale(l, downstream)) {
+		link_close(l);
+		l = link_take(w, downstream);
+	}
+	if (l && l->setting_up)
+		l->trust = failures[downstream];
+	return l;
+}
+
 static enum run call(struct op_context *x, struct link **place, const struct ditto_op *op)
 {
 	struct link *l = *place;
 
 	if (op->a < 0 || op->a >= ditto_service.downstreams || x->job->failed)
 		return RUN_DONE;
-	if (l && !x->job->resumed && (l->failed || l->pending || l->to != &ditto_service.downstream[op->a])) {
+	if (l && !x->job->resumed &&
+	    (l->failed || l->pending || l->to != &ditto_service.downstream[op->a] || stale(l, (unsigned)op->a))) {
 		link_close(l);
 		l = NULL;
 	}
 	if (!l) {
-		*place = l = link_take(x->worker, (unsigned)op->a);
+		*place = l = take(x->worker, (unsigned)op->a);
 		if (!l)
 			return RUN_DONE;
 		l->owner = x->conn;
@@ -140,7 +169,11 @@ static enum run answer(struct op_context *x, struct link *l, const struct ditto_
 		if (l->source.events & EPOLLET)
 			l->ready = 1; /* the edge is over: until there is nothing more */
 	}
-	return l->lost ? job_fail(x->conn, x->job) : RUN_DONE;
+	if (!l->lost)
+		return RUN_DONE;
+	if (l->failed)
+		failures[l->to - ditto_service.downstream]++;
+	return job_fail(x->conn, x->job);
 }
 
 enum run link_op(struct op_context *x, const struct ditto_op *op)

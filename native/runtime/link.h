@@ -27,6 +27,7 @@ struct link {
 	uint8_t failed;     /* refused, reset, late, or not the protocol: good for nothing any more */
 	uint8_t lost;       /* the call has no whole reply, or a clone's that says that it had none either */
 	uint32_t since;     /* tick at which its owner began to wait */
+	uint32_t trust;     /* connections to the service that had failed when this one was last known to be good */
 	struct link *next_all, *prev_all;
 	struct reply_frame frame;
 };

@@ -213,7 +213,7 @@ static void link_connect(struct link *l)
 	link_unblock(l);
 	if (done == 0)
 		l->connected = 1;
-	else if (errno == EINPROGRESS || errno == EINTR)
+	else if ((errno == EINPROGRESS && l->nonblocking) || errno == EINTR)
 		l->connecting = 1;
 	else
 		l->failed = 1;

@@ -23,6 +23,7 @@ static atomic_flag started = ATOMIC_FLAG_INIT;
 
 static void tick(int number)
 {
+	const struct timeval soon = {.tv_usec = 1000};
 	int error = errno;
 	uint32_t now = ++ticks;
 
@@ -31,6 +32,7 @@ static void tick(int number)
 		int fd = p->held;
 
 		if (fd >= 0 && now - p->held_since > TICKS && atomic_compare_exchange_strong(&p->held, &fd, BUSY)) {
+			setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &soon, sizeof(soon)); /* a connect begins anew after this signal */
 			shutdown(fd, SHUT_RDWR);
 			p->held = SHUT;
 		}

@@ -22,7 +22,7 @@ from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
-from ditto.artifacts.profile import Profile, load_profile
+from ditto.artifacts.profile import Profile, ServiceProfile, load_profile
 from ditto.artifacts.study import load_studies
 from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.progress import Progress
@@ -325,27 +325,68 @@ def _save_graph(graph: Graph, out: Path, plot: Path | None) -> None:
 
 
 def deploy(
-    clone: Path, target: Target, out: Path, port: int, replicas: int, registry: str, progress: Progress
+    clone: Path,
+    target: Target,
+    out: Path,
+    port: int,
+    replicas: dict[str, int],
+    registry: str,
+    built: bool,
+    progress: Progress,
 ) -> list[Path]:
-    """Write a clone as containers for compose or Kubernetes; the files to give to the tool.
+    """Write a clone, or those of an application, as containers for compose or Kubernetes; the files for the tool.
+
+    Args:
+        replicas: for Kubernetes, of an application's tiers by name; under the name "" of the entry.
+        built: images are of what is built here, and made without a compiler or a network.
 
     Raises:
         BadInputError: no clone is there, or the folder holds something else.
     """
-    from ditto.deploy import deploy_to, deployed
+    from ditto.deploy import deploy_to, deployed, deployed_tiers
     from ditto.host.synthetic import synthetic_plan
+    from ditto.run.build import build_static_load
 
     progress.stage("deploy")
+    if is_application(clone):
+        application = load_application(clone)
+        folders = [clone / tier.name for tier in application.tiers]
+        services = {folder.name: (_service_of(folder), _certificate(folder)) for folder in folders}
+        service = services[application.entry.name][0]
+        asked = {name or application.entry.name: number for name, number in replicas.items()}
+        parts = deployed_tiers(application, services, port, asked, registry)
+    else:
+        folders = [clone]
+        service = _service_of(clone)
+        if any(replicas.keys() - {""}):
+            raise BadInputError(f"{clone} is the clone of one service", "give the number of its replicas alone")
+        parts = [deployed(service, _certificate(clone.parent), port, replicas.get("", 1), registry)]
+    plan = synthetic_plan(service).as_bytes()
+    loadgen = paths.native_root() / "loadgen"
+    with tempfile.TemporaryDirectory(prefix="ditto-deploy-") as scratch:
+        load_binary = None
+        if built:
+            build_all(clone, progress, again=False)
+            load_binary = build_static_load(loadgen, Path(scratch))
+        return deploy_to(list(zip(parts, folders, strict=True)), target, loadgen, plan, out, load_binary)
+
+
+def _service_of(clone: Path) -> ServiceProfile:
+    """The service that a clone is of.
+
+    Raises:
+        BadInputError: no clone is there.
+    """
     if not (clone / "profile.json").is_file():
         raise BadInputError(
             f"{clone}: no clone is there (no profile.json)", "give the folder that ditto generate wrote"
         )
-    service = load_profile(clone / "profile.json").services[0]
-    certificate = clone.parent / "fidelity.json"
-    fidelity = load_fidelity(certificate) if certificate.is_file() else None
-    part = deployed(service, fidelity, port, replicas, registry)
-    plan = synthetic_plan(service).as_bytes()
-    return deploy_to(part, target, clone, paths.native_root() / "loadgen", plan, out)
+    return load_profile(clone / "profile.json").services[0]
+
+
+def _certificate(folder: Path) -> Fidelity | None:
+    path = folder / "fidelity.json"
+    return load_fidelity(path) if path.is_file() else None
 
 
 def run_here(

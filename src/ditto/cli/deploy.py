@@ -17,7 +17,7 @@ NAME = "deploy"
 EXAMPLE = "ditto deploy build/redis/clone --to compose -o build/redis/compose"
 _NEXT = {
     "compose": "docker compose -f {0} up --build; with --profile load it is loaded too",
-    "kubernetes": "build and push the two images, then kubectl apply -f {0}; load.yaml loads it",
+    "kubernetes": "build and push the images, then kubectl apply -f {0}; load.yaml loads it",
 }
 
 
@@ -29,7 +29,12 @@ def command(
     ] = None,
     port: Annotated[int, typer.Option("--port", "-p", min=1, max=65535, help="Port that clients use.")] = 8080,
     host: Annotated[str, typer.Option("--host", "-H", help="For local: the address to listen on.")] = "127.0.0.1",
-    replicas: Annotated[int, typer.Option("--replicas", min=1, max=10000, help="For Kubernetes.")] = 1,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--replicas", metavar="[TIER=]N", help="For Kubernetes; of an application's entry without a tier."
+        ),
+    ] = None,
     registry: Annotated[str, typer.Option("--registry", help="Put before the names of images.")] = "",
     seconds: Annotated[float | None, typer.Option("--seconds", min=0.1, help="For local: end after so long.")] = None,
     no_restart: Annotated[
@@ -59,6 +64,17 @@ def command(
     if out is None:
         raise BadInputError("nowhere to write to", "give a folder with -o FOLDER")
     with shown() as progress:
-        made = pipeline.deploy(clone, target, out, port, replicas, registry, progress)
+        made = pipeline.deploy(clone, target, out, port, _numbers(replicas or []), registry, built, progress)
     text = [f"wrote {path}" for path in made]
     show({"files": [str(p) for p in made]}, as_json, "\n".join([*text, _NEXT[target].format(made[0])]))
+
+
+def _numbers(told: list[str]) -> dict[str, int]:
+    """Replicas by tier; "" is the entry, or the only one."""
+    numbers = {}
+    for text in told:
+        name, _, number = text.rpartition("=")
+        if not number.isascii() or not number.isdigit() or not 1 <= int(number[:6]) <= 10000 or len(number) > 5:
+            raise BadInputError(f"--replicas {text}: not a number from 1 to 10000", "give N, or TIER=N")
+        numbers[name] = int(number)
+    return numbers

@@ -58,7 +58,7 @@ def called_at(host: str) -> str:
 
 
 def tier_host(application: Application, tier: Tier, host: str) -> str:
-    """What a tier listens on here: ``host`` is for clients, so it is the entry's; the others are called from here alone."""
+    """What a tier listens on here: ``host`` is for clients, so the entry's; the others are called from here alone."""
     return host if tier.name == application.entry.name else _LOOPBACK
 
 

@@ -92,8 +92,8 @@ def spawn(
     """Start ``command`` in a session of its own, with its output in files so that it never waits for a reader.
 
     With ``hold`` the process exists but waits before its exec until a line is written to its ``stdin``; its
-    number stays the same.  Without ``errors`` both streams go to ``output``, which is appended to.  With ``with_parent``
-    it gets SIGTERM when this process ends, however it ends.
+    number stays the same.  Without ``errors`` both streams go to ``output``, which is appended to.  With
+    ``with_parent`` it gets SIGTERM when this process ends, however it ends.
 
     Raises:
         AppError: the command cannot be executed.

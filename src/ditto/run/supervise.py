@@ -53,7 +53,7 @@ class Running:
 def tier_members(
     folder: Path, application: Application, host: str, ports: Mapping[str, int], logs: Path, data: Path | None
 ) -> list[Member]:
-    """The tiers of an application in the order in which they start; with ``data``, each keeps its files in a folder there.
+    """The tiers of an application in the order in which they start; ``data`` gets a folder for each one's files.
 
     Raises:
         BadInputError: one is not built.
@@ -77,8 +77,8 @@ def supervise(
 ) -> None:
     """Run members until this is interrupted, for ``seconds`` at most.
 
-    They start one after the other, each when the one before answers.  One that ends, or accepts no connection any more, is
-    started again, the longer after the more often that happens, and ``say`` is told in one line.
+    They start one after the other, each when the one before answers.  One that ends, or accepts no connection any
+    more, is started again, the longer after the more often that happens, and ``say`` is told in one line.
 
     Args:
         ready: called once, when all answer.
