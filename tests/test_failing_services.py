@@ -1,4 +1,4 @@
-"""A service that a clone calls is gone, resets, says nothing, or is elsewhere: requests get errors, never wait for ever."""
+"""A service that a clone calls is gone, resets, says nothing, or is elsewhere: requests get errors in time."""
 
 from __future__ import annotations
 
@@ -214,7 +214,7 @@ OPAQUE = RequestClass(
 def test_errors_are_those_of_the_protocol_and_go_up(
     tmp_path: Path, codec: str, cls: RequestClass, request_bytes: bytes, error: bytes
 ) -> None:
-    """A clone whose own service is gone answers with an error, or hangs up where the protocol has none; so does its caller."""
+    """A clone whose service is gone answers with an error, or hangs up where the protocol has none; its caller too."""
     middle = build(calling([downstream()], [], LOOP, codec=codec, classes=[cls]), tmp_path / "middle")
     caller = build(calling([downstream(codec)], PROGRAM), tmp_path / "caller")
     free = find_free()

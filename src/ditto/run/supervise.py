@@ -62,7 +62,9 @@ def tier_members(
     for tier in application.start_order():
         command = tier_command(folder, application, tier, host, dict(ports))
         if data is not None:
-            command += ["--data", str(data.absolute() / tier.name)]
+            own = data.absolute() / tier.name
+            own.mkdir(parents=True, exist_ok=True)
+            command += ["--data", str(own)]
         listens = tier_host(application, tier, host)
         members.append(Member(tier.name, tuple(command), listens, ports[tier.name], logs / f"{tier.name}.log"))
     return members
@@ -156,11 +158,11 @@ class _Watched:
     def look(self, say: Callable[[str], None], restart: bool) -> None:
         """Find out whether it runs and answers, and start it again when it is time."""
         now = time.monotonic()
-        if self._server is None:
-            if now >= self._began:
-                self.start()
+        if self._server is None and now < self._began:
             return
         try:
+            if self._server is None:
+                self.start()
             self._check_alive()
             self._check_answers(now)
         except AppError as error:
