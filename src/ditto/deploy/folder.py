@@ -20,9 +20,9 @@ _LOAD_DOCKERFILE = """\
 FROM debian:12-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev make && rm -rf /var/lib/apt/lists/*
 COPY . /load
-RUN make -C /load
+RUN make -C /load CFLAGS="-O2 -static"
 
-FROM debian:12-slim
+FROM scratch
 COPY --from=build /load/build/ditto-load /ditto-load
 COPY requests.plan /requests.plan
 ENTRYPOINT ["/ditto-load", "--plan", "/requests.plan"]
