@@ -113,7 +113,8 @@ def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
     original = Measured(
         {
             (0, 0): Segment(9000, plain(600.0)), (0, 1): Segment(6000, plain(200.0)),
-            (1, 0): Segment(2000, plain(2000.0)), (1, 1): Segment(2000, plain(200.0)), (-1, 232): Segment(3000, plain(300.0)),
+            (1, 0): Segment(2000, plain(2000.0)), (1, 1): Segment(2000, plain(200.0)),
+            (-1, 232): Segment(3000, plain(300.0)),
         },
         {0: 6000, 1: 2000},
     )  # fmt: skip
