@@ -65,13 +65,13 @@ def write_clones(folder: Path, calls: list[str | None]) -> Application:
 def test_a_tier_is_told_where_those_that_it_calls_are(tmp_path: Path) -> None:
     application = write_clones(tmp_path, ["tier-3", None, "tier-2"])
     ports = {"tier-1": 1001, "tier-2": 1002, "tier-3": 1003}
-    assert tier_command(tmp_path, application, application.entry, ports) == [
-        str(tmp_path / "tier-1" / "build" / "clone"), "--port", "1001",
+    assert tier_command(tmp_path, application, application.entry, "127.0.0.1", ports) == [
+        str(tmp_path / "tier-1" / "build" / "clone"), "--port", "1001", "--host", "127.0.0.1",
         "--downstream", "0=127.0.0.1:1003", "--downstream", "2=127.0.0.1:1002",
     ]  # fmt: skip
     (tmp_path / "tier-2" / "build" / "clone").unlink()
     with pytest.raises(BadInputError, match=r"tier-2: no built clone"):
-        tier_command(tmp_path, application, application.tier("tier-2"), ports)
+        tier_command(tmp_path, application, application.tier("tier-2"), "127.0.0.1", ports)
 
 
 def test_the_clones_run_in_place_of_the_services(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_the_clones_run_in_place_of_the_services(tmp_path: Path) -> None:
         assert stub.startswith("--stub 2 --port ")
         places = [f"0=127.0.0.1:{run.port_of('left')}", f"1=127.0.0.1:{run.port_of('right')}"]
         places.append(f"2=127.0.0.1:{stub.split()[-1]}")
-        assert entry == f"--port {run.port} " + " ".join(f"--downstream {place}" for place in places)
+        assert entry == f"--port {run.port} --host 127.0.0.1 " + " ".join(f"--downstream {place}" for place in places)
         run.load(20)
     assert not (tmp_path / "filled").exists()
     assert processes_in(tmp_path) == []

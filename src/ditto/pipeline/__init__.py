@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -28,12 +27,15 @@ from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.pipeline import application
+from ditto.pipeline.running import RunOptions as RunOptions
+from ditto.pipeline.running import build_all as build_all
+from ditto.pipeline.running import deploy as deploy
+from ditto.pipeline.running import run_here as run_here
 
 if TYPE_CHECKING:
     from ditto.artifacts.graph import Graph
     from ditto.artifacts.study import Study
     from ditto.artifacts.study_kind import StudyKind
-    from ditto.artifacts.target import Target
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
@@ -126,13 +128,10 @@ def generate(profile: Path, clone: Path, seed: int | None, progress: Progress) -
 
 
 def build(clone: Path, progress: Progress) -> Path:
-    """Compile a clone; ``CLONE/build/clone``.  Of an application, all tiers; ``CLONE``."""
+    """Compile a clone; ``CLONE/build/clone``."""
     from ditto.run.build import build_clone
 
     progress.stage("build")
-    if is_application(clone):
-        application.build(clone, progress)
-        return clone
     return build_clone(clone)
 
 
@@ -328,45 +327,6 @@ def _save_graph(graph: Graph, out: Path, plot: Path | None) -> None:
         write_atomic(plot, page_of(graph))
 
 
-def deploy(
-    clone: Path, target: Target, out: Path, port: int, replicas: int, registry: str, progress: Progress
-) -> list[Path]:
-    """Write a clone as containers for compose or Kubernetes; the files to give to the tool.
-
-    Raises:
-        BadInputError: no clone is there, or the folder holds something else.
-    """
-    from ditto.deploy import deploy_to, deployed
-    from ditto.host.synthetic import synthetic_plan
-
-    progress.stage("deploy")
-    if not (clone / "profile.json").is_file():
-        raise BadInputError(
-            f"{clone}: no clone is there (no profile.json)", "give the folder that ditto generate wrote"
-        )
-    service = load_profile(clone / "profile.json").services[0]
-    certificate = clone.parent / "fidelity.json"
-    fidelity = load_fidelity(certificate) if certificate.is_file() else None
-    part = deployed(service, fidelity, port, replicas, registry)
-    plan = synthetic_plan(service).as_bytes()
-    return deploy_to(part, target, clone, paths.native_root() / "loadgen", plan, out)
-
-
-def run_local(
-    clone: Path, host: str, port: int, log: Path, ready: Callable[[int], None], seconds: float | None = None
-) -> None:
-    """Run a clone here until it is interrupted, watched; ``ready`` is told its process number when it answers.
-
-    Raises:
-        BadInputError: it is not built.
-        AppError: the port is in use, or the clone ended or stopped answering.
-    """
-    from ditto.deploy import run_local as watch
-    from ditto.host.clones import built_clone
-
-    watch(built_clone(clone), host, port, log, ready, seconds)
-
-
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
     began = time.monotonic()
@@ -374,7 +334,7 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     profile = model(out, progress, options.seed, options.keep_names)
     folder = out / "clone"
     generate(profile, folder, None, progress)
-    build(folder, progress)
+    build_all(folder, progress)
     tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)

@@ -93,16 +93,6 @@ def generate(profiles: Path, clone: Path, seed: int | None) -> None:
     application.save(clone)
 
 
-def build(clone: Path, progress: Progress) -> None:
-    """Compile every tier."""
-    from ditto.run.build import build_clone
-
-    tiers = load_application(clone).tiers
-    for number, tier in enumerate(tiers):
-        progress.update(f"building {tier.name}", number / len(tiers))
-        build_clone(clone / tier.name)
-
-
 def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
     """Correct the profiles until each tier's clone executes and costs what the original's service does.
 

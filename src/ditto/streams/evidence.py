@@ -202,7 +202,7 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         total -= len(classes.pop(protocol.STRANGE))
     if folds is None:
         folds = protocol.folds(codec, classes)
-    return Requests(codec, _limited(_folded(classes) if folds else dict(classes), total), total, folds)
+    return Requests(codec, _limited(_folded(classes) if folds else dict(classes)), total, folds)
 
 
 def _folded(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
@@ -215,7 +215,12 @@ def _folded(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if codec not in ("opaque", "dns"):
+    if codec == "opaque":
+        told = _receives(cycle)[0].cls
+        if told is not None:  # of the first piece, where it came in several
+            kind, *rest = told.split(b" ")
+            return protocol.sized(b"".join(rest[1:]), cycle.received_bytes) if kind == b"size" else told
+    elif codec != "dns":
         told = next((e.cls for e in reversed(_receives(cycle)) if e.cls is not None), None)
         if told is not None:
             return told
@@ -249,7 +254,7 @@ def _first_sent(cycle: Cycle) -> bytes:
     return next((e.payload for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), b"")
 
 
-def _limited(classes: dict[bytes, list[Cycle]], total: int) -> dict[bytes, list[Cycle]]:
+def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
     """At most MAX_CLASSES classes: the rarest are joined to the most common one of the same first word."""
     ranked = sorted(classes.items(), key=lambda item: (-len(item[1]), item[0]))
     kept = dict(ranked[:MAX_CLASSES])
@@ -257,7 +262,6 @@ def _limited(classes: dict[bytes, list[Cycle]], total: int) -> dict[bytes, list[
         word = key.split(b" ", 1)[0]
         home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
         kept[home] = kept[home] + cycles
-    del total
     return kept
 
 

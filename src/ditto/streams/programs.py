@@ -30,6 +30,7 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
 )
+from ditto.streams.order import by_courses
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -142,24 +143,8 @@ class ClassWork:
         puts everything after it further back, in these alone.
         """
         names = sorted(self.ops, key=lambda name: (self.ops[name].position / self.ops[name].count, name.kind))
-        before: Counter[tuple[OpName, OpName]] = Counter()
-        for course in self.courses:
-            before.update((a, b) for at, a in enumerate(course) for b in course[at + 1 :])
-        order: list[OpName] = []
-        for name in names:
-            order.insert(_place(name, order, before), name)
+        order = by_courses(names, self.courses)
         return [(name, self.ops[name]) for name in order]
-
-
-def _place(name: OpName, order: list[OpName], before: Counter[tuple[OpName, OpName]]) -> int:
-    """Where in ``order`` the fewest courses had it otherwise; the last of such places."""
-    cost = sum(before[name, other] for other in order)
-    best, place = cost, len(order)
-    for at in range(len(order) - 1, -1, -1):
-        cost += before[order[at], name] - before[name, order[at]]
-        if cost < best:
-            best, place = cost, at
-    return place
 
 
 COURSES = 400
@@ -170,6 +155,9 @@ MAX_CYCLES = 30_000
 
 RESUME = "resume"
 """Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
+WRITABLE = "writable"
+"""Kind of the pseudo-operation of a server that asks to be told when it can send, and sends after the next wait."""
+EPOLLOUT = 4
 RECEIVE = "receive"
 """Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
 
@@ -212,6 +200,11 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
     answers = {id(answer): at for call in cycle.calls for at, answer in enumerate(call.answers)}
     if cycle.resumed_after is not None and sends_all:
         _count_resumption(work, cycle, first_send)
+    if _awaits_writing(cycle, first_send):
+        awaited = work.ops.setdefault(OpName(WRITABLE, 0, None, 0), OpWork())
+        awaited.count += 1
+        awaited.position += first_send - 0.4
+        awaited.args[(0, 0, 0)] += 1
     for position, event in enumerate(cycle.events):
         if id(event) in skip:
             continue
@@ -257,6 +250,17 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
         if kind in ("file_open", "file_stat"):
             op.paths[event.payload.split(b"\0", 1)[0]] += 1
     work.tails += cycle.tail_receive and not again
+
+
+def _awaits_writing(cycle: Cycle, first_send: int) -> bool:
+    """Whether the connection was watched for writing in an earlier wake-up than that in which the reply was sent."""
+    return any(
+        event.nr == EPOLL_CTL
+        and event.target is cycle.connection
+        and arguments(event, "epoll_mod")[0] & EPOLLOUT
+        and cycle.wake_of[at] is not cycle.wake_of[first_send]
+        for at, event in enumerate(cycle.events[: max(0, first_send)])
+    )
 
 
 def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
