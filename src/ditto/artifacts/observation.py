@@ -88,6 +88,7 @@ class NativeRun(_Facts):
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
     ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
+    ``alone`` is a recording of requests that came one at a time, if there is one.
     """
 
     recording: str
@@ -102,6 +103,7 @@ class NativeRun(_Facts):
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
     makes_code: bool = False
+    alone: str = ""
 
 
 class LensRun(_Facts):

@@ -24,7 +24,7 @@ from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.events import Event, Obj
-from ditto.streams.evidence import Evidence, class_works, closing_work, setup_work
+from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
 from ditto.streams.programs import ClassWork, OpName
 
 DEFERRED_SHARE = 0.5
@@ -106,7 +106,7 @@ def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
     skip = _find_timers(this) | refused_receives(evidence) | _before_waits(this)
     this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
-    works = class_works(evidence.requests, skip)
+    works = plain_works(evidence, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
     gaps = evidence.gaps

@@ -31,6 +31,9 @@ RARE_CLASS = 0.002
 MAX_CLASSES = 32
 STRAY = 0.05
 """Share of cycles that do not begin like a request, below which they are taken for parts of others."""
+FEW_ALONE = 30
+"""Requests of a class that came one at a time, from which on they tell what it does."""
+STRAY_CALLS = 0.01
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
 HEAD = 64
@@ -96,12 +99,13 @@ class Gaps:
 
 @dataclass
 class Evidence:
-    """Everything the model is fitted to."""
+    """Everything the model is fitted to; ``alone`` are requests that came one at a time, where some were let so."""
 
     observation: Observation
     stream: Stream
     work: Work
     requests: Requests
+    alone: Requests | None = None
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
 
@@ -142,6 +146,9 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     work = follow(stream.threads)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
+    if native.alone and evidence.work.peers:
+        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
@@ -263,6 +270,31 @@ def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
         home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
         kept[home] = kept[home] + cycles
     return kept
+
+
+def plain_works(evidence: Evidence, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
+    """The counted operations of every class; of requests that came one at a time where their calls are plainer."""
+    works = class_works(evidence.requests, skip)
+    if evidence.alone is None:
+        return works
+    alone = class_works(evidence.alone)
+    return {key: plainer(work, alone.get(key)) for key, work in works.items()}
+
+
+def plainer(work: ClassWork, alone: ClassWork | None) -> ClassWork:
+    """A class as seen under load, or as seen in requests that came one at a time.
+
+    In an event loop every request under way could have made a call.  Where a class seems to make other calls under load
+    than it makes alone, some were given to the wrong requests.
+    """
+    if alone is None or len(alone.cycles) < FEW_ALONE or _calls(alone) == _calls(work):
+        return work
+    return alone
+
+
+def _calls(work: ClassWork) -> set[OpName]:
+    """The calls that more than a few requests make."""
+    return {n for n, op in work.ops.items() if n.kind == "call" and op.count >= STRAY_CALLS * len(work.cycles)}
 
 
 def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
