@@ -337,12 +337,14 @@ def deploy(
 def run_here(
     folder: Path,
     options: RunOptions,
+    logs: Path,
     ready: Callable[[list[Running]], None],
     say: Callable[[str], None],
 ) -> None:
     """Run a built clone, or all tiers of an application, watched, until this is interrupted.
 
     Args:
+        logs: folder for what they print.
         ready: told, when all answer, what runs; called tiers before their callers.
         say: told of each that ended.
 
@@ -352,7 +354,7 @@ def run_here(
     """
     from ditto.run.supervise import run_folder
 
-    run_folder(folder, options, ready, say)
+    run_folder(folder, options, logs, ready, say)
 
 
 def build_all(folder: Path, progress: Progress, again: bool = True) -> list[Path]:

@@ -60,7 +60,7 @@ def command(
         raise BadInputError(f"--to {to}: no such target", "give local, compose or kubernetes") from None
     if target is Target.LOCAL:
         logs = out if out is not None or is_application(clone) else clone.parent
-        watch(clone, RunOptions(port, host, logs or Path(), seconds=seconds, restart=not no_restart), as_json)
+        watch(clone, RunOptions(port, host, seconds=seconds, restart=not no_restart), logs, as_json)
         return
     if out is None:
         raise BadInputError("nowhere to write to", "give a folder with -o FOLDER")

@@ -58,7 +58,7 @@ def command(
     if is_application(clone):
         if downstream:
             raise BadInputError(f"--downstream: {clone} is an application, whose tiers call each other", "leave it out")
-        watch(clone, RunOptions(port, host, logs or Path(), base_port, data, restart=not no_restart), as_json)
+        watch(clone, RunOptions(port, host, base_port, data, restart=not no_restart), logs, as_json)
         return
     for name, given in (
         ("--base-port", base_port),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,20 @@ from ditto.cli.progress import shown
 from ditto.host.running import Running, RunOptions
 
 
-def watch(folder: Path, options: RunOptions, as_json: bool) -> None:
+def watch(folder: Path, options: RunOptions, logs: Path | None, as_json: bool) -> None:
     """Build what is not built, run it until it is interrupted, and print what runs once it is ready.
 
-    Without a folder for logs (an empty path) a temporary one is made, and left only if something ended by itself.
+    Without a folder for logs a temporary one is made, and left only if something ended by itself.
     """
     from ditto import pipeline
 
     with shown() as progress:
         pipeline.build_all(folder, progress, again=False)
-    temporary = options.logs == Path()
-    if temporary:
-        options = replace(options, logs=Path(tempfile.mkdtemp(prefix="ditto-logs-")))
+    place = logs or Path(tempfile.mkdtemp(prefix="ditto-logs-"))
     trouble = False
 
     def ready(running: list[Running]) -> None:
-        _show(options, running, as_json)
+        _show(options, running, place, as_json)
 
     def say(text: str) -> None:
         nonlocal trouble
@@ -39,22 +36,22 @@ def watch(folder: Path, options: RunOptions, as_json: bool) -> None:
         typer.echo(f"ditto: {text}", err=True)
 
     try:
-        pipeline.run_here(folder, options, ready, say)
+        pipeline.run_here(folder, options, place, ready, say)
     except Exception:
         trouble = True
         raise
     finally:
-        if temporary and trouble:
-            typer.echo(f"ditto: the logs are left in {options.logs}", err=True)
-        elif temporary:
-            shutil.rmtree(options.logs, ignore_errors=True)
+        if logs is None and trouble:
+            typer.echo(f"ditto: the logs are left in {place}", err=True)
+        elif logs is None:
+            shutil.rmtree(place, ignore_errors=True)
 
 
-def _show(options: RunOptions, running: list[Running], as_json: bool) -> None:
+def _show(options: RunOptions, running: list[Running], logs: Path, as_json: bool) -> None:
     tiers: list[dict[str, Any]] = [
         {"name": one.name, "pid": one.pid, "port": one.port, "log": str(one.log)} for one in running
     ]
     lines = [f"{one.name}: process {one.pid}, port {one.port}, log {one.log}" for one in running]
-    text = "\n".join([*lines, f"serving on {options.host} port {options.port}; logs in {options.logs}"])
-    show({"host": options.host, "port": options.port, "logs": str(options.logs), "tiers": tiers}, as_json, text)
+    text = "\n".join([*lines, f"serving on {options.host} port {options.port}; logs in {logs}"])
+    show({"host": options.host, "port": options.port, "logs": str(logs), "tiers": tiers}, as_json, text)
     sys.stdout.flush()

@@ -16,7 +16,7 @@ from ditto.host.synthetic import synthetic_plan
 def parts_of(
     folder: Path, port: int, replicas: Mapping[str, int], registry: str
 ) -> tuple[list[tuple[Deployed, Path]], bytes]:
-    """The clone of one service, or the tiers of an application, the entry first; each with its folder, and the load's plan.
+    """The clone of one service, or an application's tiers, the entry first, with their folders; and the load's plan.
 
     Args:
         replicas: of an application's tiers by name; under the name "" of the entry.

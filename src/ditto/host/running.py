@@ -13,7 +13,6 @@ class RunOptions:
     Attributes:
         port: that clients use; of an application, its entry's.
         host: that it listens on.
-        logs: folder for what they print.
         base_port: of an application's other tiers, and the ports that follow; their own or free ones without it.
         data: where they keep the files they make; an application's tiers each in a folder there.
         seconds: until they are ended; for ever without it.
@@ -22,7 +21,6 @@ class RunOptions:
 
     port: int
     host: str
-    logs: Path
     base_port: int | None = None
     data: Path | None = None
     seconds: float | None = None

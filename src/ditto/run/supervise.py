@@ -50,7 +50,7 @@ class Member:
 
 
 def run_folder(
-    folder: Path, options: RunOptions, ready: Callable[[list[Running]], None], say: Callable[[str], None]
+    folder: Path, options: RunOptions, logs: Path, ready: Callable[[list[Running]], None], say: Callable[[str], None]
 ) -> None:
     """Run a built clone, or all tiers of an application, as `supervise` does.
 
@@ -62,12 +62,12 @@ def run_folder(
     if is_application(folder):
         application = load_application(folder)
         chosen = tier_ports(application, port, options.base_port, host)
-        members = tier_members(folder, application, host, chosen, options.logs, data)
+        members = tier_members(folder, application, host, chosen, logs, data)
     else:
         ports.require_free(port, f"--port {port}", host)
         words = [word.format(port=port) for word in clone_command(built_clone(folder))]
         command = (*words, "--host", host, *([] if data is None else ["--data", str(data.absolute())]))
-        members = [Member("clone", command, host, port, options.logs / "clone.log")]
+        members = [Member("clone", command, host, port, logs / "clone.log")]
     supervise(members, ready, say, options.seconds, options.restart)
 
 
