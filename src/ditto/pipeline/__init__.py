@@ -27,7 +27,6 @@ from ditto.errors import BadInputError, UnsupportedShapeError
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.pipeline import application
-from ditto.pipeline.running import RunOptions as RunOptions
 from ditto.pipeline.running import build_all as build_all
 from ditto.pipeline.running import deploy as deploy
 from ditto.pipeline.running import run_here as run_here
