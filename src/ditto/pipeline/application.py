@@ -34,6 +34,8 @@ ALL_WORK_SECONDS = 280.0
 """For all tiers together."""
 NATIVE_SECONDS = 20.0
 """For each tier, after all of which no further knob of any is tried."""
+RECORDED_S = 2.0
+"""Of the load, in each recording for the calls between tiers: following them takes several times as long."""
 RECORDINGS = 2
 """Of each side, for the calls between tiers: the original's own spread is known from two."""
 
@@ -180,7 +182,7 @@ def _graph(spec: AppSpec, progress: Progress) -> Graph:
     from ditto.topology.recorded import graph_of_recording
 
     with tempfile.TemporaryDirectory(prefix="ditto-app-") as scratch:
-        record_app(spec, Path(scratch), AppOptions(), progress)
+        record_app(spec, Path(scratch), AppOptions(seconds=RECORDED_S), progress)
         return graph_of_recording(Path(scratch), progress)
 
 
