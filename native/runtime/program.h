@@ -18,6 +18,7 @@ enum ditto_op_kind {
 	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
 	                   * or drawn from size where that is given */
 	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
+	OP_DRAIN,         /* receive up to a bytes that are dropped (in close programs); nr: read, else recvfrom */
 	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
 	OP_GETSOCKOPT,    /* level a, option b */
 	OP_GETPEERNAME,

@@ -210,10 +210,20 @@ class AppSpec(_Frozen):
 
     @property
     def port_can_change(self) -> bool:
-        """Whether a free port can be put in place of the usual one: server and client both take ``{port}``."""
+        """Whether a free port can be put in place of the usual one: server and client both take ``{port}``.
+
+        Where the load goes to a server beside, the service is called by that, which setup tells the port.
+        """
         entry = self.service
-        server = [*entry.command, *entry.env.values(), *(self.setup or ())]
-        return any("{port}" in word for word in server) and any("{port}" in word for word in self.load.command)
+        setup = any("{port}" in word for word in self.setup or ())
+        server = setup or any("{port}" in word for word in (*entry.command, *entry.env.values()))
+        return server and (any("{port}" in word for word in self.load.command) or (setup and self.fronted))
+
+    @property
+    def fronted(self) -> bool:
+        """Whether the load goes to a server beside, in front of the service."""
+        fronts = {server.name for server in self.beside if server.name and server.port is not None}
+        return bool(ports_named(self.load.command) & fronts)
 
 
 def ports_named(words: Iterable[str]) -> set[str]:

@@ -34,6 +34,7 @@ class OpKind(StrEnum):
     REPLY = "reply"
     SENDFILE = "sendfile"
     RECV_AGAIN = "recv_again"
+    DRAIN = "drain"
     SETSOCKOPT = "setsockopt"
     GETSOCKOPT = "getsockopt"
     GETPEERNAME = "getpeername"

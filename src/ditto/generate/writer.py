@@ -15,6 +15,7 @@ CODECS = {
     "resp2": "DITTO_CODEC_RESP2",
     "memcached": "DITTO_CODEC_MEMCACHED",
     "dns": "DITTO_CODEC_DNS",
+    "fastcgi": "DITTO_CODEC_FASTCGI",
     "pgsql": "DITTO_CODEC_PGSQL",
     "mysql": "DITTO_CODEC_MYSQL",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
         verb = word.decode("ascii", "replace")
         verb = verb if verb in SQL_VERBS else ""
         return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
+    if codec == "fastcgi":
+        method, _, path = key.partition(b" ")
+        verb = method.decode("ascii", "replace")
+        known = bool(re.fullmatch(r"[A-Z]{1,24}", verb))
+        return ClassMatch(verb=verb if known else "GET", path_print=path_print(print_key, path) if path else -1)
     if codec == "http1":
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")
@@ -144,7 +150,7 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
                 kind=kind,
                 status=status,
                 head_bytes=heads.most_common(1)[0][0],
-                count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns") else None,
+                count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns", "fastcgi") else None,
                 size=dist(Counter(r.size for r in seen)),
                 second=dist(Counter(r.second for r in seen)) if kind in ("value", "dns") else None,
             )
@@ -153,7 +159,7 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
 
 
 def _default_kind(codec: str) -> str:
-    return {"resp2": "simple", "memcached": "ok", "http1": "http", "dns": "dns"}.get(codec, "opaque")
+    return {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns"}.get(codec, "opaque")
 
 
 def _reply(codec: str, cycle: Cycle) -> ReplySeen:
@@ -260,7 +266,7 @@ def settled_calls(program: list[Op]) -> list[Op]:
 
 
 _PLAIN = {
-    "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
+    "recv_again", "drain", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
     "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 

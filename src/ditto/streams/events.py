@@ -324,6 +324,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     births: dict[int, tuple[int, int]] = {}
     exits: set[int] = set()
     last: dict[int, tuple[Event, int]] = {}
+    latest: dict[int, Event] = {}
     marks: list[tuple[int, int]] = []
     mode = Mode.ALL if not (records["kind"] == Kind.MARK).any() else Mode.OFF
     for i in range(len(records)):
@@ -344,6 +345,8 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         if kind == Kind.EXIT:
             exits.add(tid)
             continue
+        if kind == Kind.MORE and tid in latest:
+            latest[tid].payload += blob[i * 64 : i * 64 + min(columns["payload_len"][i], 64)]
         if kind != Kind.SYSCALL:
             continue
         args = columns["args"][i]
@@ -356,6 +359,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         if length:
             event.payload = blob[i * 64 : i * 64 + length]
         event.index = i
+        latest[tid] = event
         descriptors.apply(event)
         if mode != Mode.ALL:
             outside.append(event)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.calls import Call, peer_of
-from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.cycles import SHUTDOWN, Cycle, ThreadWork, Wake
 from ditto.streams.events import (
     CLOSE,
     CONNECT,
@@ -251,6 +251,8 @@ def _describe(
     if (peer := peer_of(event)) is not None:
         return _describe_peer(event, peer, cycle)
     if obj is cycle.connection or (nr == EPOLL_CTL and event.target is cycle.connection):
+        if nr in RECEIVES and cycle.events[0].nr == SHUTDOWN:
+            return ("drain", nr, None)
         if nr in RECEIVES:
             return ("recv_again" if event.ret == EAGAIN else RECEIVE, nr, None)
         if nr == EPOLL_CTL:
@@ -343,6 +345,8 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
     if kind in ("shutdown", "socket"):
         return (signed(args[1]), 0, 0)
+    if kind == "drain":
+        return (min(int(args[2]), 1 << 20) if event.nr in (NUMBERS["read"], NUMBERS["recvfrom"]) else 0, 0, 0)
     if kind == "poll":
         wanted = struct.unpack_from("<h", event.payload, 4)[0] if len(event.payload) >= 8 else 1
         return (wanted, signed(args[2]) if event.nr == NUMBERS["poll"] else -1, 0)
