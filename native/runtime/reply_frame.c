@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All framings but the opaque one are lines that tell how many bytes to skip, so there is one reader of lines.  What
+ * All framings but the opaque one and FastCGI's records are lines that tell how many bytes to skip, so there is one reader
+ * of lines.  What
  * comes after the end of a reply is dropped: nobody asked for it.
  */
 #include "reply_frame.h"
@@ -11,8 +12,9 @@
 #include <string.h>
 #include <strings.h>
 
-#define OPAQUE_HEAD 8u
+#define BINARY_HEAD 8u
 #define OPAQUE_MARKER 0xd7
+#define FASTCGI_END 3
 #define MOST_VALUES (1u << 24) /* nested replies of more are no protocol but an attack */
 
 enum { PHASE_FIRST, PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
@@ -176,17 +178,23 @@ static size_t keep_line(struct reply_frame *f, const uint8_t *p, size_t n, int *
 
 static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enum frame_state *state)
 {
-	size_t took = OPAQUE_HEAD - f->kept < n ? OPAQUE_HEAD - f->kept : n;
+	size_t took = BINARY_HEAD - f->kept < n ? BINARY_HEAD - f->kept : n;
 	uint32_t length;
 
 	memcpy(f->line + f->kept, p, took);
 	f->kept += (uint32_t)took;
-	if (f->kept < OPAQUE_HEAD)
+	if (f->kept < BINARY_HEAD)
 		return took;
-	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
 	f->kept = 0;
-	f->need = length - OPAQUE_HEAD;
-	*state = length < OPAQUE_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
+	if (f->codec == DITTO_CODEC_FASTCGI) {
+		f->need = ((uint64_t)f->line[4] << 8 | f->line[5]) + f->line[6];
+		f->phase = f->line[1] == FASTCGI_END ? PHASE_BODY : PHASE_VALUE;
+		*state = f->line[0] != 1 ? FRAME_BROKEN : f->need || f->phase == PHASE_VALUE ? FRAME_MORE : FRAME_DONE;
+		return took;
+	}
+	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
+	f->need = length - BINARY_HEAD;
+	*state = length < BINARY_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
 	return took;
 }
 
@@ -216,7 +224,7 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 			f->need -= took;
 			if (!f->need)
 				state = skipped(f);
-		} else if (f->codec == DITTO_CODEC_OPAQUE) {
+		} else if (f->codec == DITTO_CODEC_OPAQUE || f->codec == DITTO_CODEC_FASTCGI) {
 			took = keep_header(f, p, n, &state);
 		} else if (!frame_ends_with_connection(f)) {
 			took = keep_line(f, p, n, &whole);

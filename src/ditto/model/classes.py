@@ -159,7 +159,8 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
 
 
 def _default_kind(codec: str) -> str:
-    return {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns"}.get(codec, "opaque")
+    own = {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns"}
+    return own.get(codec, "opaque")
 
 
 def _reply(codec: str, cycle: Cycle) -> ReplySeen:
@@ -266,8 +267,8 @@ def settled_calls(program: list[Op]) -> list[Op]:
 
 
 _PLAIN = {
-    "recv_again", "drain", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
-    "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
+    "recv_again", "drain", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add",
+    "epoll_mod", "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 
 HEADER = 8
@@ -80,6 +81,37 @@ def _params(payload: bytes) -> Iterator[tuple[bytes, bytes]]:
             return
         yield part[at : at + sizes[0]], part[at + sizes[0] : end]
         at = end
+
+
+def param(name: bytes, value: bytes, wide: bool = False) -> bytes:
+    """A parameter as it is sent; ``wide``: the length of the value in four bytes whatever it is."""
+    sizes = [_size(len(name), False), _size(len(value), wide)]
+    return b"".join(sizes) + name + value
+
+
+def _size(length: int, wide: bool) -> bytes:
+    return struct.pack(">I", length | 1 << 31) if wide or length > 127 else bytes((length,))
+
+
+def record(kind: int, content: bytes, number: int = 1) -> bytes:
+    """A record without padding."""
+    return struct.pack(">BBHHBB", 1, kind, number, len(content), 0, 0) + content
+
+
+def request(params: bytes, kept: bool) -> bytes:
+    """A request without a body; ``kept``: the connection is to be kept."""
+    begin = record(BEGIN, struct.pack(">HB5x", 1, kept))
+    return begin + record(PARAMS, params) + record(PARAMS, b"") + record(STDIN, b"")
+
+
+def request_end(data: bytes, at: int) -> int | None:
+    """Where the request at ``at`` ends: after its last record of input; None where it is not all there."""
+    while at + HEADER <= len(data):
+        kind, length = data[at + 1], int.from_bytes(data[at + 4 : at + 6], "big")
+        at += HEADER + length + data[at + 6]
+        if kind == STDIN and not length:
+            return at if at <= len(data) else None
+    return None
 
 
 def reply_shape(payload: bytes, total: int) -> tuple[int, int, int, int]:

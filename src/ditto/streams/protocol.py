@@ -67,7 +67,7 @@ def _first_word(payload: bytes) -> bytes:
 
 
 def request_key(codec: str, payload: bytes, length: int) -> bytes:
-    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP and FastCGI, else size."""
+    """What tells request classes apart: RESP's and memcached's command, HTTP's and FastCGI's method and path, else size."""
     if codec == "resp2":
         match = _RESP_MULTI.match(payload)
         if match:
@@ -86,7 +86,7 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
 
 
 def head_bytes(codec: str) -> int:
-    """First bytes of a request that tell its class; more than 64 are there only where they were asked to be recorded."""
+    """First bytes of a request that tell its class; more than 64 are there only where that was asked for."""
     return fastcgi.LONGEST_HEAD if codec == "fastcgi" else RECORDED
 
 
