@@ -25,6 +25,7 @@ from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
 from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
 from ditto.host.clones import called_services
+from ditto.host.limits import DiskUse, LimitedGroup, data_folders
 from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
@@ -82,6 +83,7 @@ class AppRun:
         self._stop_patience_s = stop_patience_s
         self._ports: dict[str, int] = {}
         self._folder: Path | None = None
+        self._limits: LimitedGroup | None = None
         self._besides: list[Server] = []
         self._services: list[Server] = []
         self._clients: list[Client] = []
@@ -158,6 +160,10 @@ class AppRun:
         """Resident memory of all services now."""
         return process.memory(self._processes())
 
+    def disk_use(self) -> DiskUse | None:
+        """What the services had disks do; None where the app has no limits, for then they have no group to count in."""
+        return self._limits.disk_use() if self._limits is not None else None
+
     def _processes(self) -> set[ProcessId]:
         return {p for s in self._services if self._only in (None, s.name) for p in s.processes()}
 
@@ -194,6 +200,8 @@ class AppRun:
             self._start_beside(index, beside)
         if self._clone is not None:
             self._clone += [word for n in range(called_services(self._clone[0])) for word in self._stand_in(n)]
+        if self.spec.limits is not None and self.which == "native":
+            self._limits = LimitedGroup(self.spec.limits, data_folders(self.spec.folder))
         for service in self.spec.start_order():
             self._start_service(service)
         if not self._hold:
@@ -231,6 +239,9 @@ class AppRun:
                     self.exit_code = code
             self._services.clear()
             self._besides.clear()
+            if self._limits is not None:
+                self._limits.remove()
+                self._limits = None
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
@@ -386,6 +397,8 @@ class AppRun:
         command[0] = commands.require_program(command, self.spec.folder, name)
         if self._wrap is not None and watched:
             command, environment = self._wrap(command, environment)
+        if self._limits is not None:
+            command, environment = self._limits.wrap(command, environment)
         held = (entry and self._hold) or self._on_start is not None
         server = self._launch(name, command, environment, self._services, held)
         if entry:

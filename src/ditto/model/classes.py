@@ -11,6 +11,7 @@ from typing import Any
 from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
+from ditto.model.access import Place, fit_access
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
@@ -39,6 +40,8 @@ class Placement:
     slot_of: Callable[[tuple[str, object] | None], int]
     call_of: Callable[[OpWork], tuple[int, Dist] | None] = lambda op: None
     """Which service a call goes to, and its classes there."""
+    size_of: Callable[[tuple[str, object] | None], int] = lambda slot: 0
+    """Bytes of the file that a slot stands for, 0 where that is not known."""
 
 
 def fit_class(
@@ -308,7 +311,10 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind == "file_stat":
         return Op(kind=OpKind.FILE_STAT, a=placement.group_of(name, op), **common)
     if kind.startswith("file_"):
-        return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **common)
+        at = {}
+        if access := fit_access([Place(*place) for place in op.places], placement.size_of(name.slot)):
+            at = {"a": access.unit, "c": access.onward, "where": access.where}
+        return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **at, **common)
     if kind == "mmap" and name.slot is not None:
         return Op(kind=OpKind.MMAP, a=1, b=placement.slot_of(name.slot), size=size, **common)
     if kind in ("mmap", "munmap", "madvise", "sleep"):

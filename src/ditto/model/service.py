@@ -69,7 +69,7 @@ class _Fit:
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of)
+        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of, self.catalog.size_of)
 
 
 def fit(evidence: Evidence, version: str, seed: int) -> Fitted:

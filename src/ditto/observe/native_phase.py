@@ -24,7 +24,7 @@ MAX_RECORDS = 4_000_000
 
 @dataclass(frozen=True)
 class NativeOptions:
-    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``; ``more`` further records of each call's bytes."""
+    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``; ``more`` further records of a call's bytes."""
 
     collector: str = "auto"
     seconds: float = WINDOW_S

@@ -34,6 +34,7 @@ from ditto.streams.events import (
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
+AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
 MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
                "times",
@@ -92,6 +93,8 @@ class OpWork:
     args: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     paths: Counter[bytes] = field(default_factory=Counter)
     calls: list[Call] = field(default_factory=list)
+    places: list[tuple[int, int, int]] = field(default_factory=list)
+    """Thread, offset and bytes of reads and writes at given offsets."""
     cpu_ns: float = 0.0
 
     def add(self, event: Event, position: int, args: tuple[int, int, int]) -> None:
@@ -219,6 +222,8 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         elif kind == "answer":
             answered = op
         again = again or (kind == "recv_again" and slot is None)
+        if event.nr in AT_OFFSETS and event.ret > 0:
+            op.places.append((event.tid, event.args[3], event.ret))
         if event.ret >= 0:
             op.sizes[_size(event, kind)] += 1
         if kind in ("file_open", "file_stat"):

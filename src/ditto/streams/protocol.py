@@ -67,7 +67,7 @@ def _first_word(payload: bytes) -> bytes:
 
 
 def request_key(codec: str, payload: bytes, length: int) -> bytes:
-    """What tells request classes apart: RESP's and memcached's command, HTTP's and FastCGI's method and path, else size."""
+    """What tells classes apart: RESP's and memcached's command, HTTP's and FastCGI's method and path, else size."""
     if codec == "resp2":
         match = _RESP_MULTI.match(payload)
         if match:
