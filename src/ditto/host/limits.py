@@ -54,7 +54,7 @@ class LimitedGroup:
             devices = sorted({device for folder in folders if not (device := device_of(folder)).startswith(_NO_DISK)})
             if limits.read_iops is not None and not devices:
                 raise MissingCapabilityError(
-                    "limits.read_iops: the app's files are on no disk", "put them, and TMPDIR, on a file system of a disk"
+                    "limits.read_iops: the app's files are on no disk", "put them, and TMPDIR, on a disk's file system"
                 )
             for device in devices:
                 self._group.limit_reads(device, limits.read_iops)
