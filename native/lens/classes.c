@@ -3,7 +3,8 @@
  *
  * A receive that begins a request sets the class of its socket from the payload's first bytes; the class stays the
  * thread's until the thread uses another socket that has one, or waits.  Payload that does not parse under the
- * codec (the rest of a longer request) leaves the socket's class as it is.  A socket that the program connected
+ * codec (the rest of a longer request) leaves the socket's class as it is; a few bytes of it may be how a request
+ * begins (some runtimes read one byte to learn whether a peer is there), and are looked at with what follows.  A socket that the program connected
  * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
  * with the reply belongs to the request that asked for it. */
 #include "fastcgi.h"
@@ -17,6 +18,8 @@
 
 #define MAX_FD 65536
 #define OTHER 255
+#define BEGUN 8 /* bytes at most that are kept of a request that has only begun */
+#define LOOKED_AT 80
 
 enum { FD_UNKNOWN = 0, FD_NOT_SOCKET, FD_SERVER, FD_CLIENT };
 
@@ -24,6 +27,10 @@ Int g_codec = CODEC_OPAQUE;
 ULong g_class_overflow;
 
 static UChar fd_kind[MAX_FD], fd_class[MAX_FD], fd_arrays[MAX_FD];
+static struct {
+   UChar len;
+   HChar bytes[BEGUN];
+} fd_begun[MAX_FD];
 static struct {
    UInt len;
    HChar name[CLASS_LEN];
@@ -104,12 +111,28 @@ static UInt class_memcached(const HChar* p, ULong n) {
    return class_id(p, len);
 }
 
+/* The keys of ditto.streams.protocol.request_key, by this receive alone; the framing of clones is that of
+ * native/runtime/codec_opaque.c. */
 static UInt class_opaque(const HChar* p, ULong n) {
-   static const HChar hex[] = "0123456789abcdef";
-   UChar b = (UChar)p[0];
-   UInt size = 63u - (UInt)__builtin_clzll(n);
-   HChar name[8] = {'x', hex[b >> 4], hex[b & 15], '/', '2', '^', (HChar)('0' + size / 10), (HChar)('0' + size % 10)};
-   return class_id(name, 8);
+   const UChar* head = (const UChar*)p;
+   HChar name[CLASS_LEN];
+   UInt length = 0, i = 0;
+   if (n >= 8 && head[7] == 0xd7 && head[6] <= 3) {
+      UInt cls = head[4] | (UInt)head[5] << 8;
+      length = head[0] | (UInt)head[1] << 8 | (UInt)head[2] << 16 | (UInt)head[3] << 24;
+      if (length >= 8 && cls < 0x8000) return class_id(name, (UInt)VG_(sprintf)(name, "class %u", cls));
+      if (length >= 8 && cls != 0xffff) {
+         i = (UInt)VG_(sprintf)(name, "size %u #%u", 32u - (UInt)__builtin_clz(length), cls & 0xfff);
+         return class_id(name, i);
+      }
+   }
+   if (length < 8) length = (UInt)n;
+   UInt size = (UInt)VG_(sprintf)(name, "size %u", 32u - (UInt)__builtin_clz(length));
+   while (i < n && i <= 24 && (is_alpha(p[i]) || (i && p[i] == '_'))) i++;
+   if (i < 2 || i > 24 || i >= n || (p[i] != ' ' && p[i] != '\r' && p[i] != '\n')) return class_id(name, size);
+   name[size] = ' ';
+   VG_(memcpy)(name + size + 1, p, i);
+   return class_id(name, size + 1 + i);
 }
 
 /* By a protocol's own reader of keys. */
@@ -129,6 +152,26 @@ static UInt classify(const HChar* p, ULong n, Int fd) {
       case CODEC_FASTCGI: return class_read(fastcgi_class, p, n, fd);
       default: return class_opaque(p, n);
    }
+}
+
+/* As classify, of a protocol of lines whose requests may come in pieces. */
+static UInt classify_pieces(const HChar* p, ULong n, Int fd) {
+   HChar joined[BEGUN + LOOKED_AT];
+   UInt had = fd_begun[fd].len, c = 0;
+   if (g_codec != CODEC_RESP && g_codec != CODEC_HTTP1 && g_codec != CODEC_MEMCACHED) return classify(p, n, fd);
+   if (had) {
+      ULong more = n < LOOKED_AT ? n : LOOKED_AT;
+      VG_(memcpy)(joined, fd_begun[fd].bytes, had);
+      VG_(memcpy)(joined + had, p, more);
+      c = classify(joined, had + more, fd);
+      fd_begun[fd].len = 0;
+   }
+   if (!c) c = classify(p, n, fd);
+   if (!c && n <= BEGUN && p[n - 1] != '\n') {
+      VG_(memcpy)(fd_begun[fd].bytes, p, n);
+      fd_begun[fd].len = (UChar)n;
+   }
+   return c;
 }
 
 static Bool is_socket(Int fd) {
@@ -213,6 +256,7 @@ static void forget(Long fd) {
    fd_kind[fd] = FD_UNKNOWN;
    fd_class[fd] = 0;
    fd_arrays[fd] = 0;
+   fd_begun[fd].len = 0;
 }
 
 static void copy_fd(Int from, Long to) {
@@ -220,6 +264,7 @@ static void copy_fd(Int from, Long to) {
    fd_kind[to] = fd_kind[from];
    fd_class[to] = fd_class[from];
    fd_arrays[to] = fd_arrays[from];
+   fd_begun[to] = fd_begun[from];
 }
 
 /* A poll of one socket that the program connected is part of what it does there for the request it is at. */
@@ -258,7 +303,7 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    } else if (ok && ret > 0) {
       ULong n = (ULong)ret;
       const HChar* p = payload(nr, args, &n);
-      UInt c = p && n ? classify(p, n, fd) : 0;
+      UInt c = p && n ? classify_pieces(p, n, fd) : 0;
       if (c) fd_class[fd] = (UChar)c;
    }
    return fd_class[fd] ? fd_class[fd] : current;

@@ -96,6 +96,9 @@ struct codec {
 	/* How many more bytes the part of a request that lies unconsumed in [p, p + n) needs, 0: nothing of one is there.
 	 * For servers that receive part by part; NULL where a request has but a head and a rest. */
 	uint32_t (*wants)(const struct codec_state *state, const uint8_t *p, size_t n);
+	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that
+	 * cannot be done; NULL: never. */
+	int (*fail)(uint8_t *reply, uint32_t length);
 };
 
 extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql, codec_fastcgi;

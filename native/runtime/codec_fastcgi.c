@@ -306,7 +306,18 @@ static void fastcgi_reply(const struct request *req, struct outbuf *out, struct 
 	out->end += (uint32_t)(to + END_BYTES - HEADER - start);
 }
 
+/* An error's head over the beginning of the output; what is left of that is its body. */
+static int fastcgi_fail(uint8_t *reply, uint32_t length)
+{
+	static const char error[] = "Status: 502 Bad Gateway\r\n\r\n";
+
+	if (length < HEADER || reply[1] != TYPE_STDOUT || ((size_t)reply[4] << 8 | reply[5]) < sizeof(error) - 1)
+		return -1;
+	memcpy(reply + HEADER, error, sizeof(error) - 1);
+	return 0;
+}
+
 const struct codec codec_fastcgi = {
 	.name = "fastcgi", .max_head = HEADER + CONTENT_LIMIT + 255, .setup = fastcgi_setup, .parse = fastcgi_parse,
-	.reply = fastcgi_reply, .wants = fastcgi_wants,
+	.reply = fastcgi_reply, .wants = fastcgi_wants, .fail = fastcgi_fail,
 };

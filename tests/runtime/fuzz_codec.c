@@ -153,6 +153,11 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 			if (codec_id != DITTO_CODEC_OPAQUE)
 				o.hash = hash_bytes(o.hash, out.buf, out.end > 512 ? 512 : out.end);
 			o.hash = hash_bytes(o.hash, &request.cls, sizeof(request.cls));
+			if (codec->fail && out.end && !codec->fail(out.buf, out.end) && codec_id == DITTO_CODEC_FASTCGI &&
+			    memcmp(out.buf + 8, "Status: 502 ", 12)) {
+				fprintf(stderr, "no error in place of the reply\n");
+				abort();
+			}
 			out_release(&out);
 			free(rest);
 			o.requests++;

@@ -8,7 +8,7 @@ from itertools import pairwise
 from statistics import mean, pstdev
 
 from ditto.artifacts.syscalls import numbers
-from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.cycles import Cycle, ThreadWork
 from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
 
 BURST_GAP_NS = 2_000_000
@@ -85,7 +85,7 @@ def _of_each_wake(thread: ThreadWork) -> set[int]:
 
 def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
     usual = _of_each_wake(thread)
-    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event, wake) and event.nr not in usual]
+    found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event) and event.nr not in usual]
     for cycle in thread.cycles:
         for event in cycle.events:
             if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS:
@@ -93,10 +93,9 @@ def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
     return found
 
 
-def _may_tick(event: Event, wake: Wake) -> bool:
+def _may_tick(event: Event) -> bool:
     """Accepting, and reading the descriptor that woke the thread, are answers to events and no timers."""
     if event.nr in ACCEPTS or event.nr == EPOLL_CTL or event.nr in PARKS:
         return False
     kind = event.obj.kind if event.obj is not None else ""
-    del wake
     return kind not in _EVENTFUL or event.nr in SENDFILES

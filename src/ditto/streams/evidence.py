@@ -178,12 +178,17 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
         # Where threads take over each other's work, some cycles begin in the middle of a request.
         total -= len(classes.pop(protocol.STRANGE))
-    return Requests(codec, _limited(dict(classes), total), total)
+    return Requests(codec, _limited(dict(classes)), total)
 
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if codec not in ("opaque", "dns"):
+    if codec == "opaque":
+        told = _receives(cycle)[0].cls
+        if told is not None:  # of the first piece, where it came in several
+            kind, *rest = told.split(b" ")
+            return protocol.sized(b"".join(rest[1:]), cycle.received_bytes) if kind == b"size" else told
+    elif codec != "dns":
         told = next((e.cls for e in reversed(_receives(cycle)) if e.cls is not None), None)
         if told is not None:
             return told
@@ -218,7 +223,7 @@ def _first_sent(cycle: Cycle) -> bytes:
     return next((e.payload for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), b"")
 
 
-def _limited(classes: dict[bytes, list[Cycle]], total: int) -> dict[bytes, list[Cycle]]:
+def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
     """At most MAX_CLASSES classes: the rarest are joined to the most common one of the same first word."""
     ranked = sorted(classes.items(), key=lambda item: (-len(item[1]), item[0]))
     kept = dict(ranked[:MAX_CLASSES])
@@ -226,7 +231,6 @@ def _limited(classes: dict[bytes, list[Cycle]], total: int) -> dict[bytes, list[
         word = key.split(b" ", 1)[0]
         home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
         kept[home] = kept[home] + cycles
-    del total
     return kept
 
 

@@ -48,6 +48,7 @@ STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
 """Share of a request's instructions that far reads may add to it."""
+STALL_TRIES = 4
 STALL_NS = 60.0
 """What a far read is taken to cost before it was measured."""
 
@@ -179,21 +180,32 @@ class _Search:
         return self.best
 
     def stall(self, now: Compared, base: dict[str, float]) -> None:
-        """Let a clone that is too fast wait for memory as long as it lacks: what each read costs is measured.
+        """Let a clone that is too fast wait for memory as long as it lacks.
+
+        What a read costs is measured; once a try was too slow, the next is between those on either side.
 
         Args:
             now: how far off it is with the knobs ``base``.
         """
         most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
+        below, above = (0.0, now.error), None
         reads = min(most, -now.error * now.original_ns / STALL_NS)
-        for _ in range(3):
+        for _ in range(STALL_TRIES):
             if self.over or reads < 0.01:
                 return
             then = self.attempt({**base, "stalls": reads})
-            gain = (then.error - now.error) / reads
-            if gain <= 0 or then.right:
+            if then.right:
                 return
-            before, reads = reads, min(most, -now.error / gain)
+            before = reads
+            if then.error > 0:
+                above = (reads, then.error)
+            else:
+                below = (reads, then.error)
+            if above is None:
+                gain = (then.error - now.error) / reads
+                reads = min(most, -now.error / gain if gain > 0 else 2 * reads)
+            else:
+                reads = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
             if abs(reads - before) < 0.05 * before:
                 return
 
