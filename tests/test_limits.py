@@ -76,6 +76,19 @@ def test_reads_are_counted_and_nothing_is_left(usable: None, tmp_path: Path) -> 
     assert groups() == []
 
 
+def test_what_was_cached_before_is_read_by_the_group(usable: None, tmp_path: Path) -> None:
+    run = reader(tmp_path, 'memory = "64M"')
+    server = tmp_path / "server.py"
+    server.write_text("".join(line for line in READER.splitlines(True) if "DONTNEED" not in line))
+    assert len((tmp_path / "data").read_bytes()) == 8 * MEGABYTE  # now it is in the page cache
+    with run:
+        before = run.disk_use()
+        run.load(2)
+        after = run.disk_use()
+        assert before is not None and after is not None
+        assert 8 <= (after - before).reads < 16  # the second finds what the first has read
+
+
 def test_fewer_reads_a_second_take_longer(usable: None, tmp_path: Path) -> None:
     with reader(tmp_path, "read_iops = 200") as run:
         run.load(1)

@@ -12,6 +12,7 @@ from ditto.artifacts.app import Limits
 from ditto.errors import MissingCapabilityError
 from ditto.host.cgroup import ControlGroup
 
+_DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 _NO_DISK = "0:"
 """Of file systems in memory, over a network or over others."""
 
@@ -46,6 +47,8 @@ class LimitedGroup:
     """
 
     def __init__(self, limits: Limits, folders: Iterable[Path]) -> None:
+        if limits.memory is not None:
+            forget_page_cache()
         self._group = ControlGroup(("memory", "io"))
         self._group.__enter__()
         try:
@@ -73,6 +76,22 @@ class LimitedGroup:
     def remove(self) -> None:
         """May be called any number of times."""
         self._group.remove()
+
+
+def forget_page_cache() -> None:
+    """Give up what the page cache holds of files: what others read or wrote before would cost a limited group nothing.
+
+    Raises:
+        MissingCapabilityError: refused.
+    """
+    os.sync()
+    try:
+        _DROP_CACHES.write_text("1")
+    except OSError as error:
+        raise MissingCapabilityError(
+            f"{_DROP_CACHES}: {os.strerror(error.errno or 0)}",
+            "run ditto as root, outside of containers that keep this from it",
+        ) from error
 
 
 def data_folders(app: Path) -> tuple[Path, ...]:
