@@ -31,7 +31,10 @@ def main() -> None:
                 waiting.register(client, selectors.EVENT_READ)
                 continue
             client = key.fileobj
-            asked = client.recv(4096)
+            try:
+                asked = client.recv(4096)
+            except ConnectionError:
+                asked = b""
             if not asked:
                 waiting.unregister(client)
                 client.close()
