@@ -5,6 +5,7 @@
  * body, in records of at most the bytes that the class asks for.
  */
 #include "codec.h"
+#include "reply_frame.h"
 
 #include <string.h>
 
@@ -309,11 +310,11 @@ static void fastcgi_reply(const struct request *req, struct outbuf *out, struct 
 /* An error's head over the beginning of the output; what is left of that is its body. */
 static int fastcgi_fail(uint8_t *reply, uint32_t length)
 {
-	static const char error[] = "Status: 502 Bad Gateway\r\n\r\n";
+	const size_t head = sizeof(FAILED_FASTCGI) - 1;
 
-	if (length < HEADER || reply[1] != TYPE_STDOUT || ((size_t)reply[4] << 8 | reply[5]) < sizeof(error) - 1)
+	if (length < HEADER || reply[1] != TYPE_STDOUT || ((size_t)reply[4] << 8 | reply[5]) < head)
 		return -1;
-	memcpy(reply + HEADER, error, sizeof(error) - 1);
+	memcpy(reply + HEADER, FAILED_FASTCGI, head);
 	return 0;
 }
 

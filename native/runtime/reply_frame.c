@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All framings but the opaque one and FastCGI's records are lines that tell how many bytes to skip, so there is one reader
- * of lines.  What
- * comes after the end of a reply is dropped: nobody asked for it.
+ * All framings but the opaque one and FastCGI's records are lines that tell how many bytes to skip, so there is one
+ * reader of lines.  What comes after the end of a reply is dropped: nobody asked for it.
  */
 #include "reply_frame.h"
 
@@ -15,6 +14,7 @@
 #define BINARY_HEAD 8u
 #define OPAQUE_MARKER 0xd7
 #define FASTCGI_END 3
+#define FASTCGI_OUTPUT 6
 #define MOST_VALUES (1u << 24) /* nested replies of more are no protocol but an attack */
 
 enum { PHASE_FIRST, PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
@@ -189,20 +189,46 @@ static size_t keep_line(struct reply_frame *f, const uint8_t *p, size_t n, int *
 	return took;
 }
 
+/* Bytes of a head that are looked at: of FastCGI's first record the beginning of its output too. */
+static uint32_t head_bytes(const struct reply_frame *f)
+{
+	uint32_t output, error = sizeof(FAILED_FASTCGI) - 1;
+
+	if (f->codec != DITTO_CODEC_FASTCGI || f->phase != PHASE_FIRST || f->length || f->kept < BINARY_HEAD)
+		return BINARY_HEAD;
+	output = (uint32_t)f->line[4] << 8 | f->line[5];
+	return f->line[1] == FASTCGI_OUTPUT && output >= error ? BINARY_HEAD + error : BINARY_HEAD;
+}
+
+static enum frame_state record_head(struct reply_frame *f, uint32_t kept)
+{
+	f->need = ((uint64_t)f->line[4] << 8 | f->line[5]) + f->line[6] - (kept - BINARY_HEAD);
+	f->error |= kept > BINARY_HEAD && !memcmp(f->line + BINARY_HEAD, FAILED_FASTCGI, kept - BINARY_HEAD);
+	f->length = 1; /* the next is not the first */
+	f->phase = f->line[1] == FASTCGI_END ? PHASE_BODY : PHASE_VALUE;
+	if (f->line[0] != 1)
+		return FRAME_BROKEN;
+	if (f->need)
+		return FRAME_MORE;
+	if (f->phase == PHASE_BODY)
+		return FRAME_DONE;
+	f->phase = PHASE_FIRST;
+	return FRAME_MORE;
+}
+
 static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enum frame_state *state)
 {
-	size_t took = BINARY_HEAD - f->kept < n ? BINARY_HEAD - f->kept : n;
-	uint32_t length;
+	uint32_t wanted = head_bytes(f), length, kept;
+	size_t took = wanted - f->kept < n ? wanted - f->kept : n;
 
 	memcpy(f->line + f->kept, p, took);
 	f->kept += (uint32_t)took;
-	if (f->kept < BINARY_HEAD)
+	if (f->kept < head_bytes(f))
 		return took;
+	kept = f->kept;
 	f->kept = 0;
 	if (f->codec == DITTO_CODEC_FASTCGI) {
-		f->need = ((uint64_t)f->line[4] << 8 | f->line[5]) + f->line[6];
-		f->phase = f->line[1] == FASTCGI_END ? PHASE_BODY : PHASE_VALUE;
-		*state = f->line[0] != 1 ? FRAME_BROKEN : f->need || f->phase == PHASE_VALUE ? FRAME_MORE : FRAME_DONE;
+		*state = record_head(f, kept);
 		return took;
 	}
 	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
