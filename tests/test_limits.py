@@ -11,12 +11,16 @@ import pytest
 
 from app_parts import write_app
 from ditto.artifacts.app import Limits
+from ditto.artifacts.verdict import Verdict
 from ditto.errors import MissingCapabilityError
 from ditto.host import limits
 from ditto.host.app import AppRun
 from ditto.host.cgroup import PREFIX, ControlGroup, Place, find_places
 from ditto.host.limits import DiskUse, device_of
-from ditto.host.usage import read_usage
+from ditto.host.usage import Usage, read_usage
+from ditto.report.text import label_of
+from ditto.validate.compare import timed_figures
+from ditto.validate.runs import Side, TimedRun
 
 MEGABYTE = 1 << 20
 
@@ -151,6 +155,22 @@ def test_version_2_takes_and_counts_the_same(tmp_path: Path) -> None:
         assert DiskUse(*group.disk_totals()) == DiskUse(3, 8193, 2, 101)
         for file in folder.iterdir():
             file.unlink()
+
+
+def timed(side: Side, reads: float | None) -> TimedRun:
+    disk = None if reads is None else DiskUse(reads, 8192 * reads, 0.0, 0.0)
+    return TimedRun(side, 1.0, 1000, "counted", Usage(1, 1, 0, 0, 0, 0, 0, disk=disk), 1 << 20, 1, 1)
+
+
+def test_disk_operations_are_compared_where_they_were_counted() -> None:
+    runs = [timed("original", 500 + n) for n in range(3)] + [timed("clone", 700 + n) for n in range(3)]
+    records = {record.metric: record for record in timed_figures(runs, 1).records}
+    read = records["disk.read_bytes_per_request"]
+    assert read.original == pytest.approx(0.501 * 8192) and read.clone == pytest.approx(0.701 * 8192)
+    assert read.verdict is Verdict.OUTSIDE and records["disk.writes_per_request"].verdict is not Verdict.OUTSIDE
+    assert label_of(read) == "Bytes read of the disk per request"
+    unlimited = timed_figures([timed("original", None), timed("clone", None)], 1)
+    assert not [record for record in unlimited.records if record.group == "disk"]
 
 
 def test_sizes_are_in_binary_units() -> None:
