@@ -147,7 +147,7 @@ def test_further_bytes_of_a_call_are_joined_to_it() -> None:
         row["kind"], row["pid"], row["tid"], row["ret"], row["t_ns"] = kind, 4, 5, len(said), 100
         row["payload"], row["payload_len"] = part, len(part)
     stream = from_recording(Recording("ebpf", 0, rows))
-    assert [event.payload for event in stream.threads[5]] == [said]
+    assert [(event.payload, event.more) for event in stream.threads[5]] == [(said[:64], said[64:])]
 
 
 # -- the clone --------------------------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ observation outlives its observer.
 
 from __future__ import annotations
 
-import atexit
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -23,21 +21,18 @@ from types import TracebackType
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
-from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
-from ditto.host.clones import called_services
-from ditto.host.limits import DiskUse, LimitedGroup, data_folders
+from ditto.host import commands, interrupts, leftovers, live, placeholders, ports, process
+from ditto.host.clones import called_services, ready_of_clone
+from ditto.host.limits import DiskUse, LimitedGroup, limited_group
 from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
-CLONE_LISTENS = "listening on"  # is printed once its socket is there
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
 _READY_S = {"native": 30.0, "lens": 180.0}
-
-_live_runs: set[AppRun] = set()
 
 
 class AppRun:
@@ -79,6 +74,7 @@ class AppRun:
         self._on_start = on_start
         self._only = only
         self._clone: list[str] | None = None
+        self._application = False
         self._ready_timeout_s = ready_timeout_s if ready_timeout_s is not None else _READY_S[which]
         self._stop_patience_s = stop_patience_s
         self._ports: dict[str, int] = {}
@@ -88,7 +84,6 @@ class AppRun:
         self._services: list[Server] = []
         self._clients: list[Client] = []
         self._count = 0
-        self._pid = os.getpid()
 
     @classmethod
     def for_clone(
@@ -108,10 +103,25 @@ class AppRun:
         run._clone = list(command)
         return run
 
+    @classmethod
+    def for_application(
+        cls,
+        spec: AppSpec,
+        wrap: Wrap | None = None,
+        which: Which = "native",
+        *,
+        on_start: Callable[[Server], None] | None = None,
+        only: str | None = None,
+    ) -> AppRun:
+        """A run of the clone of an app of several services: ``spec`` is from `clones.application_spec`."""
+        run = cls(spec, None, wrap, which, on_start=on_start, only=only)
+        run._application = True
+        return run
+
     @property
     def is_clone(self) -> bool:
         """Whether a clone runs in the app's place."""
-        return self._clone is not None
+        return self._clone is not None or self._application
 
     # -- what is running ---------------------------------------------------------------------------------------
 
@@ -192,7 +202,7 @@ class AppRun:
         leftovers.remove_stale_folders()
         with interrupts.held():
             self._folder = leftovers.make_run_folder()
-            _live_runs.add(self)
+            live.add(self)
         self._ports = placeholders.choose_ports(self.spec, self.host, self._wanted_port, self.is_clone)
         if self.spec.setup:
             self._step("setup", self.spec.setup)
@@ -200,8 +210,7 @@ class AppRun:
             self._start_beside(index, beside)
         if self._clone is not None:
             self._clone += [word for n in range(called_services(self._clone[0])) for word in self._stand_in(n)]
-        if self.spec.limits is not None and self.which == "native":
-            self._limits = LimitedGroup(self.spec.limits, data_folders(self.spec.folder))
+        self._limits = limited_group(self.spec, self.which)
         for service in self.spec.start_order():
             self._start_service(service)
         if not self._hold:
@@ -219,9 +228,8 @@ class AppRun:
         """
         server = self.entry
         ready = self.spec.service.ready
-        if self._clone is not None and ready.http is None:
-            # A clone waits as it likes: its port tells, where that can be connected to.
-            ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
+        if self._clone is not None:
+            ready = ready_of_clone(ready)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
         server.settle()
 
@@ -245,7 +253,7 @@ class AppRun:
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
-            _live_runs.discard(self)
+            live.discard(self)
 
     def __enter__(self) -> AppRun:
         return self.start()
@@ -338,7 +346,7 @@ class AppRun:
     @property
     def _stands_in(self) -> bool:
         """Whether a client of its own drives the clone, for the app's cannot."""
-        return self._clone is not None and self.spec.load.clone_command is not None
+        return self.is_clone and self.spec.load.clone_command is not None
 
     def _client_command(self) -> Sequence[str]:
         own = self.spec.load.clone_command
@@ -425,10 +433,3 @@ class AppRun:
             server = Server(name, popen, marker, log, hold)
             keep.append(server)
         return server
-
-
-@atexit.register
-def _stop_forgotten_runs() -> None:
-    for run in list(_live_runs):
-        if run._pid == os.getpid():
-            run.stop()

@@ -37,6 +37,7 @@ def run_under_lens(
     requests: int | None = None,
     compiles: bool = False,
     only: str | None = None,
+    folds: bool = False,
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
 
@@ -48,6 +49,7 @@ def run_under_lens(
         requests: instead of the app's own number for such runs.
         compiles: the app makes code at run time; it is loaded for long before, so that what is counted is that code.
         only: of several services the one that runs under lens; the others run natively.
+        folds: digits in paths tell no class.
 
     Returns:
         The run's facts; file names are relative to ``folder``.
@@ -64,7 +66,8 @@ def run_under_lens(
     work = Path(tempfile.mkdtemp(prefix="ditto-lens-"))
     try:
         work.chmod(0o755)
-        instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, mode=LensMode.OFF)
+        fold = ("--fold=yes",) if folds else ()
+        instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, fold, mode=LensMode.OFF)
         seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0, only)
         files = []
         for path in sorted((work / "out").glob("run.*.lens")):
@@ -75,7 +78,7 @@ def run_under_lens(
         shutil.rmtree(work, ignore_errors=True)
     if not files:
         raise RecordingError(f"{spec.name}: the run under valgrind wrote nothing", "see 'ditto doctor'")
-    return LensRun(files=files, codec=codec, descriptors=seen[0], processes=seen[1])
+    return LensRun(files=files, codec=codec, descriptors=seen[0], processes=seen[1], folds=folds)
 
 
 def _drive(

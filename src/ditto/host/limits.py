@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditto.artifacts.app import Limits
+from ditto.artifacts.app import AppSpec, Limits, Which
 from ditto.errors import MissingCapabilityError
 from ditto.host.cgroup import ControlGroup
 
@@ -94,9 +94,15 @@ def forget_page_cache() -> None:
         ) from error
 
 
-def data_folders(app: Path) -> tuple[Path, ...]:
-    """Where an app and its clone have their files."""
-    return app, Path(tempfile.gettempdir())
+def limited_group(spec: AppSpec, which: Which) -> LimitedGroup | None:
+    """The group of a run; None where the app has no limits, and under an instrument, which needs more than the app.
+
+    Raises:
+        MissingCapabilityError: see `LimitedGroup`.
+    """
+    if spec.limits is None or which != "native":
+        return None
+    return LimitedGroup(spec.limits, (spec.folder, Path(tempfile.gettempdir())))  # of the app, and of a clone
 
 
 def device_of(folder: Path, sys: Path = Path("/sys")) -> str:

@@ -40,8 +40,6 @@ class HasMatch(Protocol):
 
     @property
     def match(self) -> ClassMatch: ...
-    @property
-    def closes(self) -> float: ...
 
 
 def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUESTS) -> LoadPlan:
@@ -97,14 +95,24 @@ def _drawn(dist: Dist, generator: np.random.Generator) -> int:
 
 
 def _path_of(print_key: int, cls: HasMatch) -> bytes:
-    """A short path with the class's fingerprint; any path will do where it has none."""
-    if cls.match.path_print < 0:
+    """A short path with the class's fingerprint; any path will do where it has none.
+
+    It has digits only where the fingerprint without them is another: both will be right.
+    """
+    wanted, without = cls.match.path_print, cls.match.fold_print
+    if wanted < 0:
         return b"/"
-    for number in count():
-        path = b"/%x" % number
-        if path_print(print_key, path) == cls.match.path_print or number == _PATHS_TRIED:
-            return path
-    raise AssertionError
+    path = _tried(print_key, wanted if without < 0 else without, lambda number: b"/%s" % _letters(number))
+    return path if without < 0 else _tried(print_key, wanted, lambda number: path + b"%d" % number)
+
+
+def _tried(print_key: int, wanted: int, make: Callable[[int], bytes]) -> bytes:
+    return next(p for n in count() for p in [make(n)] if path_print(print_key, p) == wanted or n == _PATHS_TRIED)
+
+
+def _letters(number: int) -> bytes:
+    """A number in letters."""
+    return (b"%x" % number).translate(bytes.maketrans(b"0123456789", b"ghijklmnop"))
 
 
 def _http(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
@@ -136,7 +144,10 @@ def _resp(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step
         over = len(_resp_words(arguments)) - size
         arguments[last] = arguments[last][: len(arguments[last]) - over]
     elif lack < 0 and words > 1:
-        arguments[1] = arguments[1][-max(1, len(arguments[1]) + lack) :]
+        whole, kept = arguments[1], max(1, len(arguments[1]) + lack)
+        arguments[1] = whole[-kept:]
+        # The length of a shorter key may have a digit less.
+        arguments[1] = whole[-kept - max(0, size - len(_resp_words(arguments))) :]
     return Step(_resp_words(arguments))
 
 
@@ -165,7 +176,7 @@ def _memcached(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) ->
 
 def _fastcgi(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
     """The connection is kept where the class does not always end it."""
-    kept = cls.closes < 1.0
+    kept = getattr(cls, "closes", 0.0) < 1.0
     params = fastcgi.param(b"REQUEST_METHOD", (cls.match.verb or "GET").encode()) + fastcgi.param(b"SCRIPT_NAME", path)
     room = size - len(fastcgi.request(params, kept)) - len(fastcgi.param(b"X", b"", wide=True))
     if room >= 0:

@@ -20,7 +20,7 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.evidence import wire_of
+from ditto.streams.evidence import Wire, wire_of
 from ditto.streams.protocol import further_records
 
 LENS_FOLDER = "lens"
@@ -43,29 +43,34 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
     progress.update("recognising the protocol")
-    codec, datagrams = wire_of(folder / native.recording)
-    if further := further_records(codec):
-        progress.note(f"recording again with more of each request: {codec} tells them apart further on")
+    wire = wire_of(folder / native.recording)
+    if further := further_records(wire.codec):
+        progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
         native, notes = record_native(spec, folder, replace(options, more=further), progress)
-    lens = lens_of(spec, folder, codec, native, notes, progress)
+    lens = lens_of(spec, folder, wire, native, notes, progress)
+    client = client_of(spec, folder, wire, notes, progress)
+    return save_observation(spec.name, folder, native, lens, notes, client)
+
+
+def client_of(spec: AppSpec, folder: Path, wire: Wire, notes: list[str], progress: Progress) -> ClientRun | None:
+    """What the app's client sends to the entry, its plan saved in the observation's folder; None, with a note."""
     (folder / PLAN_NAME).unlink(missing_ok=True)
-    client: ClientRun | None = None
     try:
-        if datagrams:
+        if wire.datagrams:
             raise AppError("they come in datagrams", "load it with its own client")
-        made_by_client = recorded(spec, progress)
-        made_by_client.plan.save(folder / PLAN_NAME)
-        client = made_by_client.client
+        made = recorded(spec, progress)
+        made.plan.save(folder / PLAN_NAME)
+        return made.client
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return save_observation(spec.name, folder, native, lens, notes, client)
+        return None
 
 
 def lens_of(
     spec: AppSpec,
     folder: Path,
-    codec: str,
+    wire: Wire,
     native: NativeRun,
     notes: list[str],
     progress: Progress,
@@ -78,7 +83,9 @@ def lens_of(
         only: the service, of several.
     """
     try:
-        made = run_under_lens(spec, folder / LENS_FOLDER, codec, progress, compiles=native.makes_code, only=only)
+        made = run_under_lens(
+            spec, folder / LENS_FOLDER, wire.codec, progress, compiles=native.makes_code, only=only, folds=wire.folds
+        )
     except MissingCapabilityError as error:
         notes.append(f"no instruction run{f' of {only}' if only else ''}: {error}")
         progress.note(notes[-1])

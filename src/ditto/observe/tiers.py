@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,8 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, record_app
-from ditto.observe.stage import lens_of, make_private, save_observation
-from ditto.streams.evidence import codec_of
-from ditto.streams.protocol import further_records
+from ditto.observe.stage import client_of, lens_of, make_private, save_observation
+from ditto.streams.evidence import wire_of
 
 
 class _Looks:
@@ -68,43 +66,31 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     """
     make_private(out)
     looks = _Looks(out / RECORDING)
-    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False, more=0)
+    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False)
     made = record_app(spec, out, options, progress, looks.look)
-    natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
-    further = {
-        name: further_records(codec_of(_folder(out, name) / native.recording)) for name, native in natives.items()
-    }
-    if any(further.values()):
-        names = ", ".join(name for name, records in further.items() if records)
-        progress.note(f"recording again with more of each request of {names}, which are told apart further on")
-        made = record_app(spec, out, replace(options, more=max(further.values())), progress, looks.look)
-        natives = {name: _part(made, name, out, looks, bool(further[name])) for name in natives}
-    (out / RECORDING).unlink()
     observations = []
+    natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
+    (out / RECORDING).unlink()
     for number, (name, native) in enumerate(natives.items()):
         progress.update(f"{name} under valgrind", number / len(natives))
-        folder = _folder(out, name)
+        folder = out / name / "observation"
         notes = list(made.notes)
-        codec = codec_of(folder / native.recording)
-        lens = lens_of(spec, folder, codec, native, notes, progress, only=name)
-        observations.append(save_observation(name, folder, native, lens, notes))
+        wire = wire_of(folder / native.recording)
+        lens = lens_of(spec, folder, wire, native, notes, progress, only=name)
+        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else None
+        observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
 
 
-def _folder(out: Path, name: str) -> Path:
-    return out / name / "observation"
-
-
-def _part(app: AppRecording, name: str, out: Path, looks: _Looks, further: bool = False) -> NativeRun:
-    """One service's part of the recording, in its own folder; with ``further`` bytes of each call where it has them."""
-    folder = _folder(out, name)
+def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
+    """One service's part of the recording, in its own folder."""
+    folder = out / name / "observation"
     make_private(folder)
     recording = load_recording(out / RECORDING)
     records = recording.records
     pids = [pid for pid, owner in owners(app, recording).items() if owner == name]
     marks = records["kind"] == Kind.MARK
-    own = np.isin(records["pid"], pids)
-    kept = records[marks | (own if further else own & (records["kind"] != Kind.MORE))]
+    kept = records[marks | np.isin(records["pid"], pids)]
     path = folder / native_phase.RECORDING
     with path.open("wb") as file, (out / RECORDING).open("rb") as whole:
         path.chmod(0o600)

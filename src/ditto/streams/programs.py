@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.calls import Call, peer_of
-from ditto.streams.cycles import SHUTDOWN, Cycle, ThreadWork, Wake
+from ditto.streams.cycles import SHUTDOWN, Cycle
 from ditto.streams.events import (
     CLOSE,
     CONNECT,
@@ -30,6 +30,7 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
 )
+from ditto.streams.order import by_courses
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -135,12 +136,23 @@ class ClassWork:
     tails: int = 0
     """Cycles whose thread received again at once and found the next request."""
     unsupported: Counter[int] = field(default_factory=Counter)
+    courses: list[list[OpName]] = field(default_factory=list)
+    """The operations of some cycles, in their order."""
 
     def ordered(self) -> list[tuple[OpName, OpWork]]:
-        """Operations in the order in which they usually come."""
-        return sorted(self.ops.items(), key=lambda item: (item[1].position / item[1].count, item[0].kind))
+        """Operations in the order in which they usually come.
+
+        That is by mean places, and of two that came in the same cycles, as these had them: what only some requests do
+        puts everything after it further back, in these alone.
+        """
+        names = sorted(self.ops, key=lambda name: (self.ops[name].position / self.ops[name].count, name.kind))
+        order = by_courses(names, self.courses)
+        return [(name, self.ops[name]) for name in order]
 
 
+COURSES = 400
+"""Cycles of a class whose course is kept, evenly spaced."""
+MOST_STEPS = 96
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
@@ -164,12 +176,17 @@ def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: 
     """
     cycles = cycles[:: max(1, len(cycles) // MAX_CYCLES)]
     work = ClassWork(key, cycles)
-    for cycle in cycles:
-        _count(work, cycle, skip or set(), heads)
+    step = max(1, len(cycles) // COURSES)
+    for number, cycle in enumerate(cycles):
+        course: list[OpName] = []
+        _count(work, cycle, skip or set(), heads, course)
+        if number % step == 0:
+            work.courses.append(course[:MOST_STEPS])
     return work
 
 
-def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
+def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: list[OpName]) -> None:
+    """Add one cycle; ``course`` gets its operations."""
     seen: Counter[tuple[str, int, tuple[str, object] | None]] = Counter()
     slots: dict[Obj, tuple[str, object]] = {}
     sends = [i for i, e in enumerate(cycle.events) if e.nr in SENDS and e.obj is cycle.connection]
@@ -221,6 +238,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         seen[name] += 1
         kind, nr, slot = name
         op_name = OpName(kind, nr, slot, occurrence)
+        course.append(op_name)
         op = work.ops.get(op_name)
         if op is None:
             op = work.ops[op_name] = OpWork()
@@ -394,34 +412,3 @@ def _size(event: Event, kind: str) -> int:
     if kind == "sendfile":
         return max(0, event.ret)
     return max(0, min(event.ret, 0xFFFFFFFF))
-
-
-def deferral(threads: list[ThreadWork]) -> tuple[float, bool]:
-    """How replies relate to the end of a wake-up.
-
-    Returns:
-        The share of requests (of those followed by another in the same wake-up) whose reply left only after the
-        later one was received, and whether replies then leave in reverse order.
-    """
-    early = late = forward = backward = 0
-    for thread in threads:
-        for wake in thread.wakes:
-            if len(wake.received) < 2:
-                continue
-            for cycle in wake.received[:-1]:
-                if cycle.sent:
-                    late += cycle.deferred
-                    early += not cycle.deferred
-            first, last = _first_send(wake, wake.received[0]), _first_send(wake, wake.received[-1])
-            if first is not None and last is not None:
-                forward += first < last
-                backward += last < first
-    total = early + late
-    return (late / total if total else 0.0, backward > forward)
-
-
-def _first_send(wake: Wake, cycle: Cycle) -> int | None:
-    for event, where in zip(cycle.events, cycle.wake_of, strict=True):
-        if event.nr in SENDS and where is wake:
-            return event.index
-    return None

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
+from ditto.artifacts.prints import folded
 from ditto.streams import dns, fastcgi, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
@@ -19,6 +20,8 @@ RECORDED = 64
 """Bytes of a payload that a recording holds by itself."""
 MOST_FURTHER = 3
 """Pieces of that size that can be recorded beside, see native/collector/record.h."""
+MOST_PATHS = 24
+"""Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
 """Key of what does not begin like a request of HTTP or FastCGI."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
@@ -102,6 +105,11 @@ def head_bytes(codec: str) -> int:
 def further_records(codec: str) -> int:
     """How many further pieces of each call a recording needs, for requests to be told apart."""
     return min(MOST_FURTHER, -(-(head_bytes(codec) - RECORDED) // RECORDED))
+
+
+def folds(codec: str, keys: Collection[bytes]) -> bool:
+    """Whether classes are told by their paths without digits: there are many paths, and most differ by digits alone."""
+    return codec == "http1" and len(keys) > MOST_PATHS and len({folded(key) for key in keys}) < len(keys) / 2
 
 
 Session = pgsql.Session | mysql.Session

@@ -115,8 +115,8 @@ _TIMED = (
 )  # fmt: skip
 
 
-def timed_figures(runs: Sequence[TimedRun], seed: int) -> Figures:
-    """Records of the timed runs, in a fixed order."""
+def timed_figures(runs: Sequence[TimedRun], seed: int, throughput: Bound = THROUGHPUT) -> Figures:
+    """Records of the timed runs, in a fixed order; ``throughput`` is asked of the requests a second."""
     total = Figures()
     counted = all(run.usage.disk is not None for run in runs)
     for item in (*_TIMED, *(_DISKS if counted else ())):
@@ -125,7 +125,8 @@ def timed_figures(runs: Sequence[TimedRun], seed: int) -> Figures:
             clone=_values(runs, "clone", item),
             empty_body=_values(runs, "empty_body", item),
         )
-        total += figure(item.metric, item.unit, item.group, samples, item.how, item.bound, item.near_zero, seed)
+        bound = throughput if item.group == "throughput" else item.bound
+        total += figure(item.metric, item.unit, item.group, samples, item.how, bound, item.near_zero, seed)
     return total
 
 
