@@ -36,8 +36,6 @@ FEW_ALONE = 30
 STRAY_CALLS = 0.01
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
-HEAD = 64
-"""Bytes of a payload that a recording holds."""
 
 
 @dataclass
@@ -233,17 +231,19 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
-    return protocol.request_key(codec, request_head(cycle), cycle.received_bytes)
+    head = request_head(cycle, protocol.head_bytes(codec))
+    return protocol.request_key(codec, head, cycle.received_bytes)
 
 
-def request_head(cycle: Cycle) -> bytes:
+def request_head(cycle: Cycle, most: int = protocol.RECORDED) -> bytes:
     """The first bytes of a request as far as they were recorded, which may have come in several receives."""
     head = b""
     for event in _receives(cycle):
-        head += event.payload
-        if len(event.payload) != event.ret or len(head) >= HEAD:
+        seen = event.payload + event.more if most > protocol.RECORDED else event.payload
+        head += seen
+        if len(seen) != event.ret or len(head) >= most:
             break
-    return head[:HEAD]
+    return head[:most]
 
 
 def _receives(cycle: Cycle) -> list[Event]:
