@@ -13,7 +13,8 @@ import numpy as np
 
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
-from ditto.streams import programs, protocol
+from ditto.artifacts.samples import load_samples
+from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
@@ -78,7 +79,11 @@ class Gaps:
 
 @dataclass
 class Evidence:
-    """Everything the model is fitted to."""
+    """Everything the model is fitted to.
+
+    ``samples`` is the number of samples of the CPU clock that gaps and segments are estimated from; 0 where they were
+    counted, or are unknown.
+    """
 
     observation: Observation
     stream: Stream
@@ -86,6 +91,7 @@ class Evidence:
     requests: Requests
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+    samples: int = 0
 
     @cached_property
     def datagrams(self) -> bool:
@@ -121,8 +127,14 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
     known = known_descriptors(native.descriptors)
     stream = from_recording(load_recording(folder / native.recording), known)
+    samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
+    placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
     evidence = Evidence(observation, stream, work, requests_of(work))
+    if samples is not None and placed:
+        evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
+        evidence.gaps = op_gaps(class_works(evidence.requests), work)
+        evidence.samples = len(placed)
     if observation.lens is not None:
         from ditto.streams.instructions import read_instruction_run
 

@@ -97,17 +97,18 @@ def tune_profile(
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
     tuned = Tuned(with_service(profile, {"stored_bytes": _stored(spec, remake(profile), progress)}))
-    codec = profile.services[0].codec
+    service = profile.services[0]
     began = time.monotonic()
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            _tune_work(spec, tuned, original, codec, remake, progress)
+            _tune_work(spec, tuned, original, service.codec, remake, progress)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left, observation.native.makes_code)
+        uncounted = observation.native.makes_code or service.body == "sampled"
+        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned

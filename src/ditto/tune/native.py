@@ -43,7 +43,7 @@ FASTER = (
     {"irregular": 0.0, "dependence": 5.0},
 )
 SCALINGS = 2
-"""Attempts at the number of instructions of an app that compiles at run time."""
+"""Attempts at the number of instructions of an app where it was not counted."""
 STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
@@ -83,14 +83,15 @@ def tune_native(
     remake: Callable[[Profile], Path],
     progress: Progress,
     seconds: float = LEAST_SECONDS,
-    compiles: bool = False,
+    uncounted: bool = False,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
 
     Args:
         seconds: after which no further knob is tried.
-        compiles: the app makes code at run time, so that the instructions counted under an instrument, where its
-            compiler gets to little, are not those it executes here: their number is a knob too, and the first.
+        uncounted: how many instructions the app executes here was not counted: it makes code at run time, and its
+            compiler gets to little under an instrument; or no instrument could run it.  Their number is a knob then,
+            and the first.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -103,7 +104,7 @@ def tune_native(
     search = _Search(spec, profile, remake, progress, ends, _asked(spec))
     step: dict[str, float] = {}
     now = search.attempt(step)
-    if compiles:
+    if uncounted:
         now = search.scale(now)
     if now.error > GOAL:
         for faster in FASTER:
