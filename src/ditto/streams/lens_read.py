@@ -150,7 +150,7 @@ class LensReader:
         for b, block in enumerate(decoded):
             for instruction in block:
                 mix[b, index[instruction.iform]] += 1
-            chased[b], loads[b] = dependences(self._before(b, decoded), block, distances[:, b])
+            chased[b], loads[b] = _dependences(self._before(b, decoded), block, distances[:, b])
         self._facts = _Facts(list(index), mix, distances[0], distances[1], distances[2], loads, chased)
         return self._facts
 
@@ -239,7 +239,7 @@ def _branch_bins(p: LensProcess, weights: NDArray[np.float64]) -> NDArray[np.flo
     return bins
 
 
-def dependences(before: list[Decoded], block: list[Decoded], out: NDArray[np.float64]) -> tuple[int, int]:
+def _dependences(before: list[Decoded], block: list[Decoded], out: NDArray[np.float64]) -> tuple[int, int]:
     """Add a block's RAW, WAR and WAW distances to ``out`` [3, 8]; return (loads with a loaded address, loads)."""
     written: dict[int, int] = {}
     read: dict[int, int] = {}

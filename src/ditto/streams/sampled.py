@@ -1,10 +1,12 @@
 """What a service executes, estimated from samples of the CPU clock: for services that no instrument can run.
 
 A sample stands for the time between two of them; it belongs to what its thread executes after the call that it made
-last.  From there on a few instructions are decoded along the way that the code goes when no condition holds.  So the
-instruction mix, the accesses, transfers and dependences of each instruction, and the lines of code are known; how many
-instructions there are follows from the time at a rate that is usual, and is corrected by measured CPU time later.  How
-far apart touches of the same line are is not to be seen in samples: `ditto.streams.usual` has what is put in its place.
+last.  From there on a few instructions are decoded, along the way that is usual (loops go on, nothing else is jumped
+over).  So the
+instruction mix, the accesses and transfers of each instruction, and the lines of code are known; how many instructions
+there are follows from the time at a rate that is usual, and is corrected by measured CPU time later.  How far apart
+touches of the same line are, and instructions that depend on each other, is not to be seen in samples:
+`ditto.streams.usual` has what is put in its place.
 """
 
 from __future__ import annotations
@@ -13,9 +15,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import exp, log
 
-import numpy as np
 from iced_x86 import Decoder, FlowControl, Instruction
 
 from ditto.artifacts.samples import Samples
@@ -23,11 +23,11 @@ from ditto.artifacts.work import Work
 from ditto.streams import usual
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import Event, Stream
-from ditto.streams.lens_read import DEPENDENCE_BUCKETS, Decoded, decode, dependences
+from ditto.streams.lens_read import decode
 from ditto.streams.segments import Segment, SegmentKey
 
 NO_CLASS = b"none"
-WINDOW = 24
+WINDOW = 8
 """Instructions decoded from a sample on."""
 MAX_BYTES = 15 * WINDOW
 FEW = 60
@@ -78,7 +78,7 @@ class _Seen:
     Attributes:
         samples: how many.
         mix: instructions by iform class; all other counts are of the same instructions.
-        lines: touches by line of code.
+        lines: samples by line of code.
         sites: conditional and indirect branches, by address.
     """
 
@@ -87,7 +87,6 @@ class _Seen:
     counts: Counter[str] = field(default_factory=Counter)
     lines: Counter[int] = field(default_factory=Counter)
     sites: dict[str, set[int]] = field(default_factory=lambda: {"branches": set(), "indirect": set()})
-    distances: np.ndarray = field(default_factory=lambda: np.zeros((3, DEPENDENCE_BUCKETS)))
 
     @property
     def instructions(self) -> int:
@@ -100,16 +99,15 @@ class _Seen:
         self.lines.update(other.lines)
         for kind, sites in other.sites.items():
             self.sites[kind] |= sites
-        self.distances = self.distances + other.distances
 
     def footprint(self) -> float:
-        """Lines of code in use: as many as would spread touches as these are spread, were all used alike."""
-        total = sum(self.lines.values())
-        return exp(-sum(n / total * log(n / total) for n in self.lines.values())) if total else 0.0
+        """Lines of code in use: those that were seen, and as many more as those seen once or twice tell of (Chao)."""
+        often = Counter(self.lines.values())
+        return len(self.lines) + often[1] ** 2 / (2 * max(1, often[2]))
 
 
 def path(samples: Samples, pid: int, ip: int, length: int = WINDOW) -> Iterator[Instruction]:
-    """Instructions from ``ip`` on through direct jumps and calls, as if no condition held, to where that is unknown."""
+    """Instructions from ``ip`` on, through direct jumps, calls and loops, to where it is unknown what comes next."""
     while length > 0:
         code = samples.code_at(pid, ip, MAX_BYTES)
         for instruction in Decoder(64, code, ip=ip):
@@ -120,26 +118,32 @@ def path(samples: Samples, pid: int, ip: int, length: int = WINDOW) -> Iterator[
             flow = instruction.flow_control
             if flow in _ENDS or length <= 0:
                 return
-            if flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL):
+            if _goes(instruction):
                 ip = instruction.near_branch_target
                 break
         else:
             return
 
 
+def _goes(instruction: Instruction) -> bool:
+    """Whether control passes to the target: of conditional branches to those that go back, as loops do."""
+    flow = instruction.flow_control
+    if flow == FlowControl.CONDITIONAL_BRANCH:
+        return instruction.near_branch_target <= instruction.ip
+    return flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL)
+
+
 def _seen_at(samples: Samples, pid: int, ip: int) -> _Seen:
     seen = _Seen(samples=1)
-    block: list[Decoded] = []
     line = -1
     for instruction in path(samples, pid, ip):
         decoded = decode(instruction)
-        block.append(decoded)
         seen.mix[decoded.iform] += 1
         seen.counts["loads"] += decoded.load_count
         seen.counts["stores"] += decoded.store_count
         for touched in range(instruction.ip >> 6, (instruction.next_ip - 1 >> 6) + 1):
-            if touched != line:
-                seen.lines[touched] += 1
+            seen.counts["touches"] += touched != line
+            seen.lines[touched] = 1
             line = touched
         flow = instruction.flow_control
         if flow != FlowControl.NEXT:
@@ -151,7 +155,6 @@ def _seen_at(samples: Samples, pid: int, ip: int) -> _Seen:
         if flow in _INDIRECT:
             seen.counts["indirect"] += 1
             seen.sites["indirect"].add(instruction.ip)
-    seen.counts["chased"], seen.counts["chasing"] = dependences([], block, seen.distances)
     return seen
 
 
@@ -164,10 +167,9 @@ def _work(seen: _Seen, instructions: float, footprint: float, request: float) ->
     """
     scale = instructions / max(1, seen.instructions)
     loads, stores = seen.counts["loads"] * scale, seen.counts["stores"] * scale
-    touches = sum(seen.lines.values()) * scale
-    whole = sum(seen.lines.values()) / max(1, seen.instructions) * request
+    touches = seen.counts["touches"] * scale
+    whole = touches * request / max(1.0, instructions)
     branches = seen.counts["branches"] * scale
-    raw, war, waw = ([float(v) for v in row / max(1.0, row.sum())] for row in seen.distances)
     return Work(
         instructions=instructions,
         mix={name: count / seen.instructions for name, count in sorted(seen.mix.items())},
@@ -187,10 +189,10 @@ def _work(seen: _Seen, instructions: float, footprint: float, request: float) ->
         indirect_sites=float(len(seen.sites["indirect"])),
         indirect_targets=usual.INDIRECT_TARGETS,
         calls=seen.counts["calls"] * scale,
-        raw=raw,
-        war=war,
-        waw=waw,
-        chase_share=seen.counts["chased"] / max(1, seen.counts["chasing"]),
+        raw=usual.READ_AFTER_WRITE,
+        war=usual.WRITE_AFTER_READ,
+        waw=usual.WRITE_AFTER_WRITE,
+        chase_share=usual.CHASE_SHARE,
         code_lines=footprint,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
 
-INSTRUCTIONS_PER_NS = 1.5
+INSTRUCTIONS_PER_NS = 4.0
 """Of user mode; corrected by measured CPU time where a clone is tuned."""
 
 
@@ -20,7 +20,12 @@ def _shares(*values: float) -> list[float]:
 LOAD_DISTANCE = _shares(0.32, 0.10, 0.135, 0.14, 0.115, 0.075, 0.045, 0.035, 0.01, 0.006, 0.004, 0.001)
 STORE_DISTANCE = _shares(0.46, 0.18, 0.15, 0.075, 0.05, 0.03, 0.02, 0.018, 0.006, 0.003, 0.002, 0.001)
 PAGE_DISTANCE = _shares(0.57, 0.17, 0.14, 0.07, 0.025, 0.015, 0.005, 0.003, 0.002)
-STRIDE_SHARE = 0.025
+READ_AFTER_WRITE = [0.2, 0.085, 0.135, 0.145, 0.165, 0.105, 0.055, 0.11]
+WRITE_AFTER_READ = [0.165, 0.085, 0.1, 0.135, 0.155, 0.12, 0.105, 0.135]
+WRITE_AFTER_WRITE = [0.075, 0.07, 0.1, 0.125, 0.17, 0.17, 0.135, 0.155]
+"""Of register dependences, by distance as in `ditto.artifacts.work`."""
+STRIDE_SHARE = 0.04
+CHASE_SHARE = 0.3
 MISSES_PER_BRANCH = 0.06
 INDIRECT_TARGETS = 1.8
 CODE_SAME_LINE = 0.42

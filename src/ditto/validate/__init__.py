@@ -115,8 +115,8 @@ def _uncounted(clone_dir: Path) -> list[Unavailable]:
     if body == "counted":
         return []
     why = {
-        "sampled": "modelled: from samples of the CPU clock, the code there, distances of memory accesses that are usual, "
-        "and as many instructions as take the original's time",
+        "sampled": "modelled: from samples of the CPU clock, the code there, and distances of accesses that are usual; "
+        "as many instructions as take the original's time",
         "empty": "no instruction run, and no samples of the CPU clock",
     }[body]
     remedy = "give lens_command in app.toml, the same program as valgrind needs it started"
