@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -62,16 +62,19 @@ class CodeSampler:
             self._take()
         self._close()
 
-    def made(self) -> Samples | None:
-        """What was sampled; None where that is nothing.  To be asked for after the end."""
+    def made(self, pids: Collection[int] | None = None) -> Samples | None:
+        """What was sampled, of some processes or of all; None where that is nothing.  To be asked for after the end."""
         records = np.concatenate(self._kept) if self._kept else np.zeros(0, PLACED)
+        if pids is not None:
+            records = records[np.isin(records["pid"], list(pids))]
         if not len(records):
             return None
         samples = np.zeros(len(records), SAMPLE)
         for name in SAMPLE.names or ():
             samples[name] = records[name]
-        pages = np.array([(address, pid) for pid, address in self._pages], PAGE)
-        code = np.frombuffer(b"".join(self._pages.values()), np.uint8).reshape(len(pages), PAGE_BYTES)
+        wanted = [key for key in self._pages if pids is None or key[0] in pids]
+        pages = np.array([(address, pid) for pid, address in wanted], PAGE)
+        code = np.frombuffer(b"".join(self._pages[key] for key in wanted), np.uint8).reshape(len(pages), PAGE_BYTES)
         return Samples(PERIOD_NS, np.sort(samples, order="t_ns"), pages, code)
 
     def _drain(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,10 +120,14 @@ def _record_once(
     return result, status
 
 
-def save_samples(sampler: CodeSampler, folder: Path) -> str:
-    """Write what was sampled into an observation's folder; its name there, empty where nothing was sampled."""
+def save_samples(sampler: CodeSampler, folder: Path, pids: Collection[int] | None = None) -> str:
+    """Write what was sampled into an observation's folder; its name there, empty where nothing was sampled.
+
+    Args:
+        pids: the processes that it is of; all without them.
+    """
     (folder / SAMPLES).unlink(missing_ok=True)
-    made = sampler.made()
+    made = sampler.made(pids)
     if made is None:
         return ""
     made.save(folder / SAMPLES)

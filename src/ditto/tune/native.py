@@ -42,7 +42,7 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
-SCALINGS = 2
+SCALINGS = 3
 """Attempts at the number of instructions of an app where it was not counted."""
 STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
@@ -170,13 +170,19 @@ class _Search:
         return now
 
     def scale(self, now: Compared) -> Compared:
-        """As many instructions as take the original's time, at the rate at which the clone executes them."""
-        factor = self.knobs.instructions
+        """As many instructions as take the original's time, at the rate at which the clone executes them.
+
+        The first attempt takes all of the clone's time for its bodies'; two attempts tell what part of it that is.
+        """
+        factor, error = self.knobs.instructions, now.error
+        wanted = factor / (1.0 + error)
         for _ in range(SCALINGS):
             if self.over:
                 break
-            factor = min(9.0, max(0.11, factor / (1.0 + now.error)))
+            before, factor = factor, min(9.0, max(0.11, wanted))
             now = self.attempt({"instructions": factor})
+            slope = (now.error - error) / (factor - before) if factor != before else 0.0
+            wanted, error = factor - now.error / slope if slope > 0 else factor / (1.0 + now.error), now.error
         self._profile = self.best_profile
         return self.best
 
