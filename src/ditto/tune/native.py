@@ -44,6 +44,8 @@ FASTER = (
 )
 SCALINGS = 3
 """Attempts at the number of instructions of an app where it was not counted."""
+BODY_SHARE = 0.5
+"""Least part of a clone's user CPU time that its bodies are taken to have."""
 STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
@@ -172,17 +174,20 @@ class _Search:
     def scale(self, now: Compared) -> Compared:
         """As many instructions as take the original's time, at the rate at which the clone executes them.
 
-        The first attempt takes all of the clone's time for its bodies'; two attempts tell what part of it that is.
+        The first attempt takes all of the clone's time for its bodies'; two attempts tell what part of it that is, but
+        not less than `BODY_SHARE`: the difference of two noisy times may be anything.
         """
-        factor, error = self.knobs.instructions, now.error
-        wanted = factor / (1.0 + error)
+        factor, error, slope = self.knobs.instructions, now.error, float("inf")
         for _ in range(SCALINGS):
             if self.over:
                 break
-            before, factor = factor, min(9.0, max(0.11, wanted))
+            all_of_it = (1.0 + error) / factor
+            before = factor
+            factor -= error / min(all_of_it, max(BODY_SHARE * all_of_it, slope))
+            factor = min(9.0, max(0.11, factor))
             now = self.attempt({"instructions": factor})
-            slope = (now.error - error) / (factor - before) if factor != before else 0.0
-            wanted, error = factor - now.error / slope if slope > 0 else factor / (1.0 + now.error), now.error
+            slope = (now.error - error) / (factor - before) if factor != before else float("inf")
+            error = now.error
         self._profile = self.best_profile
         return self.best
 
