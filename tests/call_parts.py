@@ -160,8 +160,15 @@ class Backend(socketserver.ThreadingTCPServer):
         self.reply, self.end, self.closes, self.delay_s = reply, end, closes, delay_s
         self.requests: list[bytes] = []
         self.connections = 0
+        self.open: list[socket.socket] = []
         super().__init__(("127.0.0.1", port), _Handler)
         self.port = int(self.server_address[1])
+
+    def drop(self) -> None:
+        """End all connections, as a process that dies does."""
+        for sock in self.open:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Backend:
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
@@ -177,6 +184,7 @@ class _Handler(socketserver.BaseRequestHandler):
         server = self.server
         assert isinstance(server, Backend)
         server.connections += 1
+        server.open.append(self.request)
         data = b""
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             while piece := self.request.recv(65536):

@@ -12,9 +12,8 @@ import pytest
 
 from call_parts import Backend, running
 from ditto.artifacts.app import load_app
-from ditto.artifacts.observation import Observation
+from ditto.artifacts.observation import Observation, load_observation
 from ditto.artifacts.profile import OpKind, ServiceProfile
-from ditto.errors import UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
 from ditto.host.app import AppRun
 from ditto.host.clones import clone_command
@@ -167,8 +166,6 @@ def observed(folder: Path, shape: str) -> Path:
 
 def cloned(folder: Path) -> tuple[ServiceProfile, Path]:
     """The fitted service and its built clone."""
-    from ditto.artifacts.observation import load_observation
-
     out = folder / "observation"
     profile = fit(load_evidence(out, load_observation(out)), "0.1.0", 1).profile
     clone = folder / "clone"
@@ -227,7 +224,13 @@ def _reply(sock: socket.socket) -> bytes:
     return data
 
 
-def test_messages_for_no_request_are_refused(tmp_path: Path) -> None:
+def test_messages_for_no_request_are_left_out_and_told(tmp_path: Path) -> None:
     observed(tmp_path, "telling")
-    with pytest.raises(UnsupportedShapeError, match="for no request"):
-        cloned(tmp_path)
+    folder = tmp_path / "observation"
+    notes = fit(load_evidence(folder, load_observation(folder)), "0.1.0", 1).notes
+    assert any("for no request and are left out" in note for note in notes)
+    _, binary = cloned(tmp_path)
+    with running(binary) as (_, port), socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        for _ in range(10):
+            sock.sendall(b"GET /page HTTP/1.1\r\nHost: front\r\n\r\n")
+            assert len(_reply(sock)) > 200

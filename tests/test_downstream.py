@@ -254,7 +254,7 @@ def test_a_serial_caller_makes_the_calls_of_its_original(tmp_path: Path) -> None
 
 
 def test_options_are_checked(looping: Path) -> None:
-    wrong = [("--downstream", told) for told in ("1=127.0.0.1:80", "0=somewhere:80", "0=127.0.0.1:0", "0=[::1]")]
+    wrong = [("--downstream", told) for told in ("1=127.0.0.1:80", "0=some where:80", "0=127.0.0.1:0", "0=[::1]")]
     for words in (*wrong, ("--stub", "1")):
         done = subprocess.run(
             [str(looping), "--port", "0", *words], capture_output=True, text=True, timeout=10, check=False

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ditto.artifacts.lens import LensProcess, load_lens
+from ditto.artifacts.plan import opaque_request
 from ditto.host.lens import Codec, lens_command, lens_env
 from ditto.paths import lens_directory
 from ditto.streams import pgsql
@@ -93,7 +94,10 @@ def received(process: LensProcess, prev: int = 110) -> Counter[bytes]:
          {b"none": 1, b"GET /a": 2, b"POST /c": 2, b"GET /b": 1}),
         ("resp", ["*", "2\r\n$3\r\nget\r\n$1\r\na\r\n"], {b"none": 1, b"GET": 1}),
         ("memcached", ["get k\r\n", "set k 0 0 3\r\nabc\r\n", "\x01\x02\x03", "get j\r\n"], {b"get": 2, b"set": 2}),
-        ("opaque", ["a" * 100, "b", "a" * 90], {b"x61/2^06": 2, b"x62/2^00": 1}),
+        ("opaque", ["a" * 100, "b", "a" * 90, "put 1\r\n", "%" + (b"\7put" + bytes(30)).hex()],
+         {b"size 7": 2, b"size 1": 1, b"size 3 put": 1, b"size 6": 1}),
+        ("opaque", ["%" + opaque_request(300, 2).hex(), "%" + opaque_request(300, 0xFFFF).hex(),
+                    "%" + opaque_request(20, 0x8007).hex()], {b"class 2": 1, b"size 9": 1, b"size 5 #7": 1}),
     ],
 )  # fmt: skip
 def test_codecs(tmp_path: Path, echo: Path, codec: Codec, payloads: list[str], classes: dict[bytes, int]) -> None:

@@ -16,7 +16,8 @@ import pytest
 
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation
-from ditto.artifacts.profile import Profile
+from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, opaque_of
+from ditto.artifacts.profile import OpKind, Profile
 from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import Handover, find_handover
@@ -205,3 +206,77 @@ def test_a_process_that_leaves_its_connections_to_children(parent_first: bool) -
     roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve")], role_of=lambda tid: 0)
     evidence = SimpleNamespace(work=work, stream=SimpleNamespace(births=births))
     assert find_handover(evidence, roles, acceptor) == Handover(0, "spawn_process")  # type: ignore[arg-type]
+
+
+LATE_SERVER = """
+import select, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[2])), backlog=64)
+events, socks, replies = select.epoll(), {}, {}
+events.register(listener, select.EPOLLIN)
+while True:
+    for fd, _ in events.poll():
+        if fd == listener.fileno():
+            sock, _ = listener.accept()
+            socks[sock.fileno()] = sock
+            events.register(sock, select.EPOLLIN)
+        elif fd in replies:
+            reply = replies.pop(fd)
+            if len(reply) > 100:
+                socks[fd].sendmsg([reply])
+            else:
+                socks[fd].send(reply)
+            events.modify(fd, select.EPOLLIN)
+        elif data := socks[fd].recv(4096):
+            replies[fd] = b"o" * (200 if data.startswith(b"take") else 10)
+            events.modify(fd, select.EPOLLOUT)
+        else:
+            events.unregister(fd)
+            socks.pop(fd).close()
+"""
+
+LATE_CLIENT = """
+import socket, sys, time
+socks = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(4)]
+until = time.monotonic() + float(sys.argv[3])
+done = 0
+while time.monotonic() < until:
+    words = [(b"take", b"putt")[(done + k) % 3 > 0] for k in range(4)]
+    for sock, word in zip(socks, words):
+        sock.sendall(word + b" something\\r\\n")
+    for sock, word in zip(socks, words):
+        assert len(sock.recv(4096)) == (200 if word == b"take" else 10)
+    done += 4
+print(done, "requests")
+"""
+
+
+def test_a_server_that_replies_once_it_is_told_that_it_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests of an unknown protocol of lines are told apart by their first word though they are of one size."""
+    monkeypatch.setattr(sys.modules[__name__], "SERVER", LATE_SERVER)
+    monkeypatch.setattr(sys.modules[__name__], "CLIENT", LATE_CLIENT)
+    profile = modelled(tmp_path, "late")
+    service = profile.services[0]
+    assert service.codec == "opaque" and len(service.classes) == 2
+    assert len({cls.match.path_print for cls in service.classes} - {-1}) == 2
+    for cls in service.classes:
+        kinds = [op.kind for op in cls.program]
+        assert kinds == [OpKind.EPOLL_MOD, OpKind.WRITABLE, OpKind.REPLY, OpKind.EPOLL_MOD]
+    assert "take" not in profile.model_dump_json()
+    for pid, port in running(profile, tmp_path / "clone"):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            began = _cpu_ticks(pid)
+            for word, size in [(b"take", 200), (b"putt", 10)] * 40:
+                sock.sendall(word + b" something\r\n")
+                assert sock.recv(4096) == b"x" * size
+            framed = opaque_of(LoadPlan(Framing.BYTES, (Script((Step(b"take something\r\n", 200),)),)))
+            sock.close()
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            sock.sendall(framed.scripts[0].steps[0].request)
+            assert len(sock.recv(4096)) == 200
+            time.sleep(1.0)
+        assert _cpu_ticks(pid) - began < 30  # it waits between requests
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

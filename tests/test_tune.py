@@ -108,6 +108,23 @@ def test_the_runtime_is_taken_off_and_the_rest_comes_right() -> None:
     assert total == pytest.approx(2200, rel=0.01)
 
 
+def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
+    """A service that receives in vain more often than its clone does no more for a request."""
+    original = Measured(
+        {
+            (0, 0): Segment(9000, plain(600.0)), (0, 1): Segment(6000, plain(200.0)),
+            (1, 0): Segment(2000, plain(2000.0)), (1, 1): Segment(2000, plain(200.0)),
+            (-1, 232): Segment(3000, plain(300.0)),
+        },
+        {0: 6000, 1: 2000},
+    )  # fmt: skip
+    profile = service_profile()
+    for _ in range(4):
+        profile = correct(profile, original, measured_of(profile, 150))
+    clone = measured_of(profile, 150)
+    assert clone.segments[0, 0].total.instructions / 600 == pytest.approx(900, rel=0.01)
+
+
 def test_what_the_runtime_touches_in_a_request() -> None:
     distance = [100.0, 0, 0, 0, 20.0, 10.0]
     run = Measured({(0, 0): Segment(50, plain(500.0, load_distance=distance, store_distance=[]))}, {0: 50})

@@ -110,12 +110,28 @@ static UInt class_memcached(const HChar* p, ULong n) {
    return class_id(p, len);
 }
 
+/* The keys of ditto.streams.protocol.request_key, by this receive alone; the framing of clones is that of
+ * native/runtime/codec_opaque.c. */
 static UInt class_opaque(const HChar* p, ULong n) {
-   static const HChar hex[] = "0123456789abcdef";
-   UChar b = (UChar)p[0];
-   UInt size = 63u - (UInt)__builtin_clzll(n);
-   HChar name[8] = {'x', hex[b >> 4], hex[b & 15], '/', '2', '^', (HChar)('0' + size / 10), (HChar)('0' + size % 10)};
-   return class_id(name, 8);
+   const UChar* head = (const UChar*)p;
+   HChar name[CLASS_LEN];
+   UInt length = 0, i = 0;
+   if (n >= 8 && head[7] == 0xd7 && head[6] <= 3) {
+      UInt cls = head[4] | (UInt)head[5] << 8;
+      length = head[0] | (UInt)head[1] << 8 | (UInt)head[2] << 16 | (UInt)head[3] << 24;
+      if (length >= 8 && cls < 0x8000) return class_id(name, (UInt)VG_(sprintf)(name, "class %u", cls));
+      if (length >= 8 && cls != 0xffff) {
+         i = (UInt)VG_(sprintf)(name, "size %u #%u", 32u - (UInt)__builtin_clz(length), cls & 0xfff);
+         return class_id(name, i);
+      }
+   }
+   if (length < 8) length = (UInt)n;
+   UInt size = (UInt)VG_(sprintf)(name, "size %u", 32u - (UInt)__builtin_clz(length));
+   while (i < n && i <= 24 && (is_alpha(p[i]) || (i && p[i] == '_'))) i++;
+   if (i < 2 || i > 24 || i >= n || (p[i] != ' ' && p[i] != '\r' && p[i] != '\n')) return class_id(name, size);
+   name[size] = ' ';
+   VG_(memcpy)(name + size + 1, p, i);
+   return class_id(name, size + 1 + i);
 }
 
 static UInt class_sql(UInt (*read)(const HChar*, ULong, Int, HChar*), const HChar* p, ULong n, Int fd) {

@@ -93,6 +93,9 @@ struct codec {
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 	/* What the server says first, once a connection; NULL where the client begins. */
 	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
+	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that
+	 * cannot be done; NULL: never. */
+	int (*fail)(uint8_t *reply, uint32_t length);
 };
 
 extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql;

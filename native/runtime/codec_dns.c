@@ -154,6 +154,18 @@ static void dns_reply(const struct request *req, struct outbuf *out, struct rng 
 	parts->head = parts->tail = (uint32_t)(to - start);
 }
 
+/* "Server failure" in place of the code. */
+static int dns_fail(uint8_t *reply, uint32_t length)
+{
+	uint32_t at = codec_service->listener.datagrams ? 3 : 5;
+
+	if (length <= at)
+		return -1;
+	reply[at] = (uint8_t)((reply[at] & 0xf0) | 2);
+	return 0;
+}
+
 const struct codec codec_dns = {
 	.name = "dns", .max_head = MESSAGE_LIMIT + 2, .setup = dns_setup, .parse = dns_parse, .reply = dns_reply,
+	.fail = dns_fail,
 };

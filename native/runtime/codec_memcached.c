@@ -329,4 +329,5 @@ const struct codec codec_memcached = {
 	.setup = memcached_setup,
 	.parse = memcached_parse,
 	.reply = memcached_reply,
+	.fail = memcached_fail,
 };

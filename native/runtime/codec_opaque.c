@@ -5,12 +5,13 @@
  * A request made for it begins with a header of 8 bytes, little endian, inside its size:
  *
  *     u32 length   of the whole request, 8 to 64 MiB
- *     u16 class    index of the request class, or 0xffff: by size
+ *     u16 class    index of the request class; 0x8000 and a fingerprint: by the word that the request in whose place this is
+ *                  began with, and by size; 0xffff: by size
  *     u8  flags    1: no reply, 2: close after the reply
  *     u8  marker   0xd7
  *
  * and its reply begins with the same header (length of the reply, class of the request).  A connection whose bytes do
- * not have this form is answered receive by receive: one reply for each, of the class whose size range fits.
+ * not have this form is answered receive by receive: one reply for each, of the class whose word and size range fit.
  */
 #include "codec.h"
 
@@ -20,6 +21,9 @@
 #define MARKER 0xd7
 #define LENGTH_LIMIT (64u << 20)
 #define BY_SIZE 0xffffu
+#define BY_WORD 0x8000u
+#define WORD_KEY 0u /* as in src/ditto/artifacts/prints.py */
+#define WORD_LIMIT 24u
 
 enum { PHASE_START, PHASE_SKIP, PHASE_RAW };
 enum { WIRE_NOREPLY = 1, WIRE_CLOSE = 2 };
@@ -29,15 +33,43 @@ static void opaque_setup(const struct ditto_service *service)
 	verb_classes(service);
 }
 
-static int16_t class_for(uint32_t bytes)
+static int is_size(int16_t cls, uint32_t bytes)
 {
-	for (unsigned i = 0; i < codec_service->classes; i++) {
-		const struct ditto_match *match = &codec_service->cls[i].match;
+	const struct ditto_match *match = &codec_service->cls[cls].match;
 
-		if (bytes >= match->min_bytes && bytes <= match->max_bytes)
-			return (int16_t)i;
+	return bytes >= match->min_bytes && bytes <= match->max_bytes;
+}
+
+/* By the word's fingerprint (DITTO_NONE: it began with none) and the size, else by one of them. */
+static int16_t class_for(int32_t word, uint32_t bytes)
+{
+	int16_t named = DITTO_NONE, fits = DITTO_NONE;
+
+	for (int16_t i = 0; i < (int16_t)codec_service->classes; i++) {
+		int is_named = codec_service->cls[i].match.path_print == word, is_fit = is_size(i, bytes);
+
+		if (is_named && is_fit)
+			return i;
+		if (is_named && named == DITTO_NONE)
+			named = i;
+		if (is_fit && fits == DITTO_NONE)
+			fits = i;
 	}
-	return 0;
+	if (word != DITTO_NONE && named != DITTO_NONE)
+		return named;
+	return fits == DITTO_NONE ? 0 : fits;
+}
+
+/* Of the word of letters that bytes begin with, as first_word in src/ditto/artifacts/plan.py. */
+static int32_t word_of(const uint8_t *p, size_t n)
+{
+	size_t i = 0;
+
+	while (i < n && i <= WORD_LIMIT && ((p[i] | 32u) - 'a' < 26u || (i && p[i] == '_')))
+		i++;
+	if (i < 2 || i > WORD_LIMIT || i >= n || (p[i] != ' ' && p[i] != '\r' && p[i] != '\n'))
+		return DITTO_NONE;
+	return (int32_t)ditto_path_print(WORD_KEY, (const char *)p, i);
 }
 
 static uint32_t load32(const uint8_t *p)
@@ -50,7 +82,7 @@ static int plausible(const uint8_t *p, size_t n)
 {
 	if (n >= 4 && (load32(p) < HEADER || load32(p) > LENGTH_LIMIT))
 		return 0;
-	if (n >= 6 && (p[4] | p[5] << 8) >= codec_service->classes && (p[4] | p[5] << 8) != BY_SIZE)
+	if (n >= 6 && (p[4] | p[5] << 8) >= codec_service->classes && !((p[5] << 8) & BY_WORD))
 		return 0;
 	if (n >= 7 && p[6] > (WIRE_NOREPLY | WIRE_CLOSE))
 		return 0;
@@ -71,7 +103,9 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 				return CODEC_MORE;
 			cls = p[4] | (uint32_t)p[5] << 8;
 			st->first_len = load32(p);
-			st->cls = cls == BY_SIZE ? class_for(st->first_len) : (int16_t)cls;
+			st->cls = cls == BY_SIZE ? class_for(DITTO_NONE, st->first_len)
+				: cls & BY_WORD ? class_for((int32_t)(cls & 0xfff), st->first_len)
+						: (int16_t)cls;
 			st->flags = p[6];
 			st->need = st->first_len;
 			st->phase = PHASE_SKIP;
@@ -79,7 +113,7 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 	}
 	if (st->phase == PHASE_RAW) {
 		*used = n;
-		*req = (struct request){.cls = class_for((uint32_t)n), .bytes = (uint32_t)n};
+		*req = (struct request){.cls = class_for(word_of(p, n), (uint32_t)n), .bytes = (uint32_t)n};
 		return CODEC_REQUEST;
 	}
 	if (n < st->need) {

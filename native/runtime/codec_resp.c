@@ -310,4 +310,5 @@ const struct codec codec_resp = {
 	.setup = resp_setup,
 	.parse = resp_parse,
 	.reply = resp_reply,
+	.fail = resp_fail,
 };

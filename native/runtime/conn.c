@@ -137,6 +137,13 @@ static void queue_second_pass(struct conn *c)
 	}
 }
 
+/* A program whose parts are chosen by chance may have left the connection watched for no requests. */
+static void await_next(struct conn *c)
+{
+	c->idle_events = (c->idle_events & ~(uint32_t)EPOLLOUT) | EPOLLIN;
+	c->worker->waiter->modify(c->worker, &c->source, c->idle_events);
+}
+
 /* After jobs have run: what the connection waits for now, or its end. */
 void conn_settle(struct conn *c)
 {
@@ -162,6 +169,8 @@ void conn_settle(struct conn *c)
 	}
 	if (c->armed)
 		send_disarm(c);
+	else if (w->waiter == &wait_epoll && !c->unwatched && !w->shared && !(c->idle_events & EPOLLIN))
+		await_next(c);
 	if (c->unwatched && w->waiter) {
 		c->unwatched = 0;
 		if (w->waiter->add(w, &c->source, c->idle_events))

@@ -111,7 +111,8 @@ struct ditto_reply {
  * RESP2 and memcached: verb (public command word, upper case for RESP, lower case for memcached) and, if argc is
  * not 0, the number of words.  HTTP: verb is the method; path_print is a 12-bit keyed fingerprint of the path without
  * query (ditto_path_print in codec_common.c, key ditto_service.print_key), DITTO_NONE for any.  Databases: verb is the
- * statement's, or a word for another message, path_print a fingerprint of its text (sql.h).  Opaque: size range.
+ * statement's, or a word for another message, path_print a fingerprint of its text (sql.h).  Opaque: size range, and
+ * path_print a fingerprint of the word that the request begins with (DITTO_NONE: none).
  * A request that fits no class goes to the first class with the same verb, else to the codec's default reply. */
 struct ditto_match {
 	const char *verb;

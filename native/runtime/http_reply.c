@@ -4,6 +4,7 @@
  * leave is a header of filler, or spaces after the reason where not even that fits.
  */
 #include "http.h"
+#include "reply_frame.h"
 
 #include <string.h>
 
@@ -195,3 +196,20 @@ void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 	parts->tail = (uint32_t)(out_end(out) - before);
 }
 
+/* The status becomes 502 and its reason spaces; the body keeps its length.  Statuses without a body cannot get one. */
+int http_fail(uint8_t *reply, uint32_t length)
+{
+	const uint32_t at = sizeof("HTTP/1.1 ") - 1, code = sizeof(FAILED_HTTP) - 1;
+	unsigned status = 0;
+
+	if (length < at + code + 2)
+		return -1;
+	for (uint32_t i = at; i < at + 3; i++)
+		status = status * 10 + (unsigned)(reply[i] - '0');
+	if (bodiless(status))
+		return -1;
+	memcpy(reply + at, FAILED_HTTP, code);
+	for (uint32_t i = at + code; i < length && reply[i] != '\r'; i++)
+		reply[i] = ' ';
+	return 0;
+}

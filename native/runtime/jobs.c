@@ -154,8 +154,27 @@ int job_add(struct conn *c, struct request *request)
 	job->resumed = 0;
 	job->whole = 0;
 	job->ended = 0;
+	job->failed = 0;
 	c->job_tail++;
 	return 0;
+}
+
+enum run job_fail(struct conn *c, struct job *job)
+{
+	uint64_t at = job->end - job->length;
+
+	if (job->failed || !job->length)
+		return RUN_DONE;
+	job->failed = 1;
+	send_own(c, job);
+	if (codec->fail && out_sent(&c->out) <= at && !codec->fail(c->out.buf + (at - c->out.base), job->length))
+		return RUN_DONE;
+	if (c->peer)
+		return RUN_DONE; /* a datagram's sender has no connection to see the end of */
+	if (out_sent(&c->out) < at && send_until(c, at, NULL) == RUN_DEAD)
+		return RUN_DEAD;
+	conn_close(c);
+	return RUN_DEAD;
 }
 
 static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass, int head)

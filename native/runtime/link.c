@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Calls to other services inside of a request.  A request that waits for a reply is left as one that waits for its
- * client is: the operation runs again when the wait set reports the link.  What cannot be called is answered without:
- * a service that is gone slows its callers down no more than it would the original's.
+ * client is: the operation runs again when the wait set reports the link.  A request whose call gets no reply (refused,
+ * reset, not in time) is answered with an error, and calls nobody any more.
  */
 #include "link.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+
+static _Atomic uint32_t failures[DITTO_DOWNSTREAMS]; /* connections of all threads that failed in a call */
 
 static struct link **place_of(struct conn *c, unsigned slot)
 {
@@ -62,8 +65,12 @@ static ssize_t send_piece(struct link *l, const struct ditto_op *op)
 static enum run send_part(struct link *l, const struct ditto_op *op)
 {
 	while (l->sent < l->part_end && !l->failed) {
-		ssize_t n = send_piece(l, op);
+		ssize_t n;
 
+		if (link_blocks(l) && !l->nonblocking)
+			link_block(l);
+		n = send_piece(l, op);
+		link_unblock(l);
 		if (n >= 0)
 			l->sent += (uint32_t)n;
 		else if (errno == EAGAIN) {
@@ -93,38 +100,66 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 
 	l->request = &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0];
 	l->sent = 0;
-	l->calling = l->pending = 1;
+	l->calling = l->pending = l->lost = 1;
 	l->ready = 0;
 	set_part(l, op->c);
 	frame_begin(&l->frame, service->codec, l->request->nobody);
+}
+
+/* Whether a kept connection has ended meanwhile.  That is only looked at after another one to the same service failed: a
+ * service that was started again costs its callers one request then, not one for each connection they keep. */
+static int stale(struct link *l, unsigned downstream)
+{
+	uint8_t byte;
+
+	if (l->setting_up || l->trust == failures[downstream])
+		return 0;
+	l->trust = failures[downstream];
+	return recv(l->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
+static struct link *take(struct worker *w, unsigned downstream)
+{
+	struct link *l = link_take(w, downstream);
+
+	while (l && stale(l, downstream)) {
+		link_close(l);
+		l = link_take(w, downstream);
+	}
+	if (l && l->setting_up)
+		l->trust = failures[downstream];
+	return l;
 }
 
 static enum run call(struct op_context *x, struct link **place, const struct ditto_op *op)
 {
 	struct link *l = *place;
 
-	if (op->a < 0 || op->a >= ditto_service.downstreams)
+	if (op->a < 0 || op->a >= ditto_service.downstreams || x->job->failed)
 		return RUN_DONE;
-	if (l && !x->job->resumed && (l->failed || l->pending || l->to != &ditto_service.downstream[op->a])) {
+	if (l && !x->job->resumed &&
+	    (l->failed || l->pending || l->to != &ditto_service.downstream[op->a] || stale(l, (unsigned)op->a))) {
 		link_close(l);
 		l = NULL;
 	}
 	if (!l) {
-		*place = l = link_take(x->worker, (unsigned)op->a);
+		*place = l = take(x->worker, (unsigned)op->a);
 		if (!l)
 			return RUN_DONE;
 		l->owner = x->conn;
 	}
 	if (l->setting_up && set_up(x, l) == RUN_BLOCKED)
 		return RUN_BLOCKED;
-	if (l->failed)
+	if (l->failed) {
+		l->lost = 1;
 		return RUN_DONE;
+	}
 	if (!l->calling)
 		begin(l, op, &x->worker->rng);
 	return send_part(l, op);
 }
 
-static enum run answer(struct link *l, const struct ditto_op *op)
+static enum run answer(struct op_context *x, struct link *l, const struct ditto_op *op)
 {
 	while (l->pending && !l->failed) {
 		if (!l->ready && !(link_blocks(l) && !l->nonblocking) && link_wait(l, EPOLLIN) == RUN_BLOCKED)
@@ -134,7 +169,11 @@ static enum run answer(struct link *l, const struct ditto_op *op)
 		if (l->source.events & EPOLLET)
 			l->ready = 1; /* the edge is over: until there is nothing more */
 	}
-	return RUN_DONE;
+	if (!l->lost)
+		return RUN_DONE;
+	if (l->failed)
+		failures[l->to - ditto_service.downstream]++;
+	return job_fail(x->conn, x->job);
 }
 
 enum run link_op(struct op_context *x, const struct ditto_op *op)
@@ -158,7 +197,7 @@ enum run link_op(struct op_context *x, const struct ditto_op *op)
 			set_part(*place, op->c);
 		return send_part(*place, op);
 	case OP_ANSWER:
-		return answer(*place, op);
+		return answer(x, *place, op);
 	case OP_CLOSE:
 		link_close(*place);
 		*place = NULL;

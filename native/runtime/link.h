@@ -24,7 +24,11 @@ struct link {
 	uint8_t calling;    /* the request is not all sent */
 	uint8_t pending;    /* its reply is not all there */
 	uint8_t ready;      /* something can be received */
-	uint8_t failed;     /* refused, reset, or not the protocol: good for nothing any more */
+	uint8_t failed;     /* refused, reset, late, or not the protocol: good for nothing any more */
+	uint8_t lost;       /* the call has no whole reply, or a clone's that says that it had none either */
+	uint32_t since;     /* tick at which its owner began to wait */
+	uint32_t trust;     /* connections to the service that had failed when this one was last known to be good */
+	struct link *next_all, *prev_all;
 	struct reply_frame frame;
 };
 
@@ -37,6 +41,11 @@ struct links {
 struct link_pool {
 	struct link *idle[DITTO_DOWNSTREAMS];
 	struct link *dead; /* until the end of the wake-up: the wait set may still report them */
+	struct link *all;
+	struct link_pool *next;
+	uint32_t seen;     /* tick at which late calls were looked for */
+	_Atomic int held;  /* link_time.c: descriptor that the thread blocks on */
+	_Atomic uint32_t held_since;
 	uint32_t size;
 	uint8_t *buffer;   /* what is received; only where it ends matters */
 };
@@ -56,6 +65,14 @@ enum run link_wait(struct link *l, uint32_t events); /* RUN_DONE: it is ready no
 long link_receive(struct link *l, const struct ditto_op *op);
 void link_unwatch(struct link *l);
 
+/* link_time.c: no call waits for ever */
+void link_time_start(struct link_pool *pool); /* of a pool's first link */
+void link_time_forked(void);                  /* in a child: the parent's timer is not its own */
+int links_timeout(int timeout_ms);            /* that long a loop may wait at most */
+void links_late(struct worker *w);            /* requests that have waited too long go on without */
+void link_block(struct link *l);              /* before a call that may block, */
+void link_unblock(struct link *l);            /* and after it; keeps errno */
+
 static inline int link_blocks(const struct link *l)
 {
 	return l->to->blocking || !l->worker->waiter;
@@ -68,9 +85,10 @@ struct address {
 	struct sockaddr_storage at;
 };
 
-extern struct address downstream_address[DITTO_DOWNSTREAMS];
+extern struct address *downstream_address; /* one a downstream */
 
 int wiring_option(const char *text); /* "N=HOST:PORT"; -1: it is none */
+int resolve_name(const char *name, uint32_t *address); /* resolve.c: IPv4, in network order; -1: none now */
 void wiring_start(void);             /* a stand-in, started here, for each that no option named */
 void stub_serve(unsigned downstream, int listener) __attribute__((noreturn)); /* stub.c */
 

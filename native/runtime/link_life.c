@@ -33,6 +33,7 @@ static struct link_pool *pool_of(struct worker *w)
 		free(pool);
 		return NULL;
 	}
+	link_time_start(pool);
 	return w->links = pool;
 }
 
@@ -55,6 +56,10 @@ struct link *link_take(struct worker *w, unsigned downstream)
 	l->worker = w;
 	l->to = &ditto_service.downstream[downstream];
 	l->setting_up = 1;
+	l->next_all = pool->all;
+	if (pool->all)
+		pool->all->prev_all = l;
+	pool->all = l;
 	return l;
 }
 
@@ -100,6 +105,12 @@ void links_free_dead(struct worker *w)
 
 	while ((l = w->links->dead)) {
 		w->links->dead = l->next;
+		if (l->prev_all)
+			l->prev_all->next_all = l->next_all;
+		else
+			w->links->all = l->next_all;
+		if (l->next_all)
+			l->next_all->prev_all = l->prev_all;
 		free(l);
 	}
 }
@@ -115,6 +126,8 @@ long link_receive(struct link *l, const struct ditto_op *op)
 	enum frame_state state;
 	long n;
 
+	if (link_blocks(l) && !l->nonblocking)
+		link_block(l);
 	do {
 		switch (op ? op->nr : recv->nr) {
 		case SYS_recvfrom:
@@ -130,13 +143,18 @@ long link_receive(struct link *l, const struct ditto_op *op)
 			n = syscall(SYS_read, l->source.fd, pool->buffer, size);
 		}
 	} while (n < 0 && errno == EINTR);
+	link_unblock(l);
 	l->ready = n == (long)size;
 	if (n > 0 && l->pending) {
 		state = frame_feed(&l->frame, pool->buffer, (size_t)n);
 		l->failed |= state == FRAME_BROKEN;
 		l->pending = state == FRAME_MORE;
+		if (state == FRAME_DONE)
+			l->lost = l->frame.error;
 	} else if (n == 0 || (n < 0 && errno != EAGAIN)) {
 		l->failed = 1; /* for the next request; what has come may still be a whole reply */
+		if (n == 0 && l->pending && frame_ends_with_connection(&l->frame))
+			l->lost = l->frame.error;
 		l->pending = 0;
 	} else if (n > 0) {
 		l->failed = 1; /* nobody asked */
@@ -151,7 +169,9 @@ enum run link_wait(struct link *l, uint32_t events)
 	uint32_t now = l->watched ? l->source.events : 0, want = now | events;
 
 	if (link_blocks(l)) {
+		link_block(l);
 		l->failed |= wait_descriptor(l->source.fd, (short)events, -1) != 0;
+		link_unblock(l);
 		return RUN_DONE;
 	}
 	if (!(events & EPOLLOUT) && !(now & EPOLLET))
@@ -164,6 +184,7 @@ enum run link_wait(struct link *l, uint32_t events)
 		w->waiter->modify(w, &l->source, want);
 	l->watched = 1;
 	l->waits = events;
+	l->since = w->links->seen;
 	l->owner->blocked = BLOCKED_LINK;
 	return RUN_BLOCKED;
 }
@@ -184,10 +205,15 @@ static void link_socket(struct link *l, const struct ditto_op *op)
 static void link_connect(struct link *l)
 {
 	const struct address *address = &downstream_address[l->to - ditto_service.downstream];
+	long done;
 
-	if (syscall(SYS_connect, l->source.fd, &address->at, address->size) == 0)
+	if (!l->nonblocking)
+		link_block(l);
+	done = syscall(SYS_connect, l->source.fd, &address->at, address->size);
+	link_unblock(l);
+	if (done == 0)
 		l->connected = 1;
-	else if (errno == EINPROGRESS || errno == EINTR)
+	else if ((errno == EINPROGRESS && l->nonblocking) || errno == EINTR)
 		l->connecting = 1;
 	else
 		l->failed = 1;
@@ -206,6 +232,24 @@ static void link_epoll(struct link *l, const struct ditto_op *op)
 			w->waiter->modify(w, &l->source, (uint32_t)op->a);
 	} else {
 		l->watched = !w->waiter->add(w, &l->source, (uint32_t)op->a);
+	}
+}
+
+/* As long as the original waits.  Shorter times are pieces of a longer wait: it would have asked again. */
+#define TIME_OUT_MS 1000
+
+static void link_poll(struct link *l, const struct ditto_op *op)
+{
+	int state;
+
+	link_block(l);
+	state = wait_descriptor(l->source.fd, (short)op->a, op->b);
+	link_unblock(l);
+	if (state == 0) {
+		l->ready = (op->a & EPOLLIN) != 0;
+	} else if (state == 1 && op->b >= TIME_OUT_MS && l->pending && (op->a & EPOLLIN)) {
+		l->failed = 1;
+		l->pending = 0;
 	}
 }
 
@@ -238,8 +282,8 @@ enum run link_plain(struct link *l, const struct ditto_op *op)
 		l->connected = 1;
 		return RUN_DONE;
 	case OP_POLL:
-		if (l->source.fd >= 0 && !wait_descriptor(l->source.fd, (short)op->a, op->b))
-			l->ready = (op->a & EPOLLIN) != 0;
+		if (l->source.fd >= 0)
+			link_poll(l, op);
 		return RUN_DONE;
 	case OP_RECV_AGAIN:
 		if (l->source.fd >= 0 && !l->failed)

@@ -88,7 +88,7 @@ void loop_main(struct worker *w)
 
 		if (w->due)
 			timeout = timers_timeout(w);
-		n = w->waiter->wait(w, w->deferred ? 0 : timeout);
+		n = w->waiter->wait(w, w->deferred ? 0 : w->links ? links_timeout(timeout) : timeout);
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;
@@ -114,6 +114,8 @@ void loop_main(struct worker *w)
 		if (w->deferred && !role->deferred_late)
 			run_deferred(w);
 		timers_run(w);
+		if (w->links)
+			links_late(w);
 		if (w->dead)
 			conn_free_dead(w);
 		if (w->links)

@@ -14,19 +14,23 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
-struct options options = {.host = "127.0.0.1", .port = 0, .data = NULL, .skeleton = 0, .stub = -1, .seed = 0};
+struct options options = {.host = "127.0.0.1", .port = 0, .data = NULL, .skeleton = 0, .stub = -1, .patience = 30, .seed = 0};
 int listener_fd = -1;
 
 static const char usage[] =
-	"usage: clone --port P [--host H] [--data DIR] [--downstream N=HOST:PORT] [--skeleton] [--seed S]\n"
+	"usage: clone --port P [--host H] [--data DIR] [--downstream N=HOST:PORT]\n"
+	"             [--patience S] [--skeleton] [--seed S]\n"
 	"\n"
 	"  --port P     TCP port to listen on; 0 lets the kernel choose (it is printed)\n"
 	"  --host H     IPv4 or IPv6 address to listen on (default 127.0.0.1)\n"
 	"  --data DIR   where the clone makes its own files, which stay there; default: a temporary\n"
 	"               directory, removed at the end\n"
 	"  --downstream N=HOST:PORT\n"
-	"               where the service that it calls as number N is (an IPv4 or [IPv6] address); one that\n"
-	"               is not told is stood in for by a process of the clone's own\n"
+	"               where the service that it calls as number N is (an IPv4 or [IPv6] address, or a name,\n"
+	"               which is asked for again and again); one that is not told is stood in for by a process\n"
+	"               of the clone's own\n"
+	"  --patience S how many seconds a call to a service may wait before the request is answered with an\n"
+	"               error (default 30; 0: for ever)\n"
 	"  --stub N     be that stand-in instead, on --port\n"
 	"  --skeleton   leave out all synthetic computing: system calls and protocol only\n"
 	"  --check      connect to a clone that runs, and end: 0 if it accepts (for health checks)\n"
@@ -88,6 +92,8 @@ static void read_options(int argc, char **argv)
 			port_given = 1;
 		} else if (!strcmp(argv[i], "--seed")) {
 			options.seed = number_or_die("--seed", value, UINT64_MAX);
+		} else if (!strcmp(argv[i], "--patience")) {
+			options.patience = (unsigned)number_or_die("--patience", value, 86400);
 		} else if (!strcmp(argv[i], "--stub")) {
 			options.stub = (int)number_or_die("--stub", value, DITTO_DOWNSTREAMS - 1);
 		} else if (!strcmp(argv[i], "--downstream") && value) {

@@ -14,5 +14,6 @@ enum mc_canned {
 };
 
 void memcached_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+int memcached_fail(uint8_t *reply, uint32_t length);
 
 #endif

@@ -3,6 +3,7 @@
  * The text protocol of memcached: replies.
  */
 #include "memcached.h"
+#include "reply_frame.h"
 
 #include <string.h>
 
@@ -218,4 +219,18 @@ void memcached_reply(const struct request *req, struct outbuf *out, struct rng *
 		put_values(req, out, rng, parts);
 	else
 		put_shape(codec_shape(req->cls, rng), out, rng);
+}
+
+/* One line of the reply's length, where that is enough for the word. */
+int memcached_fail(uint8_t *reply, uint32_t length)
+{
+	uint32_t text = sizeof(FAILED_MEMCACHED) - 1;
+
+	if (length < sizeof("SERVER_ERROR \r\n") - 1)
+		return -1;
+	memset(reply, ' ', length - 2);
+	memcpy(reply, FAILED_MEMCACHED, text < length - 2 ? text : length - 2);
+	reply[length - 2] = '\r';
+	reply[length - 1] = '\n';
+	return 0;
 }

@@ -127,6 +127,16 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	}
 }
 
+static enum run until_writable(struct op_context *x)
+{
+	struct conn *c = x->conn;
+
+	if (x->job->resumed || !x->worker->waiter || c->unwatched || !(c->source.events & EPOLLOUT))
+		return RUN_DONE;
+	c->blocked = BLOCKED_OUT;
+	return RUN_BLOCKED;
+}
+
 int socket_op(int fd, const struct ditto_op *op)
 {
 	struct sockaddr_storage address;
@@ -253,6 +263,8 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_SLEEP:
 		pause_for(op->nr, dist_draw(op->size, &w->rng, 0));
 		break;
+	case OP_WRITABLE:
+		return x->job && x->conn ? until_writable(x) : RUN_DONE;
 	case OP_NOTIFY:
 		if (op->a >= 0 && op->a < ditto_service.roles)
 			worker_notify(w, (unsigned)op->a);

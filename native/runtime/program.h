@@ -27,6 +27,7 @@ enum ditto_op_kind {
 	OP_EPOLL_ADD,     /* the connection to the role's epoll set with events a */
 	OP_EPOLL_MOD,     /* events a */
 	OP_EPOLL_DEL,
+	OP_WRITABLE,      /* wait until the connection can be sent on, if it is watched for that: some servers reply only then */
 	OP_SHUTDOWN,      /* how a */
 	OP_CLOSE,         /* the connection (in close programs) */
 	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */

@@ -52,6 +52,16 @@ static int begins(const uint8_t *line, const char *word)
 	return strncasecmp((const char *)line, word, strlen(word)) == 0;
 }
 
+/* Whether a line is such an error, as far as its length let it be written; filled up with spaces. */
+static int is_failure(const uint8_t *line, const char *text)
+{
+	size_t n = strlen((const char *)line), most = strlen(text);
+
+	while (n && line[n - 1] == ' ')
+		n--;
+	return n > 1 && n <= most && !memcmp(line, text, n);
+}
+
 static enum frame_state head_ended(struct reply_frame *f, unsigned status)
 {
 	if (status >= 100 && status < 200) { /* the real one follows */
@@ -80,6 +90,7 @@ static enum frame_state http_line(struct reply_frame *f, const uint8_t *line)
 		if (!begins(line, "HTTP/1."))
 			return FRAME_BROKEN;
 		f->pending = number(line + 8, 10); /* the status */
+		f->error = line[7] && line[8] && is_failure(line + 9, FAILED_HTTP);
 		f->chunked = f->measured = 0;
 		f->phase = PHASE_HEAD;
 		return FRAME_MORE;
@@ -110,6 +121,7 @@ static enum frame_state resp_line(struct reply_frame *f, const uint8_t *line)
 	int none = line[0] && line[1] == '-';
 	uint64_t count = line[0] ? number(line + 1, 10) : 0;
 
+	f->error |= is_failure(line, FAILED_RESP);
 	switch (line[0]) {
 	case '$':
 		if (!none) {
@@ -137,6 +149,7 @@ static enum frame_state memcached_line(struct reply_frame *f, const uint8_t *lin
 {
 	const char *at = (const char *)line;
 
+	f->error |= is_failure(line, FAILED_MEMCACHED);
 	if (begins(line, "VALUE ")) {
 		for (int words = 3; words && at; words--)
 			at = (at = strchr(at, ' ')) ? at + 1 : NULL;

@@ -16,8 +16,14 @@ struct reply_frame {
 	uint64_t length;  /* HTTP: of the body */
 	uint32_t kept;    /* bytes of the line so far, as far as they fit */
 	uint8_t codec, phase, nobody, chunked, measured, closes;
+	uint8_t error; /* it is one that a clone gives when a service it needs did not answer */
 	uint8_t line[FRAME_LINE];
 };
+
+/* What a clone answers then; replies of other clones begin otherwise.  HTTP: no reason phrase. */
+#define FAILED_HTTP "502 "
+#define FAILED_RESP "-ERR called service is gone"
+#define FAILED_MEMCACHED "SERVER_ERROR called service is gone"
 
 enum frame_state { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };
 

@@ -24,5 +24,6 @@ enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned
 enum codec_step resp_complete(struct codec_state *st, struct request *req);
 void resp_take_word(struct codec_state *st, const uint8_t *p, size_t n);
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+int resp_fail(uint8_t *reply, uint32_t length);
 
 #endif

@@ -3,6 +3,7 @@
  * RESP2: replies.
  */
 #include "resp.h"
+#include "reply_frame.h"
 
 #include <string.h>
 
@@ -189,4 +190,18 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 		put_shape(codec_shape(req->cls, rng), out, rng);
 	parts->head = 0;
 	parts->tail = (uint32_t)(out_end(out) - before);
+}
+
+/* One line of the reply's length. */
+int resp_fail(uint8_t *reply, uint32_t length)
+{
+	uint32_t text = sizeof(FAILED_RESP) - 1;
+
+	if (length < sizeof("-E\r\n") - 1)
+		return -1;
+	memset(reply, ' ', length - 2);
+	memcpy(reply, FAILED_RESP, text < length - 2 ? text : length - 2);
+	reply[length - 2] = '\r';
+	reply[length - 1] = '\n';
+	return 0;
 }

@@ -27,6 +27,7 @@ struct options {
 	int skeleton;      /* leave out every compute block */
 	int check;         /* only find out whether a clone answers */
 	int stub;          /* stand in for this downstream instead; -1: be the clone */
+	unsigned patience; /* seconds that a call waits for its reply; 0: for ever */
 	uint64_t seed;
 };
 
@@ -66,6 +67,7 @@ struct job {
 	uint8_t resumed;    /* op was begun in an earlier wake-up */
 	uint8_t whole;      /* everything runs in the second pass, since an earlier reply waits there */
 	uint8_t ended;      /* its program has ended, though not all was sent */
+	uint8_t failed;     /* a service that it needs did not answer */
 	uint32_t length;    /* of its reply in the output stream */
 	const uint8_t *lent; /* the payload, where it is not in the output yet: nothing of the reply was sent then */
 };
@@ -128,6 +130,7 @@ void conn_in_release(struct conn *c);
 
 enum run conn_run(struct conn *c, int pass); /* jobs.c */
 int job_add(struct conn *c, struct request *request);
+enum run job_fail(struct conn *c, struct job *job); /* its reply becomes an error, or its connection ends */
 void job_setup(void);
 
 enum run send_until(struct conn *c, uint64_t target, struct job *job);
@@ -255,7 +258,7 @@ void idle_main(struct worker *w) __attribute__((noreturn));
 void serve_connection(struct worker *w, int fd);
 void accept_serve_main(struct worker *w) __attribute__((noreturn));
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
-int wait_descriptor(int fd, short events, int timeout_ms);
+int wait_descriptor(int fd, short events, int timeout_ms); /* 0: there is one, 1: none came in time, -1: error */
 
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */

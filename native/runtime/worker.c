@@ -4,6 +4,8 @@
  */
 #include "worker.h"
 
+#include "link.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -175,6 +177,7 @@ static void spawn_process(struct worker *from, unsigned role, int fd)
 		signal(SIGINT, SIG_DFL);
 		signal(SIGHUP, SIG_DFL);
 		signal(SIGCHLD, SIG_DFL);
+		link_time_forked();
 		rng_seed(&from->spawn->rng, seed);
 		serve_connection(from->spawn, fd);
 		_exit(0);

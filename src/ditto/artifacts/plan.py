@@ -6,11 +6,13 @@ Plans made from an app's own requests are private, as the observation they belon
 from __future__ import annotations
 
 import os
+import re
 import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag, StrEnum
 from pathlib import Path
 
+from ditto.artifacts.prints import WORD_KEY, path_print
 from ditto.errors import BadInputError
 
 PLAN_NAME = "requests.plan"
@@ -108,19 +110,23 @@ class LoadPlan:
 
 
 _OPAQUE_HEAD = struct.Struct("<IHBB")
-_BY_SIZE, _NO_REPLY, _CLOSES, _MARKER = 0xFFFF, 1, 2, 0xD7
+_BY_SIZE, _BY_WORD, _NO_REPLY, _CLOSES, _MARKER = 0xFFFF, 0x8000, 1, 2, 0xD7
+_WORD = re.compile(rb"([A-Za-z][A-Za-z_]{1,23})[ \r\n]")
 
 
 def opaque_of(plan: LoadPlan) -> LoadPlan:
     """The same scripts for a clone whose protocol has no codec: each request as long as it was, and empty.
 
-    Its framing is that of ``native/runtime/codec_opaque.c``; the clone finds the class by the size.
+    Its framing is that of ``native/runtime/codec_opaque.c``; the clone finds the class by the size, and by a
+    fingerprint of the word that the request begins with, if it does.
     """
 
     def step(was: Step) -> Step:
         flags = _NO_REPLY if was.flags & StepFlags.NOREPLY else 0
         flags |= _CLOSES if was.flags & StepFlags.CLOSE else 0
-        return Step(opaque_request(len(was.request), _BY_SIZE, flags), 0, was.flags)
+        word = first_word(was.request)
+        cls = _BY_WORD | path_print(WORD_KEY, word) if word else _BY_SIZE
+        return Step(opaque_request(len(was.request), cls, flags), 0, was.flags)
 
     scripts = tuple(Script(tuple(step(s) for s in script.steps), script.opening) for script in plan.scripts)
     return LoadPlan(Framing.OPAQUE, scripts)
@@ -130,6 +136,24 @@ def opaque_request(size: int, cls: int, flags: int = 0) -> bytes:
     """A request of ``size`` bytes (at least 8) in the clones' own framing, for a request class."""
     size = max(_OPAQUE_HEAD.size, size)
     return _OPAQUE_HEAD.pack(size, cls, flags, _MARKER).ljust(size, b"\0")
+
+
+def first_word(request: bytes) -> bytes:
+    """The word of letters that a request of a protocol of lines begins with; empty elsewhere."""
+    found = _WORD.match(request)
+    return found[1] if found else b""
+
+
+def opaque_key(payload: bytes) -> bytes | None:
+    """The class key (``ditto.streams.protocol.request_key``) of a request in the clones' framing; None of another."""
+    if len(payload) < _OPAQUE_HEAD.size:
+        return None
+    size, cls, flags, marker = _OPAQUE_HEAD.unpack_from(payload)
+    if marker != _MARKER or flags > (_NO_REPLY | _CLOSES) or size < _OPAQUE_HEAD.size:
+        return None
+    if cls < _BY_WORD:
+        return b"class %d" % cls
+    return b"size %d" % size.bit_length() + (b" #%d" % (cls & 0xFFF) if cls != _BY_SIZE else b"")
 
 
 def load_plan(path: Path) -> LoadPlan:

@@ -1,4 +1,4 @@
-"""Keyed fingerprints of HTTP paths: they tell paths apart without telling what they are.
+"""Keyed fingerprints of HTTP paths and other words: they tell them apart without telling what they are.
 
 The clone's runtime computes the same (``ditto_path_print`` in ``native/runtime/codec_http.c``); a test holds the two
 together.
@@ -7,6 +7,8 @@ together.
 from __future__ import annotations
 
 PRINT_BITS = 12
+WORD_KEY = 0
+"""Of the words that requests of an unknown protocol begin with: plans and profiles are made apart from each other."""
 
 
 def path_print(key: int, path: bytes) -> int:

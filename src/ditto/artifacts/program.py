@@ -43,6 +43,7 @@ class OpKind(StrEnum):
     EPOLL_ADD = "epoll_add"
     EPOLL_MOD = "epoll_mod"
     EPOLL_DEL = "epoll_del"
+    WRITABLE = "writable"
     SHUTDOWN = "shutdown"
     CLOSE = "close"
     FILE_OPEN = "file_open"

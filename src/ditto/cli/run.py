@@ -1,4 +1,4 @@
-"""``ditto run``: become the clone."""
+"""``ditto run``: become the clone, or run all tiers of an application's."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Annotated
 
 import typer
 
-from ditto.cli.common import CloneFolder
+from ditto.artifacts.application import is_application
+from ditto.cli.common import AsJson, CloneFolder
 from ditto.cli.progress import shown
+from ditto.cli.watch import Watch, watch
 from ditto.errors import BadInputError
 from ditto.host import ports
 
@@ -32,11 +34,40 @@ def command(
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="Folder for the files it reads and writes.")] = None,
+    base_port: Annotated[
+        int | None,
+        typer.Option("--base-port", min=1, max=65535, help="Application: first of the other tiers' ports."),
+    ] = None,
+    logs: Annotated[
+        Path | None,
+        typer.Option("--logs", metavar="FOLDER", help="Application: where each tier's log is; temporary without it."),
+    ] = None,
+    no_restart: Annotated[
+        bool, typer.Option("--no-restart", help="Application: end when a tier ends, do not start it again.")
+    ] = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Run a clone in the foreground; this process becomes the clone itself."""
-    binary = clone / "build" / "clone"
+    """Run a clone in the foreground: this process becomes the clone itself.
+
+    Of an application's folder all tiers are run and watched: those that are called first, each until it answers; a tier
+    that ends is started again.  Ctrl-C or SIGTERM ends them all.
+    """
     if not clone.is_dir():
         raise BadInputError(f"{clone}: no such folder", "give the folder that ditto generate wrote")
+    if is_application(clone):
+        if downstream:
+            raise BadInputError(f"--downstream: {clone} is an application, whose tiers call each other", "leave it out")
+        watch(clone, Watch(port, host, logs, base_port, data, restart=not no_restart), as_json)
+        return
+    for name, given in (
+        ("--base-port", base_port),
+        ("--logs", logs),
+        ("--no-restart", no_restart),
+        ("--json", as_json),
+    ):
+        if given:
+            raise BadInputError(f"{name}: {clone} is the clone of one service", "leave it out, or give an application")
+    binary = clone / "build" / "clone"
     if not binary.is_file():
         from ditto import pipeline
 

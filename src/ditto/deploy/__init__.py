@@ -1,9 +1,8 @@
-"""The deploy stage: a clone as containers for compose or Kubernetes, or as a supervised process here."""
+"""The deploy stage: a clone, or the tiers of an application, as containers for compose or Kubernetes."""
 
 from ditto.deploy.compose import compose_file
 from ditto.deploy.folder import deploy_to
 from ditto.deploy.kubernetes import kubernetes_files
-from ditto.deploy.local import run_local
-from ditto.deploy.parts import Deployed, deployed
+from ditto.deploy.parts import Deployed, deployed, deployed_tiers
 
-__all__ = ["Deployed", "compose_file", "deploy_to", "deployed", "kubernetes_files", "run_local"]
+__all__ = ["Deployed", "compose_file", "deploy_to", "deployed", "deployed_tiers", "kubernetes_files"]

@@ -1,18 +1,23 @@
-"""Kubernetes objects for a clone: a Deployment with probes, a Service, and a Job that loads it."""
+"""Kubernetes objects for clones: a Deployment with probes and a Service each, and a Job that loads the first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ditto.deploy.compose import load_arguments
+from ditto.deploy.compose import check_command, load_arguments
 from ditto.deploy.parts import PORT, Deployed
 
 _NOBODY = 65534
 
 
-def kubernetes_files(part: Deployed) -> dict[str, list[dict[str, Any]]]:
+def kubernetes_files(parts: Sequence[Deployed]) -> dict[str, list[dict[str, Any]]]:
     """Objects by file name; the load is apart, so that it runs only when it is applied."""
-    return {"service.yaml": [_deployment(part), _service(part)], "load.yaml": [_job(part)]}
+    name = "service.yaml" if len(parts) == 1 else "application.yaml"
+    return {
+        name: [made for part in parts for made in (_deployment(part), _service(part))],
+        "load.yaml": [_job(parts[0])],
+    }
 
 
 def _labels(part: Deployed) -> dict[str, str]:
@@ -33,18 +38,20 @@ def _deployment(part: Deployed) -> dict[str, Any]:
     requests: dict[str, str] = {"memory": f"{part.memory_bytes >> 20}Mi"}
     if part.cpus is not None:
         requests["cpu"] = f"{max(1, round(part.cpus * 1000))}m"
-    probe = {"tcpSocket": {"port": PORT}}
+    probe: dict[str, Any] = {"exec": {"command": check_command()}} if part.datagrams else {"tcpSocket": {"port": PORT}}
     container = {
         "name": part.name,
         "image": part.image,
         "imagePullPolicy": "IfNotPresent",
-        "ports": [{"name": "requests", "containerPort": PORT, "protocol": "TCP"}],
+        "ports": [{"name": "requests", "containerPort": PORT, "protocol": part.protocol}],
         "resources": {"requests": requests, "limits": {"memory": f"{2 * part.memory_bytes >> 20}Mi"}},
         "readinessProbe": {**probe, "periodSeconds": 2},
         "livenessProbe": {**probe, "periodSeconds": 10, "failureThreshold": 3},
         "securityContext": _security(),
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
     }
+    if part.options:
+        container["args"] = list(part.options)
     pod = {
         "metadata": {"labels": _labels(part)},
         "spec": {"containers": [container], "volumes": [{"name": "tmp", "emptyDir": {}}]},
@@ -64,9 +71,13 @@ def _service(part: Deployed) -> dict[str, Any]:
         "metadata": {"name": part.name, "labels": _labels(part)},
         "spec": {
             "selector": _labels(part),
-            "ports": [{"name": "requests", "port": part.port, "targetPort": PORT, "protocol": "TCP"}],
+            "ports": [{"name": "requests", "port": _port(part), "targetPort": PORT, "protocol": part.protocol}],
         },
     }
+
+
+def _port(part: Deployed) -> int:
+    return PORT if part.port is None else part.port
 
 
 def _job(part: Deployed) -> dict[str, Any]:
@@ -74,13 +85,13 @@ def _job(part: Deployed) -> dict[str, Any]:
         "name": "load",
         "image": part.load_image,
         "imagePullPolicy": "IfNotPresent",
-        "args": load_arguments(part, part.name, part.port),
+        "args": load_arguments(part, part.name, _port(part)),
         "securityContext": _security(),
     }
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": {"name": f"{part.name}-load", "labels": _labels(part)},
+        "metadata": {"name": part.load_name, "labels": _labels(part)},
         "spec": {
             "backoffLimit": 0,
             "template": {"metadata": {}, "spec": {"restartPolicy": "Never", "containers": [container]}},

@@ -1,11 +1,18 @@
-"""Built clones: their commands, and the services that they call."""
+"""Built clones: their commands, and the services that they call; the tiers of an application alike."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from ditto.artifacts.application import Application, Tier
 from ditto.errors import BadInputError
+from ditto.host import ports as free_ports
+
+_LOOPBACK = "127.0.0.1"
+_WILDCARDS = {"0.0.0.0": _LOOPBACK, "::": "::1"}
 
 
 def clone_command(program: Path) -> list[str]:
@@ -27,9 +34,84 @@ def built_clone(folder: Path) -> Path:
 
 def called_services(program: str) -> int:
     """How many other services a built clone calls; none where it is no program of a clone's folder."""
-    path = Path(program).parent.parent / "profile.json"
+    return len(_service_of(Path(program)).get("downstreams") or [])
+
+
+def takes_datagrams(program: Path) -> bool:
+    """Whether a built clone's requests come as datagrams, so that nobody can connect to it."""
+    return bool((_service_of(program).get("listener") or {}).get("datagrams"))
+
+
+def _service_of(program: Path) -> dict[str, Any]:
+    """The service in the profile beside a built clone as plain values; empty where there is none."""
     try:
-        services = json.loads(path.read_text(encoding="utf-8"))["services"]
-        return len(services[0].get("downstreams", []))
-    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError):
-        return 0
+        profile = json.loads((program.parent.parent / "profile.json").read_text(encoding="utf-8"))
+        service = profile["services"][0]
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
+        return {}
+    return service if isinstance(service, dict) else {}
+
+
+def called_at(host: str) -> str:
+    """Where a server of this machine that listens on an address is called."""
+    return _WILDCARDS.get(host, host)
+
+
+def tier_host(application: Application, tier: Tier, host: str) -> str:
+    """What a tier listens on here: ``host`` is for clients, so the entry's; the others are called from here alone."""
+    return host if tier.name == application.entry.name else _LOOPBACK
+
+
+def tier_ports(
+    application: Application, port: int, base_port: int | None = None, host: str = _LOOPBACK
+) -> dict[str, int]:
+    """A port for each tier by name: ``port`` for the entry, and for the others their own, or a free one where that is
+    taken, or with ``base_port`` that and those that follow.
+
+    Raises:
+        AppError: one that was asked for is in use.
+    """
+    chosen = {application.entry.name: free_ports.require_free(port, f"--port {port}", host)}
+    for number, tier in enumerate(application.tiers[1:]):
+        if base_port is not None:
+            own = free_ports.require_free(base_port + number, f"--base-port {base_port} for {tier.name}")
+        elif tier.port in chosen.values() or not free_ports.is_free(tier.port):
+            own = free_ports.find_free()
+        else:
+            own = tier.port
+        chosen[tier.name] = own
+    return chosen
+
+
+def tier_command(folder: Path, application: Application, tier: Tier, host: str, ports: dict[str, int]) -> list[str]:
+    """The command of a tier's built clone on this machine.
+
+    Args:
+        folder: of the application.
+        host: that the entry listens on.
+        ports: of all tiers by name.
+
+    Raises:
+        BadInputError: it is not built.
+    """
+
+    def place(called: str) -> str:
+        at = called_at(tier_host(application, application.tier(called), host))
+        return f"[{at}]:{ports[called]}" if ":" in at else f"{at}:{ports[called]}"
+
+    program = built_clone(folder / tier.name)
+    listens = ["--port", str(ports[tier.name]), "--host", tier_host(application, tier, host)]
+    return [str(program), *listens, *downstream_options(tier, place)]
+
+
+def downstream_options(tier: Tier, place: Callable[[str], str]) -> list[str]:
+    """Options that tell a tier's clone where those are that it calls; ``place`` gives a tier's HOST:PORT.
+
+    What is not told, the clone stands in for.
+    """
+    return [
+        word
+        for number, called in enumerate(tier.calls)
+        if called is not None
+        for word in ("--downstream", f"{number}={place(called)}")
+    ]

@@ -17,6 +17,7 @@ from ditto.host import interrupts
 
 MARKER = "DITTO_RUN"
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -86,11 +87,13 @@ def spawn(
     output: Path,
     errors: Path | None = None,
     hold: bool = False,
+    with_parent: bool = False,
 ) -> subprocess.Popen[bytes]:
     """Start ``command`` in a session of its own, with its output in files so that it never waits for a reader.
 
     With ``hold`` the process exists but waits before its exec until a line is written to its ``stdin``; its
-    number stays the same.  Without ``errors`` both streams go to ``output``, which is appended to.
+    number stays the same.  Without ``errors`` both streams go to ``output``, which is appended to.  With
+    ``with_parent`` it gets SIGTERM when this process ends, however it ends.
 
     Raises:
         AppError: the command cannot be executed.
@@ -108,6 +111,7 @@ def spawn(
                 stdout=out,
                 stderr=err,
                 start_new_session=True,
+                preexec_fn=_end_with(os.getpid()) if with_parent else None,
             )
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOEXEC, errno.EACCES, errno.E2BIG):
@@ -118,6 +122,17 @@ def spawn(
             ) from None
         _own_children.add(process.pid)
     return process
+
+
+def _end_with(parent: int) -> Callable[[], None]:
+    prctl = ctypes.CDLL(None).prctl  # looked up here: the child only calls it
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(125)
+
+    return ask
 
 
 def identify(pid: int) -> ProcessId | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ditto.artifacts.observation import ResultSeen
-from ditto.artifacts.prints import path_print
+from ditto.artifacts.prints import WORD_KEY, path_print
 from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
@@ -115,8 +115,11 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
         return ClassMatch(verb=verb if verb.isalpha() else "GET", path_print=path_print(print_key, path))
     if codec == "dns":
         return ClassMatch()
-    values = sorted(sizes)
-    return ClassMatch(min_bytes=1 << (values[0].bit_length() - 1), max_bytes=(1 << values[-1].bit_length()) - 1)
+    values, begun = sorted(sizes), key.split(b" ", 2)[2:]
+    mark = path_print(WORD_KEY, begun[0]) if begun else -1
+    return ClassMatch(
+        path_print=mark, min_bytes=1 << (values[0].bit_length() - 1), max_bytes=(1 << values[-1].bit_length()) - 1
+    )
 
 
 def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
@@ -230,7 +233,22 @@ def fit_program(
         if blocks:
             program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return settled_calls(program)[:MAX_OPS]
+    return exclusive_replies(settled_calls(program))[:MAX_OPS]
+
+
+def exclusive_replies(program: list[Op]) -> list[Op]:
+    """The program with one of several ways of replying taken for each request, as often as each was seen."""
+    ways = [op for op in program if op.kind is OpKind.REPLY and op.a == 0]
+    if len(ways) < 2 or sum(op.probability for op in ways) > 1.01:
+        return program
+    left, made = 1.0, []
+    for op in program:
+        if op.kind is OpKind.REPLY and op.a == 0:
+            share = op.probability / left if left > op.probability else 1.0
+            left -= op.probability
+            op = op.model_copy(update={"probability": 1.0 if share > 0.995 else share})
+        made.append(op)
+    return made
 
 
 USUAL_CALL = 0.9
@@ -261,7 +279,7 @@ def settled_calls(program: list[Op]) -> list[Op]:
 
 _PLAIN = {
     "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
-    "epoll_del", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
+    "epoll_del", "writable", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 
 

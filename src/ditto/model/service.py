@@ -17,7 +17,7 @@ from ditto.model.network import fit_listener, fit_receive, fit_send, listener_ev
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
-from ditto.model.shape import require_known_shape
+from ditto.model.shape import parts_left_out, require_known_shape
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
@@ -99,7 +99,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
     this.deferred = this.late or share > DEFERRED_SHARE
     service = _service(this)
     profile = Profile(ditto_version=version, seed=seed, services=[service])
-    return Fitted(profile, this.notes + this.book.notes, this.calls.addresses)
+    return Fitted(profile, parts_left_out(evidence) + this.notes + this.book.notes, this.calls.addresses)
 
 
 def _service(this: _Fit) -> ServiceProfile:

@@ -10,28 +10,33 @@ SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
 
+def parts_left_out(evidence: Evidence) -> list[str]:
+    """What is not modelled of a server that has a model otherwise: a sentence each, with what would mend it."""
+    total = max(1, evidence.requests.total)
+    outside, overlapping = calls_outside(evidence.work), calls_overlapping(evidence.work)
+    notes = []
+    if outside > SOME * total:
+        notes.append(
+            f"{outside / total:.2f} messages a request go to another service for no request and are left out: "
+            "only calls by the thread that serves a request are modelled"
+        )
+    if overlapping > SOME * total:
+        notes.append(
+            f"{overlapping / total:.0%} of the requests share a connection to another service with others that wait "
+            "there: those of the clone have one each"
+        )
+    return notes
+
+
 def require_known_shape(evidence: Evidence) -> None:
     """Check that requests are served in a way that can be modelled.
 
     Raises:
-        UnsupportedShapeError: calls to other services belong to no request or share a connection, or connections go
-            from thread to thread.
+        UnsupportedShapeError: datagrams of an unknown protocol or received without a wait, or connections that go from
+            thread to thread.
     """
     app = evidence.observation.app
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
-    outside, overlapping = calls_outside(evidence.work), calls_overlapping(evidence.work)
-    if outside > SOME * len(cycles):
-        raise UnsupportedShapeError(
-            f"{app}: {outside / len(cycles):.2f} messages a request go to another service for no request, which "
-            "is not modelled",
-            "configure it so that the thread which serves a request makes its calls",
-        )
-    if overlapping > SOME * len(cycles):
-        raise UnsupportedShapeError(
-            f"{app}: {overlapping / len(cycles):.0%} of its requests share a connection to another service with others "
-            "that wait there, which is not modelled",
-            "configure it so that a connection has one request at a time",
-        )
     if evidence.datagrams and evidence.requests.codec == "opaque":
         raise UnsupportedShapeError(
             f"{app}: its requests are datagrams of a protocol that has no codec, which is not modelled",

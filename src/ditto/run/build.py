@@ -28,14 +28,29 @@ def build_clone(clone: Path) -> Path:
     """
     if not (clone / "Makefile").is_file() or not (clone / "tables.c").is_file():
         raise BadInputError(f"{clone}: no clone here", "make one with 'ditto generate PROFILE -o CLONE'")
+    return _make(clone, [], binary_of(clone))
+
+
+def build_static_load(sources: Path, out: Path) -> Path:
+    """Build the load generator for an image that holds nothing else, into ``out``; the binary.
+
+    Raises:
+        MissingCapabilityError: make or a compiler is missing.
+        DittoError: the build failed.
+    """
+    return _make(sources, [f"OUT={out}", "CFLAGS=-O2 -static"], out / "ditto-load")
+
+
+def _make(folder: Path, words: list[str], made: Path) -> Path:
     for program, package in (("make", "make"), ("cc", "gcc")):
         if shutil.which(program) is None:
             raise MissingCapabilityError(f"{program} is not installed", f"apt-get install {package} libc6-dev")
     jobs = str(os.cpu_count() or 1)
     done = subprocess.run(
-        ["make", "--no-print-directory", "-s", "-j", jobs], cwd=clone, capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0 or not binary_of(clone).is_file():
+        ["make", "--no-print-directory", "-s", "-j", jobs, *words],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    if done.returncode != 0 or not made.is_file():
         last = " | ".join(line for line in done.stderr.strip().splitlines()[-3:]) or f"exit code {done.returncode}"
-        raise DittoError(f"{clone}: the build failed: {last}", f"run 'make -C {clone}' to see all of it")
-    return binary_of(clone)
+        raise DittoError(f"{folder}: the build failed: {last}", f"run 'make -C {folder}' to see all of it")
+    return made

@@ -197,7 +197,12 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:
     """The class of a cycle: by what the instruction run said of it, else by its first bytes."""
-    if codec not in ("opaque", "dns"):
+    if codec == "opaque":
+        told = _receives(cycle)[0].cls
+        if told is not None:  # of the first piece, where it came in several
+            kind, *rest = told.split(b" ")
+            return protocol.sized(b"".join(rest[1:]), cycle.received_bytes) if kind == b"size" else told
+    elif codec != "dns":
         told = next((e.cls for e in reversed(_receives(cycle)) if e.cls is not None), None)
         if told is not None:
             return told

@@ -143,6 +143,9 @@ MAX_CYCLES = 30_000
 
 RESUME = "resume"
 """Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
+WRITABLE = "writable"
+"""Kind of the pseudo-operation of a server that asks to be told when it can send, and sends after the next wait."""
+EPOLLOUT = 4
 RECEIVE = "receive"
 """Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
 
@@ -180,6 +183,11 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
     answers = {id(answer): at for call in cycle.calls for at, answer in enumerate(call.answers)}
     if cycle.resumed_after is not None and sends_all:
         _count_resumption(work, cycle, first_send)
+    if _awaits_writing(cycle, first_send):
+        awaited = work.ops.setdefault(OpName(WRITABLE, 0, None, 0), OpWork())
+        awaited.count += 1
+        awaited.position += first_send - 0.4
+        awaited.args[(0, 0, 0)] += 1
     for position, event in enumerate(cycle.events):
         if id(event) in skip:
             continue
@@ -224,6 +232,17 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         if kind in ("file_open", "file_stat"):
             op.paths[event.payload.split(b"\0", 1)[0]] += 1
     work.tails += cycle.tail_receive and not again
+
+
+def _awaits_writing(cycle: Cycle, first_send: int) -> bool:
+    """Whether the connection was watched for writing in an earlier wake-up than that in which the reply was sent."""
+    return any(
+        event.nr == EPOLL_CTL
+        and event.target is cycle.connection
+        and arguments(event, "epoll_mod")[0] & EPOLLOUT
+        and cycle.wake_of[at] is not cycle.wake_of[first_send]
+        for at, event in enumerate(cycle.events[: max(0, first_send)])
+    )
 
 
 def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ditto.artifacts.plan import first_word, opaque_key
 from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
@@ -61,7 +62,10 @@ def _first_word(payload: bytes) -> bytes:
 
 
 def request_key(codec: str, payload: bytes, length: int) -> bytes:
-    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP, else size."""
+    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP.
+
+    Elsewhere it is the size, and the word of letters that the request begins with, where it does.
+    """
     if codec == "resp2":
         match = _RESP_MULTI.match(payload)
         if match:
@@ -74,7 +78,12 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
         return match[1] + b" " + match[2].split(b"?", 1)[0] if match else STRANGE
     if codec == "dns":
         return b"question"
-    return b"size %d" % max(length, 1).bit_length()
+    return opaque_key(payload) or sized(first_word(payload), length)
+
+
+def sized(word: bytes, length: int) -> bytes:
+    """The key of a request of an unknown protocol; ``word`` is what it begins with, or ``#`` and its fingerprint."""
+    return b"size %d" % max(length, 1).bit_length() + (b" " + word if word else b"")
 
 
 Session = pgsql.Session | mysql.Session
