@@ -1,8 +1,7 @@
 """What a service executes, estimated from samples of the CPU clock: for services that no instrument can run.
 
 A sample stands for the time between two of them; it belongs to what its thread executes after the call that it made
-last.  From there on a few instructions are decoded, along the way that is usual (loops go on, nothing else is jumped
-over).  So the
+last.  From there on a few instructions are decoded, along the way that the code goes when no condition holds.  So the
 instruction mix, the accesses and transfers of each instruction, and the lines of code are known; how many instructions
 there are follows from the time at a rate that is usual, and is corrected by measured CPU time later.  How far apart
 touches of the same line are, and instructions that depend on each other, is not to be seen in samples:
@@ -27,7 +26,7 @@ from ditto.streams.lens_read import decode
 from ditto.streams.segments import Segment, SegmentKey
 
 NO_CLASS = b"none"
-WINDOW = 8
+WINDOW = 24
 """Instructions decoded from a sample on."""
 MAX_BYTES = 15 * WINDOW
 FEW = 60
@@ -107,7 +106,7 @@ class _Seen:
 
 
 def path(samples: Samples, pid: int, ip: int, length: int = WINDOW) -> Iterator[Instruction]:
-    """Instructions from ``ip`` on, through direct jumps, calls and loops, to where it is unknown what comes next."""
+    """Instructions from ``ip`` on through direct jumps and calls, as if no condition held, to where that is unknown."""
     while length > 0:
         code = samples.code_at(pid, ip, MAX_BYTES)
         for instruction in Decoder(64, code, ip=ip):
@@ -118,19 +117,11 @@ def path(samples: Samples, pid: int, ip: int, length: int = WINDOW) -> Iterator[
             flow = instruction.flow_control
             if flow in _ENDS or length <= 0:
                 return
-            if _goes(instruction):
+            if flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL):
                 ip = instruction.near_branch_target
                 break
         else:
             return
-
-
-def _goes(instruction: Instruction) -> bool:
-    """Whether control passes to the target: of conditional branches to those that go back, as loops do."""
-    flow = instruction.flow_control
-    if flow == FlowControl.CONDITIONAL_BRANCH:
-        return instruction.near_branch_target <= instruction.ip
-    return flow in (FlowControl.UNCONDITIONAL_BRANCH, FlowControl.CALL)
 
 
 def _seen_at(samples: Samples, pid: int, ip: int) -> _Seen:

@@ -1,15 +1,15 @@
 """What is usual of servers: in place of what samples of a program cannot tell.
 
-Means over servers that were counted under lens (a Go and a C web server, a key-value store and a cache; see
-``ARCHITECTURE.md``): they lie close together.  Histograms are shares in the buckets of `ditto.artifacts.work`.
+About the means over servers that were counted under lens (a web server in Go, a proxy, two key-value stores and two
+small C servers), which lie close together.  Histograms are shares in the buckets of `ditto.artifacts.work`.
 """
 
 from __future__ import annotations
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
 
-INSTRUCTIONS_PER_NS = 4.0
-"""Of user mode; corrected by measured CPU time where a clone is tuned."""
+INSTRUCTIONS_PER_NS = 3.5
+"""Of user mode (1.9 to 6.9 were measured); corrected by measured CPU time where a clone is tuned."""
 
 
 def _shares(*values: float) -> list[float]:
