@@ -167,6 +167,7 @@ def _service(this: _Fit) -> ServiceProfile:
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        body="empty" if gaps is None else "sampled" if evidence.samples else "counted",
         downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
         born_bytes=_born_bytes(this, roles),

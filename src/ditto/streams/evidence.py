@@ -14,7 +14,8 @@ import numpy as np
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
-from ditto.streams import programs, protocol
+from ditto.artifacts.samples import load_samples
+from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
@@ -97,7 +98,11 @@ class Gaps:
 
 @dataclass
 class Evidence:
-    """Everything the model is fitted to; ``alone`` are requests that came one at a time, where some were let so."""
+    """Everything the model is fitted to.
+
+    ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.
+    """
 
     observation: Observation
     stream: Stream
@@ -106,6 +111,7 @@ class Evidence:
     alone: Requests | None = None
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+    samples: int = 0
 
     @cached_property
     def datagrams(self) -> bool:
@@ -141,9 +147,15 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
     known = known_descriptors(native.descriptors)
     stream = from_recording(load_recording(folder / native.recording), known)
+    samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
+    placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
+    if samples is not None and placed:
+        evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
+        evidence.gaps = op_gaps(class_works(evidence.requests), work)
+        evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
         work = follow(from_recording(load_recording(folder / native.alone)).threads)
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
