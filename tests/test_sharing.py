@@ -59,6 +59,19 @@ def accept(record: Threads, tid: int) -> None:
         record.call(tid, "accept4", fd, LISTENER)
 
 
+def test_a_connection_that_was_given_away_once_is_its_threads_own() -> None:
+    record = Threads()
+    accept(record, 1)
+    for fd in (7, 8, 9):
+        record.serve(1, fd)
+        for _ in range(40):
+            record.serve(fd, fd)
+    assert not sharing_of(record).shared
+    for _ in range(4):
+        record.serve(1, 7)
+    assert sharing_of(record).passed == 1
+
+
 def test_threads_that_wait_themselves() -> None:
     record = Threads()
     accept(record, 11)

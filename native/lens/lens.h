@@ -163,6 +163,9 @@ void keys_each(void (*f)(Key*));
 UInt keys_count(void);
 void threads_each(void (*f)(UInt serial, UInt os_tid));
 void transitions_each(void (*f)(UInt key, UInt next, ULong count));
+/* limits.c */
+void limits_before(UInt nr, const UWord* args, UInt n);
+
 void pre_syscall(ThreadId tid, UInt nr, UWord* args, UInt n);
 void post_syscall(ThreadId tid, UInt nr, UWord* args, UInt n, SysRes res);
 

@@ -271,6 +271,7 @@ class ServiceProfile(Model):
     part of the resident memory that it takes for what clients store, both as tuning found.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
     digits in paths tell no class: fingerprints are of paths without them.
+    ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
@@ -285,6 +286,7 @@ class ServiceProfile(Model):
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
+    body: Literal["counted", "sampled", "empty"] = "counted"
     downstreams: Annotated[list[Downstream], Field(max_length=MAX_DOWNSTREAMS)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0

@@ -25,7 +25,7 @@ from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
-from ditto.streams.evidence import Evidence, class_works, closing_work, setup_work
+from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
 from ditto.streams.programs import ClassWork, OpName
 
 DEFERRED_SHARE = 0.5
@@ -107,7 +107,7 @@ def _service(this: _Fit) -> ServiceProfile:
     evidence = this.evidence
     skip = _find_timers(this) | refused_receives(evidence) | _before_waits(this)
     this.calls = fit_downstreams(evidence, this.print_key, this.book, this.placement)
-    works = class_works(evidence.requests, skip)
+    works = plain_works(evidence, skip)
     counts = {key: len(cycles) for key, cycles in evidence.requests.classes.items()}
     total = sum(counts.values())
     gaps = evidence.gaps
@@ -167,6 +167,7 @@ def _service(this: _Fit) -> ServiceProfile:
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        body="empty" if gaps is None else "sampled" if evidence.samples else "counted",
         downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
         born_bytes=_born_bytes(this, roles),

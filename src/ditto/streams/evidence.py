@@ -14,7 +14,8 @@ import numpy as np
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
-from ditto.streams import programs, protocol
+from ditto.artifacts.samples import load_samples
+from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
@@ -31,6 +32,9 @@ RARE_CLASS = 0.002
 MAX_CLASSES = 32
 STRAY = 0.05
 """Share of cycles that do not begin like a request, below which they are taken for parts of others."""
+FEW_ALONE = 30
+"""Requests of a class that came one at a time, from which on they tell what it does."""
+STRAY_CALLS = 0.01
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
 
@@ -94,14 +98,20 @@ class Gaps:
 
 @dataclass
 class Evidence:
-    """Everything the model is fitted to."""
+    """Everything the model is fitted to.
+
+    ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.
+    """
 
     observation: Observation
     stream: Stream
     work: Work
     requests: Requests
+    alone: Requests | None = None
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+    samples: int = 0
 
     @cached_property
     def datagrams(self) -> bool:
@@ -137,9 +147,18 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
     known = known_descriptors(native.descriptors)
     stream = from_recording(load_recording(folder / native.recording), known)
+    samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
+    placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
+    if samples is not None and placed:
+        evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
+        evidence.gaps = op_gaps(class_works(evidence.requests), work)
+        evidence.samples = len(placed)
+    if native.alone and evidence.work.peers:
+        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
@@ -263,6 +282,31 @@ def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
         home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
         kept[home] = kept[home] + cycles
     return kept
+
+
+def plain_works(evidence: Evidence, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
+    """The counted operations of every class; of requests that came one at a time where their calls are plainer."""
+    works = class_works(evidence.requests, skip)
+    if evidence.alone is None:
+        return works
+    alone = class_works(evidence.alone)
+    return {key: plainer(work, alone.get(key)) for key, work in works.items()}
+
+
+def plainer(work: ClassWork, alone: ClassWork | None) -> ClassWork:
+    """A class as seen under load, or as seen in requests that came one at a time.
+
+    In an event loop every request under way could have made a call.  Where a class seems to make other calls under load
+    than it makes alone, some were given to the wrong requests.
+    """
+    if alone is None or len(alone.cycles) < FEW_ALONE or _calls(alone) == _calls(work):
+        return work
+    return alone
+
+
+def _calls(work: ClassWork) -> set[OpName]:
+    """The calls that more than a few requests make."""
+    return {n for n, op in work.ops.items() if n.kind == "call" and op.count >= STRAY_CALLS * len(work.cycles)}
 
 
 def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes, ClassWork]:

@@ -24,7 +24,8 @@ MOST_PATHS = 24
 """Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
 """Key of what does not begin like a request of HTTP or FastCGI."""
-_HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
+_HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
+"""The version may be all that the first vector of a send holds."""
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
 _RESP_REPLY = re.compile(rb"^[+\-:$*]")
 _MEMCACHED_VERBS = frozenset(
@@ -145,7 +146,7 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         return _memcached_shape(payload, total)
     if codec == "http1":
         match = _HTTP_REPLY.match(payload)
-        status = int(match[1]) if match else 200
+        status = int(match[1]) if match and match[1] else 200
         end = payload.find(b"\r\n\r\n")
         if end >= 0:
             head = end + 4

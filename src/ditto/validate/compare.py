@@ -115,11 +115,29 @@ _TIMED = (
 )  # fmt: skip
 
 
-def timed_figures(runs: Sequence[TimedRun], seed: int, throughput: Bound = THROUGHPUT) -> Figures:
-    """Records of the timed runs, in a fixed order; ``throughput`` is asked of the requests a second."""
+_OF_THE_CLIENT = ("throughput.saturation", "cpu.cores_busy")
+"""What is as much the client's as the server's."""
+_TWO_CLIENTS = (
+    "the app's own client cannot talk to the clone, whose protocol has no codec, nor can its requests be sent again: "
+    "each side has a client of its own, and is as fast as that"
+)
+
+
+def timed_figures(
+    runs: Sequence[TimedRun], seed: int, throughput: Bound = THROUGHPUT, two_clients: bool = False
+) -> Figures:
+    """Records of the timed runs, in a fixed order.
+
+    Args:
+        throughput: asked of the requests a second.
+        two_clients: original and clone are driven by programs of different speeds.
+    """
     total = Figures()
     counted = all(run.usage.disk is not None for run in runs)
     for item in (*_TIMED, *(_DISKS if counted else ())):
+        if two_clients and item.metric in _OF_THE_CLIENT:
+            total += missing(item.metric, item.unit, item.group, _TWO_CLIENTS, item.bound)
+            continue
         samples = Samples(
             original=_values(runs, "original", item),
             clone=_values(runs, "clone", item),
