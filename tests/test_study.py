@@ -243,6 +243,17 @@ with socket.create_connection(("127.0.0.1", port)) as s:
 print(count, "requests")
 """
 
+# It keeps its connection to its very end: connections that end earlier are ended by the load too.
+STAYING = """
+import os, socket, sys
+count = int(sys.argv[2])
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for _ in range(count):
+    s.sendall(b"12345678"); s.recv(100)
+print(count, "requests", flush=True)
+os._exit(0)
+"""
+
 
 def echo_app(folder: Path, hoard: int = 0, server: str = ECHO) -> tuple[AppSpec, Path]:
     """A server of known CPU time a request, and a clone that is the same and holds ``hoard`` MiB more a connection."""
@@ -294,7 +305,8 @@ def test_memory_that_is_not_enough_is_a_result(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_processes_and_threads_are_counted_under_more_connections(tmp_path: Path) -> None:
     spec, clone = echo_app(tmp_path, server=THREADED)
-    made = study(StudyKind.CONNECTIONS, spec, clone, replace(QUICK, at=(1.0, 8.0), seconds=0.6))
+    (tmp_path / "client.py").write_text(STAYING)
+    made = study(StudyKind.CONNECTIONS, spec, clone, replace(QUICK, at=(1.0, 8.0), seconds=1.5))
     assert [setting.text for setting in made.settings] == ["1 connection", "8 connections"]
     for metric in ("throughput", "cpu", "processes", "threads"):
         first, more = made.of_metric(metric)

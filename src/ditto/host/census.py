@@ -13,7 +13,9 @@ EACH_S = 0.1
 
 
 class Census:
-    """Counts while it is entered; afterwards ``processes`` and ``threads`` are the medians over that time.
+    """Counts while it is entered; afterwards ``processes`` and ``threads`` are the medians over the later half of that.
+
+    In the beginning some of the load before are still there, and not all of this one's connections.
 
     Servers that start some for each connection end them with it, so that there are none left to count after a load.
     """
@@ -37,12 +39,16 @@ class Census:
     @property
     def processes(self) -> float:
         """0 where there was no time to look."""
-        return median([processes for processes, _ in self._seen] or [0])
+        return median([processes for processes, _ in self._late] or [0])
 
     @property
     def threads(self) -> float:
         """Of all processes together."""
-        return median([threads for _, threads in self._seen] or [0])
+        return median([threads for _, threads in self._late] or [0])
+
+    @property
+    def _late(self) -> list[tuple[int, int]]:
+        return self._seen[len(self._seen) // 2 :]
 
     def _count(self) -> None:
         while not self._ended.wait(EACH_S):
