@@ -21,7 +21,8 @@ from application_parts import ALONE, CALLS, application, ask, build_application,
 from ditto.errors import AppError
 from ditto.host.clones import tier_command, tier_ports
 from ditto.host.ports import find_free
-from ditto.run.supervise import Member, Running, supervise, tier_members
+from ditto.host.running import Running
+from ditto.run.supervise import Member, supervise, tier_members
 from runtime_build import SANITIZE
 
 

@@ -124,7 +124,7 @@ def test_debug_shows_where(pipeline: SimpleNamespace, capsys: pytest.CaptureFixt
 
 
 def test_results_as_text_and_as_json(pipeline: SimpleNamespace, capsys: pytest.CaptureFixture[str]) -> None:
-    pipeline.model = lambda out, progress, seed: out / "profile.json"
+    pipeline.model = lambda out, progress, seed, keep_names: out / "profile.json"
     assert entry.run_guarded(["model", "out"]) == 0
     assert capsys.readouterr().out == "profile: out/profile.json\n"
     assert entry.run_guarded(["model", "out", "--json"]) == 0

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ditto.artifacts.fidelity import Conditions, Fidelity, load_fidelity
+from ditto.artifacts.fidelity import Conditions, Fidelity, Samples, load_fidelity
 from ditto.host.commands import find_program
 from ditto.report import render
+from ditto.validate.statistics import make_record
 from report_parts import HOSTILE, full_fidelity
 
 VOID = {"meta", "link", "br", "wbr", "img", "input"}
@@ -133,3 +134,17 @@ def test_a_browser_opens_it_without_a_complaint(tmp_path: Path, flags: list[str]
     said = [line for line in done.stderr.decode(errors="replace").splitlines() if "CONSOLE" in line]
     assert said == []
     assert b"instructions.user_per_request" in re.sub(rb"<wbr>", b"", done.stdout)
+
+
+def test_tiers_and_their_calls_are_drawn_and_named() -> None:
+    edge = Samples(original=[1.29, 1.29], clone=[1.31, 1.31])
+    tiers = {"tier-1": Samples(original=[54e3], clone=[60e3]), "tier-2": Samples(original=[17e3], clone=[18e3])}
+    records = [make_record(f"tier.{n}.cpu.per_request", "ns", "tiers", s, "measured: x") for n, s in tiers.items()]
+    records.append(make_record("edge.tier-1.tier-2.calls_per_request", "calls", "edges", edge, "measured: x"))
+    fidelity = full_fidelity()
+    assert "Calls between tiers" not in render(fidelity, None, None)
+    page = render(fidelity.model_copy(update={"records": [*fidelity.records, *records]}), None, None)
+    drawn = page[page.index('<svg class="tiers"') :]
+    assert drawn.count('<rect class="tier"') == 2
+    assert "54.0 → 60.0 µs" in drawn and "1.29 → 1.31 (+1.55" in drawn
+    assert "tier-1 to tier-2, calls per request" in page and "tier-2, CPU time per request" in page

@@ -13,6 +13,7 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
+from ditto.host.place import Place
 from ditto.host.progress import SilentProgress
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
@@ -20,7 +21,7 @@ from ditto.streams.evidence import Gaps, requests_of
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
-from ditto.tune import native
+from ditto.tune import native, search
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -161,14 +162,14 @@ class Bench:
 def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, uncounted: bool = False) -> Profile:
     monkeypatch.setattr(native, "compare", bench.compare)
     monkeypatch.setattr(native, "_asked", lambda _: 1000)
-    spec = AppSpec.model_construct(name="bench")
-    return native.tune_native(spec, service_profile(), bench.remake, SilentProgress(), uncounted=uncounted)[0]
+    place = Place(AppSpec.model_construct(name="bench"))
+    return native.tune_native(place, service_profile(), bench.remake, SilentProgress(), uncounted=uncounted)[0]
 
 
 def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: -0.25 + k.stalls * 0.04, 0.01)
     profile = tuned_with(bench, monkeypatch)
-    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
+    assert abs(bench.error(profile.knobs)) <= search.GOAL and profile.knobs.stalls == pytest.approx(6.25, rel=0.25)
     assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
 
 
@@ -177,21 +178,21 @@ def test_far_reads_that_cost_nothing_at_first_are_found_between_too_few_and_too_
 ) -> None:
     bench = Bench(lambda k: -0.15 + max(0.0, k.stalls - 2.0) * 0.15, 0.01)
     profile = tuned_with(bench, monkeypatch)
-    assert abs(bench.error(profile.knobs)) <= native.GOAL and profile.knobs.stalls == pytest.approx(3.0, rel=0.12)
-    assert bench.comparisons <= 1 + native.STALL_TRIES
+    assert abs(bench.error(profile.knobs)) <= search.GOAL and profile.knobs.stalls == pytest.approx(3.0, rel=0.12)
+    assert bench.comparisons <= 1 + search.STALL_TRIES
 
 
 def test_far_reads_have_a_bound_and_the_other_knobs_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: -0.5 + k.stalls * 0.001 + (1 - k.dependence) * 0.5, 0.01)
     profile = tuned_with(bench, monkeypatch)
-    most = native.STALL_SHARE * native._instructions(profile) / native.STALL_INSTRUCTIONS
+    most = search.STALL_SHARE * search._instructions(profile) / search.STALL_INSTRUCTIONS
     assert 0 < profile.knobs.stalls <= most and profile.knobs.dependence < 1
 
 
 def test_a_clone_that_is_too_slow_is_first_made_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.3 - (k.dependence - 1) * 0.3 + k.stalls * 0.03, 0.02)
     profile = tuned_with(bench, monkeypatch)
-    assert abs(bench.error(profile.knobs)) <= native.GOAL
+    assert abs(bench.error(profile.knobs)) <= search.GOAL
     assert profile.knobs.dependence == 2.5 and profile.knobs.stalls > 0
 
 
@@ -247,3 +248,26 @@ def test_calls_for_a_connection_are_compared_by_their_number() -> None:
     clone = Measured({(0, 51): Segment(20, plain(1000.0)), (0, 0): Segment(50000, plain(900.0))}, {0: 50000})
     aim = correct(profile, original, clone).services[0].blocks[-1].wanted
     assert aim.instructions == pytest.approx(1200, rel=0.01)
+
+
+def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One tier is right at once, one is too fast: only that is made again, and both are compared each time."""
+    made: list[str] = []
+    knobs = {"a": Knobs(), "b": Knobs()}
+
+    def remake(name: str, profile: Profile) -> None:
+        made.append(name)
+        knobs[name] = profile.knobs
+
+    def compared(tiers: object, asked: object) -> dict[str, native.Compared]:
+        errors = {"a": 0.01, "b": -0.25 + knobs["b"].stalls * 0.04}
+        return {name: native.Compared(error, 0.01, 0.02, 1000.0, 4096.0) for name, error in errors.items()}
+
+    monkeypatch.setattr(native, "_compare_together", compared)
+    monkeypatch.setattr(native, "_asked", lambda _: 1000)
+    place = Place(AppSpec.model_construct(name="bench"))
+    profiles = {name: service_profile() for name in ("a", "b")}
+    tuned = native.tune_together({"a": place, "b": place}, profiles, (), remake, SilentProgress(), 30.0)
+    assert abs(-0.25 + tuned["b"][0].knobs.stalls * 0.04) <= search.GOAL and tuned["a"][0].knobs.stalls == 0
+    assert made.count("a") <= 2 and made.count("b") >= 2
+    assert {name: knobs[name] == profile.knobs for name, (profile, _) in tuned.items()} == {"a": True, "b": True}

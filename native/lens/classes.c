@@ -98,8 +98,12 @@ static UInt class_http1(const HChar* p, ULong n) {
    while (m < n && m < 10 && p[m] >= 'A' && p[m] <= 'Z') m++;
    if (m == 0 || m + 1 >= n || p[m] != ' ') return 0;
    ULong i = m + 1;
-   while (i < n && i < 64 && p[i] > ' ' && p[i] != '?') i++;
-   return i > m + 1 ? class_id(p, (UInt)i) : 0;
+   HChar kept[64];
+   UInt len = 0;
+   for (ULong k = 0; k <= m; k++) kept[len++] = p[k];
+   for (; i < n && i < 64 && p[i] > ' ' && p[i] != '?'; i++)
+      if (!g_fold || !VG_(isdigit)(p[i])) kept[len++] = p[i];
+   return i > m + 1 ? class_id(kept, len) : 0;
 }
 
 static UInt class_memcached(const HChar* p, ULong n) {

@@ -183,6 +183,7 @@ extern ULong g_events_dropped;
 /* classes.c */
 enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL };
 extern Int g_codec;
+extern Bool g_fold; /* http1: digits in paths tell no class */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current);
 UInt classes_count(void);
 const HChar* class_name(UInt id, UInt* len);

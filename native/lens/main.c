@@ -19,6 +19,7 @@ static const HChar* clo_control;
 static const HChar* clo_out = "lens.out";
 static const HChar* clo_codec = "opaque";
 static UInt clo_events;
+Bool g_fold;
 const HChar* g_out;
 
 static Bool set_codec(const HChar* name) {
@@ -37,6 +38,7 @@ static Bool process_option(const HChar* arg) {
    } else if VG_STR_CLO (arg, "--out", clo_out) {
    } else if VG_STR_CLO (arg, "--codec", clo_codec) {
       if (!set_codec(clo_codec)) VG_(fmsg_bad_option)(arg, "codec must be resp, http1, memcached, pgsql, mysql or opaque\n");
+   } else if VG_BOOL_CLO (arg, "--fold", g_fold) {
    } else if VG_BINT_CLO (arg, "--events", clo_events, 0, 100000000) {
    } else return False;
    return True;
@@ -47,6 +49,7 @@ static void print_usage(void) {
    ("    --out=PREFIX        write PREFIX.<pid>.lens [lens.out]\n"
     "    --control=FILE      4096-byte file, first u32: 0 warm, 1 count, 2 stop and write, 3 off [count]\n"
     "    --codec=NAME        request classes from: resp, http1, memcached, pgsql, mysql, opaque [opaque]\n"
+    "    --fold=no|yes       http1: leave digits in paths out of classes [no]\n"
     "    --events=N          record up to N system call events [0]\n");
 }
 

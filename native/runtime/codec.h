@@ -171,5 +171,6 @@ int verb_next(int cls); /* the next class with the same verb, or DITTO_NONE */
 int verb_class_for(const struct verb_entry *entry, uint32_t argc); /* class by number of words, or the first */
 
 uint32_t ditto_path_print(uint32_t key, const char *path, size_t len);
+uint32_t ditto_fold_print(uint32_t key, const char *path, size_t len); /* of the path without its digits */
 
 #endif

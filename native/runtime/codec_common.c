@@ -103,15 +103,26 @@ int verb_class_for(const struct verb_entry *entry, uint32_t argc)
 }
 
 /* FNV-1a over key and path, folded to 12 bits: tells paths (and statements) apart without telling what they are. */
-uint32_t ditto_path_print(uint32_t key, const char *path, size_t len)
+static inline uint32_t print_of(uint32_t key, const char *path, size_t len, int folds)
 {
 	uint32_t hash = 2166136261u;
 
 	for (int i = 0; i < 4; i++)
 		hash = (hash ^ (key >> (8 * i) & 0xff)) * 16777619u;
 	for (size_t i = 0; i < len; i++)
-		hash = (hash ^ (uint8_t)path[i]) * 16777619u;
+		if (!folds || (uint8_t)(path[i] - '0') > 9)
+			hash = (hash ^ (uint8_t)path[i]) * 16777619u;
 	return (hash ^ hash >> 12 ^ hash >> 24) & 0xfff;
+}
+
+uint32_t ditto_path_print(uint32_t key, const char *path, size_t len)
+{
+	return print_of(key, path, len, 0);
+}
+
+uint32_t ditto_fold_print(uint32_t key, const char *path, size_t len)
+{
+	return print_of(key, path, len, 1);
 }
 
 const struct ditto_reply *codec_shape(int cls, struct rng *rng)

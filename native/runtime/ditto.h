@@ -253,6 +253,7 @@ struct ditto_service {
 	uint32_t version; /* DITTO_TABLES_VERSION */
 	uint64_t seed;
 	uint32_t print_key;
+	uint8_t folds; /* HTTP: digits in paths tell no class, path_print is of the path without them */
 	uint8_t codec;
 	uint16_t classes;
 	const struct ditto_class *cls;

@@ -23,6 +23,7 @@ struct ditto_request {
 	uint32_t length;
 	const uint8_t *bytes;
 	uint8_t nobody; /* the reply is a head alone */
+	uint8_t replies; /* RESP: requests in it, each with a reply; 0 is one too */
 };
 
 struct ditto_call_class {

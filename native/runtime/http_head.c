@@ -139,7 +139,8 @@ static int class_for(struct codec_state *st, const uint8_t *path, const uint8_t 
 	for (const uint8_t *p = path; p < end; p++)
 		if (*p == '?' || *p == '#')
 			end = p;
-	wanted = (int)ditto_path_print(codec_service->print_key, (const char *)path, (size_t)(end - path));
+	wanted = (int)(codec_service->folds ? ditto_fold_print : ditto_path_print)(codec_service->print_key, (const char *)path,
+										   (size_t)(end - path));
 	for (int i = entry->first; i != DITTO_NONE; i = verb_next(i))
 		if (codec_service->cls[i].match.path_print == wanted || codec_service->cls[i].match.path_print == DITTO_NONE)
 			return i;

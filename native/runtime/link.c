@@ -104,6 +104,8 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 	l->ready = 0;
 	set_part(l, op->c);
 	frame_begin(&l->frame, service->codec, l->request->nobody);
+	if (l->request->replies > 1)
+		l->frame.pending = l->request->replies;
 }
 
 /* Whether a kept connection has ended meanwhile.  That is only looked at after another one to the same service failed: a

@@ -107,12 +107,16 @@ class NativeRun(_Facts):
 
 
 class LensRun(_Facts):
-    """The instruction run: its files (one a process), and the descriptors open when counting began."""
+    """The instruction run: its files (one a process), and the descriptors open when counting began.
+
+    ``folds`` where digits in paths told no class.
+    """
 
     files: list[str]
     codec: str
     descriptors: list[DescriptorSeen]
     processes: list[ProcessSeen]
+    folds: bool = False
 
 
 class ClientRun(_Facts):

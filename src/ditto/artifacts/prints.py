@@ -7,8 +7,14 @@ together.
 from __future__ import annotations
 
 PRINT_BITS = 12
+DIGITS = b"0123456789"
 WORD_KEY = 0
 """Of the words that requests of an unknown protocol begin with: plans and profiles are made apart from each other."""
+
+
+def folded(path: bytes) -> bytes:
+    """A path (or the key of a class) without its digits: where a service has many paths, these name things."""
+    return path.translate(None, DIGITS)
 
 
 def path_print(key: int, path: bytes) -> int:

@@ -59,11 +59,16 @@ class ReplyShape(Model):
 
 
 class ClassMatch(Model):
-    """How a request is recognised as of a class; see ``struct ditto_match``."""
+    """How a request is recognised as of a class; see ``struct ditto_match``.
+
+    ``fold_print`` is the fingerprint of the path without its digits, where that is another: a called service may go
+    by it.
+    """
 
     verb: Annotated[str, Field(pattern=r"^[A-Za-z_]{0,24}$")] = ""
     argc: Annotated[int, Field(ge=0, le=65535)] = 0
     path_print: Annotated[int, Field(ge=-1, le=4095)] = -1
+    fold_print: Annotated[int, Field(ge=-1, le=4095)] = -1
     min_bytes: Bytes = 0
     max_bytes: Bytes = 0
 
@@ -215,11 +220,19 @@ class Load(Model):
     requests_per_wake: Count = 1.0
 
 
+class CallPart(Model):
+    """A request that is sent together with another; its replies come after that one's."""
+
+    match: ClassMatch
+    request_bytes: Dist
+    replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
+
+
 class CallClass(Model):
     """A kind of request to another service, and what that answers.
 
     ``delay_us`` is how long the reply took, in microseconds; ``closes`` the share of replies after which the called
-    service closed the connection.
+    service closed the connection; ``more`` are the requests that are sent together with this one.
     """
 
     probability: Probability
@@ -228,6 +241,7 @@ class CallClass(Model):
     replies: Annotated[list[ReplyShape], Field(min_length=1, max_length=64)]
     delay_us: Dist | None = None
     closes: Probability = 0.0
+    more: Annotated[list[CallPart], Field(max_length=64)] = []
 
 
 class Downstream(Model):
@@ -255,13 +269,15 @@ class ServiceProfile(Model):
 
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
     part of the resident memory that it takes for what clients store, both as tuning found.
-    ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.
+    ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
+    digits in paths tell no class: fingerprints are of paths without them.
     ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
     codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
+    folds: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
     send: Send

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ditto.cli.common import AppFile, AsJson, OutFolder, Seed, show
+from ditto.cli.common import AppFile, AsJson, KeepNames, OutFolder, Seed, show
 from ditto.cli.progress import shown
 
 NAME = "clone"
@@ -22,12 +22,16 @@ def command(
     tune: Annotated[
         bool, typer.Option("--tune/--no-tune", help="Correct the clone by the CPU time measured here.")
     ] = True,
+    keep_names: KeepNames = False,
     as_json: AsJson = False,
 ) -> None:
-    """Observe an app, fit its profile, generate and build its clone, validate it and write a report."""
+    """Observe an app, fit its profile, generate and build its clone, validate it and write a report.
+
+    Of an app of several services each gets a clone, OUT/clone/tier-1 and so on, and these call each other.
+    """
     from ditto import pipeline
 
-    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds, tune=tune)
+    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds, tune=tune, keep_names=keep_names)
     with shown() as progress:
         made = pipeline.clone(app, out, options, progress)
     result = {name: str(getattr(made, name)) for name in ("profile", "clone", "fidelity", "report")}

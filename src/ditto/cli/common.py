@@ -13,6 +13,9 @@ OutFolder = Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Fol
 CloneFolder = Annotated[Path, typer.Argument(metavar="CLONE", help="A generated clone's folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Seed = Annotated[int | None, typer.Option("--seed", help="Seed of generation; same profile and seed, same bytes.")]
+KeepNames = Annotated[
+    bool, typer.Option("--keep-names", help="Name the tiers of an app of several services as the app does.")
+]
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:

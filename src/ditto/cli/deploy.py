@@ -10,8 +10,9 @@ import typer
 from ditto.artifacts.application import is_application
 from ditto.cli.common import AsJson, CloneFolder, show
 from ditto.cli.progress import shown
-from ditto.cli.watch import Watch, watch
+from ditto.cli.watch import watch
 from ditto.errors import BadInputError
+from ditto.host.running import RunOptions
 
 NAME = "deploy"
 EXAMPLE = "ditto deploy build/redis/clone --to compose -o build/redis/compose"
@@ -59,7 +60,7 @@ def command(
         raise BadInputError(f"--to {to}: no such target", "give local, compose or kubernetes") from None
     if target is Target.LOCAL:
         logs = out if out is not None or is_application(clone) else clone.parent
-        watch(clone, Watch(port, host, logs, seconds=seconds, restart=not no_restart), as_json)
+        watch(clone, RunOptions(port, host, seconds=seconds, restart=not no_restart), logs, as_json)
         return
     if out is None:
         raise BadInputError("nowhere to write to", "give a folder with -o FOLDER")

@@ -15,7 +15,9 @@ EXAMPLE = "ditto generate build/redis/profile.json -o build/redis/clone"
 
 
 def command(
-    profile: Annotated[Path, typer.Argument(metavar="PROFILE", help="A profile.json.")],
+    profile: Annotated[
+        Path, typer.Argument(metavar="PROFILE", help="A profile.json, or an application's folder of them.")
+    ],
     clone: Annotated[Path, typer.Option("--out", "-o", metavar="CLONE", help="Folder for the clone.")],
     seed: Seed = None,
     as_json: AsJson = False,

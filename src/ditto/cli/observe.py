@@ -26,7 +26,7 @@ def command(
 ) -> None:
     """Record an app under its own load, or a process that runs already, into OUT/observation (private).
 
-    Each service of an app of several gets OUT/NAME/observation, for ditto model OUT/NAME.
+    Each service of an app of several gets OUT/NAME/observation, for ditto model OUT.
     """
     if (app is None) == (pid is None):
         raise BadInputError("give either APP.toml or --pid", EXAMPLE)

@@ -13,9 +13,10 @@ import typer
 from ditto.artifacts.application import is_application
 from ditto.cli.common import AsJson, CloneFolder
 from ditto.cli.progress import shown
-from ditto.cli.watch import Watch, watch
+from ditto.cli.watch import watch
 from ditto.errors import BadInputError
 from ditto.host import ports
+from ditto.host.running import RunOptions
 
 NAME = "run"
 EXAMPLE = "ditto run build/redis/clone --port 7000"
@@ -57,7 +58,7 @@ def command(
     if is_application(clone):
         if downstream:
             raise BadInputError(f"--downstream: {clone} is an application, whose tiers call each other", "leave it out")
-        watch(clone, Watch(port, host, logs, base_port, data, restart=not no_restart), as_json)
+        watch(clone, RunOptions(port, host, base_port, data, restart=not no_restart), logs, as_json)
         return
     for name, given in (
         ("--base-port", base_port),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ditto.artifacts.plan import Step, StepFlags
-from ditto.artifacts.profile import CallClass, Dist, Downstream
+from ditto.artifacts.plan import StepFlags
+from ditto.artifacts.profile import CallClass, CallPart, Dist, Downstream
 from ditto.generate.writer import CODECS, Tables, chance, cumulative, reply_rows
 from ditto.host.synthetic import sample_requests
 
@@ -37,15 +37,18 @@ def _row(tables: Tables, downstream: Downstream, seed: int) -> str:
 
 def _stand_in(tables: Tables, downstream: Downstream, seed: int) -> str:
     """A service that has nothing but what a codec needs of one."""
-    shares = cumulative([max(cls.probability, 1e-12) for cls in downstream.classes])
+    together = _together(downstream)
+    shares = cumulative([max(cls.probability, 1e-12) for cls in downstream.classes] + [1e-12] * len(together))
+    parts: list[tuple[CallClass | CallPart, float]] = [(cls, cls.closes) for cls in downstream.classes]
+    parts += [(part, 0.0) for part in together]
     rows = []
-    for cls, share in zip(downstream.classes, shares, strict=True):
-        match = cls.match
+    for (part, closes), share in zip(parts, shares, strict=True):
+        match = part.match
         verb = f'"{match.verb}"' if match.verb else "NULL"
-        replies = tables.array("struct ditto_reply", reply_rows(tables, cls.replies))
+        replies = tables.array("struct ditto_reply", reply_rows(tables, part.replies))
         rows.append(
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
-            f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, .closes = {chance(cls.closes)}u}}"
+            f".prob = {share}u, .replies = {len(part.replies)}, .reply = {replies}, .closes = {chance(closes)}u}}"
         )
     classes = tables.array("struct ditto_class", rows)
     row = (
@@ -55,14 +58,33 @@ def _stand_in(tables: Tables, downstream: Downstream, seed: int) -> str:
     return tables.array("struct ditto_service", [row])
 
 
+def _together(downstream: Downstream) -> list[CallPart]:
+    """Requests that are only sent together with others: a stand-in knows them by classes after the others."""
+    known = {cls.match.verb for cls in downstream.classes}
+    parts = {part.match.verb: part for cls in downstream.classes for part in cls.more if part.match.verb not in known}
+    return [part for _, part in sorted(parts.items())]
+
+
 def _calls(tables: Tables, downstream: Downstream) -> list[str]:
     sizes = [_sizes(cls.request_bytes, downstream) for cls in downstream.classes]
     made = sample_requests(downstream.codec, downstream.print_key, downstream.classes, sizes)
     rows = []
     for cls, steps in zip(downstream.classes, made, strict=True):
-        requests = tables.array("struct ditto_request", [_request(tables, step) for step in steps])
+        whole = [step.request + _more(downstream, cls, number) for number, step in enumerate(steps)]
+        requests = tables.array(
+            "struct ditto_request",
+            [_request(tables, text, step.flags, 1 + len(cls.more)) for text, step in zip(whole, steps, strict=True)],
+        )
         rows.append(f"{{{len(steps)}, {requests}, {tables.dist(_delays(cls))}}}")
-    return rows
+    return rows + ["{0, NULL, NULL}"] * len(_together(downstream))
+
+
+def _more(downstream: Downstream, cls: CallClass, number: int) -> bytes:
+    """The requests that are sent together with one, as one text; ``number`` tells that of others of its class."""
+    sizes = [_sizes(part.request_bytes, downstream) for part in cls.more]
+    wanted = [[of[number % len(of)]] for of in sizes]
+    made = sample_requests(downstream.codec, downstream.print_key, cls.more, wanted)
+    return b"".join(steps[0].request for steps in made)
 
 
 def _sizes(dist: Dist, downstream: Downstream) -> list[int]:
@@ -77,9 +99,8 @@ def _sizes(dist: Dist, downstream: Downstream) -> list[int]:
     return [next((v for v, end in zip(wanted, ends, strict=True) if place <= end), wanted[-1]) for place in places]
 
 
-def _request(tables: Tables, step: Step) -> str:
-    text = tables.text(step.request)
-    return f"{{{len(step.request)}u, {text}, {int(bool(step.flags & StepFlags.NOBODY))}}}"
+def _request(tables: Tables, request: bytes, flags: StepFlags, replies: int) -> str:
+    return f"{{{len(request)}u, {tables.text(request)}, {int(bool(flags & StepFlags.NOBODY))}, {replies}}}"
 
 
 def _delays(cls: CallClass) -> Dist | None:
@@ -99,6 +120,11 @@ def describe(downstreams: Sequence[Downstream]) -> list[str]:
             delay = f"{cls.delay_us.mean:.0f}us" if cls.delay_us else "-"
             lines.append(
                 f"  call p={cls.probability:.4f} verb={cls.match.verb or '-'} print={cls.match.path_print} "
-                f"bytes={cls.request_bytes.mean:.1f} delay={delay}"
+                f"bytes={cls.request_bytes.mean:.1f} delay={delay}{_words(cls)}"
             )
     return lines
+
+
+def _words(cls: CallClass) -> str:
+    """Of a class of requests that are sent together, the others."""
+    return f" with={','.join(part.match.verb or '-' for part in cls.more)}" if cls.more else ""

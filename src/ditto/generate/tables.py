@@ -47,6 +47,7 @@ const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
 \t.seed = {ir.seed}u,
 \t.print_key = {service.print_key}u,
+\t.folds = {int(service.folds)},
 \t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},

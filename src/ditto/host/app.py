@@ -24,13 +24,12 @@ from types import TracebackType
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
 from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
-from ditto.host.clones import called_services
+from ditto.host.clones import called_services, ready_of_clone
 from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
 from ditto.host.server import Server
 
-CLONE_LISTENS = "listening on"  # is printed once its socket is there
 Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
@@ -78,6 +77,7 @@ class AppRun:
         self._on_start = on_start
         self._only = only
         self._clone: list[str] | None = None
+        self._application = False
         self._ready_timeout_s = ready_timeout_s if ready_timeout_s is not None else _READY_S[which]
         self._stop_patience_s = stop_patience_s
         self._ports: dict[str, int] = {}
@@ -106,10 +106,25 @@ class AppRun:
         run._clone = list(command)
         return run
 
+    @classmethod
+    def for_application(
+        cls,
+        spec: AppSpec,
+        wrap: Wrap | None = None,
+        which: Which = "native",
+        *,
+        on_start: Callable[[Server], None] | None = None,
+        only: str | None = None,
+    ) -> AppRun:
+        """A run of the clone of an app of several services: ``spec`` is from `clones.application_spec`."""
+        run = cls(spec, None, wrap, which, on_start=on_start, only=only)
+        run._application = True
+        return run
+
     @property
     def is_clone(self) -> bool:
         """Whether a clone runs in the app's place."""
-        return self._clone is not None
+        return self._clone is not None or self._application
 
     # -- what is running ---------------------------------------------------------------------------------------
 
@@ -211,9 +226,8 @@ class AppRun:
         """
         server = self.entry
         ready = self.spec.service.ready
-        if self._clone is not None and ready.http is None:
-            # A clone waits as it likes: its port tells, where that can be connected to.
-            ready = Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
+        if self._clone is not None:
+            ready = ready_of_clone(ready)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
         server.settle()
 
@@ -327,7 +341,7 @@ class AppRun:
     @property
     def _stands_in(self) -> bool:
         """Whether a client of its own drives the clone, for the app's cannot."""
-        return self._clone is not None and self.spec.load.clone_command is not None
+        return self.is_clone and self.spec.load.clone_command is not None
 
     def _client_command(self) -> Sequence[str]:
         own = self.spec.load.clone_command

@@ -1,18 +1,21 @@
-"""Built clones: their commands, and the services that they call; the tiers of an application alike."""
+"""Built clones: their commands, the services that they call, and the tiers of an application, all wired together."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ditto.artifacts.application import Application, Tier
+from ditto.artifacts.app import AppSpec, Beside, Ready, Service, ports_named
+from ditto.artifacts.application import Application, Tier, is_application, load_application
 from ditto.errors import BadInputError
 from ditto.host import ports as free_ports
 
 _LOOPBACK = "127.0.0.1"
 _WILDCARDS = {"0.0.0.0": _LOOPBACK, "::": "::1"}
+
+CLONE_LISTENS = "listening on"  # is printed once its socket is there
 
 
 def clone_command(program: Path) -> list[str]:
@@ -27,6 +30,10 @@ def built_clone(folder: Path) -> Path:
         BadInputError: it is not built.
     """
     program = folder.absolute() / "build" / "clone"
+    if is_application(folder):
+        raise BadInputError(
+            f"{folder}: the clone of an app of several services", f"give one of its tiers: {folder}/NAME"
+        )
     if not program.is_file():
         raise BadInputError(f"{folder}: no built clone (build/clone is missing)", f"ditto build {folder}")
     return program
@@ -83,13 +90,15 @@ def tier_ports(
     return chosen
 
 
-def tier_command(folder: Path, application: Application, tier: Tier, host: str, ports: dict[str, int]) -> list[str]:
+def tier_command(
+    folder: Path, application: Application, tier: Tier, host: str, ports: Mapping[str, int | str]
+) -> list[str]:
     """The command of a tier's built clone on this machine.
 
     Args:
         folder: of the application.
         host: that the entry listens on.
-        ports: of all tiers by name.
+        ports: of all tiers by name; words that are replaced later, such as ``{port}``, will do.
 
     Raises:
         BadInputError: it is not built.
@@ -115,3 +124,49 @@ def downstream_options(tier: Tier, place: Callable[[str], str]) -> list[str]:
         if called is not None
         for word in ("--downstream", f"{number}={place(called)}")
     ]
+
+
+def ready_of_clone(ready: Ready) -> Ready:
+    """When a clone may be used: it waits as it likes, so its port tells, where that can be connected to."""
+    if ready.http is not None:
+        return ready
+    return Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)
+
+
+def application_spec(spec: AppSpec, folder: Path) -> AppSpec:
+    """The app with the clones of its services in their place, for `AppRun.for_application`.
+
+    Services keep their names and the order in which they start.  None is filled by a client of its own: what a clone
+    calls with is filler, so stores answer as they were observed to.  What a tier calls that is no tier is stood in for.
+
+    Args:
+        spec: the app of several services.
+        folder: of its clone, built.
+
+    Raises:
+        BadInputError: no application's clone is there, it has another number of tiers, or a tier is not built.
+    """
+    application = load_application(folder)
+    if len(application.tiers) != len(spec.services):
+        raise BadInputError(
+            f"{folder}: {len(application.tiers)} tiers, and {spec.path} has {len(spec.services)} services",
+            "give the clone that was made of this app",
+        )
+    names = {tier.name: service.name for tier, service in zip(application.tiers, spec.services, strict=True)}
+    services, beside = [], list(spec.beside)
+    for tier, service in zip(application.tiers, spec.services, strict=True):
+        ports = {name: f"{{port:{called}}}" for name, called in names.items()} | {tier.name: "{port}"}
+        command = tier_command(folder, application, tier, _LOOPBACK, ports)
+        for number, called in enumerate(tier.calls):
+            if called is None:
+                name = f"stand-in.{service.name}.{number}"
+                stub = (command[0], "--stub", str(number), "--port", "{port}")
+                beside.append(Beside(command=stub, port=service.port, name=name))
+                command += ["--downstream", f"{number}={_LOOPBACK}:{{port:{name}}}"]
+        ready = ready_of_clone(service.ready)
+        services.append(Service(command=tuple(command), port=service.port, name=service.name, ready=ready))
+    load = spec.load.model_copy(update={"command": spec.load.clone_command or spec.load.command})
+    # A client that fills a service behind the entry has the original's keys, and the tiers call with others.
+    fills = spec.prepare if spec.prepare is None or not ports_named(spec.prepare.command) else None
+    changes = {"services": tuple(services), "beside": tuple(beside), "load": load, "prepare": fills}
+    return spec.model_copy(update=changes)

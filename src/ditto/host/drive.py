@@ -159,18 +159,22 @@ def plan_file(spec: AppSpec, plan: Path | None, save: Path | None, progress: Pro
 
 
 def driven(
-    spec: AppSpec, clone: Sequence[str] | None, plan: Path, offered: Offered, progress: Progress
+    spec: AppSpec, clone: Sequence[str] | AppSpec | None, plan: Path, offered: Offered, progress: Progress
 ) -> tuple[Offered, LoadMeasured]:
     """Start the app, or a clone in its place, fill it, and offer the load.
 
     Args:
-        clone: the clone's command with ``{port}``; None for the app itself.
+        clone: the clone's command with ``{port}``, or, of several services, the app with their clones in their place;
+            None for the app itself.
 
     Raises:
         AppError: it failed, or does not answer.
     """
     offered = replace(offered, connections=offered.connections or spec.load.connections or CONNECTIONS)
-    run = AppRun(spec) if clone is None else AppRun.for_clone(spec, clone)
+    if isinstance(clone, AppSpec):
+        run = AppRun.for_application(clone)
+    else:
+        run = AppRun(spec) if clone is None else AppRun.for_clone(spec, clone)
     with run:
         run.prepare()
         progress.update(f"{offered.connections} connections for {offered.seconds:g} s")

@@ -38,6 +38,7 @@ def run_under_lens(
     compiles: bool = False,
     only: str | None = None,
     untraced: Sequence[str] = (),
+    folds: bool = False,
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
 
@@ -50,6 +51,7 @@ def run_under_lens(
         compiles: the app makes code at run time; it is loaded for long before, so that what is counted is that code.
         only: of several services the one that runs under lens; the others run natively.
         untraced: files of programs that run natively when the service executes them; ``*`` stands for anything.
+        folds: digits in paths tell no class.
 
     Returns:
         The run's facts; file names are relative to ``folder``.
@@ -68,6 +70,7 @@ def run_under_lens(
         work.chmod(0o755)
         patterns = ",".join(name for name in untraced if "," not in name)
         extra = [f"--trace-children-skip={patterns}"] if patterns else []
+        extra += ["--fold=yes"] if folds else []
         instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, extra, LensMode.OFF)
         seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0, only)
         files = []
@@ -79,7 +82,7 @@ def run_under_lens(
         shutil.rmtree(work, ignore_errors=True)
     if not files:
         raise RecordingError(f"{spec.name}: the run under valgrind wrote nothing", "see 'ditto doctor'")
-    return LensRun(files=files, codec=codec, descriptors=seen[0], processes=seen[1])
+    return LensRun(files=files, codec=codec, descriptors=seen[0], processes=seen[1], folds=folds)
 
 
 def _drive(

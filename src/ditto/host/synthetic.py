@@ -93,14 +93,24 @@ def _drawn(dist: Dist, generator: np.random.Generator) -> int:
 
 
 def _path_of(print_key: int, cls: HasMatch) -> bytes:
-    """A short path with the class's fingerprint; any path will do where it has none."""
-    if cls.match.path_print < 0:
+    """A short path with the class's fingerprint; any path will do where it has none.
+
+    It has digits only where the fingerprint without them is another: both will be right.
+    """
+    wanted, without = cls.match.path_print, cls.match.fold_print
+    if wanted < 0:
         return b"/"
-    for number in count():
-        path = b"/%x" % number
-        if path_print(print_key, path) == cls.match.path_print or number == _PATHS_TRIED:
-            return path
-    raise AssertionError
+    path = _tried(print_key, wanted if without < 0 else without, lambda number: b"/%s" % _letters(number))
+    return path if without < 0 else _tried(print_key, wanted, lambda number: path + b"%d" % number)
+
+
+def _tried(print_key: int, wanted: int, make: Callable[[int], bytes]) -> bytes:
+    return next(p for n in count() for p in [make(n)] if path_print(print_key, p) == wanted or n == _PATHS_TRIED)
+
+
+def _letters(number: int) -> bytes:
+    """A number in letters."""
+    return (b"%x" % number).translate(bytes.maketrans(b"0123456789", b"ghijklmnop"))
 
 
 def _http(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
@@ -132,7 +142,10 @@ def _resp(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step
         over = len(_resp_words(arguments)) - size
         arguments[last] = arguments[last][: len(arguments[last]) - over]
     elif lack < 0 and words > 1:
-        arguments[1] = arguments[1][-max(1, len(arguments[1]) + lack) :]
+        whole, kept = arguments[1], max(1, len(arguments[1]) + lack)
+        arguments[1] = whole[-kept:]
+        # The length of a shorter key may have a digit less.
+        arguments[1] = whole[-kept - max(0, size - len(_resp_words(arguments))) :]
     return Step(_resp_words(arguments))
 
 

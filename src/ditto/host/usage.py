@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
+from ditto.host.process import CpuTimes, cpu_times, memory
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,28 @@ class Usage:
         return self.run_s * self.user_s / both if both > 0 else 0.0
 
 
+@dataclass(frozen=True)
+class ServiceUse:
+    """One service of several.
+
+    Attributes:
+        run_s: CPU time since its processes began, in the scheduler's own nanoseconds.
+        resident_bytes: now.
+    """
+
+    run_s: float
+    resident_bytes: int
+
+
+def use_by_service(run: AppRun) -> dict[str, ServiceUse]:
+    """What each service of a run used so far, by its name."""
+    found = {}
+    for server in run.services:
+        processes = server.processes()
+        found[server.name] = ServiceUse(cpu_times(processes).run_s, memory(processes).rss_bytes)
+    return found
+
+
 class Meter:
     """What a run's processes use while it is entered: `usage`, once that is over."""
 
@@ -72,6 +95,37 @@ class Meter:
         self._clock.__exit__(None, None, None)
         if self._before is not None:
             self.usage = replace(after - self._before, user_share=self._clock.user_share(pids))
+
+
+class MeterEach:
+    """User CPU seconds of each service of a run while it is entered: `user_s` by name, once that is over."""
+
+    def __init__(self, run: AppRun) -> None:
+        self._run = run
+        self._clock = CpuClock()
+        self._before: dict[str, ServiceUse] = {}
+        self._split: dict[str, CpuTimes] = {}
+        self.user_s: dict[str, float] = {}
+
+    def __enter__(self) -> MeterEach:
+        self._before = use_by_service(self._run)
+        self._split = self._times()
+        self._clock.__enter__()
+        return self
+
+    def __exit__(self, *what: object) -> None:
+        after, times = use_by_service(self._run), self._times()
+        pids = {server.name: [p.pid for p in server.processes()] for server in self._run.services}
+        self._clock.__exit__(None, None, None)
+        for name, use in after.items():
+            share = self._clock.user_share(pids[name])
+            if share is None:
+                split = times[name] - self._split[name]
+                share = split.user_s / max(1e-9, split.user_s + split.system_s)
+            self.user_s[name] = (use.run_s - self._before[name].run_s) * share
+
+    def _times(self) -> dict[str, CpuTimes]:
+        return {server.name: cpu_times(server.processes()) for server in self._run.services}
 
 
 def read_usage(run: AppRun) -> Usage:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from ditto.artifacts.profile import CallClass, CallCodec, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.prints import folded
+from ditto.artifacts.profile import CallClass, CallCodec, CallPart, ClassMatch, Dist, Downstream, Op, OpKind, Receive
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
@@ -19,6 +20,7 @@ from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
 from ditto.streams.evidence import Evidence, connect_work
+from ditto.streams.pipelined import Part, recorded, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
@@ -54,6 +56,7 @@ class CallBook:
     addresses: list[str] = field(default_factory=list)
     numbers: dict[Obj, int] = field(default_factory=dict)
     classes: list[dict[bytes, int]] = field(default_factory=list)
+    folds: list[bool] = field(default_factory=list)
 
     def call_of(self, op: OpWork) -> tuple[int, Dist] | None:
         """The service that most of an operation's calls go to, and their classes there."""
@@ -61,11 +64,11 @@ class CallBook:
         if not known:
             return None
         number = known.most_common(1)[0][0]
-        codec, classes = self.downstreams[number].codec, self.classes[number]
+        codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
             if self.numbers.get(call.peer) == number:
-                seen[classes.get(_key(codec, call), 0)] += 1
+                seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
 
@@ -83,7 +86,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
-        classes, numbers = _classes(codec, print_key, calls)
+        folds = protocol.folds(codec, {_key(codec, call) for call in calls})
+        classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
         connects = sum(life.created for life in group.lives)
         made.downstreams.append(
@@ -98,6 +102,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             )
         )
         made.classes.append(numbers)
+        made.folds.append(folds)
         made.addresses.append(_readable(group.address))
     return made
 
@@ -120,37 +125,82 @@ def _codec(calls: list[Call]) -> CallCodec:
     return next((codec for codec in known if codec == found), "opaque")
 
 
-def _key(codec: str, call: Call) -> bytes:
-    return protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+def _key(codec: str, call: Call, folds: bool = False) -> bytes:
+    """What tells the classes of calls apart: of requests that were sent at once, all of them."""
+    if codec == "resp2":
+        return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
+    key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+    return folded(key) if folds else key
 
 
-def _classes(codec: str, print_key: int, calls: list[Call]) -> tuple[list[CallClass], dict[bytes, int]]:
+def _key_of(codec: str, call: Call, part: Part) -> bytes:
+    return protocol.request_key(codec, recorded(call.sends[0])[part[0] :][:64], part[1])
+
+
+def _requests(codec: str, call: Call) -> list[Part]:
+    """The requests that a call sent at once."""
+    whole = [(0, call.sent_bytes)]
+    return request_parts(recorded(call.sends[0]), call.sent_bytes) if codec == "resp2" else whole
+
+
+def _more(print_key: int, key: bytes, calls: list[Call]) -> list[CallPart]:
+    """Those after the first, of a class of calls that all sent as many."""
+    found = []
+    for number, verb in enumerate(key.split(b" ")[1:], 1):
+        sizes = Counter(_requests("resp2", call)[number][1] for call in calls)
+        found.append(
+            CallPart(
+                match=match_of("resp2", print_key, verb, sizes),
+                request_bytes=dist(sizes) or constant(1),
+                replies=shapes_of("resp2", [_reply("resp2", call, number) for call in calls]),
+            )
+        )
+    return found
+
+
+def _match(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:
+    """How the called service recognises the class; it may go by paths without digits though few were called here."""
+    match = match_of(codec, print_key, key, sizes)
+    if codec != "http1" or folded(key) == key:
+        return match
+    return match.model_copy(update={"fold_print": match_of(codec, print_key, folded(key), sizes).path_print})
+
+
+def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tuple[list[CallClass], dict[bytes, int]]:
     by_key: dict[bytes, list[Call]] = defaultdict(list)
     for call in calls:
-        by_key[_key(codec, call)].append(call)
+        by_key[_key(codec, call, folds)].append(call)
     ranked = sorted(by_key.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_CLASSES]
     total = sum(len(found) for _, found in ranked)
     classes = []
     for key, found in ranked:
-        sizes = Counter(call.sent_bytes for call in found)
+        parts = len(_requests(codec, found[0]))
+        sizes = Counter(_requests(codec, call)[0][1] for call in found)
         ended = sum(call.ended for call in found) / len(found)
         classes.append(
             CallClass(
                 probability=len(found) / total,
-                match=match_of(codec, print_key, key, sizes),
+                match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
                 replies=shapes_of(codec, [_reply(codec, call) for call in found]),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
+                more=_more(print_key, key, found) if parts > 1 else [],
             )
         )
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
 
 
-def _reply(codec: str, call: Call) -> protocol.ReplySeen:
+def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
+    """The reply to one of the requests that were sent at once; the first may be that to all, cut off in recording."""
     first = call.answers[0]
     vector = first.iov[0] if first.iovcnt > 1 else 0
     request = call.sends[0].payload
+    asked = len(_requests(codec, call))
+    if asked > 1:
+        parts = reply_parts(recorded(first), call.answer_bytes, asked)
+        at, size = parts[number] if number < len(parts) else (0, 0)
+        return reply_seen(codec, recorded(first)[at : at + size], size, size, 0, request, call.sent_bytes)
     return reply_seen(codec, first.payload, call.answer_bytes, first.ret, vector, request, call.sent_bytes)
 
 

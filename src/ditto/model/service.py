@@ -151,6 +151,7 @@ def _service(this: _Fit) -> ServiceProfile:
         name="service-1",
         codec=evidence.requests.codec,
         print_key=this.print_key,
+        folds=evidence.requests.folds,
         classes=classes,
         receive=fit_receive(cycles, evidence.datagrams and receives_until_empty(evidence.work)),
         send=send,

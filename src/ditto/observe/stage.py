@@ -20,7 +20,7 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.evidence import wire_of
+from ditto.streams.evidence import Wire, wire_of
 from ditto.streams.started import gone_before_load
 
 LENS_FOLDER = "lens"
@@ -43,26 +43,31 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     options = NativeOptions(seconds=seconds or WINDOW_S)
     native, notes = record_native(spec, folder, options, progress)
     progress.update("recognising the protocol")
-    codec, datagrams = wire_of(folder / native.recording)
-    lens = lens_of(spec, folder, codec, native, notes, progress)
+    wire = wire_of(folder / native.recording)
+    lens = lens_of(spec, folder, wire, native, notes, progress)
+    client = client_of(spec, folder, wire, notes, progress)
+    return save_observation(spec.name, folder, native, lens, notes, client)
+
+
+def client_of(spec: AppSpec, folder: Path, wire: Wire, notes: list[str], progress: Progress) -> ClientRun | None:
+    """What the app's client sends to the entry, its plan saved in the observation's folder; None, with a note."""
     (folder / PLAN_NAME).unlink(missing_ok=True)
-    client: ClientRun | None = None
     try:
-        if datagrams:
+        if wire.datagrams:
             raise AppError("they come in datagrams", "load it with its own client")
-        made_by_client = recorded(spec, progress)
-        made_by_client.plan.save(folder / PLAN_NAME)
-        client = made_by_client.client
+        made = recorded(spec, progress)
+        made.plan.save(folder / PLAN_NAME)
+        return made.client
     except AppError as error:
         notes.append(f"no requests recorded for the load generator: {error.message}")
         progress.note(notes[-1])
-    return save_observation(spec.name, folder, native, lens, notes, client)
+        return None
 
 
 def lens_of(
     spec: AppSpec,
     folder: Path,
-    codec: str,
+    wire: Wire,
     native: NativeRun,
     notes: list[str],
     progress: Progress,
@@ -80,10 +85,11 @@ def lens_of(
         made = run_under_lens(
             spec,
             folder / LENS_FOLDER,
-            codec,
+            wire.codec,
             progress,
             compiles=native.makes_code,
             only=only,
+            folds=wire.folds,
             untraced=gone_before_load(load_recording(folder / native.recording)),
         )
     except MissingCapabilityError as error:

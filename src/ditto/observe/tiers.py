@@ -16,8 +16,8 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, Looks, record_app
-from ditto.observe.stage import lens_of, make_private, save_observation
-from ditto.streams.evidence import codec_of
+from ditto.observe.stage import client_of, lens_of, make_private, save_observation
+from ditto.streams.evidence import wire_of
 
 
 class _Looks(Looks):
@@ -72,7 +72,7 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     """
     make_private(out)
     looks = _Looks(out / RECORDING)
-    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False, more=0)
+    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False)
     made = record_app(spec, out, options, progress, looks)
     observations = []
     natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
@@ -81,9 +81,10 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
         progress.update(f"{name} under valgrind", number / len(natives))
         folder = out / name / "observation"
         notes = list(made.notes)
-        codec = codec_of(folder / native.recording)
-        lens = lens_of(spec, folder, codec, native, notes, progress, only=name)
-        observations.append(save_observation(name, folder, native, lens, notes))
+        wire = wire_of(folder / native.recording)
+        lens = lens_of(spec, folder, wire, native, notes, progress, only=name)
+        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else None
+        observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
 
 
@@ -95,7 +96,7 @@ def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
     records = recording.records
     pids = [pid for pid, owner in owners(app, recording).items() if owner == name]
     marks = records["kind"] == Kind.MARK
-    kept = records[marks | (np.isin(records["pid"], pids) & (records["kind"] != Kind.MORE))]
+    kept = records[marks | np.isin(records["pid"], pids)]
     path = folder / native_phase.RECORDING
     with path.open("wb") as file, (out / RECORDING).open("rb") as whole:
         path.chmod(0o600)

@@ -39,6 +39,8 @@ _GROUPS = {
     "throughput": "Throughput",
     "latency": "Latency",
     "cpu": "Processor time",
+    "tiers": "Tiers",
+    "edges": "Calls between tiers",
     "instructions": "Instructions",
     "syscalls": "System calls per request",
     "bytes": "Bytes",
@@ -65,6 +67,11 @@ def label_of(record: Record) -> str:
     family, _, rest = record.metric.partition(".")
     if family == "syscalls":
         return rest
+    words = record.metric.split(".")
+    if family == "tier" and len(words) == 4:
+        return f"{words[1]}, {'CPU time per request' if words[2] == 'cpu' else 'resident memory'}"
+    if family == "edge" and len(words) == 4:
+        return f"{words[1]} to {words[2]}, calls per request"
     base, at, level = record.metric.rpartition("_at_")
     if at:
         load = "at saturation" if level == "saturation" else f"at {level} % load"

@@ -16,6 +16,7 @@ from ditto.artifacts.verdict import Verdict
 from ditto.report import plots
 from ditto.report.latency import latency_rows, latency_views
 from ditto.report.text import CURVES, NARROW, NONE, figure, grouped, label_of, size_text, verdict_sentence
+from ditto.report.tiers import tier_graph
 from ditto.report.tuning import tuning_figures, tuning_rows
 
 _KEY = (
@@ -102,6 +103,7 @@ def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observatio
         "outside": [r for r in fidelity.records if r.verdict is Verdict.OUTSIDE],
         "noisy": [r for r in fidelity.records if r.too_noisy and r.verdict is Verdict.INSIDE_NOISE],
         "key": [_key_figure(r, fidelity.raw.get(r.metric, Samples())) for m in _KEY if (r := fidelity.record(m))],
+        "tier_graph": tier_graph(fidelity),
         "groups": grouped(fidelity),
         "calls": _calls(fidelity.syscall_table),
         "curves": [_curve(curve) for curve in fidelity.curves],

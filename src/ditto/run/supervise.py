@@ -11,11 +11,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from ditto.artifacts.application import Application
+from ditto.artifacts.application import Application, is_application, load_application
 from ditto.errors import AppError
-from ditto.host import interrupts, leftovers, process
-from ditto.host.clones import called_at, takes_datagrams, tier_command, tier_host
+from ditto.host import interrupts, leftovers, ports, process
+from ditto.host.clones import (
+    built_clone,
+    called_at,
+    clone_command,
+    takes_datagrams,
+    tier_command,
+    tier_host,
+    tier_ports,
+)
 from ditto.host.ready import last_lines
+from ditto.host.running import Running, RunOptions
 from ditto.host.server import Server
 
 READY_S = 30.0
@@ -40,18 +49,30 @@ class Member:
     log: Path
 
 
-@dataclass(frozen=True)
-class Running:
-    """A member that answers."""
+def run_folder(
+    folder: Path, options: RunOptions, logs: Path, ready: Callable[[list[Running]], None], say: Callable[[str], None]
+) -> None:
+    """Run a built clone, or all tiers of an application, as `supervise` does.
 
-    name: str
-    pid: int
-    port: int
-    log: Path
+    Raises:
+        BadInputError: one is not built.
+        AppError: a port is in use; and as `supervise`.
+    """
+    host, port, data = options.host, options.port, options.data
+    if is_application(folder):
+        application = load_application(folder)
+        chosen = tier_ports(application, port, options.base_port, host)
+        members = tier_members(folder, application, host, chosen, logs, data)
+    else:
+        ports.require_free(port, f"--port {port}", host)
+        words = [word.format(port=port) for word in clone_command(built_clone(folder))]
+        command = (*words, "--host", host, *([] if data is None else ["--data", str(data.absolute())]))
+        members = [Member("clone", command, host, port, logs / "clone.log")]
+    supervise(members, ready, say, options.seconds, options.restart)
 
 
 def tier_members(
-    folder: Path, application: Application, host: str, ports: Mapping[str, int], logs: Path, data: Path | None
+    folder: Path, application: Application, host: str, chosen: Mapping[str, int], logs: Path, data: Path | None
 ) -> list[Member]:
     """The tiers of an application in the order in which they start; ``data`` gets a folder for each one's files.
 
@@ -60,13 +81,13 @@ def tier_members(
     """
     members = []
     for tier in application.start_order():
-        command = tier_command(folder, application, tier, host, dict(ports))
+        command = tier_command(folder, application, tier, host, dict(chosen))
         if data is not None:
             own = data.absolute() / tier.name
             own.mkdir(parents=True, exist_ok=True)
             command += ["--data", str(own)]
         listens = tier_host(application, tier, host)
-        members.append(Member(tier.name, tuple(command), listens, ports[tier.name], logs / f"{tier.name}.log"))
+        members.append(Member(tier.name, tuple(command), listens, chosen[tier.name], logs / f"{tier.name}.log"))
     return members
 
 

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import numpy as np
+
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
 
@@ -123,12 +125,14 @@ class Event:
 
     ``obj`` is what the first argument's descriptor stood for when the call was made (for accept: the listener); for
     epoll_ctl ``target`` is the descriptor acted upon; ``made`` the object the call created.  Times are nanoseconds.
+    ``payload`` holds the first 64 bytes that it moved, ``more`` those after them where they were asked for.
     ``gap`` is what the thread executed in user mode after this call, until its next: instructions in an instruction
     run, nanoseconds of CPU time in a native one; -1 where unknown.
     """
 
     __slots__ = (
-        "args", "before_wait", "cls", "cpu_ns", "gap", "index", "iov", "iovcnt", "made", "nr", "obj", "payload", "pid",
+        "args", "before_wait", "cls", "cpu_ns", "gap", "index", "iov", "iovcnt", "made", "more", "nr", "obj", "payload",
+        "pid",
         "ret", "t_in", "t_out", "target", "tid",
     )  # fmt: skip
 
@@ -145,6 +149,7 @@ class Event:
         self.target: Obj | None = None
         self.made: Obj | None = None
         self.payload = b""
+        self.more = b""
         self.iov: tuple[int, ...] = ()
         self.iovcnt = 0
         self.gap = -1.0
@@ -308,6 +313,18 @@ class Stream:
     descriptors: Descriptors
 
 
+def further_bytes(records: np.ndarray) -> dict[tuple[int, int], bytes]:
+    """The further bytes of calls, by the thread and the time of the call's return."""
+    part = records[records["kind"] == Kind.MORE]
+    blob = part["payload"].tobytes()
+    found: dict[tuple[int, int], bytes] = {}
+    for i, (tid, at, length) in enumerate(
+        zip(part["tid"].tolist(), part["t_ns"].tolist(), part["payload_len"].tolist(), strict=True)
+    ):
+        found[tid, at] = found.get((tid, at), b"") + blob[i * 64 : i * 64 + min(length, 64)]
+    return found
+
+
 def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) -> Stream:
     """Turn a native recording into a stream; ``gap`` becomes CPU nanoseconds where the collector gave them."""
     descriptors = Descriptors(known)
@@ -318,6 +335,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     iovs = records["iov"].tolist()
     payloads = records["payload"]
     blob = payloads.tobytes()
+    more = further_bytes(records)
     threads: dict[int, list[Event]] = {}
     outside: list[Event] = []
     parents: dict[int, int] = {}
@@ -355,6 +373,8 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         length = min(columns["payload_len"][i], 64)
         if length:
             event.payload = blob[i * 64 : i * 64 + length]
+            if more and length == 64:
+                event.more = more.get((tid, t_out), b"")
         event.index = i
         descriptors.apply(event)
         if mode != Mode.ALL:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ditto.artifacts.observation import DescriptorSeen, Observation
+from ditto.artifacts.prints import folded
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
@@ -20,6 +21,7 @@ from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
+from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
@@ -38,11 +40,27 @@ HEAD = 64
 
 @dataclass
 class Requests:
-    """The requests of one run, by class key."""
+    """The requests of one run, by class key; ``folds`` where digits in paths tell no class."""
 
     codec: str
     classes: dict[bytes, list[Cycle]]
     total: int
+    folds: bool = False
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a service is spoken to.
+
+    Attributes:
+        codec: the protocol.
+        datagrams: whether in datagrams.
+        folds: whether digits in paths tell no class.
+    """
+
+    codec: str
+    datagrams: bool
+    folds: bool
 
 
 @dataclass
@@ -130,16 +148,17 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
-    evidence = Evidence(observation, stream, work, requests_of(work))
+    lens = observation.lens
+    evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
         evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
-    if observation.lens is not None:
+    if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
-        files = [folder / name for name in observation.lens.files]
-        run = read_instruction_run(files, observation.lens.descriptors, evidence.requests.codec)
+        files = [folder / name for name in lens.files]
+        run = read_instruction_run(files, lens.descriptors, evidence.requests.codec, folds=lens.folds)
         evidence.gaps, evidence.segments = run.gaps, run.segments
     return evidence
 
@@ -154,13 +173,8 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
     ]
 
 
-def codec_of(recording: Path) -> str:
-    """The wire protocol that a native recording shows; see :func:`wire_of`."""
-    return wire_of(recording)[0]
-
-
-def wire_of(recording: Path) -> tuple[str, bool]:
-    """The wire protocol that a native recording shows, and whether over datagrams, from the recording's beginning.
+def wire_of(recording: Path) -> Wire:
+    """The wire protocol that a native recording shows, from the recording's beginning.
 
     Raises:
         BadInputError: the file is no recording.
@@ -171,16 +185,22 @@ def wire_of(recording: Path) -> tuple[str, bool]:
     first = int(starts[0]) if len(starts) else 0
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
     requests = requests_of(follow(from_recording(head).threads))
-    return requests.codec, mostly(cycle.connection for found in requests.classes.values() for cycle in found)
+    datagrams = mostly(cycle.connection for found in requests.classes.values() for cycle in found)
+    return Wire(requests.codec, datagrams, requests.folds)
 
 
-def requests_of(work: Work, codec: str | None = None) -> Requests:
-    """All complete cycles by class; the codec is recognised from a sample of them if it is not given."""
+def requests_of(work: Work, codec: str | None = None, folds: bool | None = None) -> Requests:
+    """All complete cycles by class; the codec is recognised from a sample of them if it is not given.
+
+    So is whether digits in paths tell no class (``folds``).
+    """
     cycles = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.complete]
     if codec is None:
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+    if codec == "resp2":
+        cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
     sessions: dict[int, protocol.Session | None] = {}
     for cycle in sorted(cycles, key=lambda c: c.receive.index) if protocol.session_of(codec) else cycles:
@@ -192,7 +212,17 @@ def requests_of(work: Work, codec: str | None = None) -> Requests:
     if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
         # Where threads take over each other's work, some cycles begin in the middle of a request.
         total -= len(classes.pop(protocol.STRANGE))
-    return Requests(codec, _limited(dict(classes)), total)
+    if folds is None:
+        folds = protocol.folds(codec, classes)
+    return Requests(codec, _limited(_folded(classes) if folds else dict(classes)), total, folds)
+
+
+def _folded(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
+    """Classes whose keys differ by digits alone as one, its cycles in their order."""
+    joined: dict[bytes, list[Cycle]] = defaultdict(list)
+    for key, cycles in classes.items():
+        joined[folded(key)] += cycles
+    return {key: sorted(cycles, key=lambda cycle: cycle.receive.index) for key, cycles in joined.items()}
 
 
 def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None) -> bytes:

@@ -42,7 +42,7 @@ class InstructionRun:
 
 
 def read_instruction_run(
-    files: Sequence[Path], descriptors: Iterable[DescriptorSeen], codec: str, segments: bool = True
+    files: Sequence[Path], descriptors: Iterable[DescriptorSeen], codec: str, segments: bool = True, folds: bool = False
 ) -> InstructionRun:
     """Read the files of one run under lens.
 
@@ -51,6 +51,7 @@ def read_instruction_run(
         descriptors: open when counting began.
         codec: how requests are told apart.
         segments: whether to work out what the segments are made of (decodes all blocks).
+        folds: whether digits in paths tell no class, as lens was told.
 
     Raises:
         BadInputError: a file is missing or damaged.
@@ -62,7 +63,7 @@ def read_instruction_run(
         _add_events(process, table, threads)
     find_waits_of_calls(threads)
     work = follow(threads)
-    requests = requests_of(work, codec)
+    requests = requests_of(work, codec, folds)
     gaps = op_gaps(class_works(requests), work)
     gaps.instructions = float(sum(int(p.instructions.sum()) for p in processes))
     return InstructionRun(processes, work, gaps, requests, segments_of(processes) if segments else {})

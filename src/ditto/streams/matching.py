@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ditto.artifacts.prints import WORD_KEY, path_print
+from ditto.artifacts.prints import WORD_KEY, folded, path_print
 from ditto.artifacts.profile import ServiceProfile
 
 
@@ -13,7 +13,7 @@ def class_index(service: ServiceProfile, key: bytes) -> int:
         return _opaque_index(service, key)
     if codec == "dns":
         return 0
-    verb, _, path = key.partition(b" ")
+    verb, _, path = (folded(key) if service.folds else key).partition(b" ")
     text = verb.decode("ascii", "replace")
     mark = path_print(service.print_key, path) if codec in ("http1", "pgsql", "mysql") else -1
     fallback = -1

@@ -30,6 +30,7 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
 )
+from ditto.streams.order import by_courses
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -132,12 +133,23 @@ class ClassWork:
     tails: int = 0
     """Cycles whose thread received again at once and found the next request."""
     unsupported: Counter[int] = field(default_factory=Counter)
+    courses: list[list[OpName]] = field(default_factory=list)
+    """The operations of some cycles, in their order."""
 
     def ordered(self) -> list[tuple[OpName, OpWork]]:
-        """Operations in the order in which they usually come."""
-        return sorted(self.ops.items(), key=lambda item: (item[1].position / item[1].count, item[0].kind))
+        """Operations in the order in which they usually come.
+
+        That is by mean places, and of two that came in the same cycles, as these had them: what only some requests do
+        puts everything after it further back, in these alone.
+        """
+        names = sorted(self.ops, key=lambda name: (self.ops[name].position / self.ops[name].count, name.kind))
+        order = by_courses(names, self.courses)
+        return [(name, self.ops[name]) for name in order]
 
 
+COURSES = 400
+"""Cycles of a class whose course is kept, evenly spaced."""
+MOST_STEPS = 96
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
@@ -161,12 +173,17 @@ def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: 
     """
     cycles = cycles[:: max(1, len(cycles) // MAX_CYCLES)]
     work = ClassWork(key, cycles)
-    for cycle in cycles:
-        _count(work, cycle, skip or set(), heads)
+    step = max(1, len(cycles) // COURSES)
+    for number, cycle in enumerate(cycles):
+        course: list[OpName] = []
+        _count(work, cycle, skip or set(), heads, course)
+        if number % step == 0:
+            work.courses.append(course[:MOST_STEPS])
     return work
 
 
-def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
+def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: list[OpName]) -> None:
+    """Add one cycle; ``course`` gets its operations."""
     seen: Counter[tuple[str, int, tuple[str, object] | None]] = Counter()
     slots: dict[Obj, tuple[str, object]] = {}
     sends = [i for i, e in enumerate(cycle.events) if e.nr in SENDS and e.obj is cycle.connection]
@@ -218,6 +235,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool) -> None:
         seen[name] += 1
         kind, nr, slot = name
         op_name = OpName(kind, nr, slot, occurrence)
+        course.append(op_name)
         op = work.ops.get(op_name)
         if op is None:
             op = work.ops[op_name] = OpWork()

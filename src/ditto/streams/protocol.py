@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
+from ditto.artifacts.prints import folded
 from ditto.streams import dns, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+MOST_PATHS = 24
+"""Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
 """Key of what does not begin like a request of HTTP."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
@@ -85,6 +88,11 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
 def sized(word: bytes, length: int) -> bytes:
     """The key of a request of an unknown protocol; ``word`` is what it begins with, or ``#`` and its fingerprint."""
     return b"size %d" % max(length, 1).bit_length() + (b" " + word if word else b"")
+
+
+def folds(codec: str, keys: Collection[bytes]) -> bool:
+    """Whether classes are told by their paths without digits: there are many paths, and most differ by digits alone."""
+    return codec == "http1" and len(keys) > MOST_PATHS and len({folded(key) for key in keys}) < len(keys) / 2
 
 
 Session = pgsql.Session | mysql.Session

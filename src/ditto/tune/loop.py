@@ -5,20 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
-from ditto.host.app import AppRun
-from ditto.host.clones import clone_command
-from ditto.host.lens_session import run_under_lens
+from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
-from ditto.tune.native import LEAST_SECONDS, tune_native
+from ditto.tune.native import LEAST_SECONDS, tune_native, tune_together
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 
@@ -65,14 +62,14 @@ class Tuned:
     profile: Profile
     rounds: list[Round] = field(default_factory=list)
 
-    def rounds_json(self) -> str:
-        """The rounds as JSON."""
-        rows = [asdict(r) for r in self.rounds]
-        return json.dumps({"format_version": 1, "rounds": rows}, indent=1) + "\n"
+
+def rounds_json(rounds: Sequence[Round]) -> str:
+    """Rounds as JSON."""
+    return json.dumps({"format_version": 1, "rounds": [asdict(r) for r in rounds]}, indent=1) + "\n"
 
 
 def tune_profile(
-    spec: AppSpec,
+    place: Place,
     profile: Profile,
     folder: Path,
     observation: Observation,
@@ -80,48 +77,56 @@ def tune_profile(
     progress: Progress,
     native: bool = True,
     seconds: float = 0.0,
+    work_seconds: float = WORK_SECONDS,
 ) -> Tuned:
     """Correct a profile until its clone executes and costs what the original does.
 
     Args:
-        spec: the app, whose client drives every run.
+        place: where the clone stands; the app's client drives every run.
         profile: as fitted.
         folder: the observation's.
         observation: with its instruction run; without one only CPU time is tuned.
         remake: generates and builds a clone.
         native: whether to tune measured CPU time too.
         seconds: that tuning may take; CPU time gets what the rounds of work leave of it, and its least time anyway.
+        work_seconds: after which no further round of work begins.
 
     Raises:
         AppError: app, clone or client failed.
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
-    tuned = Tuned(with_service(profile, {"stored_bytes": _stored(spec, remake(profile), progress)}))
+    tuned = Tuned(with_service(profile, {"stored_bytes": _stored(place, remake(profile), progress)}))
     service = profile.services[0]
     began = time.monotonic()
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            _tune_work(spec, tuned, original, service.codec, remake, progress)
+            _tune_work(place, tuned, original, service.codec, remake, progress, work_seconds)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
         uncounted = observation.native.makes_code or service.body == "sampled"
-        tuned.profile, rounds = tune_native(spec, tuned.profile, remake, progress, left, uncounted)
+        tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
 
 
 def _tune_work(
-    spec: AppSpec, tuned: Tuned, original_run: InstructionRun, codec: str, remake: Remake, progress: Progress
+    place: Place,
+    tuned: Tuned,
+    original_run: InstructionRun,
+    codec: str,
+    remake: Remake,
+    progress: Progress,
+    seconds: float,
 ) -> None:
     """Correct the blocks' aims round by round; the best round is kept."""
     service = tuned.profile.services[0]
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
-    skeleton = _measure(spec, service, remake(tuned.profile), codec, progress, skeleton=True)
+    skeleton = _measure(place, service, remake(tuned.profile), codec, progress, skeleton=True)
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
@@ -131,7 +136,7 @@ def _tune_work(
     began = time.monotonic()
     for number in range(1, WORK_ROUNDS + 1):
         progress.update(f"executing what the original does, round {number}", number / (WORK_ROUNDS + 1))
-        clone = _measure(spec, service, remake(profile), codec, progress, skeleton=False)
+        clone = _measure(place, service, remake(profile), codec, progress, skeleton=False)
         now = score(original.per_request(), clone.per_request())
         error = _missing(original, clone)
         outside = ", ".join(now.worst[:4]) or "nothing"
@@ -139,7 +144,7 @@ def _tune_work(
         since += 1
         if now.total < best_score.total or number == 1:
             best, best_score, since = profile, now, 0
-        late = time.monotonic() - began > WORK_SECONDS
+        late = time.monotonic() - began > seconds
         ended = now.inside or number == WORK_ROUNDS or since >= PATIENCE or late
         change = "kept" if best is profile else "dropped"
         tuned.rounds.append(Round("work", number, error, f"{change}; outside: {outside}", dict(now.errors)))
@@ -149,10 +154,34 @@ def _tune_work(
     tuned.profile = best
 
 
-def _stored(spec: AppSpec, binary: Path, progress: Progress) -> int:
+def tune_tiers_native(
+    tiers: Mapping[str, Place],
+    profiles: Mapping[str, Profile],
+    uncounted: Collection[str],
+    remake: Callable[[str, Profile], object],
+    progress: Progress,
+    seconds: float,
+) -> dict[str, Tuned]:
+    """Tune the measured CPU time of all tiers of an application, whose clones are built, in the same runs.
+
+    Args:
+        tiers: where each stands, by its name.
+        profiles: as the rounds of work left them.
+        uncounted: tiers whose instructions here were not counted; see `Search`.
+        remake: generates and builds one tier's clone.
+        seconds: after which no further knob is tried.
+
+    Raises:
+        AppError: app, clones or client failed.
+    """
+    found = tune_together(tiers, profiles, uncounted, remake, progress, seconds)
+    return {name: Tuned(profile, [Round("CPU time", *row) for row in rows]) for name, (profile, rows) in found.items()}
+
+
+def _stored(place: Place, binary: Path, progress: Progress) -> int:
     """Bytes that the clone's memory grows by as it is filled and loaded: what clients store in it, nothing else."""
     progress.update("memory for what clients store")
-    with AppRun.for_clone(spec, [*clone_command(binary), "--skeleton"]) as run:
+    with place.clone(binary, ["--skeleton"]) as run:
         before = run.memory().rss_bytes
         run.prepare()
         run.load_for(STORE_S)
@@ -165,15 +194,15 @@ def _missing(original: Measured, clone: Measured) -> float:
 
 
 def _read(folder: Path, lens: LensRun) -> InstructionRun:
-    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec)
+    return read_instruction_run([folder / name for name in lens.files], lens.descriptors, lens.codec, folds=lens.folds)
 
 
 def _measure(
-    spec: AppSpec, service: ServiceProfile, binary: Path, codec: str, progress: Progress, skeleton: bool
+    place: Place, service: ServiceProfile, binary: Path, codec: str, progress: Progress, skeleton: bool
 ) -> Measured:
-    command = clone_command(binary) + (["--skeleton"] if skeleton else [])
+    options = ["--skeleton"] if skeleton else []
     with tempfile.TemporaryDirectory(prefix="ditto-tune-") as name:
         folder = Path(name)
-        made = run_under_lens(spec, folder, codec, progress, clone=command)
-        run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec)
+        made = place.under_lens(binary, options, folder, codec, service.folds, progress)
+        run = read_instruction_run([folder / f for f in made.files], made.descriptors, codec, folds=service.folds)
     return measured(service, run)

@@ -26,10 +26,12 @@ from ditto.validate.compare import counted_figures, timed_figures
 from ditto.validate.counting import Counting, count_sides
 from ditto.validate.instructions import compare_instructions
 from ditto.validate.latency import latency_dropped, latency_figures, latency_points
-from ditto.validate.levels import Levels, find_levels
+from ditto.validate.levels import SHARES, Levels, find_levels
 from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of, timed_rounds
+from ditto.validate.tiers import PERCENTILES, THROUGHPUT, Tiers, edge_figures, tier_figures
+from ditto.validate.tiers import SHARES as TIER_SHARES
 
-__all__ = ["ValidateOptions", "validate"]
+__all__ = ["Tiers", "ValidateOptions", "validate"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ValidateOptions:
         empty_body: also run the clone without its compute bodies.
         requests_per_asked: requests the client makes for each one it is asked for, where that is known; found from
             the server's receives without it.
+        tiers: what is compared beyond the entry of an app of several services.
         app_name: name to write instead of the app's own.
         seed: of the resampling.
     """
@@ -58,6 +61,7 @@ class ValidateOptions:
     plan: Path | None = None
     empty_body: bool = True
     requests_per_asked: float | None = None
+    tiers: Tiers | None = None
     app_name: str | None = None
     seed: int = 1
 
@@ -87,7 +91,11 @@ def validate(
         counting = count_sides(sides, _fewer(asked), known, pattern, progress)
     with _levels(sides, options, progress) as (levels, no_levels):
         runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress, levels)
-    figures = timed_figures(runs, options.seed) + latency_figures(runs, options.seed)
+    if options.tiers is None:
+        figures = timed_figures(runs, options.seed) + latency_figures(runs, options.seed)
+    else:
+        figures = timed_figures(runs, options.seed, THROUGHPUT) + latency_figures(runs, options.seed, PERCENTILES)
+        figures += tier_figures(runs, options.tiers, options.seed) + edge_figures(options.tiers, options.seed)
     figures += counted_figures(counting, options.seed)
     instructions = compare_instructions(sides, options.instructions, counting.passes, pattern, options.seed, progress)
     figures += instructions.figures
@@ -138,7 +146,7 @@ def _levels(
             progress.update("finding the saturation")
             with sides.run_of("original") as run:
                 run.prepare()
-                levels = find_levels(run, plan)
+                levels = find_levels(run, plan, SHARES if options.tiers is None else TIER_SHARES)
         except (AppError, MissingCapabilityError) as error:
             yield None, (Unavailable(what=what, why=error.message, remedy=error.remedy),)
             return

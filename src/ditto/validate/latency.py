@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
 from ditto.artifacts.fidelity import Dropped, LatencyPoint, LatencySide, Samples
@@ -13,7 +13,7 @@ from ditto.validate.levels import SATURATION, LevelRun
 from ditto.validate.runs import Side, TimedRun
 
 PERCENTS = (50.0, 75.0, 90.0, 95.0, 99.0, 99.9)
-_BOUNDS = {
+BOUNDS: Mapping[float, Bound] = {
     50.0: Bound(relative=0.10, noise_multiple=2.0),
     95.0: Bound(relative=0.15, noise_multiple=2.0),
     99.0: Bound(relative=0.20, noise_multiple=2.0),
@@ -21,18 +21,18 @@ _BOUNDS = {
 _CPU = Bound(relative=0.10, noise_multiple=2.0)
 
 
-def latency_figures(runs: Sequence[TimedRun], seed: int) -> Figures:
+def latency_figures(runs: Sequence[TimedRun], seed: int, bounds: Mapping[float, Bound] = BOUNDS) -> Figures:
     """Records of p50, p95, p99 and of CPU per request at every level, in the order of the levels."""
     total = Figures()
     for share in _shares(runs):
-        total += _figures_at(runs, share, seed)
+        total += _figures_at(runs, share, seed, bounds)
     return total
 
 
-def _figures_at(runs: Sequence[TimedRun], share: float, seed: int) -> Figures:
+def _figures_at(runs: Sequence[TimedRun], share: float, seed: int, bounds: Mapping[float, Bound]) -> Figures:
     total = Figures()
     load, suffix = _named(share)
-    for percent, bound in _BOUNDS.items():
+    for percent, bound in bounds.items():
         total += figure(
             f"latency.p{percent:g}_at_{suffix}", "µs", "latency",
             _samples(runs, share, lambda level, p=percent: percentile(level.measured.corrected, p) / 1e3),  # type: ignore[misc]

@@ -37,12 +37,14 @@ class Levels:
         plan, clone_plan: the requests to the original and to the clone, files of `ditto.artifacts.plan`.
         connections: of the generator.
         saturation: requests a second of the original in a closed loop.
+        shares: of it, at which latency is compared.
     """
 
     plan: Path
     clone_plan: Path
     connections: int
     saturation: float
+    shares: tuple[float, ...] = SHARES
 
     def offered(self, share: float) -> Offered:
         """The load at a share of the saturation."""
@@ -71,7 +73,7 @@ class LevelRun:
     requests: float
 
 
-def find_levels(run: AppRun, plan: Path) -> Levels:
+def find_levels(run: AppRun, plan: Path, shares: tuple[float, ...] = SHARES) -> Levels:
     """The levels of an app, from closed loops against the running original; the slowest tells what it can hold.
 
     Raises:
@@ -85,7 +87,7 @@ def find_levels(run: AppRun, plan: Path) -> Levels:
             f"{run.spec.name} does not answer its client's recorded requests as it did: they cannot be sent again",
             "the protocol has no codec, and its replies differ from one connection to the next",
         )
-    return Levels(plan, clone_plan(plan), connections, min(loop.rate for loop in loops))
+    return Levels(plan, clone_plan(plan), connections, min(loop.rate for loop in loops), shares)
 
 
 def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
@@ -95,7 +97,7 @@ def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
         AppError: it ended or does not answer.
     """
     plan = levels.clone_plan if run.is_clone else levels.plan
-    return tuple(_level(run, plan, levels, share) for share in (*SHARES, SATURATION))
+    return tuple(_level(run, plan, levels, share) for share in (*levels.shares, SATURATION))
 
 
 def _level(run: AppRun, plan: Path, levels: Levels, share: float) -> LevelRun:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun, Wrap
-from ditto.host.clones import built_clone, clone_command
+from ditto.host.clones import application_spec, built_clone, clone_command
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
-from ditto.host.usage import Meter, Usage, thread_count
+from ditto.host.usage import Meter, ServiceUse, Usage, thread_count, use_by_service
 from ditto.validate.levels import LevelRun, Levels, run_levels
 
 Side = Literal["original", "clone", "empty_body"]
@@ -37,6 +37,7 @@ class TimedRun:
         resident_bytes: of the server's processes when the client had ended; pages counted once a process.
         processes, threads: of the server then.
         levels: what came under the load levels, after the client's run.
+        tiers: of an app of several services, what each used during the client's run, and its memory at the end.
     """
 
     side: Side
@@ -48,15 +49,20 @@ class TimedRun:
     processes: int
     threads: int
     levels: tuple[LevelRun, ...] = ()
+    tiers: Mapping[str, ServiceUse] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared: the app and the commands of its clone (with ``{port}``)."""
+    """What is compared: the app and the commands of its clone (with ``{port}``).
+
+    ``application`` is that of several services with the clones of all tiers in their place.
+    """
 
     spec: AppSpec
     clone: tuple[str, ...]
     empty_body: tuple[str, ...] | None
+    application: AppSpec | None = None
 
     def run_of(self, side: Side, which: Which = "native", wrap: Wrap | None = None) -> AppRun:
         """A run of one side, not started.
@@ -66,6 +72,8 @@ class Sides:
         """
         if side == "original":
             return AppRun(self.spec, which=which, wrap=wrap)
+        if self.application is not None and side == "clone":
+            return AppRun.for_application(self.application, wrap, which)
         command = self.clone if side == "clone" else self.empty_body
         if command is None:
             raise BadInputError("the clone cannot be run with an empty body", "build it again")
@@ -78,6 +86,8 @@ def sides_of(spec: AppSpec, clone_dir: Path, empty_body: bool) -> Sides:
     Raises:
         BadInputError: there is no built clone.
     """
+    if spec.several:
+        return Sides(spec, (), None, application_spec(spec, clone_dir))
     command = tuple(clone_command(built_clone(clone_dir)))
     return Sides(spec, command, (*command, "--skeleton") if empty_body else None)
 
@@ -115,16 +125,21 @@ def timed_run(
         run.prepare()
         if asked is not None:
             run.load(max(_MIN_REQUESTS, asked // 20))
+        before = use_by_service(run) if sides.application is not None else {}
         with Meter(run) as meter:
             result = run.load(asked)
         usage = meter.usage
+        after = use_by_service(run) if before else {}
+        tiers = {name: replace(use, run_s=use.run_s - before[name].run_s) for name, use in after.items()}
         memory = run.memory()
         processes, threads = thread_count(run)
         count = count_requests(result, asked, pattern, passes)
         seen = run_levels(run, levels) if levels is not None else ()
     if count.requests <= 0:
         raise AppError(f"the load of the {side} made no request", "run the load by hand against the server")
-    return TimedRun(side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads, seen)
+    return TimedRun(
+        side, result.seconds, count.requests, count.how, usage, memory.rss_bytes, processes, threads, seen, tiers
+    )
 
 
 def timed_rounds(

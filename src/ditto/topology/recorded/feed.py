@@ -12,7 +12,7 @@ import numpy as np
 
 from ditto.artifacts.records import Kind, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
-from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Descriptors, Event
+from ditto.streams.events import ACCEPTS, CLOSE, RECEIVES, SENDFILES, SENDS, WAITS, Descriptors, Event, further_bytes
 
 BIND = NUMBERS["bind"]
 CONNECT = NUMBERS["connect"]
@@ -48,22 +48,10 @@ def calls_in_order(recording: Recording) -> Iterator[tuple[int, Event]]:
     when = records["t_ns"][chosen].astype(np.int64)
     when -= np.where(early & is_call, records["wall_ns"][chosen].astype(np.int64), 0)
     order = np.argsort(when, kind="stable")
-    more, descriptors = _more(records), Descriptors()
+    more, descriptors = further_bytes(records), Descriptors()
     for begin in range(0, len(order), _CHUNK):
         part = order[begin : begin + _CHUNK]
         yield from _resolved(records[chosen[part]], when[part], more, descriptors)
-
-
-def _more(records: np.ndarray) -> dict[tuple[int, int], bytes]:
-    """The further bytes of calls, by the thread and the time of the call's return."""
-    part = records[records["kind"] == Kind.MORE]
-    blob = part["payload"].tobytes()
-    found: dict[tuple[int, int], bytes] = {}
-    for i, (tid, at, length) in enumerate(
-        zip(part["tid"].tolist(), part["t_ns"].tolist(), part["payload_len"].tolist(), strict=True)
-    ):
-        found[tid, at] = found.get((tid, at), b"") + blob[i * 64 : i * 64 + min(length, 64)]
-    return found
 
 
 def _resolved(

@@ -10,12 +10,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ditto.streams.pipelined import reply_end, request_end
+
 HTTP, RESP, MEMCACHED, FRAMES, OPAQUE = "http1", "resp2", "memcached", "http2", "opaque"
 
 _HTTP_HEAD = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) ([^ ?\r\n]*)")
 _HTTP_REPLY = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _RESP_WORDS = re.compile(rb"\*(\d{1,6})\r\n")
-_RESP_LENGTH = re.compile(rb"\$(-?\d{1,10})\r\n")
 _RESP_NAME = re.compile(rb"\*\d{1,6}\r\n\$\d{1,4}\r\n([A-Za-z][A-Za-z0-9._-]{0,30})")
 _STORES = {b"set", b"add", b"replace", b"append", b"prepend", b"cas"}
 _ASKS = {
@@ -121,14 +122,7 @@ def _resp_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:
     if words is None:
         return None
     name = _RESP_NAME.match(piece, at)
-    end: int | None = words.end()
-    for _ in range(min(int(words[1]), 1024)):
-        assert end is not None
-        size = _RESP_LENGTH.match(piece, end)
-        if size is None:
-            end = None
-            break
-        end = size.end() + max(0, int(size[1])) + 2
+    end = request_end(piece, at)
     return (name[1].decode().upper() if name else "request"), end, False
 
 
@@ -143,32 +137,13 @@ def _memcached_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | 
     return words[0].decode(), end, words[-1] == b"noreply"
 
 
-def _resp_end(piece: bytes, at: int) -> int | None:
-    """Where the reply that begins at a place ends; None where that was not recorded."""
-    line_end = piece.find(b"\r\n", at)
-    if line_end < 0:
-        return None
-    mark, number = piece[at : at + 1], piece[at + 1 : line_end]
-    after = line_end + 2
-    if mark == b"$" and number.lstrip(b"-").isdigit():
-        return after + int(number) + 2 if int(number) >= 0 else after
-    if mark == b"*" and number.lstrip(b"-").isdigit():
-        end: int | None = after
-        for _ in range(min(max(0, int(number)), 1024)):
-            if end is None or end >= len(piece):
-                return None
-            end = _resp_end(piece, end)
-        return end
-    return after
-
-
 def _resp_replies(piece: bytes, length: int, most: int) -> int:
     if piece[:1] not in (b"+", b"-", b":", b"$", b"*"):
         return 0
     count, at = 0, 0
     while count < most and at < len(piece):
         count += 1
-        end = _resp_end(piece, at)
+        end = reply_end(piece, at)
         if end is None:
             # Cut off within a reply: where more than one is awaited, the rest of the piece answers the rest.
             return most if length > len(piece) and count > 1 else count

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,23 +16,26 @@ from typing import TYPE_CHECKING
 
 from ditto import paths
 from ditto.artifacts.app import AppSpec, load_app
-from ditto.artifacts.application import is_application, load_application
+from ditto.artifacts.application import is_application
 from ditto.artifacts.fidelity import Fidelity, load_fidelity, load_tuning
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
-from ditto.artifacts.profile import Profile, ServiceProfile, load_profile
+from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
 from ditto.errors import BadInputError, UnsupportedShapeError
+from ditto.host.place import Place
 from ditto.host.progress import Progress
+from ditto.pipeline import application
+from ditto.pipeline.running import build_all as build_all
+from ditto.pipeline.running import deploy as deploy
+from ditto.pipeline.running import run_here as run_here
 
 if TYPE_CHECKING:
     from ditto.artifacts.graph import Graph
     from ditto.artifacts.study import Study
     from ditto.artifacts.study_kind import StudyKind
-    from ditto.artifacts.target import Target
     from ditto.host.loadgen import LoadMeasured, Offered
-    from ditto.run.supervise import Running
 
 DEFAULT_SEED = 1
 TUNED_BY_S = 120.0
@@ -49,35 +51,14 @@ class CloneOptions:
         rounds: rounds of the final comparison.
         seconds: load of each timed run in it.
         tune: whether the measured CPU time is tuned as well.
+        keep_names: whether the tiers of an app of several services keep their names.
     """
 
     seed: int | None = None
     rounds: int = 5
     seconds: float = 3.0
     tune: bool = True
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of running clones here.
-
-    Attributes:
-        port: that clients use; of an application, its entry's.
-        host: that it listens on.
-        logs: folder for what they print.
-        base_port: of an application's other tiers, and the ports that follow; their own or free ones without it.
-        data: where they keep the files they make; an application's tiers each in a folder there.
-        seconds: until they are ended; for ever without it.
-        restart: whether one that ends is started again.
-    """
-
-    port: int
-    host: str
-    logs: Path
-    base_port: int | None = None
-    data: Path | None = None
-    seconds: float | None = None
-    restart: bool = True
+    keep_names: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,13 +92,18 @@ def observe(app: Path | None, out: Path, pid: int | None, seconds: float | None,
     return folder
 
 
-def model(out: Path, progress: Progress, seed: int | None = None) -> Path:
-    """Fit the profile to ``OUT/observation``; ``OUT/profile.json``."""
+def model(out: Path, progress: Progress, seed: int | None = None, keep_names: bool = False) -> Path:
+    """Fit the profile to ``OUT/observation``; ``OUT/profile.json``.
+
+    Of an app of several services, those of all tiers and how they are wired; ``OUT/profiles``.
+    """
     from ditto.model.service import fit
     from ditto.streams.evidence import load_evidence
 
     folder = out / "observation"
     progress.stage("model")
+    if application.is_observed(out):
+        return application.model(out, DEFAULT_SEED if seed is None else seed, keep_names, progress)
     observation = load_observation(folder)
     progress.update("reading the recordings")
     evidence = load_evidence(folder, observation)
@@ -131,9 +117,12 @@ def model(out: Path, progress: Progress, seed: int | None = None) -> Path:
 
 
 def generate(profile: Path, clone: Path, seed: int | None, progress: Progress) -> Path:
-    """Write the sources of a clone from a profile alone."""
+    """Write the sources of a clone from a profile alone, or those of all tiers from a folder of profiles."""
     progress.stage("generate")
-    _write_clone(load_profile(profile), clone, seed)
+    if is_application(profile):
+        application.generate(profile, clone, seed)
+    else:
+        write_clone(load_profile(profile), clone, seed)
     return clone
 
 
@@ -148,23 +137,29 @@ def build(clone: Path, progress: Progress) -> Path:
 def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds: float = TUNED_BY_S) -> Path:
     """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
 
+    Of an app of several services, ``OUT/profiles`` and the clones of all tiers, which are built already.
+
     Args:
         native: whether measured CPU time is tuned as well.
         seconds: that it may take, where the rounds of work alone do not take longer.
     """
     from ditto.run.build import build_clone
-    from ditto.tune.loop import tune_profile
+    from ditto.tune.loop import rounds_json, tune_profile
 
+    spec = load_app(app)
+    if spec.several:
+        application.tune(spec, out, native, progress)
+        return out / "profiles"
     progress.stage("tune")
     folder = out / "observation"
     clone = out / "clone"
 
     def remake(profile: Profile) -> Path:
-        _write_clone(profile, clone, None)
+        write_clone(profile, clone, None)
         return build_clone(clone)
 
     tuned = tune_profile(
-        _driven(_one_service(app, "ditto tune"), folder),
+        Place(driven(spec, folder)),
         load_profile(out / "profile.json"),
         folder,
         load_observation(folder),
@@ -174,7 +169,7 @@ def tune(app: Path, out: Path, progress: Progress, native: bool = True, seconds:
         seconds,
     )
     tuned.profile.save(out / "profile.json")
-    write_atomic(out / "tuning.json", tuned.rounds_json())
+    write_atomic(out / "tuning.json", rounds_json(tuned.rounds))
     return out / "profile.json"
 
 
@@ -183,10 +178,15 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
     from ditto.validate import ValidateOptions
     from ditto.validate import validate as compare
 
-    folder = (clone.parent if out is None else out) / "observation"
-    plan = folder / PLAN_NAME
-    options = ValidateOptions(rounds=rounds, seconds=seconds, plan=plan if plan.is_file() else None)
-    fidelity = compare(_driven(_one_service(app, "ditto validate"), folder), clone, options, progress)
+    made = clone.parent if out is None else out
+    options = ValidateOptions(rounds=rounds, seconds=seconds)
+    spec = load_app(app)
+    if spec.several:
+        fidelity = application.validate(spec, clone, made, options, progress)
+    else:
+        plan = made / "observation" / PLAN_NAME
+        options = replace(options, plan=plan if plan.is_file() else None)
+        fidelity = compare(driven(spec, made / "observation"), clone, options, progress)
     if out is not None:
         beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
         fidelity = fidelity.model_copy(update=beside)
@@ -211,7 +211,7 @@ def load(
         BadInputError: what to drive or what to send is not told.
     """
     from ditto.host import drive as driver
-    from ditto.host.clones import built_clone, clone_command
+    from ditto.host.clones import application_spec, built_clone, clone_command
     from ditto.host.loadgen import drive
 
     progress.stage("load")
@@ -222,7 +222,9 @@ def load(
     if app is None:
         raise BadInputError("nothing to drive", "give an APP.toml, or --port P and --plan FILE")
     spec = load_app(app)
-    command = None if clone is None else clone_command(built_clone(clone))
+    command: list[str] | AppSpec | None = None
+    if clone is not None:
+        command = application_spec(spec, clone) if spec.several else clone_command(built_clone(clone))
     with driver.plan_file(spec, plan, save_plan, progress) as path:
         return driver.driven(spec, command, path, offered, progress)
 
@@ -246,7 +248,7 @@ def study(
 
     made = compare(
         kind,
-        _driven(_one_service(app, "ditto study"), clone.parent / "observation"),
+        driven(_one_service(app, "ditto study"), clone.parent / "observation"),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -324,124 +326,14 @@ def _save_graph(graph: Graph, out: Path, plot: Path | None) -> None:
         write_atomic(plot, page_of(graph))
 
 
-def deploy(
-    clone: Path,
-    target: Target,
-    out: Path,
-    port: int,
-    replicas: dict[str, int],
-    registry: str,
-    built: bool,
-    progress: Progress,
-) -> list[Path]:
-    """Write a clone, or those of an application, as containers for compose or Kubernetes; the files for the tool.
-
-    Args:
-        replicas: for Kubernetes, of an application's tiers by name; under the name "" of the entry.
-        built: images are of what is built here, and made without a compiler or a network.
-
-    Raises:
-        BadInputError: no clone is there, or the folder holds something else.
-    """
-    from ditto.deploy import deploy_to, deployed, deployed_tiers
-    from ditto.host.synthetic import synthetic_plan
-    from ditto.run.build import build_static_load
-
-    progress.stage("deploy")
-    if is_application(clone):
-        application = load_application(clone)
-        folders = [clone / tier.name for tier in application.tiers]
-        services = {folder.name: (_service_of(folder), _certificate(folder)) for folder in folders}
-        service = services[application.entry.name][0]
-        asked = {name or application.entry.name: number for name, number in replicas.items()}
-        parts = deployed_tiers(application, services, port, asked, registry)
-    else:
-        folders = [clone]
-        service = _service_of(clone)
-        if any(replicas.keys() - {""}):
-            raise BadInputError(f"{clone} is the clone of one service", "give the number of its replicas alone")
-        parts = [deployed(service, _certificate(clone.parent), port, replicas.get("", 1), registry)]
-    plan = synthetic_plan(service).as_bytes()
-    loadgen = paths.native_root() / "loadgen"
-    with tempfile.TemporaryDirectory(prefix="ditto-deploy-") as scratch:
-        load_binary = None
-        if built:
-            build_all(clone, progress, again=False)
-            load_binary = build_static_load(loadgen, Path(scratch))
-        return deploy_to(list(zip(parts, folders, strict=True)), target, loadgen, plan, out, load_binary)
-
-
-def _service_of(clone: Path) -> ServiceProfile:
-    """The service that a clone is of.
-
-    Raises:
-        BadInputError: no clone is there.
-    """
-    if not (clone / "profile.json").is_file():
-        raise BadInputError(
-            f"{clone}: no clone is there (no profile.json)", "give the folder that ditto generate wrote"
-        )
-    return load_profile(clone / "profile.json").services[0]
-
-
-def _certificate(folder: Path) -> Fidelity | None:
-    path = folder / "fidelity.json"
-    return load_fidelity(path) if path.is_file() else None
-
-
-def run_here(
-    folder: Path,
-    options: RunOptions,
-    ready: Callable[[list[Running]], None],
-    say: Callable[[str], None],
-) -> None:
-    """Run a built clone, or all tiers of an application, watched, until this is interrupted.
-
-    Args:
-        ready: told, when all answer, what runs; called tiers before their callers.
-        say: told of each that ended.
-
-    Raises:
-        BadInputError: one is not built.
-        AppError: a port is in use, or one did not come up.
-    """
-    from ditto.host import ports
-    from ditto.host.clones import built_clone, clone_command, tier_ports
-    from ditto.run.supervise import Member, supervise, tier_members
-
-    host, port = options.host, options.port
-    if is_application(folder):
-        application = load_application(folder)
-        chosen = tier_ports(application, port, options.base_port, host)
-        members = tier_members(folder, application, host, chosen, options.logs, options.data)
-    else:
-        ports.require_free(port, f"--port {port}", host)
-        words = [word.format(port=port) for word in clone_command(built_clone(folder))]
-        command = (*words, "--host", host, *([] if options.data is None else ["--data", str(options.data.absolute())]))
-        members = [Member("clone", command, host, port, options.logs / "clone.log")]
-    supervise(members, ready, say, options.seconds, options.restart)
-
-
-def build_all(folder: Path, progress: Progress, again: bool = True) -> list[Path]:
-    """Compile a clone, or those of an application's tiers; without ``again`` only what is not built.  The binaries."""
-    from ditto.run.build import binary_of
-
-    tiers = [folder / tier.name for tier in load_application(folder).tiers] if is_application(folder) else [folder]
-    return [
-        build(tier, progress) if again or not binary_of(tier).is_file() else binary_of(tier).absolute()
-        for tier in tiers
-    ]
-
-
 def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> CloneResult:
     """All stages in order."""
     began = time.monotonic()
-    _one_service(app, "ditto clone")
     observe(app, out, None, None, progress)
-    profile = model(out, progress, options.seed)
+    profile = model(out, progress, options.seed, options.keep_names)
     folder = out / "clone"
     generate(profile, folder, None, progress)
-    build(folder, progress)
+    build_all(folder, progress)
     tune(app, out, progress, options.tune, TUNED_BY_S - (time.monotonic() - began))
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
@@ -464,7 +356,7 @@ def _one_service(app: Path, command: str) -> AppSpec:
     return spec
 
 
-def _driven(spec: AppSpec, observation: Path) -> AppSpec:
+def driven(spec: AppSpec, observation: Path) -> AppSpec:
     """The app, with a client that can talk to its clone where its own cannot."""
     from ditto.host.drive import with_stand_in
 
@@ -473,7 +365,8 @@ def _driven(spec: AppSpec, observation: Path) -> AppSpec:
     return spec if client is None else with_stand_in(spec, plan, client)
 
 
-def _write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:
+def write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:
+    """Write a clone's folder."""
     from ditto.generate.clone import generate as make_sources
     from ditto.generate.clone import write_clone
 

@@ -1,0 +1,190 @@
+"""The search for the knobs that make a clone as fast as its original, apart from how the two are compared."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from ditto.artifacts.profile import Knobs, Profile
+from ditto.host.progress import Progress
+
+Rows = list[tuple[int, float, str]]
+
+GOAL = 0.05
+"""Error of the user CPU time per request at which it is right."""
+SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
+FASTER = (
+    {"irregular": 0.5, "dependence": 1.5},
+    {"irregular": 0.1, "dependence": 2.5},
+    {"irregular": 0.0, "dependence": 5.0},
+)
+SCALINGS = 3
+"""Attempts at the number of instructions of an app where it was not counted."""
+BODY_SHARE = 0.5
+"""Least part of a clone's user CPU time that its bodies are taken to have."""
+STALL_INSTRUCTIONS = 1.5
+"""Instructions that a far read of the runtime costs."""
+STALL_SHARE = 0.03
+"""Share of a request's instructions that far reads may add to it."""
+STALL_TRIES = 4
+STALL_NS = 60.0
+"""What a far read is taken to cost before it was measured."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """User CPU time per request of the clone against the original's.
+
+    Attributes:
+        error: relative, of medians.
+        doubt: standard error of ``error``, from the pairs.
+        noise: relative spread of the original's own runs.
+        original_ns: user nanoseconds a request of the original, median.
+        resident: median resident bytes of the clone less the original's.
+    """
+
+    error: float
+    doubt: float
+    noise: float
+    original_ns: float
+    resident: float
+
+    @property
+    def right(self) -> bool:
+        """Whether the pairs cannot tell clone from original any more."""
+        return abs(self.error) <= max(GOAL, self.doubt)
+
+
+class Search:
+    """Comparisons so far, and the best of them.
+
+    Its steps are generators: they yield a profile to be compared and are sent what came out, so that several clones can
+    be compared in the same runs.
+
+    Args:
+        name: of the service, for people; empty where there is only one.
+        uncounted: how many instructions the app executes here was not counted: it makes code at run time, and its
+            compiler gets to little under an instrument; or no instrument could run it.  Their number is a knob then,
+            and the first.
+        ends: when no further knob is tried, by the monotonic clock.
+    """
+
+    def __init__(
+        self, profile: Profile, progress: Progress, ends: float, uncounted: bool = False, name: str = ""
+    ) -> None:
+        self._progress, self._uncounted, self._name = progress, uncounted, name
+        self.ends = ends
+        self._profile = self.best_profile = profile
+        self.rows: Rows = []
+        self.best = Compared(float("inf"), 0.0, 0.0, 0.0, 0.0)
+
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing to gain or no time left."""
+        return self.best.right or time.monotonic() > self.ends
+
+    @property
+    def knobs(self) -> Knobs:
+        """Of the best comparison."""
+        return self.best_profile.knobs
+
+    def steps(self) -> Generator[Profile, Compared, None]:
+        """Turn the knobs until the clone's user CPU time per request is the original's."""
+        step: dict[str, float] = {}
+        now = yield from self._attempt(step)
+        if self._uncounted:
+            now = yield from self._scale(now)
+        if now.error > GOAL:
+            for faster in FASTER:
+                if self.over or now.error < 0:
+                    break
+                step = faster
+                now = yield from self._attempt(step)
+        if now.error < 0:
+            yield from self._stall(now, step)
+        if self.best.error < 0:
+            for slower in SLOWER:
+                if self.over:
+                    break
+                yield from self._attempt({**slower, "stalls": self.knobs.stalls})
+
+    def _attempt(self, step: dict[str, float]) -> Generator[Profile, Compared, Compared]:
+        """Compare a clone with these knobs turned; the first attempt puts the resident memory right too."""
+        number = len(self.rows)
+        words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
+        self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
+        tried = self._profile.model_copy(update={"knobs": knobs})
+        now = yield tried
+        if not self.rows:
+            tried = self._profile = _resident(tried, now)
+        better = abs(now.error) < abs(self.best.error)
+        if better:
+            self.best, self.best_profile = now, tried
+        self.rows.append((number, now.error, f"{words}: {'kept' if better else 'dropped'}"))
+        self._progress.note(
+            f"tune: {self._name and self._name + ': '}user CPU per request {now.error:+.1%},"
+            f" give or take {now.doubt:.1%}, with {words} (the original's own spread is {now.noise:.1%})"
+        )
+        return now
+
+    def _scale(self, now: Compared) -> Generator[Profile, Compared, Compared]:
+        """As many instructions as take the original's time, at the rate at which the clone executes them.
+
+        The first attempt takes all of the clone's time for its bodies'; two attempts tell what part of it that is, but
+        not less than `BODY_SHARE`: the difference of two noisy times may be anything.
+        """
+        factor, error, slope = self.knobs.instructions, now.error, float("inf")
+        for _ in range(SCALINGS):
+            if self.over:
+                break
+            all_of_it = (1.0 + error) / factor
+            before = factor
+            factor -= error / min(all_of_it, max(BODY_SHARE * all_of_it, slope))
+            factor = min(9.0, max(0.11, factor))
+            now = yield from self._attempt({"instructions": factor})
+            slope = (now.error - error) / (factor - before) if factor != before else float("inf")
+            error = now.error
+        self._profile = self.best_profile
+        return self.best
+
+    def _stall(self, now: Compared, base: dict[str, float]) -> Generator[Profile, Compared, None]:
+        """Let a clone that is too fast wait for memory as long as it lacks.
+
+        What a read costs is measured; once a try was too slow, the next is between those on either side.
+
+        Args:
+            now: how far off it is with the knobs ``base``.
+        """
+        most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
+        below, above = (0.0, now.error), None
+        reads = min(most, -now.error * now.original_ns / STALL_NS)
+        for _ in range(STALL_TRIES):
+            if self.over or reads < 0.01:
+                return
+            then = yield from self._attempt({**base, "stalls": reads})
+            if then.right:
+                return
+            before = reads
+            if then.error > 0:
+                above = (reads, then.error)
+            else:
+                below = (reads, then.error)
+            if above is None:
+                gain = (then.error - now.error) / reads
+                reads = min(most, -now.error / gain if gain > 0 else 2 * reads)
+            else:
+                reads = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
+            if abs(reads - before) < 0.05 * before:
+                return
+
+
+def _resident(profile: Profile, now: Compared) -> Profile:
+    wanted = max(-(1 << 42), min(1 << 42, int(profile.knobs.resident_bytes - now.resident)))
+    return profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": wanted})})
+
+
+def _instructions(profile: Profile) -> float:
+    """Instructions of a request that blocks execute, by their aims."""
+    return sum(block.wanted.instructions * block.runs_per_request for block in profile.services[0].blocks)
