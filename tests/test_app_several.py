@@ -6,19 +6,22 @@ import os
 import socket
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from app_parts import processes_in
 from ditto import paths
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import load_observation
+from ditto.artifacts.records import RECORD, Kind, Mode
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.cli import main as entry
 from ditto.errors import AppError, BadInputError
 from ditto.host import commands
 from ditto.host.app import AppRun
 from ditto.host.progress import SilentProgress
 from ditto.host.server import Server
-from ditto.observe.tiers import observe_tiers
+from ditto.observe.tiers import _apart, observe_tiers
 from ditto.streams.evidence import load_evidence
 from recorded_parts import write_tiers
 
@@ -147,3 +150,20 @@ def test_each_service_is_observed_by_itself(tmp_path: Path) -> None:
 
 def _has_lens() -> bool:
     return commands.find_program("valgrind") is not None and (paths.lens_directory() / "lens-amd64-linux").is_file()
+
+
+def test_requests_that_came_one_at_a_time_are_a_recording_of_their_own() -> None:
+    """The load's has of that time only how descriptors were made; both have what was made before."""
+    calls = [("socket", 1), ("MARK", 2), ("socket", 3), ("read", 4), ("MARK", 5), ("MARK", 6), ("read", 7)]
+    modes = iter((Mode.ALL, Mode.STRUCTURE, Mode.ALL))
+    records = np.zeros(len(calls), dtype=RECORD)
+    for row, (name, at) in zip(records, calls, strict=True):
+        row["kind"] = Kind.MARK if name == "MARK" else Kind.SYSCALL
+        row["nr"] = next(modes) if name == "MARK" else NUMBERS[name]
+        row["t_ns"] = at
+    alone, load = _apart(records)
+    assert alone is not None and alone["t_ns"].tolist() == [1, 2, 3, 4, 5]
+    assert load["t_ns"].tolist() == [1, 2, 3, 5, 6, 7]
+    assert load["nr"][load["kind"] == Kind.MARK].tolist() == [Mode.STRUCTURE, Mode.STRUCTURE, Mode.ALL]
+    alone, load = _apart(records[:5])
+    assert alone is None and len(load) == 5

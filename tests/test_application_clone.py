@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app_parts import processes_in
+from ditto import pipeline
 from ditto.artifacts.app_recording import AppRecording, ServiceRecorded
 from ditto.artifacts.application import Application, Tier, load_application
 from ditto.artifacts.fidelity import load_fidelity
@@ -20,6 +21,7 @@ from ditto.errors import BadInputError
 from ditto.host import commands
 from ditto.host.app import AppRun
 from ditto.host.clones import application_spec, built_clone, tier_command
+from ditto.host.progress import SilentProgress
 from ditto.host.usage import ServiceUse, Usage
 from ditto.pipeline.application import _names
 from ditto.validate.runs import TimedRun
@@ -158,6 +160,25 @@ def test_each_tier_has_its_cpu_time_and_memory() -> None:
     assert records["tier.tier-2.cpu.per_request"].error == pytest.approx(0.2)
     assert records["tier.tier-2.cpu.per_request"].verdict is Verdict.OUTSIDE
     assert records["tier.tier-2.memory.resident_bytes"].clone == 2 << 20
+
+
+@pytest.mark.ebpf
+def test_an_application_is_compared_at_its_entry_and_tier_by_tier(tmp_path: Path) -> None:
+    """Of programs in place of clones that answer and call nobody: all figures are there, and the calls are missed."""
+    write_tiers(tmp_path, requests=300)
+    write_clones(tmp_path / "clone", ["tier-2", "tier-3"])
+    fidelity = pipeline.validate(tmp_path / "app.toml", tmp_path / "clone", tmp_path, 1, 0.5, SilentProgress())
+    assert load_fidelity(tmp_path / "fidelity.json") == fidelity
+    edges = {r.metric: r for r in fidelity.records if r.group == "edges"}
+    # Half of the requests make two calls to the one and one to the other.
+    assert edges["edge.tier-1.tier-2.calls_per_request"].original == pytest.approx(1.0, abs=0.05)
+    assert edges["edge.tier-1.tier-3.calls_per_request"].original == pytest.approx(0.5, abs=0.05)
+    assert all(record.clone == 0 and record.verdict is Verdict.OUTSIDE for record in edges.values())
+    tiers = [r for r in fidelity.records if r.group == "tiers"]
+    assert len(tiers) == 6 and all(record.original and record.clone is not None for record in tiers)
+    assert {point.share for point in fidelity.latency} == {0.3, 0.6, 1.0}
+    assert not any(word in r.metric for r in fidelity.records for word in ("front", "left", "right"))
+    assert processes_in(tmp_path) == []
 
 
 def ditto(*words: str | Path) -> str:

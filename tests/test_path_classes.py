@@ -12,6 +12,7 @@ from ditto.artifacts.profile import ClassMatch
 from ditto.host.synthetic import _path_of
 from ditto.model.downstream import _match
 from ditto.streams import protocol
+from ditto.streams.evidence import plainer
 from ditto.streams.matching import class_index
 from ditto.streams.programs import ClassWork, OpName, OpWork
 from profile_parts import service_profile
@@ -84,3 +85,20 @@ def test_what_some_requests_do_more_is_put_where_these_had_it(share: float) -> N
             op.count += 1
             op.position += position
     assert [name for name, _ in work.ordered()] == [*names, reply]
+
+
+def test_requests_that_came_alone_tell_what_a_loop_does_where_the_load_does_not() -> None:
+    """Under load some calls look like another request's; alone each makes its one call."""
+
+    def requests(courses: dict[tuple[str, ...], int]) -> ClassWork:
+        work = ClassWork(b"x")
+        for kinds, count in courses.items():
+            for name in (OpName(kind, 1, ("d", at), 0) for at, kind in enumerate(kinds)):
+                work.ops.setdefault(name, OpWork()).count += count
+            work.cycles += [None] * count  # type: ignore[list-item]
+        return work
+
+    load = requests({("call",): 80, ("call", "call"): 10, (): 10})
+    plain, few = requests({("call",): 50}), requests({("call",): 5})
+    assert plainer(load, plain) is plain and plainer(load, few) is load and plainer(load, None) is load
+    assert plainer(plain, requests({("call",): 40})) is plain  # as many calls alone: the load tells more

@@ -89,6 +89,7 @@ class NativeRun(_Facts):
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
     ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.  ``samples`` is the file of
     `ditto.artifacts.samples`, where there is one.
+    ``alone`` is a recording of requests that came one at a time, if there is one.
     """
 
     recording: str
@@ -103,6 +104,7 @@ class NativeRun(_Facts):
     processes: list[ProcessSeen]
     files: list[FileSeen] = []
     makes_code: bool = False
+    alone: str = ""
     samples: str = ""
 
 

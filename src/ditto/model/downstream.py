@@ -104,6 +104,11 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         made.classes.append(numbers)
         made.folds.append(folds)
         made.addresses.append(_readable(group.address))
+    if evidence.alone is not None:
+        number_of = {group.address: number for number, group in enumerate(ranked)}
+        for call in (call for found in evidence.alone.classes.values() for cycle in found for call in cycle.calls):
+            if call.peer.path in number_of:
+                made.numbers[call.peer] = number_of[call.peer.path]
     return made
 
 

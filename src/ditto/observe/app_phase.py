@@ -43,12 +43,14 @@ class AppOptions:
         seconds: of the load, at most.
         turns: whether the load is let through one request at a time first.
         more: further records of 64 bytes of what a call moved.
+        apart: whether marks tell the requests that were let through one at a time from the others.
     """
 
     collector: str = "auto"
     seconds: float = WINDOW_S
     turns: bool = True
     more: int = MORE
+    apart: bool = False
 
 
 class Looks:
@@ -131,6 +133,10 @@ def _record_once(
             try:
                 with Turns(run.port) as relay:
                     _load(run, TURNS_S, relay.port)
+                if options.apart:
+                    recorder.set_mode(Mode.STRUCTURE)
+                    recorder.set_mode(Mode.ALL)
+                    began = time.monotonic()
             except AppError as error:
                 # A client may give up where it waits for its turn; a service may not.
                 run.check_alive()

@@ -27,11 +27,12 @@ MAX_RECORDS = 4_000_000
 
 @dataclass(frozen=True)
 class NativeOptions:
-    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``."""
+    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``; ``more`` further records of a call's bytes."""
 
     collector: str = "auto"
     seconds: float = WINDOW_S
     buffer_mb: float = 64.0
+    more: int = 0
 
 
 def record_native(
@@ -67,7 +68,7 @@ def _record_once(
     path.unlink(missing_ok=True)
     with AppRunHeld(spec) as run, NativeRecorder() as recorder:
         progress.update("starting the app")
-        recorder.start([run.pid], path, options.collector, buffer_mb, Mode.STRUCTURE)  # type: ignore[arg-type]
+        recorder.start([run.pid], path, options.collector, buffer_mb, Mode.STRUCTURE, options.more)  # type: ignore[arg-type]
         os.chmod(path, 0o600)
         if recorder.reason:
             note = f"recorded with {recorder.collector}: {recorder.reason}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
 from ditto.streams.evidence import Wire, wire_of
+from ditto.streams.protocol import further_records
 from ditto.streams.started import gone_before_load
 
 LENS_FOLDER = "lens"
@@ -44,6 +46,9 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     native, notes = record_native(spec, folder, options, progress)
     progress.update("recognising the protocol")
     wire = wire_of(folder / native.recording)
+    if further := further_records(wire.codec):
+        progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
+        native, notes = record_native(spec, folder, replace(options, more=further), progress)
     lens = lens_of(spec, folder, wire, native, notes, progress)
     client = client_of(spec, folder, wire, notes, progress)
     return save_observation(spec.name, folder, native, lens, notes, client)

@@ -9,7 +9,7 @@ import numpy as np
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import RECORDING, AppRecording, owners
 from ditto.artifacts.observation import FileSeen, NativeRun, Observation, ProcessSeen
-from ditto.artifacts.records import HEADER, RECORD, Kind, load_recording
+from ditto.artifacts.records import HEADER, RECORD, Kind, Mode, load_recording
 from ditto.host.app import AppRun
 from ditto.host.code_samples import CodeSampler
 from ditto.host.progress import Progress
@@ -17,7 +17,12 @@ from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
+from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
 from ditto.streams.evidence import wire_of
+
+ALONE = "alone.rec"
+_MOVING = RECEIVES | SENDS | SENDFILES | WAITS
+"""Calls that are not recorded while only descriptors are followed."""
 
 
 class _Looks(Looks):
@@ -72,7 +77,7 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     """
     make_private(out)
     looks = _Looks(out / RECORDING)
-    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, turns=False)
+    options = AppOptions(seconds=seconds or native_phase.WINDOW_S, apart=True)
     made = record_app(spec, out, options, progress, looks)
     observations = []
     natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
@@ -88,6 +93,19 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     return observations
 
 
+def _apart(records: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
+    """The requests that came one at a time, if any, and those of the load; each with the descriptors made before."""
+    starts = np.flatnonzero((records["kind"] == Kind.MARK) & (records["nr"] == Mode.ALL))
+    if len(starts) < 2:
+        return None, records
+    first, second = int(starts[0]), int(starts[1])
+    load = records.copy()
+    load["nr"][first] = Mode.STRUCTURE
+    places = np.arange(len(records))
+    moved = np.isin(records["nr"], sorted(_MOVING)) & np.isin(records["kind"], (Kind.SYSCALL, Kind.MORE))
+    return records[:second], load[~(moved & (places > first) & (places < second))]
+
+
 def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
     """One service's part of the recording, in its own folder."""
     folder = out / name / "observation"
@@ -97,13 +115,17 @@ def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
     pids = [pid for pid, owner in owners(app, recording).items() if owner == name]
     marks = records["kind"] == Kind.MARK
     kept = records[marks | np.isin(records["pid"], pids)]
-    path = folder / native_phase.RECORDING
-    with path.open("wb") as file, (out / RECORDING).open("rb") as whole:
-        path.chmod(0o600)
-        file.write(whole.read(HEADER.itemsize))
-        file.write(np.ascontiguousarray(kept, dtype=RECORD).tobytes())
+    header = (out / RECORDING).read_bytes()[: HEADER.itemsize]
+    alone, kept = _apart(kept)
+    for name_, part in ((ALONE, alone), (native_phase.RECORDING, kept)):
+        path = folder / name_
+        path.unlink(missing_ok=True)
+        if part is not None:
+            path.write_bytes(header + np.ascontiguousarray(part, dtype=RECORD).tobytes())
+            path.chmod(0o600)
     return NativeRun(
         recording=native_phase.RECORDING,
+        alone="" if alone is None else ALONE,
         collector=app.collector,
         records=len(kept),
         lost=app.lost,

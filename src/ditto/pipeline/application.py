@@ -32,8 +32,8 @@ WORK_SECONDS = 40.0
 """For one tier, after which no further round of work begins."""
 ALL_WORK_SECONDS = 280.0
 """For all tiers together."""
-NATIVE_SECONDS = 60.0
-"""After which no further knob of any tier is tried."""
+NATIVE_SECONDS = 20.0
+"""For each tier, after all of which no further knob of any is tried."""
 RECORDINGS = 2
 """Of each side, for the calls between tiers: the original's own spread is known from two."""
 
@@ -98,7 +98,7 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
     """
-    from ditto.tune.loop import Round, Tuned, rounds_json, tune_profile, tune_tiers_native
+    from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_profile, tune_tiers_native
 
     profiles, clone = out / "profiles", out / "clone"
     driven = entry_driven(spec, out)
@@ -107,12 +107,15 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
     places = {}
     seen = {}
     rounds: list[Round] = []
+    made: dict[str, Profile] = {}
 
     def remake(tier: str, profile: Profile) -> Path:
         from ditto.pipeline import write_clone
         from ditto.run.build import build_clone
 
-        write_clone(profile, clone / tier, None)
+        if made.get(tier) != profile:
+            write_clone(profile, clone / tier, None)
+            made[tier] = profile
         return build_clone(clone / tier)
 
     def keep(tier: str, tuned: Tuned) -> None:
@@ -134,12 +137,9 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
     if native:
         progress.stage("tune")
         found = {name: load_profile(profile_of(profiles, name)) for name in places}
-        uncounted = [
-            name
-            for name, observation in seen.items()
-            if observation.native.makes_code or found[name].services[0].body == "sampled"
-        ]
-        for name, tuned in tune_tiers_native(places, found, uncounted, remake, progress, NATIVE_SECONDS).items():
+        limit = NATIVE_SECONDS * len(places)
+        uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
+        for name, tuned in tune_tiers_native(places, found, uncounted, remake, progress, limit).items():
             keep(name, tuned)
     write_atomic(out / "tuning.json", rounds_json(rounds))
 

@@ -32,10 +32,11 @@ RARE_CLASS = 0.002
 MAX_CLASSES = 32
 STRAY = 0.05
 """Share of cycles that do not begin like a request, below which they are taken for parts of others."""
+FEW_ALONE = 30
+"""Requests of a class that came one at a time, from which on they tell what it does."""
+STRAY_CALLS = 0.01
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
-HEAD = 64
-"""Bytes of a payload that a recording holds."""
 
 
 @dataclass
@@ -99,14 +100,15 @@ class Gaps:
 class Evidence:
     """Everything the model is fitted to.
 
-    ``samples`` is the number of samples of the CPU clock that gaps and segments are estimated from; 0 where they were
-    counted, or are unknown.
+    ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.
     """
 
     observation: Observation
     stream: Stream
     work: Work
     requests: Requests
+    alone: Requests | None = None
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
     samples: int = 0
@@ -154,6 +156,9 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
+    if native.alone and evidence.work.peers:
+        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
@@ -238,17 +243,19 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
-    return protocol.request_key(codec, request_head(cycle), cycle.received_bytes)
+    head = request_head(cycle, protocol.head_bytes(codec))
+    return protocol.request_key(codec, head, cycle.received_bytes)
 
 
-def request_head(cycle: Cycle) -> bytes:
+def request_head(cycle: Cycle, most: int = protocol.RECORDED) -> bytes:
     """The first bytes of a request as far as they were recorded, which may have come in several receives."""
     head = b""
     for event in _receives(cycle):
-        head += event.payload
-        if len(event.payload) != event.ret or len(head) >= HEAD:
+        seen = event.payload + event.more if most > protocol.RECORDED else event.payload
+        head += seen
+        if len(seen) != event.ret or len(head) >= most:
             break
-    return head[:HEAD]
+    return head[:most]
 
 
 def _receives(cycle: Cycle) -> list[Event]:
@@ -275,6 +282,31 @@ def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
         home = next((k for k in kept if k.split(b" ", 1)[0] == word), next(iter(kept)))
         kept[home] = kept[home] + cycles
     return kept
+
+
+def plain_works(evidence: Evidence, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
+    """The counted operations of every class; of requests that came one at a time where their calls are plainer."""
+    works = class_works(evidence.requests, skip)
+    if evidence.alone is None:
+        return works
+    alone = class_works(evidence.alone)
+    return {key: plainer(work, alone.get(key)) for key, work in works.items()}
+
+
+def plainer(work: ClassWork, alone: ClassWork | None) -> ClassWork:
+    """A class as seen under load, or as seen in requests that came one at a time.
+
+    In an event loop every request under way could have made a call.  Where a class seems to make other calls under load
+    than it makes alone, some were given to the wrong requests.
+    """
+    if alone is None or len(alone.cycles) < FEW_ALONE or _calls(alone) == _calls(work):
+        return work
+    return alone
+
+
+def _calls(work: ClassWork) -> set[OpName]:
+    """The calls that more than a few requests make."""
+    return {n for n, op in work.ops.items() if n.kind == "call" and op.count >= STRAY_CALLS * len(work.cycles)}
 
 
 def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes, ClassWork]:

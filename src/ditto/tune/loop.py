@@ -106,7 +106,7 @@ def tune_profile(
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-        uncounted = observation.native.makes_code or service.body == "sampled"
+        uncounted = is_uncounted(observation, profile)
         tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
@@ -154,6 +154,11 @@ def _tune_work(
     tuned.profile = best
 
 
+def is_uncounted(observation: Observation, profile: Profile) -> bool:
+    """Whether a service executes here another number of instructions than was counted, or none was counted."""
+    return observation.native.makes_code or profile.services[0].body == "sampled"
+
+
 def tune_tiers_native(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
@@ -167,7 +172,7 @@ def tune_tiers_native(
     Args:
         tiers: where each stands, by its name.
         profiles: as the rounds of work left them.
-        uncounted: tiers whose instructions here were not counted; see `Search`.
+        uncounted: tiers whose instructions were not counted as they are here.
         remake: generates and builds one tier's clone.
         seconds: after which no further knob is tried.
 

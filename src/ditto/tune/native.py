@@ -46,7 +46,9 @@ def tune_native(
 
     Args:
         seconds: after which no further knob is tried.
-        uncounted: how many instructions the app executes here was not counted; see `Search`.
+        uncounted: how many instructions the app executes here was not counted: it makes code at run time, and its
+            compiler gets to little under an instrument; or no instrument could run it.  Their number is a knob then,
+            and the first.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -78,7 +80,7 @@ def tune_together(
     Args:
         tiers: where each stands, by name.
         profiles: of each.
-        uncounted: those whose instructions here were not counted; see `Search`.
+        uncounted: those whose instructions were not counted as they are here.
         remake: generates and builds one tier's clone.
 
     Raises:

@@ -92,7 +92,8 @@ def validate(
     with _levels(sides, options, progress) as (levels, no_levels):
         runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress, levels)
     if options.tiers is None:
-        figures = timed_figures(runs, options.seed) + latency_figures(runs, options.seed)
+        two = sides.two_clients
+        figures = timed_figures(runs, options.seed, two_clients=two) + latency_figures(runs, options.seed)
     else:
         figures = timed_figures(runs, options.seed, THROUGHPUT) + latency_figures(runs, options.seed, PERCENTILES)
         figures += tier_figures(runs, options.tiers, options.seed) + edge_figures(options.tiers, options.seed)
