@@ -25,7 +25,7 @@ from ditto.observe import stage
 from ditto.paths import lens_directory
 from ditto.streams import sampled, usual
 from ditto.streams.events import Descriptors, Event, Stream
-from ditto.streams.evidence import load_evidence
+from ditto.streams.evidence import Wire, load_evidence
 from ditto.streams.started import gone_before_load
 
 SERVER = Path(__file__).parent / "data" / "refuses.c"
@@ -235,7 +235,7 @@ def test_what_does_not_run_under_valgrind_is_a_note(
     )
     notes: list[str] = []
     spec = load_app(tmp_path / "app.toml")
-    assert stage.lens_of(spec, tmp_path, "http1", native, notes, SilentProgress()) is None
+    assert stage.lens_of(spec, tmp_path, Wire("http1", False, False), native, notes, SilentProgress()) is None
     (note,) = notes
     assert note.startswith("no instruction run") and error.message in note and "\n" not in note
     assert ("lens_command" in note) == (not isinstance(error, MissingCapabilityError))
