@@ -8,7 +8,8 @@ PYTHON := .venv/bin/python
 # Debian packages: to build and run ditto, to run the demo, to run the tests.
 BUILD_PACKAGES := python3-venv gcc make libc6-dev clang llvm libbpf-dev bpftool libelf-dev zlib1g-dev valgrind linux-libc-dev
 DEMO_PACKAGES := redis-server redis-tools
-TEST_PACKAGES := $(DEMO_PACKAGES) nginx memcached libmemcached-tools wrk binutils strace chromium stress-ng dnsperf
+TEST_PACKAGES := $(DEMO_PACKAGES) nginx memcached libmemcached-tools wrk binutils strace chromium stress-ng dnsperf \
+	postgresql mariadb-server sysbench php-fpm
 
 NATIVE := $(patsubst native/%/Makefile,%,$(wildcard native/*/Makefile))
 

@@ -56,13 +56,15 @@ CONNECT_BLOCKING = [
     Op(kind=OpKind.CONNECT, nr=NUMBERS["connect"], link=0),
 ]
 HTTP_REPLY = ReplyShape(probability=1.0, kind="http", status=200, head_bytes=160, size=fixed(3000))
+FASTCGI_REPLY = ReplyShape(probability=1.0, kind="fastcgi", status=200, head_bytes=60, size=fixed(9000))
 RESP_REPLY = ReplyShape(probability=1.0, kind="bulk", size=fixed(50))
 
 
 def downstream(codec: str = "http1", **changes: object) -> Downstream:
     """A service that is called in one of the protocols, over connections kept by the thread."""
     match = {"http1": ClassMatch(verb="GET", path_print=77), "resp2": ClassMatch(verb="GET")}
-    reply = {"http1": HTTP_REPLY, "resp2": RESP_REPLY}
+    match["fastcgi"] = match["http1"]
+    reply = {"http1": HTTP_REPLY, "resp2": RESP_REPLY, "fastcgi": FASTCGI_REPLY}
     opaque = ReplyShape(probability=1.0, kind="opaque", size=fixed(700))
     memcached = ReplyShape(probability=1.0, kind="value", size=fixed(90), second=fixed(1))
     values: dict[str, object] = {

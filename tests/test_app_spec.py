@@ -90,6 +90,13 @@ def test_several_services(tmp_path: Path) -> None:
         ('name = "a"\n' + SERVICE + 'ready = { http = "/", log = "x" }\n' + LOAD, "service.ready: give exactly one"),
         ('name = "a"\n' + SERVICE + 'ready = { log = "(" }\n' + LOAD, "service.ready.log: not a regular expression"),
         ('name = "a"\n' + SERVICE + LOAD + "connections = 0\n", "load.connections: "),
+        ('name = "a"\n' + SERVICE + LOAD + "[limits]\nmemory = 96\n", 'limits.memory: a size is a text such as "96M"'),
+        ('name = "a"\n' + SERVICE + LOAD + '[limits]\nmemory = "9K"\n', "limits.memory: "),
+        ('name = "a"\n' + SERVICE + LOAD + "[limits]\nread_iops = 0\n", "limits.read_iops: "),
+        (
+            'name = "a"\n' + SERVICE + LOAD + '[limits]\nmemroy = "96M"\n',
+            'limits.memroy: unknown key: did you mean "memory"',
+        ),
         ('name = "../up"\n' + SERVICE + LOAD, "name: "),
         ('name = "a"\nname = "b"\n', "not valid TOML"),
         ("name = [", "not valid TOML"),

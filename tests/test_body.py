@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -232,3 +233,10 @@ def test_many_stores_of_few_instructions_are_a_repeated_string_store(tmp_path: P
     wide = request(0.4, stores=lines * 8, store_distance=[lines * 7, *[0] * 22, lines])
     assert "rep stosq" in emit([wide], Knobs(), 1).assembly
     assert "rep stos" not in emit([request(0.4)], Knobs(), 1).assembly
+
+
+def test_vectors_do_not_wait_for_each_other(code: BodyCode) -> None:
+    """Upper halves of registers stay clean beside older instructions, and no vector is loaded over narrower stores."""
+    assert "ymm" not in code.assembly and "vmovdqu" in code.assembly and "mulsd" in code.assembly
+    loads = re.findall(r"^\s*v?mov(?:ups|dqu) (-?\d*)\(%r(?:8|9|1\d|si|cx|dx|ax)\b[^)]*\), %xmm", code.assembly, re.M)
+    assert loads and {int(at or 0) % 64 for at in loads} == {16}

@@ -30,6 +30,7 @@ from call_parts import (
 from ditto.artifacts.profile import ClassMatch, Listener, Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.ports import find_free
+from ditto.streams import fastcgi
 from profile_parts import fixed
 from runtime_build import SANITIZE
 
@@ -197,6 +198,10 @@ MEMCACHED = RequestClass(
     probability=1.0, match=ClassMatch(verb="get", min_bytes=1, max_bytes=100), request_bytes=fixed(30),
     replies=[ReplyShape(probability=1.0, kind="value", size=fixed(100), second=fixed(1))], program=PROGRAM,
 )  # fmt: skip
+FASTCGI = RequestClass(
+    probability=1.0, match=ClassMatch(verb="GET"), request_bytes=fixed(120),
+    replies=[ReplyShape(probability=1.0, kind="fastcgi", status=200, head_bytes=60, size=fixed(500))], program=PROGRAM,
+)  # fmt: skip
 OPAQUE = RequestClass(
     probability=1.0, match=ClassMatch(min_bytes=1, max_bytes=1 << 20), request_bytes=fixed(30),
     replies=[ReplyShape(probability=1.0, kind="opaque", size=fixed(700))], program=PROGRAM,
@@ -208,6 +213,12 @@ OPAQUE = RequestClass(
     [
         ("resp2", RESP, b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n", b"-ERR called service is gone"),
         ("memcached", MEMCACHED, b"get k\r\n", b"SERVER_ERROR called service is gone"),
+        (
+            "fastcgi",
+            FASTCGI,
+            fastcgi.request(fastcgi.param(b"REQUEST_METHOD", b"GET"), kept=True),
+            struct.pack(">BBHHBB", 1, 6, 1, 560, 0, 0) + b"Status: 502 Called service is gone\r\n\r\n",
+        ),
         ("opaque", OPAQUE, struct.pack("<IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
     ],
 )
@@ -222,8 +233,11 @@ def test_errors_are_those_of_the_protocol_and_go_up(
         with socket.create_connection(("127.0.0.1", between), timeout=10) as sock:
             sock.sendall(request_bytes)
             got = sock.recv(4096)
-            assert got.startswith(error) and (got.endswith(b"\r\n") if error else got == b"")
-            assert got.count(b"\n") == (1 if error else 0)
+            assert got.startswith(error) and (error or got == b"")
+            if codec == "fastcgi":
+                assert len(got) == 8 + 560 + 16
+            else:
+                assert got.endswith(b"\r\n" if error else b"") and got.count(b"\n") == (1 if error else 0)
         with running(caller, *at(between)) as (_, port):
             assert ask(port) == 502
             with Backend(OK, port=free) as backend:

@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.plan import opaque_request
 from ditto.host.lens import Codec, lens_command, lens_env
 from ditto.paths import lens_directory
-from ditto.streams import pgsql
+from ditto.streams import fastcgi, pgsql
 from ditto.streams.sql import statement_key
 
 pytestmark = [
@@ -134,6 +135,31 @@ def test_databases(tmp_path: Path, echo: Path) -> None:
     assert found[b"Bind_" + text] == 2 and found[b"Parse_" + text] == 1 and found[b"Startup"] == 1
     assert found[statement_key(UPDATE)] == 2  # a head alone is of the class before
     assert found[b"Terminate"] == 1
+
+
+def test_fastcgi(tmp_path: Path, echo: Path) -> None:
+    """Received whole or record by record, requests are told apart as a recording tells them."""
+
+    def asked(method: bytes, path: bytes, before: int = 0) -> bytes:
+        named = fastcgi.param(b"X", b"x" * before) if before else b""
+        named += fastcgi.param(b"REQUEST_METHOD", method) + fastcgi.param(b"SCRIPT_NAME", b"/index")
+        return fastcgi.request(named + fastcgi.param(b"REQUEST_URI", path), kept=True)
+
+    whole = [
+        asked(b"GET", b"/a?b"),
+        asked(b"POST", b"/" + b"c" * 80),
+        asked(b"GET", b"/far", 175),
+        asked(b"GET", b"/far", 300),
+    ]
+    found = received(run(tmp_path, "fastcgi", echo, ["%" + data.hex() for data in whole]))
+    keys = [fastcgi.request_key(data) for data in whole[:3]]
+    assert keys == [b"GET /a", b"POST /" + b"c" * 59, b"GET /index"]
+    assert found == Counter([*keys, keys[2]])  # what tells nothing leaves the class as it was
+    (tmp_path / "parts").mkdir()
+    one = asked(b"GET", b"/a")
+    cuts = [0, 8, 16, 24, len(one) - 16, len(one) - 8, len(one)]
+    parts = ["%" + one[begin:end].hex() for begin, end in pairwise(cuts)]
+    assert received(run(tmp_path / "parts", "fastcgi", echo, parts)) == {b"none": 3, b"GET /a": 3}
 
 
 def test_a_wait_ends_the_class_and_the_socket_keeps_it(tmp_path: Path, echo: Path) -> None:

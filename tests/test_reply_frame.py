@@ -10,6 +10,7 @@ import pytest
 from runtime_build import DRIVERS, RUNTIME, SANITIZE, compile_c
 
 OPAQUE, HTTP1, RESP2, MEMCACHED = range(4)
+FASTCGI = 7
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +46,8 @@ WHOLE = [
     (MEMCACHED, b"STAT a 1\r\nSTAT b 2\r\nEND\r\n"),
     (OPAQUE, b"\x0c\x00\x00\x00\x00\x00\x00\xd7abcd"),
     (OPAQUE, b"\x08\x00\x00\x00\x00\x00\x00\xd7"),
+    (FASTCGI, b"\1\6\0\1\0\5\3\0hello\0\0\0\1\6\0\1\0\0\0\0\1\3\0\1\0\x08\0\0" + bytes(8)),
+    (FASTCGI, b"\1\3\0\1\0\0\0\0"),
 ]
 
 

@@ -9,11 +9,13 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor
@@ -57,6 +59,31 @@ def sharing_of(record: Threads) -> Sharing:
 def accept(record: Threads, tid: int) -> None:
     for fd in (7, 8, 9):
         record.call(tid, "accept4", fd, LISTENER)
+
+
+def test_a_connection_that_was_given_away_once_is_its_threads_own() -> None:
+    record = Threads()
+    accept(record, 1)
+    for fd in (7, 8, 9):
+        record.serve(1, fd)
+        for _ in range(40):
+            record.serve(fd, fd)
+    assert not sharing_of(record).shared
+    for _ in range(4):
+        record.serve(1, 7)
+    assert sharing_of(record).passed == 1
+
+
+@pytest.mark.parametrize(("kind", "how"), [("accept_serve", "spawn_thread"), ("loop", "queue")])
+def test_a_pool_that_is_given_connections_without_a_descriptor(kind: str, how: str) -> None:
+    record = Threads()
+    accept(record, 1)
+    for fd in (7, 8, 9):
+        record.serve(fd, fd)
+    acceptor = SimpleNamespace(accepts=True, threads=[1], kind=kind)
+    roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve")], role_of=lambda tid: 0)
+    evidence = SimpleNamespace(work=record.work(), stream=SimpleNamespace(births={}))
+    assert find_handover(evidence, roles, acceptor) == Handover(0, how)  # type: ignore[arg-type]
 
 
 def test_threads_that_wait_themselves() -> None:

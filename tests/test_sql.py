@@ -97,6 +97,9 @@ def test_the_protocols_are_told_apart() -> None:
     command = b"\x18\0\0\0\x03" + NARROW
     assert protocol.recognise([command] * 9, [b"\x01\0\0\x01\x01"]) == "mysql"
     assert protocol.recognise([b"GET / HTTP/1.1\r\n"], [b"HTTP/1.1 200 OK"]) == "http1"
+    assert protocol.recognise([b"GET / HTTP/1.1\r\n"], [b"HTTP/1.1"]) == "http1"
+    assert protocol.recognise([b"GET / HTTP/1.1\r\n"], [b"HTTP/1.1x"]) == "opaque"
+    assert protocol.reply_shape("http1", b"HTTP/1.1", 900, 300).status == 200
     assert protocol.recognise([b"\0\0\0\x09abcdefgh"], []) == "opaque"
 
 

@@ -105,6 +105,8 @@ def test_settings_come_from_what_the_original_reaches() -> None:
         assert len({change.setting.name for change in changes}) == len(changes)
     loads = changes_of(StudyKind.LOAD, (1.0, 0.4, 0.4), scale)
     assert [(change.rate, change.setting.unchanged) for change in loads] == [(49_400.0, True), (123_000.0, False)]
+    numbers = changes_of(StudyKind.CONNECTIONS, (64.0, 4.2, 4.0), scale)
+    assert [(change.connections, change.setting.unchanged) for change in numbers] == [(4, True), (64, False)]
     (_, limit) = changes_of(StudyKind.MEMORY, (0.5,), scale)
     assert limit.memory_bytes == 50 << 20
     (_, quota) = changes_of(StudyKind.CORES, (0.3,), scale)
@@ -223,6 +225,15 @@ while True:
         while time.thread_time() < end: pass
         held[number].sendall(data)
 """
+THREADED = """
+import socket, sys, threading
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])), backlog=64)
+def serve(sock):
+    with sock:
+        while data := sock.recv(4096): sock.sendall(data)
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+"""
 CLIENT = """
 import socket, sys
 port, count = int(sys.argv[1]), int(sys.argv[2])
@@ -232,15 +243,26 @@ with socket.create_connection(("127.0.0.1", port)) as s:
 print(count, "requests")
 """
 
+# It keeps its connection to its very end: connections that end earlier are ended by the load too.
+STAYING = """
+import os, socket, sys
+count = int(sys.argv[2])
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+for _ in range(count):
+    s.sendall(b"12345678"); s.recv(100)
+print(count, "requests", flush=True)
+os._exit(0)
+"""
 
-def echo_app(folder: Path, hoard: int = 0) -> tuple[AppSpec, Path]:
+
+def echo_app(folder: Path, hoard: int = 0, server: str = ECHO) -> tuple[AppSpec, Path]:
     """A server of known CPU time a request, and a clone that is the same and holds ``hoard`` MiB more a connection."""
     spec = write_app(folder)
-    (folder / "server.py").write_text(ECHO)
+    (folder / "server.py").write_text(server)
     (folder / "client.py").write_text(CLIENT)
     clone = folder / "clone"
     (clone / "build").mkdir(parents=True)
-    (clone / "server.py").write_text(ECHO.replace("HOARD = 0.0004, 0", f"HOARD = 0.0004, {hoard}"))
+    (clone / "server.py").write_text(server.replace("HOARD = 0.0004, 0", f"HOARD = 0.0004, {hoard}"))
     program = clone / "build" / "clone"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} {clone / "server.py"} "$2"\n')
     program.chmod(0o755)
@@ -278,6 +300,22 @@ def test_memory_that_is_not_enough_is_a_result(tmp_path: Path) -> None:
     (_, latency) = made.of_metric("latency.closed.p50")
     assert latency.clone is None and latency.verdict is Verdict.NOT_AVAILABLE
     assert not processes_in(tmp_path) and groups() == []
+
+
+@pytest.mark.slow
+def test_processes_and_threads_are_counted_under_more_connections(tmp_path: Path) -> None:
+    spec, clone = echo_app(tmp_path, server=THREADED)
+    (tmp_path / "client.py").write_text(STAYING)
+    made = study(StudyKind.CONNECTIONS, spec, clone, replace(QUICK, at=(1.0, 8.0), seconds=1.5))
+    assert [setting.text for setting in made.settings] == ["1 connection", "8 connections"]
+    for metric in ("throughput", "cpu", "processes", "threads"):
+        first, more = made.of_metric(metric)
+        assert not first.judged and more.judged
+    (one, eight) = made.of_metric("threads")
+    assert one.original is not None and eight.original == eight.clone and eight.original >= one.original + 6
+    assert eight.error_points == pytest.approx(100 * (eight.error_factor or 0.0), abs=1e-9)
+    assert eight.verdict is not Verdict.OUTSIDE
+    assert made.of_metric("processes")[1].original == 1
 
 
 @pytest.mark.slow

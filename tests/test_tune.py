@@ -159,11 +159,11 @@ class Bench:
         return native.Compared(self.error(self.knobs), self.doubt, 2 * self.doubt, 1000.0, 4096.0)
 
 
-def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, compiles: bool = False) -> Profile:
+def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, uncounted: bool = False) -> Profile:
     monkeypatch.setattr(native, "compare", bench.compare)
     monkeypatch.setattr(native, "_asked", lambda _: 1000)
     place = Place(AppSpec.model_construct(name="bench"))
-    return native.tune_native(place, service_profile(), bench.remake, SilentProgress(), compiles=compiles)[0]
+    return native.tune_native(place, service_profile(), bench.remake, SilentProgress(), uncounted=uncounted)[0]
 
 
 def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,14 +206,14 @@ def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> 
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4
 
 
-@pytest.mark.parametrize("compiles", [True, False])
-def test_only_of_an_app_that_compiles_are_the_instructions_scaled(
-    monkeypatch: pytest.MonkeyPatch, compiles: bool
+@pytest.mark.parametrize("uncounted", [True, False])
+def test_only_of_an_app_that_was_not_counted_are_the_instructions_scaled(
+    monkeypatch: pytest.MonkeyPatch, uncounted: bool
 ) -> None:
     bench = Bench(lambda k: 3.0 * (0.1 + 0.9 * k.instructions) - 1, 0.01)
-    profile = tuned_with(bench, monkeypatch, compiles)
-    assert (profile.knobs.instructions < 0.4) == compiles
-    assert (abs(bench.error(profile.knobs)) < 0.15) == compiles
+    profile = tuned_with(bench, monkeypatch, uncounted)
+    assert (profile.knobs.instructions < 0.4) == uncounted
+    assert (abs(bench.error(profile.knobs)) < 0.15) == uncounted
 
 
 def test_work_on_late_answers_is_not_the_waits() -> None:

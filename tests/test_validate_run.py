@@ -40,6 +40,19 @@ def compare(spec: AppSpec, clone: Path, **options: object) -> Fidelity:
 
 
 @pytest.mark.ebpf
+def test_two_clients_tell_nothing_of_throughput(tmp_path: Path) -> None:
+    spec = write_app(tmp_path)
+    load = spec.load.model_copy(update={"clone_command": ("/usr/bin/env", *spec.load.command)})
+    spec = spec.model_copy(update={"load": load})
+    fidelity = compare(spec, clone_of(spec, tmp_path / "clone"))
+    for metric in ("throughput.saturation", "cpu.cores_busy"):
+        record = fidelity.record(metric)
+        assert record is not None and record.clone is None and record.verdict is Verdict.NOT_AVAILABLE
+        assert "client of its own" in record.how
+    assert (cpu := fidelity.record("cpu.ns_per_request")) is not None and cpu.error is not None
+
+
+@pytest.mark.ebpf
 def test_an_app_against_itself_makes_the_same_calls_and_moves_the_same_bytes(tmp_path: Path) -> None:
     spec = write_app(tmp_path)
     fidelity = compare(spec, clone_of(spec, tmp_path / "clone"), latency=True)

@@ -7,6 +7,7 @@
  * begins (some runtimes read one byte to learn whether a peer is there), and are looked at with what follows.  A socket that the program connected
  * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
  * with the reply belongs to the request that asked for it. */
+#include "fastcgi.h"
 #include "lens.h"
 #include "sql.h"
 #include "syscalls.h"
@@ -138,7 +139,8 @@ static UInt class_opaque(const HChar* p, ULong n) {
    return class_id(name, size + 1 + i);
 }
 
-static UInt class_sql(UInt (*read)(const HChar*, ULong, Int, HChar*), const HChar* p, ULong n, Int fd) {
+/* By a protocol's own reader of keys. */
+static UInt class_read(UInt (*read)(const HChar*, ULong, Int, HChar*), const HChar* p, ULong n, Int fd) {
    HChar key[SQL_KEY];
    UInt len = read(p, n, fd, key);
    return len ? class_id(key, len) : 0;
@@ -149,8 +151,9 @@ static UInt classify(const HChar* p, ULong n, Int fd) {
       case CODEC_RESP: return class_resp(p, n, fd);
       case CODEC_HTTP1: return class_http1(p, n);
       case CODEC_MEMCACHED: return class_memcached(p, n);
-      case CODEC_PGSQL: return class_sql(sql_pgsql, p, n, fd);
-      case CODEC_MYSQL: return class_sql(sql_mysql, p, n, fd);
+      case CODEC_PGSQL: return class_read(sql_pgsql, p, n, fd);
+      case CODEC_MYSQL: return class_read(sql_mysql, p, n, fd);
+      case CODEC_FASTCGI: return class_read(fastcgi_class, p, n, fd);
       default: return class_opaque(p, n);
    }
 }

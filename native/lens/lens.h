@@ -163,6 +163,9 @@ void keys_each(void (*f)(Key*));
 UInt keys_count(void);
 void threads_each(void (*f)(UInt serial, UInt os_tid));
 void transitions_each(void (*f)(UInt key, UInt next, ULong count));
+/* limits.c */
+void limits_before(UInt nr, const UWord* args, UInt n);
+
 void pre_syscall(ThreadId tid, UInt nr, UWord* args, UInt n);
 void post_syscall(ThreadId tid, UInt nr, UWord* args, UInt n, SysRes res);
 
@@ -178,7 +181,7 @@ extern UInt g_event_count, g_event_cap;
 extern ULong g_events_dropped;
 
 /* classes.c */
-enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL };
+enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL, CODEC_FASTCGI };
 extern Int g_codec;
 extern Bool g_fold; /* http1: digits in paths tell no class */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current);

@@ -160,7 +160,7 @@ void segments_child(void) {
 }
 
 void pre_syscall(ThreadId tid, UInt nr, UWord* args, UInt n) {
-   (void)args, (void)n;
+   limits_before(nr, args, n);
    if (*G.control != G.command) control_poll();
    Thread* t = thread_get(tid);
    t->last_nr = nr;

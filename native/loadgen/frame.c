@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #define OPAQUE_MARKER 0xd7
+#define FASTCGI_END 3
 
 enum { PHASE_START, PHASE_SKIP, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
 
@@ -235,8 +236,18 @@ static enum frame_result line_feed(struct frame *f, enum framing framing, const 
 	return framing == FRAMING_RESP2 ? resp_line(f, line, length) : memcached_line(f, line, length);
 }
 
-/* The clones' own framing: a header that tells the length of the reply, itself included. */
-static enum frame_result opaque_feed(struct frame *f, const uint8_t *p, size_t n, size_t *used)
+/* FastCGI: records up to the one that ends the request. */
+static enum frame_result fastcgi_head(struct frame *f)
+{
+	if (f->head[0] != 1)
+		return FRAME_BROKEN;
+	f->need = ((uint64_t)f->head[4] << 8 | f->head[5]) + f->head[6];
+	f->phase = f->head[1] == FASTCGI_END ? PHASE_SKIP : PHASE_VALUE;
+	return f->need || f->phase == PHASE_VALUE ? FRAME_MORE : FRAME_DONE;
+}
+
+/* Headers of eight bytes; in the clones' own framing it tells the length of the reply, itself included. */
+static enum frame_result binary_feed(struct frame *f, enum framing framing, const uint8_t *p, size_t n, size_t *used)
 {
 	size_t take = OPAQUE_HEAD - f->kept < n ? OPAQUE_HEAD - f->kept : n;
 	uint32_t length;
@@ -247,6 +258,8 @@ static enum frame_result opaque_feed(struct frame *f, const uint8_t *p, size_t n
 	if (f->kept < OPAQUE_HEAD)
 		return FRAME_MORE;
 	f->kept = 0;
+	if (framing == FRAMING_FASTCGI)
+		return fastcgi_head(f);
 	length = f->head[0] | (uint32_t)f->head[1] << 8 | (uint32_t)f->head[2] << 16 | (uint32_t)f->head[3] << 24;
 	if (length < OPAQUE_HEAD || f->head[7] != OPAQUE_MARKER)
 		return FRAME_BROKEN;
@@ -271,6 +284,11 @@ static enum frame_result skipped(struct frame *f, enum framing framing)
 	}
 }
 
+static int of_database(enum framing framing)
+{
+	return framing == FRAMING_PGSQL || framing == FRAMING_MYSQL;
+}
+
 enum frame_result frame_feed(struct frame *f, enum framing framing, const struct step *step, const uint8_t *p, size_t n,
 			     size_t *used)
 {
@@ -278,7 +296,7 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 	enum frame_result result = FRAME_MORE;
 
 	while (at < n && result == FRAME_MORE) {
-		if (f->need && framing < FRAMING_PGSQL) {
+		if (f->need && !of_database(framing)) {
 			took = f->need < n - at ? (size_t)f->need : n - at;
 			f->need -= took;
 			at += took;
@@ -288,10 +306,10 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 		}
 		if (framing == FRAMING_HTTP1)
 			result = http_feed(f, step, p + at, n - at, &took);
-		else if (framing >= FRAMING_PGSQL)
+		else if (of_database(framing))
 			result = frame_sql(f, framing, step, p + at, n - at, &took);
-		else if (framing == FRAMING_OPAQUE)
-			result = opaque_feed(f, p + at, n - at, &took);
+		else if (framing == FRAMING_OPAQUE || framing == FRAMING_FASTCGI)
+			result = binary_feed(f, framing, p + at, n - at, &took);
 		else
 			result = line_feed(f, framing, p + at, n - at, &took);
 		at += took;

@@ -93,12 +93,15 @@ struct codec {
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 	/* What the server says first, once a connection; NULL where the client begins. */
 	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
+	/* How many more bytes the part of a request that lies unconsumed in [p, p + n) needs, 0: nothing of one is there.
+	 * For servers that receive part by part; NULL where a request has but a head and a rest. */
+	uint32_t (*wants)(const struct codec_state *state, const uint8_t *p, size_t n);
 	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that
 	 * cannot be done; NULL: never. */
 	int (*fail)(uint8_t *reply, uint32_t length);
 };
 
-extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql;
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql, codec_fastcgi;
 
 const struct codec *codec_by_id(unsigned id);
 
@@ -168,6 +171,8 @@ struct verb_entry *verb_add(const char *verb, size_t len); /* NULL when the tabl
 const struct verb_entry *verb_find(const uint64_t word8[3]);
 void verb_classes(const struct ditto_service *service);
 int verb_next(int cls); /* the next class with the same verb, or DITTO_NONE */
+/* The class of these with the fingerprint or with none; else the first. */
+int verb_class_by_print(const struct verb_entry *entry, int print);
 int verb_class_for(const struct verb_entry *entry, uint32_t argc); /* class by number of words, or the first */
 
 uint32_t ditto_path_print(uint32_t key, const char *path, size_t len);

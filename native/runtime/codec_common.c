@@ -26,6 +26,8 @@ const struct codec *codec_by_id(unsigned id)
 		return &codec_pgsql;
 	case DITTO_CODEC_MYSQL:
 		return &codec_mysql;
+	case DITTO_CODEC_FASTCGI:
+		return &codec_fastcgi;
 	default:
 		return &codec_opaque;
 	}
@@ -92,6 +94,17 @@ void verb_classes(const struct ditto_service *service)
 int verb_next(int cls)
 {
 	return next_same[cls];
+}
+
+int verb_class_by_print(const struct verb_entry *entry, int print)
+{
+	for (int i = entry->first; i != DITTO_NONE; i = next_same[i]) {
+		int own = codec_service->cls[i].match.path_print;
+
+		if (own == print || own == DITTO_NONE)
+			return i;
+	}
+	return entry->first;
 }
 
 int verb_class_for(const struct verb_entry *entry, uint32_t argc)

@@ -65,7 +65,7 @@ struct ditto_open_at_start {
 /* --- requests and replies --------------------------------------------------------------------------- */
 
 enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
-	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL };
+	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL, DITTO_CODEC_FASTCGI };
 
 enum ditto_reply_kind {
 	/* RESP2 */
@@ -79,6 +79,8 @@ enum ditto_reply_kind {
 	REPLY_OPAQUE = 48,
 	/* DNS: status (response code), count (answers), second (records of authority), size (bytes of all records) */
 	REPLY_DNS = 56,
+	/* FastCGI: status, head_bytes, size (body), count (most bytes of output in a record) */
+	REPLY_FASTCGI = 60,
 	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
 	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
 };

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 
+#define PLACE_STEP 2654435761u /* a prime: no file has a multiple of it of places */
 #define LOG_LIMIT (64u << 20) /* where a growing file starts again */
 
 static struct slot *slot_for(struct op_context *x, int index)
@@ -92,26 +93,45 @@ static uint32_t transfer_size(struct op_context *x, const struct ditto_op *op)
 	return size > SCRATCH_BYTES ? SCRATCH_BYTES : size;
 }
 
-/* A random offset in the file at which `size` bytes can be had, a multiple of 512. */
-static off_t random_offset(struct op_context *x, const struct slot *slot, uint32_t size)
+/* The number of a place: of a kind by its share, any of that kind.  Neighbours in heat are none in the file. */
+static uint64_t draw_place(const struct ditto_dist *where, struct rng *rng)
 {
-	uint64_t blocks = slot->size > size ? (slot->size - size) / 512 + 1 : 1;
+	uint32_t total = where->value[where->n - 1], end = dist_draw(where, rng, 1), start = 0;
 
-	return (off_t)(blocks > 1 ? (uint64_t)rng_below(&x->worker->rng, (uint32_t)blocks) * 512 : 0);
+	for (unsigned i = 0; i < where->n && where->value[i] < end; i++)
+		start = where->value[i];
+	return (start + rng_below(rng, end - start)) * (uint64_t)PLACE_STEP % (total ? total : 1);
+}
+
+/* Where in the file to read or write `size` bytes. */
+static off_t draw_offset(struct op_context *x, struct slot *slot, const struct ditto_op *op, uint32_t size)
+{
+	uint64_t unit = op->a > 0 ? (uint64_t)op->a : 512, last = slot->size > size ? slot->size - size : 0, at;
+
+	if (slot->end <= last && op->c > 0 && rng_below(&x->worker->rng, 1000) < (uint32_t)op->c)
+		at = slot->end;
+	else if (op->where)
+		at = draw_place(op->where, &x->worker->rng) * unit;
+	else
+		at = rng_below(&x->worker->rng, (uint32_t)(last / unit) + 1) * unit;
+	if (at > last)
+		at = last / unit * unit;
+	slot->end = at + size;
+	return (off_t)at;
 }
 
 static void read_slot(struct op_context *x, const struct ditto_op *op)
 {
-	const struct slot *slot = slot_for(x, op->b);
+	struct slot *slot = slot_for(x, op->b);
 	uint32_t size = transfer_size(x, op);
 	struct iovec iov = {.iov_base = x->worker->scratch, .iov_len = size};
 
 	switch (op->nr) {
 	case SYS_pread64:
-		syscall(SYS_pread64, slot->fd, iov.iov_base, (size_t)size, random_offset(x, slot, size));
+		syscall(SYS_pread64, slot->fd, iov.iov_base, (size_t)size, draw_offset(x, slot, op, size));
 		break;
 	case SYS_preadv:
-		syscall(SYS_preadv, slot->fd, &iov, 1, random_offset(x, slot, size), 0);
+		syscall(SYS_preadv, slot->fd, &iov, 1, draw_offset(x, slot, op, size), 0);
 		break;
 	case SYS_readv:
 		syscall(SYS_readv, slot->fd, &iov, 1);
@@ -130,7 +150,7 @@ static void write_slot(struct op_context *x, const struct ditto_op *op)
 
 	switch (op->nr) {
 	case SYS_pwrite64:
-		written = syscall(SYS_pwrite64, slot->fd, iov.iov_base, (size_t)size, random_offset(x, slot, size));
+		written = syscall(SYS_pwrite64, slot->fd, iov.iov_base, (size_t)size, draw_offset(x, slot, op, size));
 		break;
 	case SYS_writev:
 		written = syscall(SYS_writev, slot->fd, &iov, 1);

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 
 #define DEPTH_LIMIT 32
+#define LARGE (1u << 20)
 
 struct group {
 	char prefix[400]; /* up to and with the last slash; the whole path for special files */
@@ -46,7 +47,7 @@ static unsigned directories(const struct ditto_file_group *g)
 
 static int make_file(const char *path, uint32_t size)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int large = size >= LARGE, fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
 	if (fd < 0)
 		return -1;
@@ -60,6 +61,8 @@ static int make_file(const char *path, uint32_t size)
 		}
 		size -= (uint32_t)written;
 	}
+	if (large) /* or it would be written back while the clone is measured */
+		fdatasync(fd);
 	return close(fd);
 }
 

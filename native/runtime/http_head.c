@@ -141,10 +141,7 @@ static int class_for(struct codec_state *st, const uint8_t *path, const uint8_t 
 			end = p;
 	wanted = (int)(codec_service->folds ? ditto_fold_print : ditto_path_print)(codec_service->print_key, (const char *)path,
 										   (size_t)(end - path));
-	for (int i = entry->first; i != DITTO_NONE; i = verb_next(i))
-		if (codec_service->cls[i].match.path_print == wanted || codec_service->cls[i].match.path_print == DITTO_NONE)
-			return i;
-	return entry->first;
+	return verb_class_by_print(entry, wanted);
 }
 
 /* The request line.  Returns 0 or the error. */

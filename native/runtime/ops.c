@@ -105,6 +105,17 @@ static void receive_again(struct conn *c)
 		conn_close(c);
 }
 
+static void drain(struct conn *c, const struct ditto_op *op)
+{
+	uint8_t dropped[4096];
+	size_t ask = op->a > 0 && (size_t)op->a < sizeof(dropped) ? (size_t)op->a : sizeof(dropped);
+
+	if (op->nr == SYS_read)
+		syscall(SYS_read, c->source.fd, dropped, ask);
+	else
+		syscall(SYS_recvfrom, c->source.fd, dropped, ask, 0, NULL, NULL);
+}
+
 static void epoll_op(struct conn *c, const struct ditto_op *op)
 {
 	struct worker *w = c->worker;
@@ -178,6 +189,9 @@ static void conn_op(struct conn *c, const struct ditto_op *op)
 	switch (op->kind) {
 	case OP_RECV_AGAIN:
 		receive_again(c);
+		break;
+	case OP_DRAIN:
+		drain(c, op);
 		break;
 	case OP_CLOSE:
 		if (c->worker->waiter && c->worker->waiter->keeps)

@@ -18,6 +18,7 @@ enum ditto_op_kind {
 	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
 	                   * or drawn from size where that is given */
 	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */
+	OP_DRAIN,         /* receive up to a bytes that are dropped (in close programs); nr: read, else recvfrom */
 	OP_SETSOCKOPT,    /* on the connection: level a, option b, int value c */
 	OP_GETSOCKOPT,    /* level a, option b */
 	OP_GETPEERNAME,
@@ -33,8 +34,9 @@ enum ditto_op_kind {
 	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
 	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
 	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
-	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; at a random aligned offset for pread* */
-	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev */
+	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; for pread* at a multiple of a bytes drawn
+	                   * from where, or with a chance of c in 1000 where the access before ended */
+	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev; pwrite64 as pread64 */
 	OP_FILE_SEEK,     /* slot b to offset 0 */
 	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
 	OP_FILE_CLOSE,    /* slot b */
@@ -77,6 +79,7 @@ struct ditto_op {
 	int32_t a, b, c;
 	const struct ditto_dist *size;
 	ditto_block_fn block;
+	const struct ditto_dist *where; /* places of a read or write at an offset, hottest first, each with those before it */
 };
 
 struct ditto_program {

@@ -59,12 +59,33 @@ static int in_room(struct conn *c)
 	return 0;
 }
 
+/* Of servers that receive part by part: bytes to ask for; 0: as many as come. */
+static uint32_t part_wanted(const struct conn *c)
+{
+	uint32_t kept = c->in_end - c->in_start, head = ditto_service.recv.head, more;
+
+	if (!head)
+		return 0;
+	more = codec->wants ? codec->wants(&c->codec, c->in + c->in_start, kept) : 0;
+	return more || kept ? more : head;
+}
+
+static int within_request(const struct conn *c)
+{
+	uint32_t kept = c->in_end - c->in_start;
+
+	if (!ditto_service.recv.head)
+		return 0;
+	return codec->wants ? codec->wants(&c->codec, c->in + c->in_start, kept) > 0 : kept == ditto_service.recv.head;
+}
+
 int conn_receive_once(struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
 	int fd = c->source.fd;
 	struct iovec iov;
 	struct msghdr message;
+	uint32_t part;
 	ssize_t n;
 
 	if (in_room(c))
@@ -73,8 +94,9 @@ int conn_receive_once(struct conn *c)
 	iov.iov_len = c->in_cap - c->in_end;
 	if (iov.iov_len > recv->bytes)
 		iov.iov_len = recv->bytes;
-	if (recv->head && c->in_end == c->in_start && iov.iov_len > recv->head)
-		iov.iov_len = recv->head;
+	part = part_wanted(c);
+	if (part && iov.iov_len > part)
+		iov.iov_len = part;
 	do {
 		switch (recv->nr) {
 		case SYS_recvfrom:
@@ -94,7 +116,8 @@ int conn_receive_once(struct conn *c)
 	c->drained = n < 0 && errno == EAGAIN;
 	if (n > 0)
 		c->in_end += (uint32_t)n;
-	c->filled = n > 0 && (size_t)n == iov.iov_len;
+	/* that a part came whole tells nothing of what is behind it */
+	c->filled = n > 0 && (size_t)n == iov.iov_len && (!part || c->edge);
 	return (int)n;
 }
 
@@ -191,7 +214,7 @@ void conn_receive(struct conn *c)
 			c->readable = c->edge || !c->worker->waiter;
 			return;
 		}
-		if (recv->until_again || (recv->head && c->in_end - c->in_start == recv->head))
+		if (recv->until_again || within_request(c))
 			continue;
 		if ((recv->until_short || c->edge) && c->filled)
 			continue;

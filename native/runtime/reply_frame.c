@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All framings but the opaque one are lines that tell how many bytes to skip, so there is one reader of lines.  What
- * comes after the end of a reply is dropped: nobody asked for it.
+ * All framings but the opaque one and FastCGI's records are lines that tell how many bytes to skip, so there is one
+ * reader of lines.  What comes after the end of a reply is dropped: nobody asked for it.
  */
 #include "reply_frame.h"
 
@@ -11,8 +11,10 @@
 #include <string.h>
 #include <strings.h>
 
-#define OPAQUE_HEAD 8u
+#define BINARY_HEAD 8u
 #define OPAQUE_MARKER 0xd7
+#define FASTCGI_END 3
+#define FASTCGI_OUTPUT 6
 #define MOST_VALUES (1u << 24) /* nested replies of more are no protocol but an attack */
 
 enum { PHASE_FIRST, PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
@@ -187,19 +189,51 @@ static size_t keep_line(struct reply_frame *f, const uint8_t *p, size_t n, int *
 	return took;
 }
 
+/* Bytes of a head that are looked at: of FastCGI's first record the beginning of its output too. */
+static uint32_t head_bytes(const struct reply_frame *f)
+{
+	uint32_t output, error = sizeof(FAILED_FASTCGI) - 1;
+
+	if (f->codec != DITTO_CODEC_FASTCGI || f->phase != PHASE_FIRST || f->length || f->kept < BINARY_HEAD)
+		return BINARY_HEAD;
+	output = (uint32_t)f->line[4] << 8 | f->line[5];
+	return f->line[1] == FASTCGI_OUTPUT && output >= error ? BINARY_HEAD + error : BINARY_HEAD;
+}
+
+static enum frame_state record_head(struct reply_frame *f, uint32_t kept)
+{
+	f->need = ((uint64_t)f->line[4] << 8 | f->line[5]) + f->line[6] - (kept - BINARY_HEAD);
+	f->error |= kept > BINARY_HEAD && !memcmp(f->line + BINARY_HEAD, FAILED_FASTCGI, kept - BINARY_HEAD);
+	f->length = 1; /* the next is not the first */
+	f->phase = f->line[1] == FASTCGI_END ? PHASE_BODY : PHASE_VALUE;
+	if (f->line[0] != 1)
+		return FRAME_BROKEN;
+	if (f->need)
+		return FRAME_MORE;
+	if (f->phase == PHASE_BODY)
+		return FRAME_DONE;
+	f->phase = PHASE_FIRST;
+	return FRAME_MORE;
+}
+
 static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enum frame_state *state)
 {
-	size_t took = OPAQUE_HEAD - f->kept < n ? OPAQUE_HEAD - f->kept : n;
-	uint32_t length;
+	uint32_t wanted = head_bytes(f), length, kept;
+	size_t took = wanted - f->kept < n ? wanted - f->kept : n;
 
 	memcpy(f->line + f->kept, p, took);
 	f->kept += (uint32_t)took;
-	if (f->kept < OPAQUE_HEAD)
+	if (f->kept < head_bytes(f))
 		return took;
-	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
+	kept = f->kept;
 	f->kept = 0;
-	f->need = length - OPAQUE_HEAD;
-	*state = length < OPAQUE_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
+	if (f->codec == DITTO_CODEC_FASTCGI) {
+		*state = record_head(f, kept);
+		return took;
+	}
+	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
+	f->need = length - BINARY_HEAD;
+	*state = length < BINARY_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
 	return took;
 }
 
@@ -229,7 +263,7 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 			f->need -= took;
 			if (!f->need)
 				state = skipped(f);
-		} else if (f->codec == DITTO_CODEC_OPAQUE) {
+		} else if (f->codec == DITTO_CODEC_OPAQUE || f->codec == DITTO_CODEC_FASTCGI) {
 			took = keep_header(f, p, n, &state);
 		} else if (!frame_ends_with_connection(f)) {
 			took = keep_line(f, p, n, &whole);

@@ -23,6 +23,7 @@ struct reply_frame {
 /* What a clone answers then; replies of other clones begin otherwise.  HTTP: no reason phrase. */
 #define FAILED_HTTP "502 "
 #define FAILED_RESP "-ERR called service is gone"
+#define FAILED_FASTCGI "Status: 502 Called service is gone\r\n\r\n" /* the head of its output */
 #define FAILED_MEMCACHED "SERVER_ERROR called service is gone"
 
 enum frame_state { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };

@@ -48,6 +48,7 @@ struct source {
 struct slot {
 	int fd;
 	uint64_t size;
+	uint64_t end; /* where the last access at an offset ended */
 };
 
 #define REQUEST_SLOTS DITTO_SLOT_PERSISTENT

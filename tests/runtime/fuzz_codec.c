@@ -41,11 +41,14 @@ static const char *const seeds[5][14] = {
 /* Of binary protocols: with their lengths. */
 #define B(text) {text, sizeof(text) - 1}
 #define PG_START "\0\0\0\x11\0\3\0\0user\0a\0\0\0"
+#define FC_BEGIN "\1\1\0\1\0\x08\0\0\0\1\0\0\0\0\0\0"
+#define FC_GET "\1\4\0\1\0\x24\0\0\x0e\3REQUEST_METHODGET\x0b\4REQUEST_URI/a?b"
+#define FC_LAST "\1\4\0\1\0\0\0\0"
 #define MY_LOGIN "\x26\0\0\1\x05\xa2\x0f\x01\0\0\0\1\x21\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0user\0\0"
 static const struct {
 	const char *bytes;
 	uint32_t n;
-} binary_seeds[2][14] = {
+} binary_seeds[3][14] = {
 	{B(PG_START), B(PG_START "Q\0\0\0\x0dSELECT 1\0"), B("\0\0\0\x08\x04\xd2\x16\x2f" PG_START),
 	 B("P\0\0\0\x13s\0SELECT $1\0\0\0\0"), B("B\0\0\0\x0d\0s\0\0\0\0\0\0\0"), B("D\0\0\0\6P\0E\0\0\0\x09\0\0\0\0\1"),
 	 B("D\0\0\0\7Ss\0S\0\0\0\4"), B("Q\0\0\0\x0a""BEGIN\0Q\0\0\0\x0b""COMMIT\0"), B("Q\0\0\0\5\0H\0\0\0\4"),
@@ -55,6 +58,12 @@ static const struct {
 	 B("\x0a\0\0\0\x17\xff\xff\xff\xff\0\1\0\0\0"), B("\5\0\0\0\x19\1\0\1\0\1\0\0\0\x0e"), B("\1\0\0\0\1"),
 	 B("\4\0\0\1abcd\1\0\0\0\x0e"), B("\6\0\0\0\3""BEGIN\7\0\0\0\3""COMMIT"), B("\0\0\0\0"), B("\1\0\0\0\x63"),
 	 B("\1\0\0\0\x09\3\0\0\0\2db"), B("\1\0\0\0\x1f\2\0\0\0\x1b\0"), B("\x13\0\0\0\3UPDATE t SET a = 1")},
+	{B(FC_BEGIN FC_GET FC_LAST), B(FC_BEGIN FC_GET FC_LAST "\1\5\0\1\0\0\0\0"), B(FC_BEGIN "\1\4\0\1\0\x1c\5\0\x0e\1CONTENT_LENGTH5\x09\0AUTH_TYPE\0\0\0\0\0"
+	 FC_GET FC_LAST "\1\5\0\1\0\5\3\0hello\0\0\0\1\5\0\1\0\0\0\0"), B("\1\1\0\2\0\x08\0\0\0\1\1\0\0\0\0\0" "\1\4\0\2\0\0\0\0"),
+	 B(FC_BEGIN "\1\2\0\1\0\0\0\0"), B("\1\x09\0\0\0\x11\0\0\x0f\0FCGI_MPXS_CONNS"), B(FC_BEGIN "\1\4\0\2\0\1\0\0x" FC_GET FC_LAST),
+	 B("\1\5\0\1\0\4\4\0abcd\0\0\0\0"), B("\1\x63\0\1\0\1\0\0x"), B("\2\1\0\1\0\x08\0\0"),
+	 B(FC_BEGIN "\1\4\0\1\0\x18\0\0\x80\0\0\x0b\x80\0\0\5SCRIPT_NAME/page" FC_LAST), B(FC_BEGIN "\1\4\0\1\0\7\0\0\xff\xff\xff\xff\x01xx" FC_LAST),
+	 B(FC_BEGIN FC_LAST), B(FC_GET FC_LAST)},
 };
 
 static const char *const tokens[] = {
@@ -144,6 +153,11 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 			if (codec_id != DITTO_CODEC_OPAQUE)
 				o.hash = hash_bytes(o.hash, out.buf, out.end > 512 ? 512 : out.end);
 			o.hash = hash_bytes(o.hash, &request.cls, sizeof(request.cls));
+			if (codec->fail && out.end && !codec->fail(out.buf, out.end) && codec_id == DITTO_CODEC_FASTCGI &&
+			    memcmp(out.buf + 8, "Status: 502 ", 12)) {
+				fprintf(stderr, "no error in place of the reply\n");
+				abort();
+			}
 			out_release(&out);
 			free(rest);
 			o.requests++;

@@ -119,6 +119,26 @@ class Service(_Frozen):
         return self.lens_command if which == "lens" and self.lens_command else self.command
 
 
+class Limits(_Frozen):
+    """What the servers are held to, where they are observed and compared; clones are held to the same.
+
+    Attributes:
+        memory: bytes, page cache included; a number with K, M or G in the file.
+        read_iops: reads a second on the disk that their files are on.
+    """
+
+    memory: int | None = Field(default=None, ge=1 << 20, le=1 << 44)
+    read_iops: int | None = Field(default=None, ge=1, le=10_000_000, strict=True)
+
+    @field_validator("memory", mode="before")
+    @classmethod
+    def _bytes(cls, value: object) -> object:
+        found = re.fullmatch(r"(\d{1,12})([KMG]?)", value) if isinstance(value, str) else None
+        if not found:
+            raise ValueError('a size is a text such as "96M" (K, M or G)')
+        return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+
+
 class Requests(_Frozen):
     """How many requests one run of the load makes: natively, and under the (much slower) lens."""
 
@@ -179,6 +199,7 @@ class AppSpec(_Frozen):
     setup: Command | None = None
     beside: tuple[Beside, ...] = ()
     prepare: Prepare | None = None
+    limits: Limits | None = None
     path: Path
 
     @property
@@ -210,10 +231,20 @@ class AppSpec(_Frozen):
 
     @property
     def port_can_change(self) -> bool:
-        """Whether a free port can be put in place of the usual one: server and client both take ``{port}``."""
+        """Whether a free port can be put in place of the usual one: server and client both take ``{port}``.
+
+        Where the load goes to a server beside, the service is called by that, which setup tells the port.
+        """
         entry = self.service
-        server = [*entry.command, *entry.env.values(), *(self.setup or ())]
-        return any("{port}" in word for word in server) and any("{port}" in word for word in self.load.command)
+        setup = any("{port}" in word for word in self.setup or ())
+        server = setup or any("{port}" in word for word in (*entry.command, *entry.env.values()))
+        return server and (any("{port}" in word for word in self.load.command) or (setup and self.fronted))
+
+    @property
+    def fronted(self) -> bool:
+        """Whether the load goes to a server beside, in front of the service."""
+        fronts = {server.name for server in self.beside if server.name and server.port is not None}
+        return bool(ports_named(self.load.command) & fronts)
 
 
 def ports_named(words: Iterable[str]) -> set[str]:
@@ -319,6 +350,8 @@ _HELP = {
     "requests": "requests = { native = 200000, lens = 8000 }",
     "connections": "connections = 20",
     "ready": 'ready = "tcp", { http = "/health" }, { log = "regex" } or { seconds = 2 }',
+    "memory": 'memory = "96M"',
+    "read_iops": "read_iops = 500",
     "env": 'env = { KEY = "text" }',
 }
 
@@ -328,6 +361,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "prepare": Prepare,
     "load": Load,
     "requests": Requests,
+    "limits": Limits,
     "ready": Ready,
 }
 

@@ -87,7 +87,8 @@ class NativeRun(_Facts):
     """The native run: which recording, under which load, and what was lost.
 
     ``descriptors`` are those that were open before the recording began; ``processes`` is the tree under load.
-    ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.
+    ``makes_code`` tells of memory that holds code of no file: a compiler works at run time.  ``samples`` is the file of
+    `ditto.artifacts.samples`, where there is one.
     ``alone`` is a recording of requests that came one at a time, if there is one.
     """
 
@@ -104,6 +105,7 @@ class NativeRun(_Facts):
     files: list[FileSeen] = []
     makes_code: bool = False
     alone: str = ""
+    samples: str = ""
 
 
 class LensRun(_Facts):

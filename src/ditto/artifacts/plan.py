@@ -41,6 +41,7 @@ class Framing(IntEnum):
     OPAQUE = 4
     PGSQL = 5
     MYSQL = 6
+    FASTCGI = 7
 
 
 class StepFlags(IntFlag):

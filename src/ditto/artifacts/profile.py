@@ -25,7 +25,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 
 
@@ -48,7 +48,7 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "rows", "done", "failed", "session",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "fastcgi", "rows", "done", "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
@@ -271,10 +271,11 @@ class ServiceProfile(Model):
     part of the resident memory that it takes for what clients store, both as tuning found.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
     digits in paths tell no class: fingerprints are of paths without them.
+    ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
@@ -285,6 +286,7 @@ class ServiceProfile(Model):
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
     files: Annotated[list[FileGroup], Field(max_length=64)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
+    body: Literal["counted", "sampled", "empty"] = "counted"
     downstreams: Annotated[list[Downstream], Field(max_length=MAX_DOWNSTREAMS)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0

@@ -34,6 +34,7 @@ class OpKind(StrEnum):
     REPLY = "reply"
     SENDFILE = "sendfile"
     RECV_AGAIN = "recv_again"
+    DRAIN = "drain"
     SETSOCKOPT = "setsockopt"
     GETSOCKOPT = "getsockopt"
     GETPEERNAME = "getpeername"
@@ -80,6 +81,7 @@ MAX_LINKS = 8
 class Op(Model):
     """One step of a program; see ``struct ditto_op``.
 
+    ``where`` is told of reads and writes at offsets: numbers of places, hottest first, each with those before it.
     ``link`` tells which of the request's connections to other services it is for; None for the client's own.
     """
 
@@ -91,6 +93,7 @@ class Op(Model):
     b: SmallInt = 0
     c: SmallInt = 0
     size: Dist | None = None
+    where: Dist | None = None
     block: Annotated[int, Field(ge=0, le=255)] | None = None
     link: Annotated[int, Field(ge=0, lt=MAX_LINKS)] | None = None
 

@@ -6,9 +6,11 @@ from enum import StrEnum
 
 
 class StudyKind(StrEnum):
-    """What is changed: a busy neighbour, the CPU time allowed, the memory allowed, the rate of requests."""
+    """What is changed: a busy neighbour, the CPU time allowed, the memory allowed, the rate of requests, the number
+    of connections."""
 
     INTERFERENCE = "interference"
     CORES = "cores"
     MEMORY = "memory"
     LOAD = "load"
+    CONNECTIONS = "connections"

@@ -23,8 +23,8 @@ def command(
     kind: Annotated[
         StudyKind,
         typer.Argument(
-            metavar="interference|cores|memory|load",
-            help="What to change: a busy neighbour, the CPU time or memory allowed, the rate of requests.",
+            metavar="interference|cores|memory|load|connections",
+            help="What to change: a busy neighbour, the CPU time or memory allowed, the rate, the connections.",
         ),
     ],
     app: AppFile,
@@ -36,7 +36,9 @@ def command(
     seconds: Annotated[float, typer.Option("--seconds", "-s", min=0.2, help="Seconds measured in each run.")] = 2.0,
     at: Annotated[
         list[float] | None,
-        typer.Option("--at", metavar="VALUE", help="A setting: cores, part of the memory or of the rate (repeatable)."),
+        typer.Option(
+            "--at", metavar="VALUE", help="A setting: cores, connections, part of the memory or rate (repeatable)."
+        ),
     ] = None,
     plan: Annotated[
         Path | None, typer.Option("--plan", metavar="FILE", help="Requests to send (from ditto load --save-plan).")

@@ -15,6 +15,7 @@ CODECS = {
     "resp2": "DITTO_CODEC_RESP2",
     "memcached": "DITTO_CODEC_MEMCACHED",
     "dns": "DITTO_CODEC_DNS",
+    "fastcgi": "DITTO_CODEC_FASTCGI",
     "pgsql": "DITTO_CODEC_PGSQL",
     "mysql": "DITTO_CODEC_MYSQL",
 }
@@ -77,7 +78,7 @@ class Tables:
             flags += f" | DITTO_LINK({op.link + 1})"
         return (
             f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {integer(op.a)}, "
-            f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}"
+            f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}, {self.dist(op.where)}"
         )
 
     def send(self, send: Send | None) -> str:

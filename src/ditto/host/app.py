@@ -13,8 +13,6 @@ observation outlives its observer.
 
 from __future__ import annotations
 
-import atexit
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -23,8 +21,9 @@ from types import TracebackType
 
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
-from ditto.host import commands, interrupts, leftovers, placeholders, ports, process
+from ditto.host import commands, interrupts, leftovers, live, placeholders, ports, process
 from ditto.host.clones import called_services, ready_of_clone
+from ditto.host.limits import DiskUse, LimitedGroup, limited_group
 from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
 from ditto.host.ready import wait_ready
@@ -34,8 +33,6 @@ Wrap = Callable[[list[str], dict[str, str]], tuple[list[str], dict[str, str]]]
 
 _STEP_TIMEOUT_S = 600.0
 _READY_S = {"native": 30.0, "lens": 180.0}
-
-_live_runs: set[AppRun] = set()
 
 
 class AppRun:
@@ -82,11 +79,11 @@ class AppRun:
         self._stop_patience_s = stop_patience_s
         self._ports: dict[str, int] = {}
         self._folder: Path | None = None
+        self._limits: LimitedGroup | None = None
         self._besides: list[Server] = []
         self._services: list[Server] = []
         self._clients: list[Client] = []
         self._count = 0
-        self._pid = os.getpid()
 
     @classmethod
     def for_clone(
@@ -173,6 +170,10 @@ class AppRun:
         """Resident memory of all services now."""
         return process.memory(self._processes())
 
+    def disk_use(self) -> DiskUse | None:
+        """What the services had disks do; None where the app has no limits, for then they have no group to count in."""
+        return self._limits.disk_use() if self._limits is not None else None
+
     def _processes(self) -> set[ProcessId]:
         return {p for s in self._services if self._only in (None, s.name) for p in s.processes()}
 
@@ -201,7 +202,7 @@ class AppRun:
         leftovers.remove_stale_folders()
         with interrupts.held():
             self._folder = leftovers.make_run_folder()
-            _live_runs.add(self)
+            live.add(self)
         self._ports = placeholders.choose_ports(self.spec, self.host, self._wanted_port, self.is_clone)
         if self.spec.setup:
             self._step("setup", self.spec.setup)
@@ -209,6 +210,7 @@ class AppRun:
             self._start_beside(index, beside)
         if self._clone is not None:
             self._clone += [word for n in range(called_services(self._clone[0])) for word in self._stand_in(n)]
+        self._limits = limited_group(self.spec, self.which)
         for service in self.spec.start_order():
             self._start_service(service)
         if not self._hold:
@@ -245,10 +247,13 @@ class AppRun:
                     self.exit_code = code
             self._services.clear()
             self._besides.clear()
+            if self._limits is not None:
+                self._limits.remove()
+                self._limits = None
             if self._folder is not None:
                 shutil.rmtree(self._folder, ignore_errors=True)
                 self._folder = None
-            _live_runs.discard(self)
+            live.discard(self)
 
     def __enter__(self) -> AppRun:
         return self.start()
@@ -400,6 +405,8 @@ class AppRun:
         command[0] = commands.require_program(command, self.spec.folder, name)
         if self._wrap is not None and watched:
             command, environment = self._wrap(command, environment)
+        if self._limits is not None:
+            command, environment = self._limits.wrap(command, environment)
         held = (entry and self._hold) or self._on_start is not None
         server = self._launch(name, command, environment, self._services, held)
         if entry:
@@ -426,10 +433,3 @@ class AppRun:
             server = Server(name, popen, marker, log, hold)
             keep.append(server)
         return server
-
-
-@atexit.register
-def _stop_forgotten_runs() -> None:
-    for run in list(_live_runs):
-        if run._pid == os.getpid():
-            run.stop()

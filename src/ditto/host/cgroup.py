@@ -1,4 +1,4 @@
-"""Control groups of version 1 and 2: a limit on the CPU time or the memory of a run's servers, removed at its end.
+"""Control groups of version 1 and 2: limits on the CPU time, memory or reads of a run's servers, removed at its end.
 
     with ControlGroup(("cpu",)) as group, AppRun(spec, wrap=group.wrap) as run:
         run.prepare()
@@ -28,6 +28,9 @@ PERIOD_US = 100_000
 _SHORTEST_QUOTA_US = 1000
 _PATIENCE_S = 5.0
 _JOIN = 'while [ "$1" != -- ]; do echo $$ >"$1" || exit 125; shift; done; shift; exec "$@"'
+_OLD_NAMES = {"io": "blkio"}
+"""Of controllers that version 1 calls otherwise."""
+_UNREACHED = 1_000_000_000
 _MOUNT_V2 = "mount -t cgroup2 none /sys/fs/cgroup"
 
 _numbers = itertools.count(1)
@@ -89,7 +92,7 @@ class ControlGroup:
     """A group with the controllers that are asked for; without a limit as long as none is set.
 
     Args:
-        controllers: of ``cpu`` and ``memory``.
+        controllers: of ``cpu``, ``memory`` and ``io``.
         places: what `find_places` gives, looked up without it.
     """
 
@@ -120,7 +123,7 @@ class ControlGroup:
         name = f"{PREFIX}{os.getpid()}-{me.start_ticks if me else 0}-{next(_numbers)}"
         _live.add(self)
         for controller in self._controllers:
-            place = places.get(controller) or places.get("")
+            place = places.get(_OLD_NAMES.get(controller, controller)) or places.get("")
             if place is None:
                 raise MissingCapabilityError(f"no control groups are mounted for {controller}", _MOUNT_V2)
             parent = place.folder if place.version == 1 else _parent_v2(place, self._controllers)
@@ -177,6 +180,35 @@ class ControlGroup:
         """
         name = "memory.max" if self._versions["memory"] == 2 else "memory.limit_in_bytes"
         self._write("memory", name, str(size))
+
+    def limit_reads(self, device: str, per_second: int | None) -> None:
+        """Let it make so many reads a second on a disk (``MAJOR:MINOR``), None for any number, and count them.
+
+        Raises:
+            MissingCapabilityError: refused, or no disk.
+        """
+        if self._versions["io"] == 2:
+            self._write("io", "io.max", f"{device} riops={per_second or 'max'}")
+            return
+        # Version 1 counts only where there is a limit.
+        self._write("io", "blkio.throttle.read_iops_device", f"{device} {per_second or _UNREACHED}")
+        self._write("io", "blkio.throttle.write_iops_device", f"{device} {_UNREACHED}")
+
+    def disk_totals(self) -> tuple[int, int, int, int]:
+        """Reads, bytes read, writes and bytes written that its processes asked disks for."""
+        folder = self._folders["io"]
+        if self._versions["io"] == 2:
+            words = [word.partition("=") for word in (folder / "io.stat").read_text().split()]
+            sums = {
+                key: sum(int(v) for name, _, v in words if name == key) for key in ("rios", "rbytes", "wios", "wbytes")
+            }
+            return sums["rios"], sums["rbytes"], sums["wios"], sums["wbytes"]
+        found = []
+        for kind in ("Read", "Write"):
+            for name in ("io_serviced", "io_service_bytes"):
+                lines = (folder / f"blkio.throttle.{name}").read_text().splitlines()
+                found.append(sum(int(line.split()[2]) for line in lines if line.split()[1:2] == [kind]))
+        return found[0], found[1], found[2], found[3]
 
     def memory_peak(self) -> int:
         """The most bytes it has held; what it holds now where the kernel does not keep the most."""

@@ -13,10 +13,13 @@ import os
 import platform
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 PERIOD_NS = 251_003
 """Between two samples of a busy CPU; odd, so that it does not go with anything that is periodic."""
@@ -26,30 +29,40 @@ DRAIN_S = 1.0
 
 _CALL = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE, _CPU_CLOCK = 1, 0
-_SAMPLE_TID = 1 << 1
-_EXCLUDE_IDLE = 1 << 7
+_SAMPLE_IP, _SAMPLE_TID, _SAMPLE_TIME = 1 << 0, 1 << 1, 1 << 2
+_EXCLUDE_KERNEL, _EXCLUDE_IDLE = 1 << 5, 1 << 7
 _TASK = 1 << 13
+_USE_CLOCK_ID, _CLOCK_ID_AT = 1 << 25, 92
 _ATTR_BYTES = 112
-_RECORD_SAMPLE, _SAMPLE_BYTES = 9, 16
+_RECORD_SAMPLE = 9
 _RECORD_FORK = 7
 _MODE, _KERNEL, _USER = 7, 1, 2
 _HEAD, _TAIL = 1024, 1032
 _CLOSE_ON_EXEC = 1 << 3
-_RECORD = np.dtype([("type", "<u4"), ("misc", "<u2"), ("size", "<u2"), ("pid", "<u4"), ("tid", "<u4")])
+_HEAD_FIELDS = [("type", "<u4"), ("misc", "<u2"), ("size", "<u2")]
+_RECORD = np.dtype([*_HEAD_FIELDS, ("pid", "<u4"), ("tid", "<u4")])
+PLACED = np.dtype([*_HEAD_FIELDS, ("ip", "<u8"), ("pid", "<u4"), ("tid", "<u4"), ("t_ns", "<u8")])
+"""A sample of user mode alone that tells where and when (CLOCK_MONOTONIC) it was taken."""
 
 
-class _Ring:
-    """The samples of one CPU."""
+class Ring:
+    """The samples of one CPU.
 
-    def __init__(self, cpu: int) -> None:
-        attributes = struct.pack(
-            "<IIQQQQQ", _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, PERIOD_NS, _SAMPLE_TID, 0, _EXCLUDE_IDLE | _TASK
-        ).ljust(_ATTR_BYTES, b"\0")
+    Raises:
+        OSError: it may not be sampled.
+    """
+
+    def __init__(self, cpu: int, placed: bool = False) -> None:
+        kinds = _SAMPLE_TID | (_SAMPLE_IP | _SAMPLE_TIME if placed else 0)
+        flags = _EXCLUDE_IDLE | _TASK | (_EXCLUDE_KERNEL | _USE_CLOCK_ID if placed else 0)
+        attributes = bytearray(_ATTR_BYTES)
+        struct.pack_into("<IIQQQQQ", attributes, 0, _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, PERIOD_NS, kinds, 0, flags)
+        struct.pack_into("<i", attributes, _CLOCK_ID_AT, time.CLOCK_MONOTONIC if placed else 0)
         number = _CALL.get(platform.machine())
         if number is None:
             raise OSError("unknown machine")
         libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = libc.syscall(number, attributes, -1, cpu, -1, _CLOSE_ON_EXEC)
+        self.fd = libc.syscall(number, bytes(attributes), -1, cpu, -1, _CLOSE_ON_EXEC)
         if self.fd < 0:
             raise OSError(ctypes.get_errno(), "perf_event_open")
         self._bytes = PAGES * mmap.PAGESIZE
@@ -83,7 +96,7 @@ class CpuClock:
 
     def __init__(self) -> None:
         self.reason = ""
-        self._rings: list[_Ring] = []
+        self._rings: list[Ring] = []
         self._parts: list[bytes] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -93,7 +106,7 @@ class CpuClock:
     def __enter__(self) -> CpuClock:
         try:
             for cpu in sorted(os.sched_getaffinity(0)):
-                self._rings.append(_Ring(cpu))
+                self._rings.append(Ring(cpu))
         except OSError as error:
             self.reason = f"no samples of the CPU clock ({error.strerror or error})"
             self._close()
@@ -120,7 +133,7 @@ class CpuClock:
         None without samples.  To be asked for after the end.
         """
         user = kernel = 0
-        for pid in _with_descendants(set(pids), self._parents):
+        for pid in with_descendants(set(pids), self._parents):
             user += self._seen[pid, True]
             kernel += self._seen[pid, False]
         return user / (user + kernel) if user + kernel else None
@@ -138,29 +151,31 @@ class CpuClock:
         self._rings.clear()
 
 
-def _with_descendants(pids: set[int], parents: dict[int, int]) -> set[int]:
+def with_descendants(pids: set[int], parents: dict[int, int]) -> set[int]:
+    """The processes and all below them."""
     found = set(pids)
     while born := {pid for pid, parent in parents.items() if parent in found and pid not in found}:
         found |= born
     return found
 
 
-def samples_of(data: bytes) -> tuple[Counter[tuple[int, bool]], dict[int, int]]:
-    """Samples by process and whether they were in user mode, and the parent of each process born meanwhile.
+def records_of(data: bytes, layout: np.dtype[Any]) -> tuple[NDArray[Any], dict[int, int]]:
+    """Samples, and the parent of each process born meanwhile.
 
     Args:
         data: whole records as the kernel writes them; those of throttling and of losses are left out.
+        layout: of a sample.
     """
     kept = []
     parents: dict[int, int] = {}
     at = 0
     while at + 8 <= len(data):
         # Runs of samples are taken at once; anything else is stepped over.
-        records = np.frombuffer(data, _RECORD, (len(data) - at) // _SAMPLE_BYTES, at)
-        plain = (records["type"] == _RECORD_SAMPLE) & (records["size"] == _SAMPLE_BYTES)
+        records = np.frombuffer(data, layout, (len(data) - at) // layout.itemsize, at)
+        plain = (records["type"] == _RECORD_SAMPLE) & (records["size"] == layout.itemsize)
         run = len(records) if plain.all() else int(np.argmin(plain))
         kept.append(records[:run])
-        at += run * _SAMPLE_BYTES
+        at += run * layout.itemsize
         if at + 8 <= len(data):
             kind, size = struct.unpack_from("<I2xH", data, at)
             if kind == _RECORD_FORK and at + 16 <= len(data):
@@ -168,7 +183,12 @@ def samples_of(data: bytes) -> tuple[Counter[tuple[int, bool]], dict[int, int]]:
                 if pid != parent:
                     parents[pid] = parent
             at += max(8, size)
-    records = np.concatenate(kept) if kept else np.zeros(0, _RECORD)
+    return np.concatenate(kept) if kept else np.zeros(0, layout), parents
+
+
+def samples_of(data: bytes) -> tuple[Counter[tuple[int, bool]], dict[int, int]]:
+    """Samples by process and whether they were in user mode, and the parents of those born; see :func:`records_of`."""
+    records, parents = records_of(data, _RECORD)
     modes = records["misc"] & _MODE
     counted: Counter[tuple[int, bool]] = Counter()
     for mode, user in ((_USER, True), (_KERNEL, False)):

@@ -17,6 +17,7 @@ from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
 from ditto.host.results import results_for
 from ditto.host.tap import Stream, Tap
+from ditto.streams.fastcgi import request_end
 from ditto.streams.protocol import recognise
 
 MOST_STEPS = 100_000
@@ -26,7 +27,7 @@ OPENED_OFTEN = 0.3
 """Share of the later requests that must be of a request's kind for it to be no part of the opening."""
 _FRAMINGS = {
     "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
-    "mysql": Framing.MYSQL,
+    "mysql": Framing.MYSQL, "fastcgi": Framing.FASTCGI,
 }  # fmt: skip
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
@@ -106,7 +107,8 @@ def _steps(framing: Framing, stream: Stream) -> Iterator[Step]:
             yield Step(request, reply, StepFlags.NONE if reply else StepFlags.NOREPLY)
         return
     data = b"".join(request for request, _ in stream.turns)
-    splitter = {Framing.HTTP1: _http, Framing.RESP2: _resp, Framing.MEMCACHED: _memcached}[framing]
+    splitter = {Framing.HTTP1: _http, Framing.RESP2: _resp, Framing.MEMCACHED: _memcached,
+                Framing.FASTCGI: _fastcgi}[framing]  # fmt: skip
     at = 0
     while at < len(data):
         found = splitter(data, at)
@@ -165,6 +167,12 @@ def _memcached(data: bytes, at: int) -> Found:
         end += int(words[2]) + 2
     flags = StepFlags.NOREPLY if words and words[-1] == b"noreply" else StepFlags.NONE
     return (end, flags) if end <= len(data) else None
+
+
+def _fastcgi(data: bytes, at: int) -> Found:
+    end = request_end(data, at)
+    kept = data[at + 10 : at + 11] == b"\1"
+    return (end, StepFlags.NONE if kept else StepFlags.CLOSE) if end is not None else None
 
 
 def _opening(steps: Sequence[Step]) -> int:

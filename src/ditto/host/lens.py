@@ -29,7 +29,7 @@ from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.errors import MissingCapabilityError, RecordingError
 from ditto.paths import lens_directory
 
-Codec = Literal["resp", "http1", "memcached", "pgsql", "mysql", "opaque"]
+Codec = Literal["resp", "http1", "memcached", "pgsql", "mysql", "fastcgi", "opaque"]
 
 _TOOL = "lens-amd64-linux"
 _PAGE_BYTES = 4096
@@ -173,13 +173,23 @@ class LensRun:
         folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o1777)
+        # Of its own: a process that changed its user must be able to delete what it made before, which /tmp forbids.
+        pipes = folder / "vgdb"
+        pipes.mkdir(exist_ok=True)
+        pipes.chmod(0o777)
         for old in (*folder.glob("run.*.lens"), *folder.glob("run.*.lens.tmp")):
             old.unlink()
         return cls(folder / "run", LensControl(folder / "control", mode), codec, events, tuple(extra))
 
     def command(self, command: Sequence[str]) -> list[str]:
         """``command`` as run under the lens."""
-        return lens_command(command, self.out_prefix, self.control.path, self.codec, self.events, self.extra)
+        extra = (f"--vgdb-prefix={self.vgdb_prefix}", *self.extra)
+        return lens_command(command, self.out_prefix, self.control.path, self.codec, self.events, extra)
+
+    @property
+    def vgdb_prefix(self) -> Path:
+        """What the names of the pipes begin with through which vgdb reaches the processes."""
+        return self.out_prefix.parent / "vgdb" / "pipe"
 
     def env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment for it; see :func:`lens_env`."""
@@ -232,7 +242,7 @@ class LensRun:
             if now > _POKE_AFTER_S:
                 for pid in waiting:
                     if pid not in poked:
-                        _poke(pid)
+                        _poke(pid, self.vgdb_prefix)
                         poked.add(pid)
             time.sleep(_POLL_S)
 
@@ -254,7 +264,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_mtime_ns
 
 
-def _poke(pid: int) -> None:
+def _poke(pid: int, vgdb_prefix: Path) -> None:
     """Have a sleeping process look at its control page.
 
     Through vgdb, which finds it in any system call and leaves no trace.  A process that has changed its user cannot
@@ -264,22 +274,20 @@ def _poke(pid: int) -> None:
     """
     try:
         own = _user(pid) == os.geteuid()
-        if not own or not _ask_vgdb(pid):
+        if not own or not _ask_vgdb(pid, vgdb_prefix):
             os.kill(pid, signal.SIGRTMAX)
-        if not own:
-            for pipe in Path("/tmp").glob(f"vgdb-pipe-*-{pid}-by-*"):
-                pipe.unlink(missing_ok=True)  # of no use to that user, who cannot delete them either
     except OSError:
         pass
 
 
-def _ask_vgdb(pid: int) -> bool:
+def _ask_vgdb(pid: int, vgdb_prefix: Path) -> bool:
     """Whether vgdb reached the process."""
     vgdb = shutil.which("vgdb")
     if vgdb is None:
         return False
     try:
-        done = subprocess.run([vgdb, f"--pid={pid}", "lens.poll"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        command = [vgdb, f"--pid={pid}", f"--vgdb-prefix={vgdb_prefix}", "lens.poll"]
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                               stderr=subprocess.DEVNULL, timeout=_POKE_TIMEOUT_S, check=False)  # fmt: skip
     except subprocess.TimeoutExpired:
         return False

@@ -24,7 +24,7 @@ COMPILE_S = 25.0
 
 _CODECS: dict[str, Codec] = {
     "resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque", "dns": "opaque",
-    "pgsql": "pgsql", "mysql": "mysql",
+    "pgsql": "pgsql", "mysql": "mysql", "fastcgi": "fastcgi",
 }  # fmt: skip
 
 
@@ -38,6 +38,7 @@ def run_under_lens(
     compiles: bool = False,
     only: str | None = None,
     folds: bool = False,
+    untraced: Sequence[str] = (),
 ) -> LensRun:
     """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
 
@@ -50,6 +51,7 @@ def run_under_lens(
         compiles: the app makes code at run time; it is loaded for long before, so that what is counted is that code.
         only: of several services the one that runs under lens; the others run natively.
         folds: digits in paths tell no class.
+        untraced: files of programs that run natively when the service executes them; ``*`` stands for anything.
 
     Returns:
         The run's facts; file names are relative to ``folder``.
@@ -66,8 +68,10 @@ def run_under_lens(
     work = Path(tempfile.mkdtemp(prefix="ditto-lens-"))
     try:
         work.chmod(0o755)
-        fold = ("--fold=yes",) if folds else ()
-        instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, fold, mode=LensMode.OFF)
+        extra = ["--fold=yes"] if folds else []
+        if patterns := ",".join(name for name in untraced if "," not in name):
+            extra.append(f"--trace-children-skip={patterns}")
+        instrument = Instrument.create(work / "out", _CODECS[codec], EVENTS, extra, LensMode.OFF)
         seen = _drive(spec, instrument, progress, clone, requests, COMPILE_S if compiles else 0.0, only)
         files = []
         for path in sorted((work / "out").glob("run.*.lens")):

@@ -13,11 +13,13 @@ from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
 from ditto.host.synthetic_sql import database_plan
+from ditto.streams import fastcgi
 
 REQUESTS = 4096
 MOST_SCRIPTS = 64
 _KEYS = 10_000
 _WITH_BODY = {"POST", "PUT", "PATCH"}
+_WITH_PATHS = (Framing.HTTP1, Framing.FASTCGI)
 _BY_SIZE = 0xFFFF
 """In place of a class in the opaque framing: whoever is asked finds it by the size."""
 _PATHS_TRIED = 200_000
@@ -57,7 +59,7 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
     framing, build = _BUILDERS[service.codec]
     shares = np.array([c.probability for c in service.classes], dtype=np.float64)
     chosen = generator.choice(len(service.classes), requests, p=shares / shares.sum())
-    paths = [_path_of(service.print_key, c) for c in service.classes] if framing is Framing.HTTP1 else []
+    paths = [_path_of(service.print_key, c) for c in service.classes] if framing in _WITH_PATHS else []
     steps = []
     for index in chosen:
         cls = service.classes[int(index)]
@@ -82,7 +84,7 @@ def sample_requests(
     framing, build = _BUILDERS[codec]
     found = []
     for cls, wanted in zip(classes, sizes, strict=True):
-        path = _path_of(print_key, cls) if framing is Framing.HTTP1 else b""
+        path = _path_of(print_key, cls) if framing in _WITH_PATHS else b""
         found.append([build(cls, _BY_SIZE, size, key, path) for key, size in enumerate(wanted)])
     return found
 
@@ -172,6 +174,16 @@ def _memcached(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) ->
     return Step(b"version\r\n")
 
 
+def _fastcgi(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
+    """The connection is kept where the class does not always end it."""
+    kept = getattr(cls, "closes", 0.0) < 1.0
+    params = fastcgi.param(b"REQUEST_METHOD", (cls.match.verb or "GET").encode()) + fastcgi.param(b"SCRIPT_NAME", path)
+    room = size - len(fastcgi.request(params, kept)) - len(fastcgi.param(b"X", b"", wide=True))
+    if room >= 0:
+        params += fastcgi.param(b"X", b"x" * min(room, fastcgi.FULL_RECORD - len(params)), wide=True)
+    return Step(fastcgi.request(params, kept), 0, StepFlags.NONE if kept else StepFlags.CLOSE)
+
+
 def _opaque(_cls: HasMatch, index: int, size: int, _key: int, _path: bytes) -> Step:
     return Step(opaque_request(size, index))
 
@@ -182,4 +194,5 @@ _BUILDERS: dict[str, tuple[Framing, _Builder]] = {
     "resp2": (Framing.RESP2, _resp),
     "memcached": (Framing.MEMCACHED, _memcached),
     "opaque": (Framing.OPAQUE, _opaque),
+    "fastcgi": (Framing.FASTCGI, _fastcgi),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
+from ditto.host.limits import DiskUse
 from ditto.host.process import CpuTimes, cpu_times, memory
 
 
@@ -20,6 +21,7 @@ class Usage:
         voluntary, involuntary: context switches of the threads that are alive.
         minor_faults, major_faults: page faults, of threads that ended too.
         user_share: of ``run_s``, by samples of the CPU clock; None where there are none.
+        disk: what disks were asked for; None where that is not counted.
     """
 
     run_s: float
@@ -30,6 +32,7 @@ class Usage:
     minor_faults: float
     major_faults: float
     user_share: float | None = None
+    disk: DiskUse | None = None
 
     def __sub__(self, earlier: Usage) -> Usage:
         return Usage(
@@ -40,6 +43,7 @@ class Usage:
             self.involuntary - earlier.involuntary,
             self.minor_faults - earlier.minor_faults,
             self.major_faults - earlier.major_faults,
+            disk=self.disk - earlier.disk if self.disk is not None and earlier.disk is not None else None,
         )
 
     @property
@@ -140,7 +144,7 @@ def read_usage(run: AppRun) -> Usage:
         faults = _faults(pid)
         minor += faults[0]
         major += faults[1]
-    return Usage(cpu.run_s, cpu.user_s, cpu.system_s, voluntary, involuntary, minor, major)
+    return Usage(cpu.run_s, cpu.user_s, cpu.system_s, voluntary, involuntary, minor, major, disk=run.disk_use())
 
 
 def thread_count(run: AppRun) -> tuple[int, int]:

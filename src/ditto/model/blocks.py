@@ -36,6 +36,11 @@ class BlockBook:
         book = cls(evidence.gaps, evidence.segments, evidence.gaps.requests if evidence.gaps else 0)
         if evidence.gaps is None:
             book.notes.append("no instruction run: the clone's body is empty")
+        elif evidence.samples:
+            book.notes.append(
+                f"no instruction run: the clone's body is modelled, from {evidence.samples} samples of the CPU clock, "
+                "the code there, and distances of memory accesses that are usual"
+            )
         return book
 
     def amounts(self, key: bytes) -> dict[OpName, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import WORD_KEY, path_print
 from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
+from ditto.model.access import Place, fit_access
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
@@ -38,6 +40,8 @@ class Placement:
     slot_of: Callable[[tuple[str, object] | None], int]
     call_of: Callable[[OpWork], tuple[int, Dist] | None] = lambda op: None
     """Which service a call goes to, and its classes there."""
+    size_of: Callable[[tuple[str, object] | None], int] = lambda slot: 0
+    """Bytes of the file that a slot stands for, 0 where that is not known."""
 
 
 def fit_class(
@@ -109,6 +113,11 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
         verb = word.decode("ascii", "replace")
         verb = verb if verb in SQL_VERBS else ""
         return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
+    if codec == "fastcgi":
+        method, _, path = key.partition(b" ")
+        verb = method.decode("ascii", "replace")
+        known = bool(re.fullmatch(r"[A-Z]{1,24}", verb))
+        return ClassMatch(verb=verb if known else "GET", path_print=path_print(print_key, path) if path else -1)
     if codec == "http1":
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")
@@ -147,7 +156,7 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
                 kind=kind,
                 status=status,
                 head_bytes=heads.most_common(1)[0][0],
-                count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns") else None,
+                count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns", "fastcgi") else None,
                 size=dist(Counter(r.size for r in seen)),
                 second=dist(Counter(r.second for r in seen)) if kind in ("value", "dns") else None,
             )
@@ -156,7 +165,8 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
 
 
 def _default_kind(codec: str) -> str:
-    return {"resp2": "simple", "memcached": "ok", "http1": "http", "dns": "dns"}.get(codec, "opaque")
+    own = {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns"}
+    return own.get(codec, "opaque")
 
 
 def _reply(codec: str, cycle: Cycle) -> ReplySeen:
@@ -278,8 +288,8 @@ def settled_calls(program: list[Op]) -> list[Op]:
 
 
 _PLAIN = {
-    "recv_again", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add", "epoll_mod",
-    "epoll_del", "writable", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
+    "recv_again", "drain", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add",
+    "epoll_mod", "epoll_del", "writable", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
 }  # fmt: skip
 
 
@@ -319,7 +329,10 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind == "file_stat":
         return Op(kind=OpKind.FILE_STAT, a=placement.group_of(name, op), **common)
     if kind.startswith("file_"):
-        return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **common)
+        at = {}
+        if access := fit_access([Place(*place) for place in op.places], placement.size_of(name.slot)):
+            at = {"a": access.unit, "c": access.onward, "where": access.where}
+        return Op(kind=OpKind(kind), b=placement.slot_of(name.slot), size=size, **at, **common)
     if kind == "mmap" and name.slot is not None:
         return Op(kind=OpKind.MMAP, a=1, b=placement.slot_of(name.slot), size=size, **common)
     if kind in ("mmap", "munmap", "madvise", "sleep"):

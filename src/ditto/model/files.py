@@ -82,6 +82,10 @@ class FileCatalog:
             )
         return self._by_paths[key]
 
+    def size_of(self, slot: tuple[str, object] | None) -> int:
+        """Bytes of a file that is open all the time; 0 for any other."""
+        return self.seen.get(bytes(slot[1]), 0) if slot is not None and slot[0] == "p" else 0  # type: ignore[call-overload]
+
     def slot_of(self, slot: tuple[str, object] | None) -> int:
         """The number of a slot: below 8 for files of one request, from 8 for those open all the time."""
         if slot is None:

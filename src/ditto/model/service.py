@@ -23,6 +23,7 @@ from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
+from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
 from ditto.streams.programs import ClassWork, OpName
@@ -69,7 +70,7 @@ class _Fit:
 
     @property
     def placement(self) -> Placement:
-        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of)
+        return Placement(self.catalog.group_of, self.catalog.slot_of, self.calls.call_of, self.catalog.size_of)
 
 
 def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
@@ -94,7 +95,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
     print_key = (seed * 0x9E3779B1) & 0xFFFFFFFF
     this = _Fit(evidence, print_key, roles, catalog, BlockBook.of(evidence))
-    share, this.lifo = programs.deferral(list(evidence.work.threads.values()))
+    share, this.lifo = deferral(list(evidence.work.threads.values()))
     this.late = resumes_late(evidence.work)
     this.deferred = this.late or share > DEFERRED_SHARE
     service = _service(this)
@@ -166,6 +167,7 @@ def _service(this: _Fit) -> ServiceProfile:
         processes=lasting(processes, roles),
         files=this.catalog.groups,
         blocks=this.book.blocks,
+        body="empty" if gaps is None else "sampled" if evidence.samples else "counted",
         downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
         born_bytes=_born_bytes(this, roles),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,16 +53,22 @@ class AppOptions:
     apart: bool = False
 
 
-Look = Callable[[AppRun, bool], None]
-"""Called with the running app while the load runs (False) and when the recording is complete (True)."""
+class Looks:
+    """What else is seen of the app while it is recorded: nothing, unless a class that is derived from this does."""
+
+    def during(self, run: AppRun) -> AbstractContextManager[object]:
+        """Is entered while everything is recorded."""
+        return nullcontext()
+
+    def look(self, run: AppRun, complete: bool) -> None:
+        """Called with the running app while the load runs (False) and when the recording is complete (True)."""
 
 
-def _no_look(run: AppRun, complete: bool) -> None:
-    """Without a look, nothing is looked at."""
+_BLIND = Looks()
 
 
 def record_app(
-    spec: AppSpec, folder: Path, options: AppOptions, progress: Progress, look: Look = _no_look
+    spec: AppSpec, folder: Path, options: AppOptions, progress: Progress, looks: Looks = _BLIND
 ) -> AppRecording:
     """Start all services with the recorder attached, load the entry, record, and stop everything.
 
@@ -81,7 +87,7 @@ def record_app(
     notes: list[str] = []
     made = nearly_whole(
         f"the recording of {spec.name}",
-        lambda buffer_mb: _record_once(spec, folder, options, buffer_mb, progress, notes, look),
+        lambda buffer_mb: _record_once(spec, folder, options, buffer_mb, progress, notes, looks),
         BUFFER_MB,
         notes,
         progress,
@@ -92,7 +98,13 @@ def record_app(
 
 
 def _record_once(
-    spec: AppSpec, folder: Path, options: AppOptions, buffer_mb: float, progress: Progress, notes: list[str], look: Look
+    spec: AppSpec,
+    folder: Path,
+    options: AppOptions,
+    buffer_mb: float,
+    progress: Progress,
+    notes: list[str],
+    looks: Looks,
 ) -> tuple[AppRecording, RecorderStatus]:
     path = folder / RECORDING
     path.unlink(missing_ok=True)
@@ -134,15 +146,16 @@ def _record_once(
             notes.append("the load does not take {port}: requests could not be looked at one at a time")
             progress.note(notes[-1])
         progress.update("recording all services under load")
-        _load(run, options.seconds, None, look)
+        with looks.during(run):
+            _load(run, options.seconds, None, looks)
         seconds = time.monotonic() - began
         recorder.set_mode(Mode.STRUCTURE)
         status = recorder.stop()
-        look(run, True)
+        looks.look(run, True)
         return _made(spec, run, pids, str(recorder.collector), status, seconds, notes), status
 
 
-def _load(run: AppRun, seconds: float, port: int | None, look: Look = _no_look) -> None:
+def _load(run: AppRun, seconds: float, port: int | None, looks: Looks = _BLIND) -> None:
     """Run the client to its end, or for so long; what is under way then may end."""
     client = run.start_load(port=port)
     began = time.monotonic()
@@ -151,10 +164,10 @@ def _load(run: AppRun, seconds: float, port: int | None, look: Look = _no_look) 
         run.check_alive()
         client.pause(0.05)
         if not looked and time.monotonic() - began > seconds * 0.3:
-            look(run, False)
+            looks.look(run, False)
             looked = True
     if not looked:
-        look(run, False)
+        looks.look(run, False)
     if client.is_running():
         client.stop()
     else:

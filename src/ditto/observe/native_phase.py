@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,12 +12,14 @@ from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
 from ditto.host.app import AppRun
+from ditto.host.code_samples import CodeSampler
 from ditto.host.progress import Progress
 from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.attempts import nearly_whole
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
 
 RECORDING = "native.rec"
+SAMPLES = "samples.npz"
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
 MAX_RECORDS = 4_000_000
@@ -24,11 +27,12 @@ MAX_RECORDS = 4_000_000
 
 @dataclass(frozen=True)
 class NativeOptions:
-    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``."""
+    """How to record: ``collector`` is ``auto``, ``ebpf`` or ``ptrace``; ``more`` further records of a call's bytes."""
 
     collector: str = "auto"
     seconds: float = WINDOW_S
     buffer_mb: float = 64.0
+    more: int = 0
 
 
 def record_native(
@@ -64,7 +68,7 @@ def _record_once(
     path.unlink(missing_ok=True)
     with AppRunHeld(spec) as run, NativeRecorder() as recorder:
         progress.update("starting the app")
-        recorder.start([run.pid], path, options.collector, buffer_mb, Mode.STRUCTURE)  # type: ignore[arg-type]
+        recorder.start([run.pid], path, options.collector, buffer_mb, Mode.STRUCTURE, options.more)  # type: ignore[arg-type]
         os.chmod(path, 0o600)
         if recorder.reason:
             note = f"recorded with {recorder.collector}: {recorder.reason}"
@@ -77,21 +81,22 @@ def _record_once(
         run.prepare()
         requests = _requests_for(run, options.seconds, progress)
         progress.update("recording under load")
-        recorder.set_mode(Mode.ALL)
-        began = time.monotonic()
-        client = run.start_load(requests)
-        processes: list[ProcessSeen] = []
-        deadline = began + options.seconds * (1.6 if requests else 1.0)
-        while client.is_running() and time.monotonic() < deadline:
-            run.check_alive()
-            time.sleep(0.05)
-            if not processes and time.monotonic() - began > options.seconds * 0.3:
+        with CodeSampler(run.pids()) as sampler:
+            recorder.set_mode(Mode.ALL)
+            began = time.monotonic()
+            client = run.start_load(requests)
+            processes: list[ProcessSeen] = []
+            deadline = began + options.seconds * (1.6 if requests else 1.0)
+            while client.is_running() and time.monotonic() < deadline:
+                run.check_alive()
+                time.sleep(0.05)
+                if not processes and time.monotonic() - began > options.seconds * 0.3:
+                    processes = tree(run.pids())
+            if not processes:
                 processes = tree(run.pids())
-        if not processes:
-            processes = tree(run.pids())
-        seconds = time.monotonic() - began
-        compiles = makes_code(run.pids())
-        recorder.set_mode(Mode.STRUCTURE)
+            seconds = time.monotonic() - began
+            compiles = makes_code(run.pids())
+            recorder.set_mode(Mode.STRUCTURE)
         if client.is_running():
             client.stop()
         else:
@@ -111,8 +116,23 @@ def _record_once(
             processes=processes,
             files=files,
             makes_code=compiles,
+            samples=save_samples(sampler, folder),
         )
     return result, status
+
+
+def save_samples(sampler: CodeSampler, folder: Path, pids: Collection[int] | None = None) -> str:
+    """Write what was sampled into an observation's folder; its name there, empty where nothing was sampled.
+
+    Args:
+        pids: the processes that it is of; all without them.
+    """
+    (folder / SAMPLES).unlink(missing_ok=True)
+    made = sampler.made(pids)
+    if made is None:
+        return ""
+    made.save(folder / SAMPLES)
+    return SAMPLES
 
 
 def _requests_for(run: AppRun, seconds: float, progress: Progress) -> int | None:

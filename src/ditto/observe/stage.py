@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import ClientRun, LensRun, NativeRun, Observation, ProcessSeen
 from ditto.artifacts.plan import PLAN_NAME
-from ditto.artifacts.records import Mode
-from ditto.errors import AppError, BadInputError, MissingCapabilityError
+from ditto.artifacts.records import Mode, load_recording
+from ditto.errors import AppError, BadInputError, MissingCapabilityError, RecordingError
+from ditto.host.code_samples import CodeSampler
 from ditto.host.drive import recorded
 from ditto.host.lens_session import run_under_lens
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress
-from ditto.host.snapshot import descriptors, file_sizes, tree
-from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native
+from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
+from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
 from ditto.streams.evidence import Wire, wire_of
+from ditto.streams.protocol import further_records
+from ditto.streams.started import gone_before_load
 
 LENS_FOLDER = "lens"
 
@@ -42,6 +46,9 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     native, notes = record_native(spec, folder, options, progress)
     progress.update("recognising the protocol")
     wire = wire_of(folder / native.recording)
+    if further := further_records(wire.codec):
+        progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
+        native, notes = record_native(spec, folder, replace(options, more=further), progress)
     lens = lens_of(spec, folder, wire, native, notes, progress)
     client = client_of(spec, folder, wire, notes, progress)
     return save_observation(spec.name, folder, native, lens, notes, client)
@@ -71,7 +78,9 @@ def lens_of(
     progress: Progress,
     only: str | None = None,
 ) -> LensRun | None:
-    """The instruction run of a service, in its observation's folder; None, with a note, where there is no valgrind.
+    """The instruction run of a service, in its observation's folder.
+
+    None, with a note, where there is no valgrind, or where the service does not run in it as it is: natively it did.
 
     Args:
         native: its native run.
@@ -79,13 +88,26 @@ def lens_of(
     """
     try:
         made = run_under_lens(
-            spec, folder / LENS_FOLDER, wire.codec, progress, compiles=native.makes_code, only=only, folds=wire.folds
+            spec,
+            folder / LENS_FOLDER,
+            wire.codec,
+            progress,
+            compiles=native.makes_code,
+            only=only,
+            folds=wire.folds,
+            untraced=gone_before_load(load_recording(folder / native.recording)),
         )
     except MissingCapabilityError as error:
         notes.append(f"no instruction run{f' of {only}' if only else ''}: {error}")
-        progress.note(notes[-1])
-        return None
-    return made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
+    except (AppError, RecordingError) as error:
+        notes.append(
+            f"no instruction run: {only or spec.name} does not run under valgrind ({error.message}); "
+            "give lens_command in app.toml, the same program as valgrind needs it started"
+        )
+    else:
+        return made.model_copy(update={"files": [f"{LENS_FOLDER}/{name}" for name in made.files]})
+    progress.note(notes[-1])
+    return None
 
 
 def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Observation:
@@ -106,14 +128,15 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
         recorder.start([pid], path, mode=Mode.OFF)
         os.chmod(path, 0o600)
         open_now = descriptors(pids)
-        recorder.set_mode(Mode.ALL)
-        began = time.monotonic()
-        processes: list[ProcessSeen] = []
-        while time.monotonic() - began < seconds:
-            time.sleep(0.05)
-            if not processes and time.monotonic() - began > seconds * 0.3:
-                processes = tree(_with_children(pid))
-        recorder.set_mode(Mode.OFF)
+        with CodeSampler(pids) as sampler:
+            recorder.set_mode(Mode.ALL)
+            began = time.monotonic()
+            processes: list[ProcessSeen] = []
+            while time.monotonic() - began < seconds:
+                time.sleep(0.05)
+                if not processes and time.monotonic() - began > seconds * 0.3:
+                    processes = tree(_with_children(pid))
+            recorder.set_mode(Mode.OFF)
         status = recorder.stop()
         collector = str(recorder.collector)
     ports = [d.port for d in open_now if d.kind == "listener" and d.port]
@@ -128,6 +151,8 @@ def attach_to(pid: int, folder: Path, seconds: float, progress: Progress) -> Obs
         descriptors=open_now,
         processes=processes or tree(pids),
         files=file_sizes(path, pids),
+        makes_code=makes_code(pids),
+        samples=save_samples(sampler, folder),
     )
     notes = ["no instruction run: the process was observed while it ran; give an app.toml for one"]
     return save_observation(f"pid-{pid}", folder, native, None, notes)

@@ -11,10 +11,11 @@ from ditto.artifacts.app_recording import RECORDING, AppRecording, owners
 from ditto.artifacts.observation import FileSeen, NativeRun, Observation, ProcessSeen
 from ditto.artifacts.records import HEADER, RECORD, Kind, Mode, load_recording
 from ditto.host.app import AppRun
+from ditto.host.code_samples import CodeSampler
 from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
-from ditto.observe.app_phase import AppOptions, record_app
+from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
 from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
 from ditto.streams.evidence import wire_of
@@ -24,7 +25,7 @@ _MOVING = RECEIVES | SENDS | SENDFILES | WAITS
 """Calls that are not recorded while only descriptors are followed."""
 
 
-class _Looks:
+class _Looks(Looks):
     """What is seen of each service from outside while all run.
 
     Attributes:
@@ -40,6 +41,11 @@ class _Looks:
         self.processes: dict[str, list[ProcessSeen]] = {}
         self.connections: dict[str, int] = {}
         self.makes_code: dict[str, bool] = {}
+        self.sampler: CodeSampler | None = None
+
+    def during(self, run: AppRun) -> CodeSampler:
+        self.sampler = CodeSampler(run.pids())
+        return self.sampler
 
     def look(self, run: AppRun, complete: bool) -> None:
         if complete:
@@ -72,7 +78,7 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     make_private(out)
     looks = _Looks(out / RECORDING)
     options = AppOptions(seconds=seconds or native_phase.WINDOW_S, apart=True)
-    made = record_app(spec, out, options, progress, looks.look)
+    made = record_app(spec, out, options, progress, looks)
     observations = []
     natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
     (out / RECORDING).unlink()
@@ -130,4 +136,5 @@ def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:
         processes=looks.processes.get(name, []),
         files=looks.files,
         makes_code=looks.makes_code.get(name, False),
+        samples=native_phase.save_samples(looks.sampler, folder, pids) if looks.sampler else "",
     )

@@ -100,7 +100,7 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
     """
-    from ditto.tune.loop import Round, Tuned, rounds_json, tune_profile, tune_tiers_native
+    from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_profile, tune_tiers_native
 
     profiles, clone = out / "profiles", out / "clone"
     driven = entry_driven(spec, out)
@@ -140,8 +140,8 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
         progress.stage("tune")
         found = {name: load_profile(profile_of(profiles, name)) for name in places}
         limit = NATIVE_SECONDS * len(places)
-        compiles = [name for name, observation in seen.items() if observation.native.makes_code]
-        for name, tuned in tune_tiers_native(places, found, compiles, remake, progress, limit).items():
+        uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
+        for name, tuned in tune_tiers_native(places, found, uncounted, remake, progress, limit).items():
             keep(name, tuned)
     write_atomic(out / "tuning.json", rounds_json(rounds))
 

@@ -19,12 +19,15 @@ _TITLES = {
     StudyKind.CORES: "Less CPU time",
     StudyKind.MEMORY: "Less memory",
     StudyKind.LOAD: "Another load",
+    StudyKind.CONNECTIONS: "More connections",
 }
 _LABELS = {
     "throughput": "Requests answered",
     "cpu": "CPU time per request",
     "served": "Runs in which the server lived to the end",
     "memory.held": "Memory held at most",
+    "processes": "Processes",
+    "threads": "Threads",
 }
 _LOOPS = {"closed": "closed loop", "paced": "at a rate"}
 _UNPLOTTED = ("p95",)

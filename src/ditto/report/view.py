@@ -235,13 +235,22 @@ def _machine_line(facts: MachineFacts) -> str:
     return ", ".join(part for part in parts if part)
 
 
+BODIES = {
+    "counted": "measured (lens)",
+    "sampled": "modelled from samples of the CPU clock",
+    "empty": "for nothing is known of the body",
+}
+"""How blocks are known."""
+
+
 def _profile(profile: Profile | None) -> list[tuple[str, str]]:
     if profile is None:
         return []
     rows = [("Seed", str(profile.seed)), ("Services", str(len(profile.services)))]
     for service in profile.services:
         parts = f"{len(service.classes)} request classes, {len(service.roles)} thread roles"
-        rows.append((service.name, f"codec {service.codec}, {parts}, {len(service.blocks)} compute blocks"))
+        blocks = f"{len(service.blocks)} compute blocks, {BODIES[service.body]}"
+        rows.append((service.name, f"codec {service.codec}, {parts}, {blocks}"))
     return rows
 
 

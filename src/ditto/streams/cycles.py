@@ -207,6 +207,9 @@ class _Follower:
     def _on_connection(self, event: Event, connection: Obj) -> None:
         life = self._life(connection)
         cycle = life.cycle
+        if event.nr in RECEIVES and any(e.nr == SHUTDOWN for e in life.closing):
+            life.closing.append(event)  # what the client still says is read and dropped
+            return
         if event.nr in RECEIVES:
             if event.ret > 0:
                 self._handed(event, life)

@@ -14,7 +14,8 @@ import numpy as np
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
-from ditto.streams import programs, protocol
+from ditto.artifacts.samples import load_samples
+from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
@@ -36,8 +37,6 @@ FEW_ALONE = 30
 STRAY_CALLS = 0.01
 SAMPLE = 4000
 CODEC_RECORDS = 60_000
-HEAD = 64
-"""Bytes of a payload that a recording holds."""
 
 
 @dataclass
@@ -99,7 +98,11 @@ class Gaps:
 
 @dataclass
 class Evidence:
-    """Everything the model is fitted to; ``alone`` are requests that came one at a time, where some were let so."""
+    """Everything the model is fitted to.
+
+    ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.
+    """
 
     observation: Observation
     stream: Stream
@@ -108,6 +111,7 @@ class Evidence:
     alone: Requests | None = None
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
+    samples: int = 0
 
     @cached_property
     def datagrams(self) -> bool:
@@ -143,9 +147,15 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     native = observation.native
     known = known_descriptors(native.descriptors)
     stream = from_recording(load_recording(folder / native.recording), known)
+    samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
+    placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
+    if samples is not None and placed:
+        evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
+        evidence.gaps = op_gaps(class_works(evidence.requests), work)
+        evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
         work = follow(from_recording(load_recording(folder / native.alone)).threads)
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
@@ -233,17 +243,19 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
-    return protocol.request_key(codec, request_head(cycle), cycle.received_bytes)
+    head = request_head(cycle, protocol.head_bytes(codec))
+    return protocol.request_key(codec, head, cycle.received_bytes)
 
 
-def request_head(cycle: Cycle) -> bytes:
+def request_head(cycle: Cycle, most: int = protocol.RECORDED) -> bytes:
     """The first bytes of a request as far as they were recorded, which may have come in several receives."""
     head = b""
     for event in _receives(cycle):
-        head += event.payload
-        if len(event.payload) != event.ret or len(head) >= HEAD:
+        seen = event.payload + event.more if most > protocol.RECORDED else event.payload
+        head += seen
+        if len(seen) != event.ret or len(head) >= most:
             break
-    return head[:HEAD]
+    return head[:most]
 
 
 def _receives(cycle: Cycle) -> list[Event]:

@@ -43,10 +43,16 @@ class Decoded:
     reads: tuple[int, ...]
     writes: tuple[int, ...]
     address: tuple[int, ...]
-    loads: bool
+    load_count: int
+    store_count: int
+
+    @property
+    def loads(self) -> bool:
+        return self.load_count > 0
 
 
-def _decode(instruction: Instruction) -> Decoded:
+def decode(instruction: Instruction) -> Decoded:
+    """What an instruction does."""
     info = _INFO.info(instruction)
     reads: dict[int, None] = {}
     writes: dict[int, None] = {}
@@ -59,15 +65,16 @@ def _decode(instruction: Instruction) -> Decoded:
         if used.access in _WRITES:
             writes[register] = None
     address: dict[int, None] = {}
-    loads = False
+    load_count = store_count = 0
     for memory in info.used_memory():
+        store_count += memory.access in _WRITES
         if memory.access in _READS:
-            loads = True
+            load_count += 1
             for part in (memory.base, memory.index):
                 register = _full(part) if part != Register.NONE else Register.NONE
                 if register not in _IGNORED and register != Register.RSP:
                     address[register] = None
-    return Decoded(classify(instruction), tuple(reads), tuple(writes), tuple(address), loads)
+    return Decoded(classify(instruction), tuple(reads), tuple(writes), tuple(address), load_count, store_count)
 
 
 # What an instruction does to registers does not depend on where it is.
@@ -113,7 +120,7 @@ class LensReader:
             if known is None:
                 if len(_DECODED) >= _DECODED_MAX:
                     _DECODED.clear()
-                known = _DECODED[raw] = _decode(instruction)
+                known = _DECODED[raw] = decode(instruction)
             out.append(known)
         return out
 
@@ -233,7 +240,7 @@ def _branch_bins(p: LensProcess, weights: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def _dependences(before: list[Decoded], block: list[Decoded], out: NDArray[np.float64]) -> tuple[int, int]:
-    """Add the block's RAW, WAR and WAW distances to ``out`` [3, 8]; return (loads with a loaded address, loads)."""
+    """Add a block's RAW, WAR and WAW distances to ``out`` [3, 8]; return (loads with a loaded address, loads)."""
     written: dict[int, int] = {}
     read: dict[int, int] = {}
     loaded: dict[int, bool] = {}

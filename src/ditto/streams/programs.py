@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.calls import Call, peer_of
-from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.cycles import SHUTDOWN, Cycle
 from ditto.streams.events import (
     CLOSE,
     CONNECT,
@@ -35,6 +35,7 @@ from ditto.streams.order import by_courses
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
+AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
 MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
                "times",
@@ -93,6 +94,8 @@ class OpWork:
     args: Counter[tuple[int, int, int]] = field(default_factory=Counter)
     paths: Counter[bytes] = field(default_factory=Counter)
     calls: list[Call] = field(default_factory=list)
+    places: list[tuple[int, int, int]] = field(default_factory=list)
+    """Thread, offset and bytes of reads and writes at given offsets."""
     cpu_ns: float = 0.0
 
     def add(self, event: Event, position: int, args: tuple[int, int, int]) -> None:
@@ -245,6 +248,8 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
         elif kind == "answer":
             answered = op
         again = again or (kind == "recv_again" and slot is None)
+        if event.nr in AT_OFFSETS and event.ret > 0:
+            op.places.append((event.tid, event.args[3], event.ret))
         if event.ret >= 0:
             op.sizes[_size(event, kind)] += 1
         if kind in ("file_open", "file_stat"):
@@ -288,6 +293,8 @@ def _describe(
     if (peer := peer_of(event)) is not None:
         return _describe_peer(event, peer, cycle)
     if obj is cycle.connection or (nr == EPOLL_CTL and event.target is cycle.connection):
+        if nr in RECEIVES and cycle.events[0].nr == SHUTDOWN:
+            return ("drain", nr, None)
         if nr in RECEIVES:
             return ("recv_again" if event.ret == EAGAIN else RECEIVE, nr, None)
         if nr == EPOLL_CTL:
@@ -380,6 +387,8 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
     if kind in ("shutdown", "socket"):
         return (signed(args[1]), 0, 0)
+    if kind == "drain":
+        return (min(int(args[2]), 1 << 20) if event.nr in (NUMBERS["read"], NUMBERS["recvfrom"]) else 0, 0, 0)
     if kind == "poll":
         wanted = struct.unpack_from("<h", event.payload, 4)[0] if len(event.payload) >= 8 else 1
         return (wanted, signed(args[2]) if event.nr == NUMBERS["poll"] else -1, 0)
@@ -403,34 +412,3 @@ def _size(event: Event, kind: str) -> int:
     if kind == "sendfile":
         return max(0, event.ret)
     return max(0, min(event.ret, 0xFFFFFFFF))
-
-
-def deferral(threads: list[ThreadWork]) -> tuple[float, bool]:
-    """How replies relate to the end of a wake-up.
-
-    Returns:
-        The share of requests (of those followed by another in the same wake-up) whose reply left only after the
-        later one was received, and whether replies then leave in reverse order.
-    """
-    early = late = forward = backward = 0
-    for thread in threads:
-        for wake in thread.wakes:
-            if len(wake.received) < 2:
-                continue
-            for cycle in wake.received[:-1]:
-                if cycle.sent:
-                    late += cycle.deferred
-                    early += not cycle.deferred
-            first, last = _first_send(wake, wake.received[0]), _first_send(wake, wake.received[-1])
-            if first is not None and last is not None:
-                forward += first < last
-                backward += last < first
-    total = early + late
-    return (late / total if total else 0.0, backward > forward)
-
-
-def _first_send(wake: Wake, cycle: Cycle) -> int | None:
-    for event, where in zip(cycle.events, cycle.wake_of, strict=True):
-        if event.nr in SENDS and where is wake:
-            return event.index
-    return None

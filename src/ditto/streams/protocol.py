@@ -13,14 +13,19 @@ from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
 from ditto.artifacts.prints import folded
-from ditto.streams import dns, mysql, pgsql
+from ditto.streams import dns, fastcgi, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
+RECORDED = 64
+"""Bytes of a payload that a recording holds by itself."""
+MOST_FURTHER = 3
+"""Pieces of that size that can be recorded beside, see native/collector/record.h."""
 MOST_PATHS = 24
 """Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
-"""Key of what does not begin like a request of HTTP."""
-_HTTP_REPLY = re.compile(rb"^HTTP/1\.[01] (\d{3})")
+"""Key of what does not begin like a request of HTTP or FastCGI."""
+_HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
+"""The version may be all that the first vector of a send holds."""
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
 _RESP_REPLY = re.compile(rb"^[+\-:$*]")
 _MEMCACHED_VERBS = frozenset(
@@ -51,6 +56,8 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
         "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
         "dns": (sum(map(dns.is_question, request_list)), sum(map(dns.is_answer, reply_list))),
+        "fastcgi": (sum(map(fastcgi.looks_like_request, request_list)),
+                    sum(map(fastcgi.looks_like_reply, reply_list))),
         "pgsql": (sum(map(pgsql.looks_like_request, request_list)), sum(map(pgsql.looks_like_reply, reply_list))),
         "mysql": (sum(map(mysql.looks_like_request, request_list)), sum(map(mysql.looks_like_reply, reply_list))),
     }  # fmt: skip
@@ -65,7 +72,7 @@ def _first_word(payload: bytes) -> bytes:
 
 
 def request_key(codec: str, payload: bytes, length: int) -> bytes:
-    """What tells request classes apart: the command for RESP and memcached, method and path for HTTP.
+    """What tells request classes apart: RESP's and memcached's command, HTTP's and FastCGI's method and path.
 
     Elsewhere it is the size, and the word of letters that the request begins with, where it does.
     """
@@ -79,6 +86,8 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
     if codec == "http1":
         match = _HTTP_REQUEST.match(payload)
         return match[1] + b" " + match[2].split(b"?", 1)[0] if match else STRANGE
+    if codec == "fastcgi":
+        return fastcgi.request_key(payload) or STRANGE
     if codec == "dns":
         return b"question"
     return opaque_key(payload) or sized(first_word(payload), length)
@@ -87,6 +96,16 @@ def request_key(codec: str, payload: bytes, length: int) -> bytes:
 def sized(word: bytes, length: int) -> bytes:
     """The key of a request of an unknown protocol; ``word`` is what it begins with, or ``#`` and its fingerprint."""
     return b"size %d" % max(length, 1).bit_length() + (b" " + word if word else b"")
+
+
+def head_bytes(codec: str) -> int:
+    """First bytes of a request that tell its class; more than 64 are there only where that was asked for."""
+    return fastcgi.LONGEST_HEAD if codec == "fastcgi" else RECORDED
+
+
+def further_records(codec: str) -> int:
+    """How many further pieces of each call a recording needs, for requests to be told apart."""
+    return min(MOST_FURTHER, -(-(head_bytes(codec) - RECORDED) // RECORDED))
 
 
 def folds(codec: str, keys: Collection[bytes]) -> bool:
@@ -127,7 +146,7 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         return _memcached_shape(payload, total)
     if codec == "http1":
         match = _HTTP_REPLY.match(payload)
-        status = int(match[1]) if match else 200
+        status = int(match[1]) if match and match[1] else 200
         end = payload.find(b"\r\n\r\n")
         if end >= 0:
             head = end + 4
@@ -139,6 +158,9 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
         )
+    if codec == "fastcgi":
+        status, head, size, record = fastcgi.reply_shape(payload, total)
+        return ReplySeen("fastcgi", status=status, head_bytes=head, size=size, count=record)
     if codec == "dns":
         code, answers, others, size = dns.answer_shape(payload, total)
         return ReplySeen("dns", status=code, count=answers, second=others, size=size)

@@ -71,11 +71,14 @@ class Sharing:
 
 
 def find_sharing(work: Work, cycles: Iterable[Cycle]) -> Sharing:
-    """Who serves connections in common, and who waits for their events."""
-    servers: dict[int, set[int]] = defaultdict(set)
+    """Who serves connections in common, and who waits for their events.
+
+    A connection of which one thread serves nearly all requests is that thread's: it was given away once.
+    """
+    servers: dict[int, Counter[int]] = defaultdict(Counter)
     for cycle in cycles:
-        servers[cycle.connection.serial].add(cycle.tid)
-    passed = [tids for tids in servers.values() if len(tids) > 1]
+        servers[cycle.connection.serial][cycle.tid] += 1
+    passed = [tids for tids in servers.values() if max(tids.values()) < (1 - SOME) * tids.total()]
     pools: dict[int, Pool] = {}
     strays = False
     for tids in passed:

@@ -36,7 +36,7 @@ class StudyOptions:
     Attributes:
         rounds: runs of each side under each setting.
         seconds: measured in each of them.
-        at: values in place of the usual ones: cores, fractions of the memory, fractions of the rate.
+        at: values in place of the usual ones: cores, connections, fractions of the memory or of the rate.
         plan: requests to send; recorded from the app's own client without it.
         connections: as many as the app's own client has without it.
     """

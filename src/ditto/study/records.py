@@ -8,10 +8,18 @@ import numpy as np
 
 from ditto.artifacts.study import Setting, StudyRecord, StudySamples, verdict_of
 from ditto.artifacts.study_kind import StudyKind
-from ditto.study.runs import CPU, HELD, PACED_SHARE, SERVED, THROUGHPUT, Readings, Side
+from ditto.study.runs import CPU, HELD, PACED_SHARE, PROCESSES, SERVED, THREADS, THROUGHPUT, Readings, Side
 from ditto.study.statistics import change_of, noise_of
 
-_UNITS = {THROUGHPUT: "requests/s", CPU: "ns", SERVED: "of the runs", HELD: "bytes"}
+_UNITS = {
+    THROUGHPUT: "requests/s",
+    CPU: "ns",
+    SERVED: "of the runs",
+    HELD: "bytes",
+    PROCESSES: "processes",
+    THREADS: "threads",
+}
+_JUDGED = (THROUGHPUT, CPU, PROCESSES, THREADS)
 
 
 class Collected:
@@ -58,7 +66,11 @@ def _record(
             error = 100.0 * (clone_first - first)
             factor = (1.0 + clone_first) / (1.0 + first) - 1.0 if first > -1.0 else None
             noise = noise_of(original, unchanged, f"{setting.name} {metric}")
-    judged = not setting.unchanged and metric in (THROUGHPUT, CPU)
+    if kind is StudyKind.CONNECTIONS and first is not None and error is not None and first > -1.0:
+        # Changes of many times: what counts is the quotient, in points of the original's own.
+        error = 100.0 * factor if factor is not None else None
+        noise = noise / (1.0 + first) if noise is not None else None
+    judged = not setting.unchanged and metric in _JUDGED
     return StudyRecord(
         setting=setting.name,
         metric=metric,
@@ -83,6 +95,8 @@ def _how(kind: StudyKind, metric: str, seconds: float, rounds: int) -> str:
         return "measured: runs in which the server lived to the end, of all runs"
     if metric == HELD:
         return "measured: the most that its control group held, what the kernel and the page cache hold for it included"
+    if metric in (PROCESSES, THREADS):
+        return f"measured: median of ten looks a second, a closed loop, {runs}"
     if kind is StudyKind.LOAD:
         what = "Poisson arrivals at the rate that is offered"
     elif metric.startswith("latency.paced."):

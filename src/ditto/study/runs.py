@@ -16,6 +16,7 @@ from ditto.artifacts.study_kind import StudyKind
 from ditto.errors import AppError, MissingCapabilityError
 from ditto.host import commands
 from ditto.host.app import AppRun, Wrap
+from ditto.host.census import Census
 from ditto.host.cgroup import ControlGroup
 from ditto.host.drive import clone_plan
 from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
@@ -27,6 +28,7 @@ SIDES: tuple[Side, ...] = ("original", "clone")
 Readings = dict[str, float]
 
 THROUGHPUT, CPU, SERVED, HELD = "throughput", "cpu", "served", "memory.held"
+PROCESSES, THREADS = "processes", "threads"
 PACED_SHARE = 0.3
 """Of the rate that the original reaches alone: low enough for a server that has half a core left."""
 _PERCENTILES = (50.0, 95.0, 99.0)
@@ -83,10 +85,11 @@ class Bench:
             return AppRun(self.spec, wrap=wrap)
         return AppRun.for_clone(self.spec, self.clone, wrap=wrap)
 
-    def drive(self, run: AppRun, rate: float | None, seconds: float) -> LoadMeasured:
+    def drive(self, run: AppRun, rate: float | None, seconds: float, connections: int | None = None) -> LoadMeasured:
         """Offer a closed loop, or Poisson arrivals at a rate, and see that the server has lived through it."""
+        connections = connections or self.connections
         kind = Arrivals.CLOSED if rate is None else Arrivals.POISSON
-        offered = Offered(arrivals=kind, rate=rate, connections=self.connections, seconds=seconds, warmup=0.0)
+        offered = Offered(arrivals=kind, rate=rate, connections=connections, seconds=seconds, warmup=0.0)
         before = on_cpu(self.placement.client) if self.placement else []
         plan = clone_plan(self.plan) if run.is_clone else self.plan
         measured = drive(plan, run.port, offered, run.host, before)
@@ -159,8 +162,11 @@ def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: Contr
         if group is not None and change.cores is not None:
             group.limit_cpu(change.cores)
         neighbour = _neighbour(bench, run, change, group)
-        bench.drive(run, None, _WARM_S)
-        values = _measured(bench, run, change, None, "closed")
+        bench.drive(run, None, _WARM_S, change.connections)
+        with Census(run) as census:
+            values = _measured(bench, run, change, None, "closed")
+        if bench.kind is StudyKind.CONNECTIONS:
+            values |= {PROCESSES: census.processes, THREADS: census.threads}
         if bench.kind is StudyKind.INTERFERENCE:
             paced = _measured(bench, run, change, PACED_SHARE * scale.rate, "paced")
             values |= {name: value for name, value in paced.items() if name.startswith("latency.")}
@@ -197,7 +203,7 @@ def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[C
 
 def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, name: str) -> Readings:
     before = run.cpu_times().run_s
-    load = bench.drive(run, rate, bench.seconds)
+    load = bench.drive(run, rate, bench.seconds, change.connections)
     used = run.cpu_times().run_s - before
     if load.late_p99_ns > LATE_NS:
         bench.late(change.setting)

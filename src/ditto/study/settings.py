@@ -14,9 +14,16 @@ CORES = (0.25, 0.5, 1.0, 2.0)
 MEMORY = (1.5, 1.1, 0.9, 0.7, 0.5)
 LOADS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0, 1.1)
 """Fractions of the rate that the original reaches; beyond 1 it shows how both behave when overloaded."""
+CONNECTIONS = (1, 4, 16, 64)
+"""The fewest are what the others are compared with."""
 USUAL_LOAD = 0.5
 """The load nearest to this is the unchanged one: enough to be steady, far from saturation."""
-_RANGES = {StudyKind.CORES: (0.02, 1024.0), StudyKind.MEMORY: (0.01, 1000.0), StudyKind.LOAD: (0.001, 10.0)}
+_RANGES = {
+    StudyKind.CORES: (0.02, 1024.0),
+    StudyKind.MEMORY: (0.01, 1000.0),
+    StudyKind.LOAD: (0.001, 10.0),
+    StudyKind.CONNECTIONS: (1.0, 10_000.0),
+}
 _MOST_SETTINGS = 50
 
 AXES = {
@@ -24,6 +31,7 @@ AXES = {
     StudyKind.CORES: "cores allowed",
     StudyKind.MEMORY: "memory allowed, of the original's resident size",
     StudyKind.LOAD: "requests/s offered",
+    StudyKind.CONNECTIONS: "connections",
 }
 
 
@@ -44,6 +52,7 @@ class Change:
         memory_bytes: its memory limit, the same for both sides.
         stressor: what works beside it, on the server's core (``same_core``) or on another.
         rate: requests a second; None for a closed loop.
+        connections: in place of the study's own number.
     """
 
     setting: Setting
@@ -52,6 +61,7 @@ class Change:
     stressor: Stressor | None = None
     same_core: bool = False
     rate: float | None = None
+    connections: int | None = None
 
 
 def check_values(kind: StudyKind, at: Sequence[float]) -> None:
@@ -87,6 +97,9 @@ def changes_of(kind: StudyKind, at: Sequence[float], scale: Scale) -> list[Chang
     if kind is StudyKind.MEMORY:
         free = Change(Setting(name="unlimited", text="no limit", unchanged=True))
         return [free, *(_memory(value, scale) for value in values or MEMORY)]
+    if kind is StudyKind.CONNECTIONS:
+        numbers = sorted({round(value) for value in values or CONNECTIONS})
+        return [_connections(number, number == numbers[0]) for number in numbers]
     values = values or list(LOADS)
     usual = min(values, key=lambda value: abs(value - USUAL_LOAD))
     return [_load(value, scale, value == usual) for value in values]
@@ -119,6 +132,12 @@ def _memory(value: float, scale: Scale) -> Change:
     size = max(1 << 20, round(value * scale.memory_bytes))
     text = f"{value:g} of resident, {size / (1 << 20):.1f} MiB"
     return Change(Setting(name=f"memory-{value:g}", text=text, value=value), memory_bytes=size)
+
+
+def _connections(number: int, unchanged: bool) -> Change:
+    text = "1 connection" if number == 1 else f"{number} connections"
+    setting = Setting(name=f"connections-{number}", text=text, value=float(number), unchanged=unchanged)
+    return Change(setting, connections=number)
 
 
 def _load(value: float, scale: Scale, usual: bool) -> Change:

@@ -3,7 +3,7 @@
 change
     ``median(runs under the setting) / median(unchanged runs of the same side) - 1``.
 error
-    the clone's change less the original's, in percentage points.
+    the clone's change less the original's, in percentage points (of connections their quotient: ``records``).
 noise
     the original's change against itself: the 95th percentile of ``|c' - c''|`` in points over pairs of independent
     bootstrap resamples of its n rounds, each resample taking the runs of both settings, times sqrt(n / (n - 1)), for a

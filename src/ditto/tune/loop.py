@@ -96,17 +96,18 @@ def tune_profile(
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
     tuned = Tuned(with_service(profile, {"stored_bytes": _stored(place, remake(profile), progress)}))
-    codec = profile.services[0].codec
+    service = profile.services[0]
     began = time.monotonic()
     if observation.lens is not None:
         original = _read(folder, observation.lens)
         try:
-            _tune_work(place, tuned, original, codec, remake, progress, work_seconds)
+            _tune_work(place, tuned, original, service.codec, remake, progress, work_seconds)
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
         left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
-        tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, observation.native.makes_code)
+        uncounted = is_uncounted(observation, profile)
+        tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
     remake(tuned.profile)
     return tuned
@@ -153,10 +154,15 @@ def _tune_work(
     tuned.profile = best
 
 
+def is_uncounted(observation: Observation, profile: Profile) -> bool:
+    """Whether a service executes here another number of instructions than was counted, or none was counted."""
+    return observation.native.makes_code or profile.services[0].body == "sampled"
+
+
 def tune_tiers_native(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
-    compiles: Collection[str],
+    uncounted: Collection[str],
     remake: Callable[[str, Profile], object],
     progress: Progress,
     seconds: float,
@@ -166,14 +172,14 @@ def tune_tiers_native(
     Args:
         tiers: where each stands, by its name.
         profiles: as the rounds of work left them.
-        compiles: tiers that make code at run time.
+        uncounted: tiers whose instructions were not counted as they are here.
         remake: generates and builds one tier's clone.
         seconds: after which no further knob is tried.
 
     Raises:
         AppError: app, clones or client failed.
     """
-    found = tune_together(tiers, profiles, compiles, remake, progress, seconds)
+    found = tune_together(tiers, profiles, uncounted, remake, progress, seconds)
     return {name: Tuned(profile, [Round("CPU time", *row) for row in rows]) for name, (profile, rows) in found.items()}
 
 

@@ -40,14 +40,15 @@ def tune_native(
     remake: Callable[[Profile], Path],
     progress: Progress,
     seconds: float = LEAST_SECONDS,
-    compiles: bool = False,
+    uncounted: bool = False,
 ) -> tuple[Profile, Rows]:
     """Turn the knobs until the clone's user CPU time per request is the original's.
 
     Args:
         seconds: after which no further knob is tried.
-        compiles: the app makes code at run time, so that the instructions counted under an instrument, where its
-            compiler gets to little, are not those it executes here: their number is a knob too, and the first.
+        uncounted: how many instructions the app executes here was not counted: it makes code at run time, and its
+            compiler gets to little under an instrument; or no instrument could run it.  Their number is a knob then,
+            and the first.
 
     Returns:
         The profile with the best knobs and with resident memory put right, and the rounds.
@@ -57,7 +58,7 @@ def tune_native(
     """
     progress.update("user CPU time of original and clone")
     asked = _asked(place)
-    search = Search(profile, progress, time.monotonic() + seconds, compiles)
+    search = Search(profile, progress, time.monotonic() + seconds, uncounted)
     steps = search.steps()
     tried = next(steps)
     with suppress(StopIteration):
@@ -69,7 +70,7 @@ def tune_native(
 def tune_together(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
-    compiles: Collection[str],
+    uncounted: Collection[str],
     remake: Callable[[str, Profile], object],
     progress: Progress,
     seconds: float,
@@ -79,14 +80,14 @@ def tune_together(
     Args:
         tiers: where each stands, by name.
         profiles: of each.
-        compiles: those that make code at run time.
+        uncounted: those whose instructions were not counted as they are here.
         remake: generates and builds one tier's clone.
 
     Raises:
         AppError: app, clones or client failed.
     """
     ends = time.monotonic() + seconds
-    searches = {name: Search(profiles[name], progress, ends, name in compiles, name) for name in tiers}
+    searches = {name: Search(profiles[name], progress, ends, name in uncounted, name) for name in tiers}
     steps = {name: search.steps() for name, search in searches.items()}
     tried = {name: next(step) for name, step in steps.items()}
     asked = _asked(next(iter(tiers.values())))

@@ -19,8 +19,10 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
-SCALINGS = 2
-"""Attempts at the number of instructions of an app that compiles at run time."""
+SCALINGS = 3
+"""Attempts at the number of instructions of an app where it was not counted."""
+BODY_SHARE = 0.5
+"""Least part of a clone's user CPU time that its bodies are taken to have."""
 STALL_INSTRUCTIONS = 1.5
 """Instructions that a far read of the runtime costs."""
 STALL_SHARE = 0.03
@@ -62,15 +64,16 @@ class Search:
 
     Args:
         name: of the service, for people; empty where there is only one.
-        compiles: the app makes code at run time, so that the instructions counted under an instrument, where its
-            compiler gets to little, are not those it executes here: their number is a knob too, and the first.
+        uncounted: how many instructions the app executes here was not counted: it makes code at run time, and its
+            compiler gets to little under an instrument; or no instrument could run it.  Their number is a knob then,
+            and the first.
         ends: when no further knob is tried, by the monotonic clock.
     """
 
     def __init__(
-        self, profile: Profile, progress: Progress, ends: float, compiles: bool = False, name: str = ""
+        self, profile: Profile, progress: Progress, ends: float, uncounted: bool = False, name: str = ""
     ) -> None:
-        self._progress, self._compiles, self._name = progress, compiles, name
+        self._progress, self._uncounted, self._name = progress, uncounted, name
         self.ends = ends
         self._profile = self.best_profile = profile
         self.rows: Rows = []
@@ -90,7 +93,7 @@ class Search:
         """Turn the knobs until the clone's user CPU time per request is the original's."""
         step: dict[str, float] = {}
         now = yield from self._attempt(step)
-        if self._compiles:
+        if self._uncounted:
             now = yield from self._scale(now)
         if now.error > GOAL:
             for faster in FASTER:
@@ -127,13 +130,22 @@ class Search:
         return now
 
     def _scale(self, now: Compared) -> Generator[Profile, Compared, Compared]:
-        """As many instructions as take the original's time, at the rate at which the clone executes them."""
-        factor = self.knobs.instructions
+        """As many instructions as take the original's time, at the rate at which the clone executes them.
+
+        The first attempt takes all of the clone's time for its bodies'; two attempts tell what part of it that is, but
+        not less than `BODY_SHARE`: the difference of two noisy times may be anything.
+        """
+        factor, error, slope = self.knobs.instructions, now.error, float("inf")
         for _ in range(SCALINGS):
             if self.over:
                 break
-            factor = min(9.0, max(0.11, factor / (1.0 + now.error)))
+            all_of_it = (1.0 + error) / factor
+            before = factor
+            factor -= error / min(all_of_it, max(BODY_SHARE * all_of_it, slope))
+            factor = min(9.0, max(0.11, factor))
             now = yield from self._attempt({"instructions": factor})
+            slope = (now.error - error) / (factor - before) if factor != before else float("inf")
+            error = now.error
         self._profile = self.best_profile
         return self.best
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.fidelity import Conditions, Fidelity, Unavailable, without_paths
+from ditto.artifacts.profile import load_profile
 from ditto.errors import AppError, BadInputError, MissingCapabilityError
 from ditto.host.drive import plan_file
 from ditto.host.machine import read_facts
@@ -91,7 +92,8 @@ def validate(
     with _levels(sides, options, progress) as (levels, no_levels):
         runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress, levels)
     if options.tiers is None:
-        figures = timed_figures(runs, options.seed) + latency_figures(runs, options.seed)
+        two = sides.two_clients
+        figures = timed_figures(runs, options.seed, two_clients=two) + latency_figures(runs, options.seed)
     else:
         figures = timed_figures(runs, options.seed, THROUGHPUT) + latency_figures(runs, options.seed, PERCENTILES)
         figures += tier_figures(runs, options.tiers, options.seed) + edge_figures(options.tiers, options.seed)
@@ -110,9 +112,24 @@ def validate(
         roles=counting.role_counts(),
         latency=latency_points(runs),
         dropped=[*counting.dropped(), *instructions.dropped, *latency_dropped(runs)],
-        unavailable=[*counting.unavailable, *instructions.unavailable, *no_levels],
+        unavailable=[*_uncounted(clone_dir), *counting.unavailable, *instructions.unavailable, *no_levels],
         raw=dict(figures.raw),
     )
+
+
+def _uncounted(clone_dir: Path) -> list[Unavailable]:
+    """What a clone's body is made from, where the original's instructions were not counted."""
+    path = clone_dir / "profile.json"
+    body = load_profile(path).services[0].body if path.is_file() else "counted"
+    if body == "counted":
+        return []
+    why = {
+        "sampled": "modelled: from samples of the CPU clock, the code there, and distances of accesses that are usual; "
+        "as many instructions as take the original's time",
+        "empty": "no instruction run, and no samples of the CPU clock",
+    }[body]
+    remedy = "give lens_command in app.toml, the same program as valgrind needs it started"
+    return [Unavailable(what="the original's instructions, for the clone's body", why=why, remedy=remedy)]
 
 
 @contextmanager

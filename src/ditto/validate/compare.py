@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ditto.artifacts.fidelity import NOT_AVAILABLE, Record, Samples
 from ditto.artifacts.syscalls import name_of
 from ditto.artifacts.verdict import Bound
+from ditto.host.limits import DiskUse
 from ditto.validate.counting import RECEIVES, SENDS, WAITS, Counting
 from ditto.validate.runs import Side, TimedRun
 from ditto.validate.statistics import make_record
@@ -17,6 +18,7 @@ CPU = Bound(relative=0.10)
 SYSCALLS = Bound(relative=0.03, absolute=0.01)
 WAITING = Bound(relative=0.03, absolute=0.01, noise_multiple=2.0)
 BYTES = Bound(relative=0.01)
+DISK = Bound(relative=0.10, absolute=0.01)
 INSTRUCTIONS = Bound(relative=0.05)
 FOREIGN = Bound(absolute=0.0)
 
@@ -113,10 +115,29 @@ _TIMED = (
 )  # fmt: skip
 
 
-def timed_figures(runs: Sequence[TimedRun], seed: int, throughput: Bound = THROUGHPUT) -> Figures:
-    """Records of the timed runs, in a fixed order; ``throughput`` is asked of the requests a second."""
+_OF_THE_CLIENT = ("throughput.saturation", "cpu.cores_busy")
+"""What is as much the client's as the server's."""
+_TWO_CLIENTS = (
+    "the app's own client cannot talk to the clone, whose protocol has no codec, nor can its requests be sent again: "
+    "each side has a client of its own, and is as fast as that"
+)
+
+
+def timed_figures(
+    runs: Sequence[TimedRun], seed: int, throughput: Bound = THROUGHPUT, two_clients: bool = False
+) -> Figures:
+    """Records of the timed runs, in a fixed order.
+
+    Args:
+        throughput: asked of the requests a second.
+        two_clients: original and clone are driven by programs of different speeds.
+    """
     total = Figures()
-    for item in _TIMED:
+    counted = all(run.usage.disk is not None for run in runs)
+    for item in (*_TIMED, *(_DISKS if counted else ())):
+        if two_clients and item.metric in _OF_THE_CLIENT:
+            total += missing(item.metric, item.unit, item.group, _TWO_CLIENTS, item.bound)
+            continue
         samples = Samples(
             original=_values(runs, "original", item),
             clone=_values(runs, "clone", item),
@@ -125,6 +146,23 @@ def timed_figures(runs: Sequence[TimedRun], seed: int, throughput: Bound = THROU
         bound = throughput if item.group == "throughput" else item.bound
         total += figure(item.metric, item.unit, item.group, samples, item.how, bound, item.near_zero, seed)
     return total
+
+
+_GROUP = "measured: what the servers' control group asked disks for, over the client's run, divided by its requests"
+_DISKS = (
+    _Timed("disk.reads_per_request", "operations", "disk", lambda r: _disk(r).reads / r.requests, _GROUP, DISK, 1e-3),
+    _Timed(
+        "disk.read_bytes_per_request", "bytes", "disk", lambda r: _disk(r).read_bytes / r.requests, _GROUP, DISK, 4.0
+    ),
+    _Timed("disk.writes_per_request", "operations", "disk", lambda r: _disk(r).writes / r.requests, _GROUP, DISK, 1e-3),
+    _Timed(
+        "disk.write_bytes_per_request", "bytes", "disk", lambda r: _disk(r).write_bytes / r.requests, _GROUP, DISK, 4.0
+    ),
+)
+
+
+def _disk(run: TimedRun) -> DiskUse:
+    return run.usage.disk or DiskUse()
 
 
 def _values(runs: Sequence[TimedRun], side: Side, item: _Timed) -> list[float]:

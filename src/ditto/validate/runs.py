@@ -64,6 +64,12 @@ class Sides:
     empty_body: tuple[str, ...] | None
     application: AppSpec | None = None
 
+    @property
+    def two_clients(self) -> bool:
+        """Whether the clone is driven by another program than the original."""
+        other = self.spec.load.clone_command
+        return other is not None and other[0] != self.spec.load.command[0]
+
     def run_of(self, side: Side, which: Which = "native", wrap: Wrap | None = None) -> AppRun:
         """A run of one side, not started.
 

@@ -105,9 +105,6 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
         used[step.cls] += 1
         count += 1
     heads[0] = _after_base(heads[0], vectors)
-    if any(c.startswith("avx") for c in budget):
-        tails[-1].insert(-1, Step("avxint_r", "vzeroupper", weight=1 / slots[-1].times))
-        count += 1
     _allot(slots, target.instructions - count, rng, filled)
     heads[0] = _after_base(heads[0], _filler_loop(filled.filler_loop, slots[0].times))
     rest = _rest(budget, used, sum(s.fill * s.times for s in slots), target, count)

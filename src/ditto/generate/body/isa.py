@@ -213,15 +213,16 @@ def vector(cls: str, pick: int, a: int, b: int, mem: Mem | None) -> Ins:
             return Ins(cls, f"cvtsi2sdl {m}, %xmm3", 4 + extra, reads)
         src = VALUES[a]
         return Ins(cls, f"cvtsi2sd {r32(src)}, %xmm3", 4 + rex32(src), _bits(src))
-    extra = (mem.extra + (1 if mem.high else 0)) if mem else 0
+    # Of 16 bytes each: programs clean upper halves of registers before they go on to older instructions, each of which
+    # costs hundreds of nanoseconds on some machines else, and a body has both kinds side by side.
     if group == "avxmov":
         if form == "r":
-            return Ins(cls, f"vmovdqa %ymm{x}, %ymm{y}", 4)
-        text = f"vmovdqu {m}, %ymm{y}" if form == "l" else f"vmovdqu %ymm{y}, {m}"
+            return Ins(cls, f"vmovdqa %xmm{x}, %xmm{y}", 4)
+        text = f"vmovdqu {m}, %xmm{y}" if form == "l" else f"vmovdqu %xmm{y}, {m}"
         return Ins(cls, text, 4 + extra, reads)
     if group == "avxint":
         op = "v" + _SSE_INT[pick % len(_SSE_INT)]
-        return Ins(cls, f"{op} {m or f'%ymm{x}'}, %ymm{y}, %ymm{y}", 4 + extra, reads)
+        return Ins(cls, f"{op} {m or f'%xmm{x}'}, %xmm{y}, %xmm{y}", 4 + extra, reads)
     op = "v" + _FP[pick % 3]
     return Ins(cls, f"{op} {m or f'%xmm{f}'}, %xmm{g}, %xmm{g}", 4 + extra, reads)
 

@@ -132,8 +132,6 @@ class Renderer:
             "pointer": 8, "fp": 16, "value": 8 * self._rng.randrange(8), "vector": 16 if step.cls[-1] == "l" else 32,
             "store": 32 + 8 * self._rng.randrange(4),
         }[use]  # fmt: skip
-        if use == "vector" and step.cls.startswith("avx"):
-            offset = 32
         loads = step.cls.endswith(("_l", "_m"))
         self._loads += self._weight if loads else 0
         if site.strided:
@@ -159,9 +157,6 @@ class Renderer:
 
     def _do_one(self, step: Step) -> None:
         self._put(f"movsd {16 - BIAS}({r64(BASE)}), %xmm{isa.VEC_FP[step.a]}", 5, 1 << BASE)
-
-    def _do_vzeroupper(self, step: Step) -> None:
-        self._put("vzeroupper", 3)
 
     def _do_word_load(self, step: Step) -> None:
         self._put(f"mov {BODY_RANDOM}({r64(BODY)}), {r64(WORD)}", 4, 1 << BODY, 1 << WORD)
