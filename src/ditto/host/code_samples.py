@@ -6,7 +6,6 @@ For services that cannot run under an instrument: what they execute is estimated
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ditto.artifacts.samples import PAGE, PAGE_BYTES, SAMPLE, Samples
-from ditto.host.cpu_clock import PERIOD_NS, PLACED, Ring, records_of, with_descendants
+from ditto.host.cpu_clock import PERIOD_NS, PLACED, Sampler, records_of, with_descendants
 
 DRAIN_S = 0.4
 """Processes that live for less may be gone before their code is read."""
@@ -23,44 +22,19 @@ REACH_BYTES = 256
 MAX_PAGES = 8192
 
 
-class CodeSampler:
-    """Samples while it is entered.  Where that is not permitted, it samples nothing and says so.
+class CodeSampler(Sampler):
+    """Samples a service's code.
 
     Args:
         pids: the service's processes now; those born below them belong to it too.
-
-    Attributes:
-        reason: why there are no samples; empty where there are.
     """
 
     def __init__(self, pids: Iterable[int]) -> None:
-        self.reason = ""
+        super().__init__(DRAIN_S, placed=True)
         self._pids = set(pids)
-        self._rings: list[Ring] = []
         self._kept: list[NDArray[Any]] = []
         self._parents: dict[int, int] = {}
         self._pages: dict[tuple[int, int], bytes] = {}
-        self._ended = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> CodeSampler:
-        try:
-            for cpu in sorted(os.sched_getaffinity(0)):
-                self._rings.append(Ring(cpu, placed=True))
-        except OSError as error:
-            self.reason = f"no samples of the CPU clock ({error.strerror or error})"
-            self._close()
-            return self
-        self._thread = threading.Thread(target=self._drain, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        if self._thread is not None:
-            self._thread.join()
-            self._take()
-        self._close()
 
     def made(self, pids: Collection[int] | None = None) -> Samples | None:
         """What was sampled, of some processes or of all; None where that is nothing.  To be asked for after the end."""
@@ -76,10 +50,6 @@ class CodeSampler:
         pages = np.array([(address, pid) for pid, address in wanted], PAGE)
         code = np.frombuffer(b"".join(self._pages[key] for key in wanted), np.uint8).reshape(len(pages), PAGE_BYTES)
         return Samples(PERIOD_NS, np.sort(samples, order="t_ns"), pages, code)
-
-    def _drain(self) -> None:
-        while not self._ended.wait(DRAIN_S):
-            self._take()
 
     def _take(self) -> None:
         for ring in self._rings:
@@ -114,8 +84,3 @@ class CodeSampler:
             return
         if len(code) == PAGE_BYTES:
             self._pages[pid, page] = code
-
-    def _close(self) -> None:
-        for ring in self._rings:
-            ring.close()
-        self._rings.clear()

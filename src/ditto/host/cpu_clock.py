@@ -14,9 +14,10 @@ import platform
 import struct
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,26 +88,28 @@ class Ring:
         os.close(self.fd)
 
 
-class CpuClock:
+class Sampler(ABC):
     """Samples all CPUs while it is entered.  Where that is not permitted, it samples nothing and says so.
+
+    Args:
+        every_s: how often the rings are emptied.
+        placed: samples tell where the code was, and when.
 
     Attributes:
         reason: why there are no samples; empty where there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float, placed: bool = False) -> None:
         self.reason = ""
+        self._every_s, self._placed = every_s, placed
         self._rings: list[Ring] = []
-        self._parts: list[bytes] = []
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        self._seen: Counter[tuple[int, bool]] = Counter()
-        self._parents: dict[int, int] = {}
 
-    def __enter__(self) -> CpuClock:
+    def __enter__(self) -> Self:
         try:
             for cpu in sorted(os.sched_getaffinity(0)):
-                self._rings.append(Ring(cpu))
+                self._rings.append(Ring(cpu, placed=self._placed))
         except OSError as error:
             self.reason = f"no samples of the CPU clock ({error.strerror or error})"
             self._close()
@@ -121,6 +124,32 @@ class CpuClock:
             self._thread.join()
             self._take()
         self._close()
+
+    def _drain(self) -> None:
+        while not self._ended.wait(self._every_s):
+            self._take()
+
+    @abstractmethod
+    def _take(self) -> None:
+        """Empty the rings."""
+
+    def _close(self) -> None:
+        for ring in self._rings:
+            ring.close()
+        self._rings.clear()
+
+
+class CpuClock(Sampler):
+    """Tells the user share of processes' CPU time."""
+
+    def __init__(self) -> None:
+        super().__init__(DRAIN_S)
+        self._parts: list[bytes] = []
+        self._seen: Counter[tuple[int, bool]] = Counter()
+        self._parents: dict[int, int] = {}
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__(*error)
         for part in self._parts:
             seen, parents = samples_of(part)
             self._seen.update(seen)
@@ -138,17 +167,8 @@ class CpuClock:
             kernel += self._seen[pid, False]
         return user / (user + kernel) if user + kernel else None
 
-    def _drain(self) -> None:
-        while not self._ended.wait(DRAIN_S):
-            self._take()
-
     def _take(self) -> None:
         self._parts += [ring.drain() for ring in self._rings]
-
-    def _close(self) -> None:
-        for ring in self._rings:
-            ring.close()
-        self._rings.clear()
 
 
 def with_descendants(pids: set[int], parents: dict[int, int]) -> set[int]:

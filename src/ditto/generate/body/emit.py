@@ -17,6 +17,7 @@ from ditto.generate.body.forest import Node, footprint, grow
 from ditto.generate.body.place import Placed, place
 from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
+from ditto.generate.body.predict import misses
 from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
 from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
@@ -26,6 +27,10 @@ REPEAT_COST = 3
 """Instructions a pass costs when it is repeated: call, count, branch."""
 
 
+NEAR = 0.03
+"""Relative error of a block's mispredictions at which they are right."""
+SHARES = 3
+"""Shares of unpredictable branches that are tried between none and all."""
 LARGEST_DATA_EDGE = 11
 """Lines that come back later are followed along lists, for there are more of them than accesses in the code."""
 
@@ -68,7 +73,8 @@ def emit(
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     real = [t for t in wanted if t is not None]
     streams = cursors(real)
-    built = [_build(t, streams, Random(f"{seed}/{t.index}")) for t in real]
+    beside = _beside(real, orders)
+    built = [_build(t, streams, beside.get(t.index, 0.0), Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
     plans = [
         Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
@@ -114,7 +120,44 @@ _HEADER = """\
 """
 
 
-def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
+def _branches(plan: Planner, target: Target, order: list[int], beside: float, rng: Random) -> None:
+    """Put branches into the slots: as many unpredictable ones as the misses of the predictable ones leave."""
+    per_slot = target.instructions / float(sum(s.times for s in plan.slots))
+    seed = rng.random()
+    wanted = sum(min(rate, 1.0 - rate) * executions for rate, executions in target.random_rates)
+
+    def tried(share: float) -> float:
+        spread_inline(plan.slots, target, plan.loop_branches, per_slot, Random(seed), share)
+        return misses(order, plan.slots, beside, target.taken_share, Random(seed)) if wanted else 0.0
+
+    low, high, share = (0.0, 0.0), (1.0, tried(1.0)), 1.0
+    if high[1] <= wanted * (1.0 + NEAR):
+        return
+    low = (0.0, tried(0.0))
+    for _ in range(SHARES):
+        if low[1] >= wanted:
+            share = 0.0
+            break
+        share = low[0] + (high[0] - low[0]) * (wanted - low[1]) / max(1e-9, high[1] - low[1])
+        found = tried(share)
+        if abs(found - wanted) <= NEAR * wanted:
+            return
+        low, high = ((share, found), high) if found < wanted else (low, (share, found))
+    tried(share)
+
+
+def _beside(targets: Sequence[Target], orders: Sequence[Order]) -> dict[int, float]:
+    """Branches that the other blocks of a request execute, by block: in the commonest request that has it."""
+    of = {t.index: t.branches * t.repeat for t in targets}
+    found: dict[int, float] = {}
+    for order in sorted(orders, key=lambda order: -order.share):
+        whole = sum(of.get(index, 0.0) for index in order.blocks)
+        for index in order.blocks:
+            found.setdefault(index, whole - of.get(index, 0.0))
+    return found
+
+
+def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) -> _Block:
     lines = footprint(target)
     touched = sum(target.code_distance)
     visits = max(1.0, touched - target.code_distance[0])
@@ -123,8 +166,7 @@ def _build(target: Target, streams: list[Cursor], rng: Random) -> _Block:
     root, lines = grow(target, inline, rng)
     dense = per_visit * 4.3 > DENSE_BYTES
     plan = Planner(target, root, lines, rng, dense)
-    total = float(sum(s.times for s in plan.slots))
-    spread_inline(plan.slots, target, plan.loop_branches, target.instructions / total, rng)
+    _branches(plan, target, sequence(root), beside, rng)
     number = -1
     for number, stream in enumerate(streams):
         if stream.block != target.index:

@@ -199,8 +199,16 @@ def _last(child: int | Node) -> int:
     return child
 
 
-def spread_inline(slots: list[Slot], target: Target, loop_branches: float, per_slot: float, rng: Random) -> None:
-    """Put the remaining conditional branches inside lines: unpredictable ones first, then never and always."""
+def spread_inline(
+    slots: list[Slot], target: Target, loop_branches: float, per_slot: float, rng: Random, share: float = 1.0
+) -> None:
+    """Put the remaining conditional branches inside lines: unpredictable ones first, then never and always.
+
+    Args:
+        share: of the unpredictable ones that the target asks for.
+    """
+    for slot in slots:
+        slot.inline.clear()
     at_end = sum(s.exits for s in slots if s.transfer in (TAKEN, NOT_TAKEN))
     budget = target.branches - loop_branches - at_end
     taken_left = target.branches * target.taken_share - loop_branches
@@ -209,7 +217,7 @@ def spread_inline(slots: list[Slot], target: Target, loop_branches: float, per_s
     if not most:
         return
     pending = sorted(target.random_rates, key=lambda r: abs(r[0] - 0.5))
-    supply = [list(r) for r in pending]
+    supply = [[rate, share * executions] for rate, executions in pending]
     total = float(sum(s.times for s in slots))
     order = sorted(slots, key=lambda s: (-s.times, rng.random()))
     room = total

@@ -1,0 +1,60 @@
+"""Mispredictions of generated code under lens' reference predictor, known before it is built."""
+
+from __future__ import annotations
+
+import sys
+from random import Random
+
+import pytest
+
+import ditto.generate.body.emit as _  # the package gives the function of that name
+from ditto.artifacts.profile import Knobs
+from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Inline, Slot
+from ditto.generate.body.predict import misses
+from ditto.generate.body.target import make
+from test_body import request
+
+emit = sys.modules["ditto.generate.body.emit"]
+del _
+
+
+def slots_of(kinds: list[Inline], transfer: str = NOT_TAKEN) -> list[Slot]:
+    return [Slot(number, 1, transfer=transfer, inline=[kind]) for number, kind in enumerate(kinds)]
+
+
+def test_what_always_goes_the_same_way_is_not_missed() -> None:
+    for kind, transfer in (("never", NOT_TAKEN), ("always", TAKEN)):
+        slots = slots_of([Inline(kind)] * 100, transfer)
+        assert misses(range(100), slots, 0.0, 0.3, Random(1)) == 0
+
+
+@pytest.mark.parametrize("rate", [0.5, 0.1])
+def test_chance_is_missed_as_often_as_its_rarer_outcome_at_least(rate: float) -> None:
+    slots = slots_of([Inline("random", rate)] * 2000)
+    found = misses(range(2000), slots, 0.0, 0.3, Random(2))
+    assert found >= 0.9 * 2000 * rate
+
+
+def test_loops_of_a_few_trips_are_learnt_and_other_code_makes_them_forgotten() -> None:
+    slots = [Slot(0, 5, inline=[Inline("never")], leaves=[(1, 5)]), *slots_of([Inline("never")] * 50)[1:]]
+    order = [0] * 5 + list(range(1, 50))
+    assert misses(order, slots, 0.0, 0.3, Random(3)) == 0
+    assert misses(order, slots, 100_000.0, 0.5, Random(3)) > 5
+
+
+def test_code_that_is_predictable_and_large_misses_by_itself() -> None:
+    rng = Random(4)
+    slots = slots_of([Inline(rng.choice(["never", "never", "always"])) for _ in range(20_000)])
+    assert misses(range(20_000), slots, 0.0, 0.3, Random(4)) > 2000
+
+
+def test_a_block_of_many_branches_has_the_misses_asked_for() -> None:
+    """What its predictable branches miss is taken off those that are made unpredictable."""
+    asked = request(10.0, predictor_misses=0.1 * 10 * request().branches)
+    target = make(0, asked, Knobs(), 20, 20)
+    assert target is not None
+    built = emit._build(target, [], 0.0, Random(5))
+    slots = built.filled.slots
+    chance = sum(min(i.rate, 1 - i.rate) * s.times for s in slots for i in s.inline if i.kind == "random")
+    found = misses(emit.sequence(built.root), slots, 0.0, target.taken_share, Random(6))
+    assert found == pytest.approx(asked.predictor_misses, rel=0.2) and chance < 0.75 * found
