@@ -117,13 +117,16 @@ def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
             (1, 0): Segment(2000, plain(2000.0)), (1, 1): Segment(2000, plain(200.0)),
             (-1, 232): Segment(3000, plain(300.0)),
         },
-        {0: 6000, 1: 2000},
+        {0: 6000, 1: 2000, -1: 7},
     )  # fmt: skip
     profile = service_profile()
     for _ in range(4):
-        profile = correct(profile, original, measured_of(profile, 150))
+        clone = measured_of(profile, 150)
+        profile = correct(profile, original, Measured(clone.segments, {**clone.requests, -1: 400}))
     clone = measured_of(profile, 150)
     assert clone.segments[0, 0].total.instructions / 600 == pytest.approx(900, rel=0.01)
+    # What belongs to no class goes by its visits, however many requests were of none.
+    assert clone.segments[-1, 232].work.instructions == pytest.approx(300, rel=0.01)
 
 
 def test_what_the_runtime_touches_in_a_request() -> None:

@@ -165,7 +165,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             wanted = there.total * (clone.total_requests / max(1, original.total_requests))
             if elsewhere := _elsewhere(place, original, clone):
                 wanted = amounts_of(there.work) * elsewhere
-        elif asked := original.requests.get(place[0]):
+        elif place[0] >= 0 and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
         else:
