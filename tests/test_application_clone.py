@@ -19,7 +19,7 @@ from ditto.artifacts.graph import Edge, EdgeKind, Endpoint, Graph, Service, Serv
 from ditto.artifacts.profile import load_profile
 from ditto.artifacts.verdict import Verdict
 from ditto.errors import BadInputError
-from ditto.host import commands
+from ditto.host import commands, lens_session
 from ditto.host.app import AppRun
 from ditto.host.clones import application_spec, built_clone, tier_command
 from ditto.host.progress import SilentProgress
@@ -212,9 +212,11 @@ def test_three_tiers_are_cloned_and_call_each_other_as_often(
     web3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
-    ditto("observe", web3, "-o", out, "--seconds", "2")
-    ditto("model", out)
-    ditto("generate", out / "profiles", "-o", out / "clone")
+    monkeypatch.setattr(lens_session, "WARM_S", 0.5)
+    monkeypatch.setattr(lens_session, "COUNT_S", 1.5)
+    progress = SilentProgress()
+    pipeline.observe(web3, out, None, 1.5, progress)
+    pipeline.generate(pipeline.model(out, progress), out / "clone", None, progress)
     ditto("build", out / "clone")
     application = load_application(out / "clone")
     assert [tier.calls for tier in application.tiers] == [["tier-2"], ["tier-3"], []]

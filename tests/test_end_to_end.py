@@ -63,7 +63,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def out(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    done = ditto("clone", app, "-o", folder, "--rounds", "2", "--seconds", "1")
+    done = ditto("clone", app, "-o", folder, "--rounds", "2", "--seconds", "1", "--work-seconds", "10")
     assert done.returncode == 0, done.stderr
     return folder
 

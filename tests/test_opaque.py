@@ -102,6 +102,7 @@ connections = 8
     )
     out = tmp_path / "out"
     words = ["clone", str(tmp_path / "app.toml"), "-o", str(out), "--rounds", "2", "--seconds", "0.5", "--no-tune"]
+    words += ["--work-seconds", "5"]
     done = subprocess.run([sys.executable, "-m", "ditto", *words], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     profile = (out / "profile.json").read_text()

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ditto.cli.common import AppFile, AsJson, KeepNames, OutFolder, Seed, show
+from ditto.cli.common import AppFile, AsJson, KeepNames, OutFolder, Seed, WorkSeconds, show
 from ditto.cli.progress import shown
 
 NAME = "clone"
@@ -22,6 +22,7 @@ def command(
     tune: Annotated[
         bool, typer.Option("--tune/--no-tune", help="Correct the clone by the CPU time measured here.")
     ] = True,
+    work_seconds: WorkSeconds = None,
     keep_names: KeepNames = False,
     as_json: AsJson = False,
 ) -> None:
@@ -31,7 +32,7 @@ def command(
     """
     from ditto import pipeline
 
-    options = pipeline.CloneOptions(seed=seed, rounds=rounds, seconds=seconds, tune=tune, keep_names=keep_names)
+    options = pipeline.CloneOptions(seed, rounds, seconds, tune, keep_names, work_seconds)
     with shown() as progress:
         made = pipeline.clone(app, out, options, progress)
     result = {name: str(getattr(made, name)) for name in ("profile", "clone", "fidelity", "report")}

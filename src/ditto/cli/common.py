@@ -16,6 +16,12 @@ Seed = Annotated[int | None, typer.Option("--seed", help="Seed of generation; sa
 KeepNames = Annotated[
     bool, typer.Option("--keep-names", help="Name the tiers of an app of several services as the app does.")
 ]
+WorkSeconds = Annotated[
+    float | None,
+    typer.Option(
+        "--work-seconds", min=0.0, help="Time after which no further round corrects what is executed; 44 s without it."
+    ),
+]
 
 
 def show(result: dict[str, Any], as_json: bool, text: str) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ditto.cli.common import AppFile, AsJson, OutFolder, show
+from ditto.cli.common import AppFile, AsJson, OutFolder, WorkSeconds, show
 from ditto.cli.progress import shown
 
 NAME = "tune"
@@ -18,11 +18,12 @@ def command(
     out: OutFolder,
     native: Annotated[bool, typer.Option("--cpu/--no-cpu", help="Tune the CPU time measured here as well.")] = True,
     seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Time that it may take.")] = 120.0,
+    work_seconds: WorkSeconds = None,
     as_json: AsJson = False,
 ) -> None:
     """Correct OUT/profile.json, of which OUT holds the observation, and build OUT/clone anew."""
     from ditto import pipeline
 
     with shown() as progress:
-        profile = pipeline.tune(app, out, progress, native, seconds)
+        profile = pipeline.tune(app, out, progress, native, seconds, work_seconds)
     show({"profile": str(profile), "rounds": str(out / "tuning.json")}, as_json, f"profile: {profile}")

@@ -95,7 +95,7 @@ def generate(profiles: Path, clone: Path, seed: int | None) -> None:
     application.save(clone)
 
 
-def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
+def tune(spec: AppSpec, out: Path, native: bool, progress: Progress, work_seconds: float | None = None) -> None:
     """Correct the profiles until each tier's clone executes and costs what the original's service does.
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
@@ -124,7 +124,7 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress) -> None:
         rounds.extend(replace(round_, phase=f"{round_.phase} of {tier}") for round_ in tuned.rounds)
         tuned.profile.save(profile_of(profiles, tier))
 
-    each = min(WORK_SECONDS, ALL_WORK_SECONDS / len(application.tiers))
+    each = min(WORK_SECONDS, ALL_WORK_SECONDS / len(application.tiers)) if work_seconds is None else work_seconds
     for tier, service in zip(application.tiers, spec.services, strict=True):
         progress.stage(f"tune {tier.name}")
         name = tier.name
