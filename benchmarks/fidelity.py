@@ -19,9 +19,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from callgrind import command_of, compared
+from callgrind import command_of, compared, load_for_callgrind
 
-from ditto.artifacts.app import load_app
 from ditto.errors import DittoError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,7 +57,7 @@ def by_callgrind(name: str, out: Path, passes: float) -> None:
     """Instructions per request of both sides by callgrind, kept beside the clone; none for apps it cannot run."""
     path = out / "callgrind.json"
     path.unlink(missing_ok=True)
-    spec = load_app(ROOT / "examples" / f"{name}.toml")
+    spec = load_for_callgrind(ROOT / "examples" / f"{name}.toml")
     try:
         found = compared(spec, command_of(out / "clone"), passes)
     except (DittoError, KeyError, ZeroDivisionError) as error:
