@@ -107,8 +107,8 @@ def load_for_callgrind(path: Path) -> AppSpec:
     own = tomllib.loads(path.read_text()).get("x-callgrind")
     if own is None:
         return spec
-    service = spec.service.model_copy(update={"lens_command": tuple(own["command"])})
-    return spec.model_copy(update={"service": service})
+    entry = spec.service.model_copy(update={"lens_command": tuple(own["command"])})
+    return spec.model_copy(update={"services": (entry, *spec.services[1:])})
 
 
 def command_of(clone: Path) -> list[str]:

@@ -129,6 +129,20 @@ def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
     assert clone.segments[-1, 232].work.instructions == pytest.approx(300, rel=0.01)
 
 
+def test_work_after_a_call_without_a_block_is_the_originals_however_often_the_clone_calls() -> None:
+    """A background thread that is woken once works for long; its clone is woken often and has nothing to do."""
+    profile = service_profile()
+    clone = measured_of(profile, 150)
+    woken = {**clone.segments, (-1, 202): Segment(500, plain(10.0))}
+    original = Measured({**clone.segments, (-1, 202): Segment(2, plain(100_000.0))}, clone.requests)
+    corrected = correct(profile, original, Measured(woken, clone.requests)).services[0].blocks
+    more = [after.wanted.instructions - before.wanted.instructions
+            for before, after in zip(profile.services[0].blocks, corrected, strict=True)]  # fmt: skip
+    grown = max(range(len(more)), key=more.__getitem__)
+    assert corrected[grown].request_class >= 0 and 100 < more[grown] < 1100
+    assert [round(value) for number, value in enumerate(more) if number != grown] == [0] * (len(more) - 1)
+
+
 def test_what_the_runtime_touches_in_a_request() -> None:
     distance = [100.0, 0, 0, 0, 20.0, 10.0]
     run = Measured({(0, 0): Segment(50, plain(500.0, load_distance=distance, store_distance=[]))}, {0: 50})

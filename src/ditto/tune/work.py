@@ -157,7 +157,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     lacks: dict[tuple[int, ...], Amounts] = {}
     for place in sorted(original.segments.keys() | clone.segments.keys()):
         there, here = original.segments.get(place), clone.segments.get(place)
-        if by_clock(place) and not owners.of(place):
+        who = owners.of(place)
+        if by_clock(place) and not who:
             continue
         if there is None:
             wanted = Amounts()
@@ -168,12 +169,14 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         elif place[0] >= 0 and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
+        elif not who:
+            # Another block takes it, and that does not run as often as this call is made.
+            wanted = there.total * (clone.total_requests / max(1, original.total_requests))
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):
                 wanted = wanted * _by_load(there.visits / max(1, original.total_requests), here.visits, clone)
         lack = (wanted - here.total if here is not None else wanted) * damping
-        who = owners.of(place)
         lacks[who] = lacks[who] + lack if who in lacks else lack
     aims = [amounts_of(block.wanted) for block in service.blocks]
     left = Amounts()
@@ -240,7 +243,10 @@ class _Owners:
         for (cls, nr), segment in run.segments.items():
             if cls < 0 or not self._by_place.get((cls, nr)):
                 self._visits[nr] += segment.visits
-        self.heaviest = max(range(len(self._blocks)), key=self._weight, default=-1)
+        # What is no block's own goes to one that runs for requests: others run by the clock, or hardly ever.
+        self.heaviest = max(
+            range(len(self._blocks)), key=lambda i: (self._blocks[i].request_class >= 0, self._weight(i)), default=-1
+        )
 
     def _weight(self, number: int) -> float:
         return self._blocks[number].instructions * self.runs(number)
