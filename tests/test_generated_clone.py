@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ditto.artifacts.profile import Op, OpKind, Profile
+import pytest
+
+from ditto.artifacts.profile import Dist, Op, OpKind, Profile
 from ditto.generate.clone import generate, write_clone
 from ditto.paths import runtime_sources
 from profile_parts import service_profile
@@ -81,3 +84,27 @@ def test_a_timer_that_follows_the_requests_runs_without_a_clock(tmp_path: Path) 
     timer = role.timers[0].model_copy(update={"requests": 3, "period_ms": 1e6})
     with running(changed(role={"timers": [timer]}), tmp_path / "clone") as port:
         assert all(ask(port)[0][:1] == b"$" for _ in range(10))
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_mappings_of_several_sizes_are_never_unmapped_where_the_original_keeps_them(tmp_path: Path) -> None:
+    sizes = Dist(values=[8192, 65536, 1 << 20], weights=[1.0, 1.0, 1.0])
+    program = [Op(kind=OpKind.MMAP, nr=9, size=sizes), Op(kind=OpKind.REPLY, nr=1)]
+    write_clone(generate(changed(cls={"program": program}), runtime_sources()), tmp_path / "clone")
+    subprocess.run(["make", "-s", "-C", str(tmp_path / "clone"), "CFLAGS=-O1"], check=True, timeout=120)
+    calls = tmp_path / "calls"
+    binary = str(tmp_path / "clone" / "build" / "clone")
+    with subprocess.Popen([binary, "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
+        assert clone.stdout is not None
+        port = int(clone.stdout.readline().split()[-1])
+        words = ["strace", "-f", "-e", "trace=mmap,munmap", "-o", str(calls), "-p", str(clone.pid)]
+        with subprocess.Popen(words, stderr=subprocess.DEVNULL) as strace:
+            time.sleep(0.5)
+            with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+                for _ in range(300):
+                    sock.sendall(GET)
+                    assert sock.recv(4096)
+            strace.terminate()
+        clone.terminate()
+    made = calls.read_text()
+    assert made.count("mmap(") >= 300 and "munmap(" not in made

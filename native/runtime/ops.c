@@ -13,19 +13,29 @@
 #include <sys/socket.h>
 #include <time.h>
 
+/* The oldest place of a mapping that is empty or large enough, else the oldest. */
+static struct mapping *place_for(struct worker *w, uint32_t bytes)
+{
+	for (unsigned i = 0; i < MAPPINGS; i++) {
+		struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];
+
+		if (!m->at || m->bytes >= bytes)
+			return m;
+	}
+	return &w->mapped[w->mapped_next++ % MAPPINGS];
+}
+
 /* A new mapping; one that a request makes is touched page by page, for it is used there.  The last few are kept as
- * the original's are; after that the oldest gives its place, by mapping over it where it is large enough, so that no
- * call is made that the profile does not ask for. */
+ * the original's are; after that an old one gives its place, by mapping over it where one is large enough, so that no
+ * call is made that the profile does not ask for.  Where none is, the smaller one stays: each place grows a few times. */
 static void map_memory(struct worker *w, uint32_t bytes, int touch)
 {
-	struct mapping *m = &w->mapped[w->mapped_next++ % MAPPINGS];
+	struct mapping *m = place_for(w, bytes ? bytes : 4096);
 	int over = m->at && m->bytes >= bytes, flags = MAP_PRIVATE | MAP_ANONYMOUS | (over ? MAP_FIXED : 0);
 	uint8_t *p;
 
 	if (bytes == 0)
 		bytes = 4096;
-	if (m->at && !over)
-		syscall(SYS_munmap, m->at, m->bytes);
 	p = (uint8_t *)syscall(SYS_mmap, over ? m->at : NULL, (size_t)bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (p == MAP_FAILED) {
 		if (!over)
