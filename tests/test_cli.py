@@ -155,15 +155,15 @@ def test_max_error_decides_the_code(pipeline: SimpleNamespace, capsys: pytest.Ca
 def test_progress_is_on_standard_error_and_only_for_long_work(
     pipeline: SimpleNamespace, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def build(clone: Path, progress: object) -> Path:
+    def build(clone: Path, progress: object) -> list[Path]:
         progress.stage("compiling")  # type: ignore[attr-defined]
         progress.update("body.S", 0.5)  # type: ignore[attr-defined]
         if clone.name == "slow":
             time.sleep(2.6)
             progress.note("42 bytes")  # type: ignore[attr-defined]
-        return clone
+        return [clone]
 
-    pipeline.build = build
+    pipeline.build_all = build
     assert entry.run_guarded(["build", "quick"]) == 0
     assert capsys.readouterr().err == ""
     assert entry.run_guarded(["build", "slow"]) == 0

@@ -30,12 +30,10 @@ static struct mapping *place_for(struct worker *w, uint32_t bytes)
  * call is made that the profile does not ask for.  Where none is, the smaller one stays: each place grows a few times. */
 static void map_memory(struct worker *w, uint32_t bytes, int touch)
 {
-	struct mapping *m = place_for(w, bytes ? bytes : 4096);
+	struct mapping *m = place_for(w, bytes);
 	int over = m->at && m->bytes >= bytes, flags = MAP_PRIVATE | MAP_ANONYMOUS | (over ? MAP_FIXED : 0);
 	uint8_t *p;
 
-	if (bytes == 0)
-		bytes = 4096;
 	p = (uint8_t *)syscall(SYS_mmap, over ? m->at : NULL, (size_t)bytes, PROT_READ | PROT_WRITE, flags, -1, 0);
 	if (p == MAP_FAILED) {
 		if (!over)
@@ -238,6 +236,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 {
 	static uint32_t nobody; /* a futex word without waiters */
 	struct worker *w = x->worker;
+	uint32_t bytes;
 
 	switch (op->kind) {
 	case OP_COMPUTE:
@@ -261,15 +260,15 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		misc_call(op->nr);
 		break;
 	case OP_MMAP:
+		bytes = dist_draw(op->size, &w->rng, 4096);
 		if (op->a == 1) {
 			const struct slot *slot = file_slot(x, op->b);
-			uint32_t bytes = dist_draw(op->size, &w->rng, 4096);
 
 			if (slot->fd >= 0 && bytes && bytes <= slot->size) /* beyond its end a touch would be fatal */
 				map_file(w, bytes, slot->fd);
 			break;
 		}
-		map_memory(w, dist_draw(op->size, &w->rng, 4096), x->conn != NULL);
+		map_memory(w, bytes ? bytes : 4096, x->conn != NULL);
 		break;
 	case OP_MUNMAP:
 		unmap_memory(w);

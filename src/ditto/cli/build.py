@@ -15,10 +15,6 @@ def command(clone: CloneFolder, as_json: AsJson = False) -> None:
     from ditto import pipeline
 
     with shown() as progress:
-        several = is_application(clone)
-        made = [
-            str(path)
-            for path in (pipeline.build_all(clone, progress) if several else [pipeline.build(clone, progress)])
-        ]
-    result = {"binaries": made} if several else {"binary": made[0]}
+        made = [str(path) for path in pipeline.build_all(clone, progress)]
+    result = {"binaries": made} if is_application(clone) else {"binary": made[0]}
     show(result, as_json, "\n".join(f"binary: {path}" for path in made))

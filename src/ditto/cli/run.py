@@ -73,7 +73,7 @@ def command(
         from ditto import pipeline
 
         with shown() as progress:
-            binary = pipeline.build(clone, progress)
+            (binary,) = pipeline.build_all(clone, progress)
     ports.require_free(port, f"--port {port}", host)
     words = [str(binary), "--port", str(port), "--host", host]
     for told in downstream or []:

@@ -18,6 +18,7 @@ from ditto.host.load import LoadResult
 from ditto.host.results import results_for
 from ditto.host.tap import Stream, Tap
 from ditto.streams.fastcgi import request_end
+from ditto.streams.pipelined import request_end as resp_end
 from ditto.streams.protocol import recognise
 
 MOST_STEPS = 100_000
@@ -142,17 +143,8 @@ def _http(data: bytes, at: int) -> Found:
 
 def _resp(data: bytes, at: int) -> Found:
     line = data.find(b"\r\n", at)
-    if line < 0:
-        return None
-    if data[at : at + 1] != b"*":
-        return line + 2, StepFlags.NONE
-    end = line + 2
-    for _ in range(int(data[at + 1 : line] or b"0")):
-        line = data.find(b"\r\n", end)
-        if line < 0:
-            return None
-        end = line + 2 + int(data[end + 1 : line]) + 2
-    return (end, StepFlags.NONE) if end <= len(data) else None
+    end = resp_end(data, at) if data[at : at + 1] == b"*" else line + 2 if line >= 0 else None
+    return (end, StepFlags.NONE) if end is not None and end <= len(data) else None
 
 
 def _memcached(data: bytes, at: int) -> Found:

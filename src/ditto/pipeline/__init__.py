@@ -129,14 +129,6 @@ def generate(profile: Path, clone: Path, seed: int | None, progress: Progress) -
     return clone
 
 
-def build(clone: Path, progress: Progress) -> Path:
-    """Compile a clone; ``CLONE/build/clone``."""
-    from ditto.run.build import build_clone
-
-    progress.stage("build")
-    return build_clone(clone)
-
-
 def tune(
     app: Path,
     out: Path,

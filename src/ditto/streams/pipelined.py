@@ -14,7 +14,7 @@ from ditto.streams.events import SENDS, Event
 
 _WORDS = re.compile(rb"\*(\d{1,6})\r\n")
 _LENGTH = re.compile(rb"\$(-?\d{1,10})\r\n")
-_MOST = 1024
+_MOST = 1 << 20
 
 Part = tuple[int, int]
 """Where one begins, and its bytes."""

@@ -157,13 +157,13 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     lacks: dict[tuple[int, ...], Amounts] = {}
     for place in sorted(original.segments.keys() | clone.segments.keys()):
         there, here = original.segments.get(place), clone.segments.get(place)
-        who = owners.of(place)
+        who, alike = owners.of(place), clone.total_requests / max(1, original.total_requests)
         if by_clock(place) and not who:
             continue
         if there is None:
             wanted = Amounts()
         elif here is None:
-            wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+            wanted = there.total * alike
             if elsewhere := _elsewhere(place, original, clone):
                 wanted = amounts_of(there.work) * elsewhere
         elif place[0] >= 0 and (asked := original.requests.get(place[0])):
@@ -171,7 +171,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
         elif not who:
             # Another block takes it, and that does not run as often as this call is made.
-            wanted = there.total * (clone.total_requests / max(1, original.total_requests))
+            wanted = there.total * alike
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):

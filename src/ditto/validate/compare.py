@@ -66,6 +66,8 @@ class _Timed:
     how: str
     bound: Bound | None = None
     near_zero: float = 0.0
+    of_client: bool = False
+    """It is as much the client's as the server's."""
 
 
 _SPLIT = "by samples of the CPU clock, or where these are not permitted by the kernel's accounting"
@@ -73,7 +75,7 @@ _PER_REQUEST = "difference over the client's run, divided by its requests"
 _TIMED = (
     _Timed(
         "throughput.saturation", "requests/s", "throughput", lambda r: r.requests / r.seconds,
-        "measured: requests of the client over its wall time, start to end", THROUGHPUT,
+        "measured: requests of the client over its wall time, start to end", THROUGHPUT, of_client=True,
     ),
     _Timed(
         "cpu.ns_per_request", "ns", "cpu", lambda r: r.usage.run_s * 1e9 / r.requests,
@@ -90,7 +92,7 @@ _TIMED = (
     ),
     _Timed(
         "cpu.cores_busy", "cores", "cpu", lambda r: r.usage.run_s / r.seconds,
-        "measured: run time of the server over the client's wall time",
+        "measured: run time of the server over the client's wall time", of_client=True,
     ),
     _Timed(
         "switches.voluntary_per_request", "switches", "scheduling", lambda r: r.usage.voluntary / r.requests,
@@ -115,8 +117,6 @@ _TIMED = (
 )  # fmt: skip
 
 
-_OF_THE_CLIENT = ("throughput.saturation", "cpu.cores_busy")
-"""What is as much the client's as the server's."""
 _TWO_CLIENTS = (
     "the app's own client cannot talk to the clone, whose protocol has no codec, nor can its requests be sent again: "
     "each side has a client of its own, and is as fast as that"
@@ -135,7 +135,7 @@ def timed_figures(
     total = Figures()
     counted = all(run.usage.disk is not None for run in runs)
     for item in (*_TIMED, *(_DISKS if counted else ())):
-        if two_clients and item.metric in _OF_THE_CLIENT:
+        if two_clients and item.of_client:
             total += missing(item.metric, item.unit, item.group, _TWO_CLIENTS, item.bound)
             continue
         samples = Samples(
