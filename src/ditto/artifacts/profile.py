@@ -105,7 +105,8 @@ class RequestClass(Model):
 class Timer(Model):
     """A background activity of a thread: ``program`` runs every ``period_ms``.
 
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
+    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]

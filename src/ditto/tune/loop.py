@@ -18,7 +18,7 @@ from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
 from ditto.tune.native import LEAST_SECONDS, tune_native, tune_together
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
+from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 12
 WORK_SECONDS = 44.0
@@ -130,6 +130,10 @@ def _tune_work(
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
     skeleton = _measure(place, service, remake(tuned.profile), codec, progress, skeleton=True)
+    adapting = paced(tuned.profile, original, skeleton)
+    if adapting != tuned.profile:
+        tuned.profile = adapting
+        skeleton = _measure(place, service, remake(adapting), codec, progress, skeleton=True)
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
