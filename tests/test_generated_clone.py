@@ -68,6 +68,16 @@ def test_connections_close_after_the_reply_where_the_originals_do(tmp_path: Path
         assert [ask(port)[1] for _ in range(3)] == [False] * 3
 
 
+def test_options_of_the_listener_that_are_more_than_a_number_are_set(tmp_path: Path) -> None:
+    """A connection of a listener that lingers for no time is reset where it is closed."""
+    service = changed(cls={"closes": 1.0}).services[0]
+    lingers = Op(kind=OpKind.SETSOCKOPT, nr=54, a=socket.SOL_SOCKET, b=socket.SO_LINGER, c=1)
+    listener = service.listener.model_copy(update={"sockopts": [lingers]})
+    profile = service_profile().model_copy(update={"services": [service.model_copy(update={"listener": listener})]})
+    with running(profile, tmp_path / "clone") as port, pytest.raises(ConnectionResetError):
+        ask(port)
+
+
 def test_a_request_that_came_with_the_connection_is_answered(tmp_path: Path) -> None:
     """The original receives right after it accepts; with edge-triggered events nobody reports the data again."""
     accept = [
