@@ -23,11 +23,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BESIDE_OTHERS = [
     f"test_{name}"
     for name in (
-        "topology_damage", "body", "runtime_codecs", "sharing", "lint", "sql", "serial", "calls_followed", "deploy",
-        "generated_clone", "fastcgi", "lens_tool", "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate",
-        "topology", "report", "study_report", "topology_page", "tune", "recorded_courses", "recorded_framing",
-        "app_spec", "application", "certificates", "fidelity", "graph_difference", "path_classes", "predict", "profile",
-        "reply_frame", "structure", "validate_requests", "validate_statistics",
+        "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",
+        "access", "sql", "serial", "calls_followed", "deploy", "generated_clone", "fastcgi", "lens_tool",
+        "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate", "topology", "report", "study_report",
+        "topology_page", "tune", "recorded_courses", "recorded_framing", "app_spec", "application", "certificates",
+        "fidelity", "graph_difference", "path_classes", "predict", "profile", "reply_frame", "structure",
+        "validate_requests", "validate_statistics",
     )
 ]  # fmt: skip
 """Modules whose tests come out alike whatever else runs; the long ones first."""
