@@ -316,10 +316,14 @@ def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes,
 
 
 def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
-    """The set-up of connections as a class: the accepting thread's part, or the serving thread's."""
+    """The set-up of connections as a class: the accepting thread's part, or the serving thread's.
+
+    Those of a request at most (a probe's) do not count where others were set up by later ones.
+    """
     cycles = []
+    late = any(life.set_up_late for life in work.lives.values())
     for life in work.lives.values():
-        if life.accept is None:
+        if life.accept is None or (late and life.requests < 2):
             continue
         events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
         if events:
