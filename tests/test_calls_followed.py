@@ -13,7 +13,7 @@ from ditto.model.downstream import _delays, calls_outside, calls_overlapping
 from ditto.streams import programs
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
-from ditto.streams.evidence import connect_work
+from ditto.streams.lives import connect_work
 from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
 

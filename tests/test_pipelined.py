@@ -14,6 +14,7 @@ from ditto.model.downstream import _classes
 from ditto.streams.calls import Call
 from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import Event, Obj
+from ditto.streams.evidence import Requests
 from ditto.streams.pipelined import reply_parts, request_parts, split
 from profile_parts import fixed
 
@@ -52,14 +53,39 @@ def test_requests_are_told_apart_only_where_all_of_them_were_recorded() -> None:
     assert reply_parts(nested, len(nested), 2) == [(0, len(nested) - 5), (len(nested) - 5, 5)]
 
 
-def test_the_first_of_those_that_came_together_keeps_the_work() -> None:
+def test_work_on_requests_that_came_together_is_divided() -> None:
     parts = sorted(split([cycle()]), key=lambda part: -part.received_bytes)
     assert {part.receive.payload: (part.received_bytes, part.sent, part.receive.gap) for part in parts} == {
-        PUSH: (len(PUSH), 4, 900.0), TRIM: (len(TRIM), 5, -1.0), EXPIRE: (len(EXPIRE), 4, -1.0),
+        PUSH: (len(PUSH), 4, 300.0), TRIM: (len(TRIM), 5, 300.0), EXPIRE: (len(EXPIRE), 4, 300.0),
     }  # fmt: skip
     assert all(part.complete and len(part.events) == 2 for part in parts)
     alone = cycle(PUSH, b":3\r\n")
     assert split([alone]) == [alone] and alone.receive.payload == PUSH
+
+
+def recorded_in_part(request: bytes, reply: bytes) -> Cycle:
+    made = cycle(request, reply)
+    for one in made.events:
+        one.more = b""
+    return made
+
+
+def test_what_was_not_recorded_of_requests_that_came_together_goes_on_as_it_began() -> None:
+    get, put = b"*2\r\n$3\r\nGET\r\n$3\r\nk:1\r\n", b"*3\r\n$3\r\nSET\r\n$3\r\nk:1\r\n$200\r\n" + b"v" * 200 + b"\r\n"
+    parts = split([recorded_in_part(get * 16, b"$3\r\nabc\r\n" * 16)])
+    assert [(part.received_bytes, part.sent, part.together) for part in parts] == [(len(get), 9, 16 * (not n))
+                                                                                  for n in range(16)]  # fmt: skip
+    assert {(part.receive.payload, part.receive.gap) for part in parts} == {(get, 900.0 / 16)}
+    parts = split([recorded_in_part(put * 5, b"+OK\r\n" * 5)])
+    assert [part.received_bytes for part in parts] == [len(put)] * 5
+    assert {part.receive.payload for part in parts} == {put[:64]}
+    whole = recorded_in_part(put * 20, b"+OK\r\n" * 20)  # of one whose length was not recorded nothing is known
+    whole.receive.payload = put[:20]
+    assert split([whole]) == [whole] and whole.together == 1
+    replies = split([recorded_in_part(get * 8, b"$100\r\n" + b"v" * 100 + b"\r\n" + b"$-1\r\n" * 7)])
+    assert sum(part.sent for part in replies) == 143 and replies[0].sent == 108
+    requests = Requests("resp2", {b"GET": parts[:1] + replies, b"SET": parts[1:]}, 13)
+    assert (requests.together(b"GET"), requests.together(b"SET")) == ((5 + 8) / 2, 1.0)
 
 
 def test_calls_that_are_sent_together_are_one_class() -> None:

@@ -90,7 +90,8 @@ class Send(Model):
 class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
-    ``closes`` is the share of them after whose reply the server closes the connection.
+    ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
+    come in one receive that begins with one of these.
     """
 
     probability: Probability
@@ -100,6 +101,7 @@ class RequestClass(Model):
     program: Program
     send: Send | None = None
     closes: Probability = 0.0
+    together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
 class Timer(Model):

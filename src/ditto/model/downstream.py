@@ -19,7 +19,8 @@ from ditto.streams import programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
-from ditto.streams.evidence import Evidence, connect_work
+from ditto.streams.evidence import Evidence
+from ditto.streams.lives import connect_work
 from ditto.streams.pipelined import Part, recorded, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
