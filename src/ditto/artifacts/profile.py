@@ -253,7 +253,8 @@ class Downstream(Model):
         codec, print_key, classes: how it is spoken to, as in the profile of a service.
         pool: whether connections are made for each request, or kept by the client's connection or by the thread.
         blocking: replies are waited for by the receive itself.
-        receive: how replies are received.
+        receive: how replies are received, at first.
+        further: and then: what a reply's second receive is like, its third and so on; the last is that of all after it.
         connect: makes a connection.
     """
 
@@ -262,6 +263,7 @@ class Downstream(Model):
     pool: Literal["request", "connection", "thread"] = "thread"
     blocking: bool = False
     receive: Receive
+    further: Annotated[list[Receive], Field(max_length=16)] = []
     connect: Program
     classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
 

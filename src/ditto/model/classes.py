@@ -284,7 +284,27 @@ def settled_calls(program: list[Op]) -> list[Op]:
         if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
             op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
         settled.append(op)
-    return settled
+    return after_calls(settled)
+
+
+def after_calls(program: list[Op]) -> list[Op]:
+    """The program with what is done to a connection ahead of its first call put right after it.
+
+    It is the call that takes a connection, so that before it there is none that anything could be done to.
+    """
+    made: list[Op] = []
+    waiting: dict[int, list[Op]] = {}
+    called: set[int] = set()
+    calls = {op.link for op in program if op.kind is OpKind.CALL}
+    for op in program:
+        if op.link is not None and op.link in calls and op.link not in called and op.kind is not OpKind.CALL:
+            waiting.setdefault(op.link, []).append(op)
+            continue
+        made.append(op)
+        if op.kind is OpKind.CALL and op.link is not None:
+            called.add(op.link)
+            made += waiting.pop(op.link, [])
+    return made
 
 
 _PLAIN = {
