@@ -6,10 +6,13 @@ import socket
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from call_parts import REPLY, Backend, answer, build, call, calling, downstream, get, running
 from ditto.artifacts.profile import CallClass, CallPart, ClassMatch, ReplyShape
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
+from ditto.model.classes import keys_asked, reply_shapes
 from ditto.model.downstream import _classes
 from ditto.streams.calls import Call
 from ditto.streams.cycles import Cycle, Wake
@@ -61,6 +64,21 @@ def test_work_on_requests_that_came_together_is_divided() -> None:
     assert all(part.complete and len(part.events) == 2 for part in parts)
     alone = cycle(PUSH, b":3\r\n")
     assert split([alone]) == [alone] and alone.receive.payload == PUSH
+
+
+def test_values_of_requests_for_several_keys_are_counted_by_keys() -> None:
+    keys = [b"key:%04d" % number for number in range(10)]
+    request = b"get " + b" ".join(keys) + b"\r\n"
+    cycles = []
+    for hits in (0, 2, 4, 6):
+        reply = b"".join(b"VALUE %s 0 300\r\n%s\r\n" % (key, b"v" * 300) for key in keys[:hits]) + b"END\r\n"
+        cycles.append(recorded_in_part(request, reply))
+    assert keys_asked(request[:64], len(request)) == pytest.approx(10) and keys_asked(b"get k\r\n", 7) == 1
+    shapes = {shape.kind: shape for shape in reply_shapes("memcached", cycles)}
+    assert shapes["value"].probability == pytest.approx(0.3, rel=0.01) and shapes["value"].size.values == [300]
+    assert shapes["miss"].probability == pytest.approx(0.7, rel=0.01)
+    alone = [recorded_in_part(b"get k\r\n", b"VALUE k 0 3\r\nabc\r\nEND\r\n") for _ in range(3)]
+    assert [(shape.kind, shape.probability) for shape in reply_shapes("memcached", alone)] == [("value", 1.0)]
 
 
 def recorded_in_part(request: bytes, reply: bytes) -> Cycle:
