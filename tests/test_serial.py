@@ -22,7 +22,8 @@ from ditto.model.roles import find_roles
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
-from ditto.streams.evidence import class_works, requests_of, setup_work
+from ditto.streams.evidence import class_works, requests_of
+from ditto.streams.lives import setup_work
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
 

@@ -90,7 +90,8 @@ class Send(Model):
 class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
-    ``closes`` is the share of them after whose reply the server closes the connection.
+    ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
+    come in one receive that begins with one of these.
     """
 
     probability: Probability
@@ -100,6 +101,7 @@ class RequestClass(Model):
     program: Program
     send: Send | None = None
     closes: Probability = 0.0
+    together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
 class Timer(Model):
@@ -252,7 +254,8 @@ class Downstream(Model):
         codec, print_key, classes: how it is spoken to, as in the profile of a service.
         pool: whether connections are made for each request, or kept by the client's connection or by the thread.
         blocking: replies are waited for by the receive itself.
-        receive: how replies are received.
+        receive: how replies are received, at first.
+        further: and then: what a reply's second receive is like, its third and so on; the last is that of all after it.
         connect: makes a connection.
     """
 
@@ -261,6 +264,7 @@ class Downstream(Model):
     pool: Literal["request", "connection", "thread"] = "thread"
     blocking: bool = False
     receive: Receive
+    further: Annotated[list[Receive], Field(max_length=16)] = []
     connect: Program
     classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
 
