@@ -12,7 +12,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
-from ditto.model.handover import find_handover, kept_open, lasting
+from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
@@ -146,6 +146,7 @@ def _service(this: _Fit) -> ServiceProfile:
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
+    roles = [set_up_before(evidence, role) for role in roles]
     classes = with_helpers(classes, roles)
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
