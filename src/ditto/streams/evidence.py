@@ -19,6 +19,7 @@ from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work, follow
 from ditto.streams.datagrams import mostly
+from ditto.streams.earlier import take_earlier
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.pipelined import split
@@ -150,6 +151,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
     work = follow(stream.threads)
+    take_earlier(work, stream)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
