@@ -1,7 +1,8 @@
 """Pages and votes, a WSGI application for gunicorn.
 
 A page is in the cache, or else it is read from the database and put there; every third asks for its votes too.  A vote
-goes to the database, and what the cache has of the page is thrown away.  ``DB_PORT`` and ``STORE_PORT`` tell where both are.
+goes to the database, and what the cache has of the page is thrown away.  ``DB_PORT`` and ``STORE_PORT`` tell where they
+are.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Puts the pages into the database and half of them into the cache: ``fill.py DB_PORT`` or ``fill.py STORE_PORT cache``."""
+"""Puts the pages into the database: ``fill.py PORT``, and half of them into the cache: ``fill.py PORT cache``."""
 
 from __future__ import annotations
 

@@ -47,8 +47,7 @@ class AppRun:
         hold: `start` leaves the entry service waiting before its exec; go on with `release` and `wait_ready`.
         on_start: called with each service while it waits before its exec, so that a recorder can follow it.
         only: the service that ``wrap``, ``which``, `pids` and what is measured are about; all without it.
-        relay: called with each service but the entry once it is ready, and its port; whoever calls it is told the port
-            that this returns.
+        relay: called with each service but the entry, once ready, and its port; its callers are told what this returns.
         ready_timeout_s: how long a server may take until it is ready.
         stop_patience_s: time between SIGTERM and SIGKILL at the end.
     """

@@ -86,6 +86,10 @@ def lens_of(
         native: its native run.
         only: the service, of several.
     """
+    if wire.pulls:
+        notes.append("no instruction run: it fetches its jobs, and lens tells work apart by requests")
+        progress.note(notes[-1])
+        return None
     try:
         made = run_under_lens(
             spec,

@@ -24,6 +24,7 @@ from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor,
 from ditto.streams.helpers import find_helpers
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
+from ditto.streams.pulls import pulls, with_pulls
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
@@ -55,14 +56,15 @@ class Wire:
     """How a service is spoken to.
 
     Attributes:
-        codec: the protocol.
-        datagrams: whether in datagrams.
+        codec, datagrams: the protocol, and whether it comes in datagrams.
         folds: whether digits in paths tell no class.
+        pulls: whether it is not spoken to at all, but fetches its jobs.
     """
 
     codec: str
     datagrams: bool
     folds: bool
+    pulls: bool = False
 
 
 @dataclass
@@ -150,7 +152,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     stream = from_recording(load_recording(folder / native.recording), known)
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
-    work = follow(stream.threads)
+    work = follow(with_pulls(stream.threads))
     take_earlier(work, stream)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
@@ -159,7 +161,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
-        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        work = follow(with_pulls(from_recording(load_recording(folder / native.alone)).threads))
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
@@ -191,9 +193,9 @@ def wire_of(recording: Path) -> Wire:
     starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
     first = int(starts[0]) if len(starts) else 0
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    requests = requests_of(follow(from_recording(head).threads))
-    datagrams = mostly(cycle.connection for found in requests.classes.values() for cycle in found)
-    return Wire(requests.codec, datagrams, requests.folds)
+    requests = requests_of(follow(with_pulls(from_recording(head).threads)))
+    cycles = [cycle for found in requests.classes.values() for cycle in found]
+    return Wire(requests.codec, mostly(cycle.connection for cycle in cycles), requests.folds, pulls(cycles))
 
 
 def requests_of(work: Work, codec: str | None = None, folds: bool | None = None) -> Requests:
