@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ditto.artifacts.amounts import amounts_of, work_of
-from ditto.artifacts.app import AppSpec
+from ditto.artifacts.app import AppSpec, Load, Requests
 from ditto.artifacts.profile import Knobs, Profile
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
 from ditto.host.place import Place
+from ditto.host.process import Memory
 from ditto.host.progress import SilentProgress
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
@@ -22,6 +23,7 @@ from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native, search
+from ditto.tune.loop import stored_bytes
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -221,6 +223,47 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4
+
+
+class Filled:
+    """A run of an app that is filled with 50,000 requests and keeps ``a_request`` bytes of each."""
+
+    def __init__(self, empty: int, a_request: int) -> None:
+        load = Load(command=("client", "{requests}"), requests=Requests(native=100_000))
+        self.spec = AppSpec.model_construct(name="shelf", load=load)
+        self._bytes, self._a_request = empty, a_request
+
+    def __enter__(self) -> Filled:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepare(self) -> None:
+        self.load(50_000)
+
+    def load(self, requests: int) -> None:
+        self._bytes += requests * self._a_request
+
+    def memory(self) -> Memory:
+        return Memory(self._bytes, 0)
+
+
+@pytest.mark.parametrize("keeps", [90, 110])
+def test_a_clone_starts_with_what_the_original_has_besides_what_it_stores(
+    monkeypatch: pytest.MonkeyPatch, keeps: int
+) -> None:
+    """Whenever the original's memory was observed: its clients may have stored more by then, or less."""
+    clone = Filled(7_000_000, keeps)
+    monkeypatch.setattr(Place, "original", lambda _: Filled(4_000_000, 100))
+    monkeypatch.setattr(Place, "clone", lambda *_: clone)
+    place = Place(clone.spec)
+    for seen in (11_000_000, 15_000_000):
+        profile = with_service(service_profile(), {"resident_bytes": seen})
+        stored = stored_bytes(place, profile, Path("clone"), SilentProgress())
+        assert seen - stored == 4_000_000 + 60_000 * (100 - keeps)
+    clone = Filled(7_000_000, 1)
+    assert stored_bytes(place, profile, Path("clone"), SilentProgress()) == 0
 
 
 @pytest.mark.parametrize("uncounted", [True, False])

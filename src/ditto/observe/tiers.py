@@ -22,7 +22,7 @@ from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
 from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
-from ditto.streams.evidence import wire_of
+from ditto.streams.wire import wire_of
 
 ALONE = "alone.rec"
 _MOVING = RECEIVES | SENDS | SENDFILES | WAITS

@@ -23,7 +23,7 @@ from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
-from ditto.errors import BadInputError, UnsupportedShapeError
+from ditto.errors import BadInputError
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.pipeline import application
@@ -249,9 +249,11 @@ def study(
     from ditto.study import StudyOptions
     from ditto.study import study as compare
 
+    spec = load_app(app)
+    observed = application.entry_observation(spec, clone.parent) if spec.several else clone.parent / "observation"
     made = compare(
         kind,
-        driven(_one_service(app, "ditto study"), clone.parent / "observation"),
+        driven(spec, observed),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -342,22 +344,6 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
-
-
-def _one_service(app: Path, command: str) -> AppSpec:
-    """The app, for work on one service.
-
-    Raises:
-        UnsupportedShapeError: it has several.
-    """
-    spec = load_app(app)
-    if spec.several:
-        raise UnsupportedShapeError(
-            f"{app}: an app of {len(spec.services)} services, and {command} works on one",
-            "describe the service in a file of its own with the others as [[beside]]; "
-            f"ditto topology --observe {app} -o FILE shows who calls whom",
-        )
-    return spec
 
 
 def driven(spec: AppSpec, observation: Path) -> AppSpec:

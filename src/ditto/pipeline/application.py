@@ -24,7 +24,7 @@ from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.errors import BadInputError, MissingCapabilityError
-from ditto.host.clones import application_spec
+from ditto.host.clones import application_spec, tier_names
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 
@@ -157,10 +157,7 @@ def validate(spec: AppSpec, clone: Path, out: Path, options: ValidateOptions, pr
 
     driven = entry_driven(spec, out)
     wired = application_spec(driven, clone)
-    names = {
-        service.name or "": tier.name
-        for service, tier in zip(spec.services, load_application(clone).tiers, strict=True)
-    }
+    names = tier_names(spec, clone)
     graphs: dict[str, list[Graph]] = {"original": [], "clone": []}
     why = ""
     try:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-from ditto.streams.cycles import Work
+from ditto.streams.cycles import Work, follow
 from ditto.streams.events import ACCEPTS, CLOSE, EPOLL_CTL, Event, Obj, Stream
+from ditto.streams.pulls import with_pulls
 
 SETUP_NS = 20_000_000
 """What is done to a connection within this time of its making belongs to that."""
+
+
+def work_of(stream: Stream) -> Work:
+    """The events of a native recording's window followed to requests, with what was done before it."""
+    work = follow(with_pulls(stream.threads))
+    take_earlier(work, stream)
+    return work
 
 
 def take_earlier(work: Work, stream: Stream) -> None:

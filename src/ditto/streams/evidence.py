@@ -9,22 +9,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
-from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
-from ditto.streams.cycles import Cycle, Wake, Work, follow
+from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.datagrams import mostly
-from ditto.streams.earlier import take_earlier
+from ditto.streams.earlier import work_of
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
-from ditto.streams.pulls import pulls, with_pulls
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.serial import cycles_before_accepts
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
@@ -38,7 +35,6 @@ FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
 STRAY_CALLS = 0.01
 SAMPLE = 4000
-CODEC_RECORDS = 60_000
 
 
 @dataclass
@@ -49,22 +45,6 @@ class Requests:
     classes: dict[bytes, list[Cycle]]
     total: int
     folds: bool = False
-
-
-@dataclass(frozen=True)
-class Wire:
-    """How a service is spoken to.
-
-    Attributes:
-        codec, datagrams: the protocol, and whether it comes in datagrams.
-        folds: whether digits in paths tell no class.
-        pulls: whether it is not spoken to at all, but fetches its jobs.
-    """
-
-    codec: str
-    datagrams: bool
-    folds: bool
-    pulls: bool = False
 
 
 @dataclass
@@ -152,8 +132,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     stream = from_recording(load_recording(folder / native.recording), known)
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
-    work = follow(with_pulls(stream.threads))
-    take_earlier(work, stream)
+    work = work_of(stream)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
@@ -161,7 +140,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
-        work = follow(with_pulls(from_recording(load_recording(folder / native.alone)).threads))
+        work = work_of(from_recording(load_recording(folder / native.alone)))
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
@@ -180,22 +159,6 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
         )
         for d in descriptors
     ]
-
-
-def wire_of(recording: Path) -> Wire:
-    """The wire protocol that a native recording shows, from the recording's beginning.
-
-    Raises:
-        BadInputError: the file is no recording.
-    """
-    loaded = load_recording(recording)
-    every = loaded.records["kind"] == Kind.MARK
-    starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
-    first = int(starts[0]) if len(starts) else 0
-    head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    requests = requests_of(follow(with_pulls(from_recording(head).threads)))
-    cycles = [cycle for found in requests.classes.values() for cycle in found]
-    return Wire(requests.codec, mostly(cycle.connection for cycle in cycles), requests.folds, pulls(cycles))
 
 
 def requests_of(work: Work, codec: str | None = None, folds: bool | None = None) -> Requests:
@@ -320,10 +283,14 @@ def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes,
 
 
 def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
-    """The set-up of connections as a class: the accepting thread's part, or the serving thread's."""
+    """The set-up of connections as a class: the accepting thread's part, or the serving thread's.
+
+    Those of a request at most (a probe's) do not count where others were set up by later ones.
+    """
     cycles = []
+    late = any(life.set_up_late for life in work.lives.values())
     for life in work.lives.values():
-        if life.accept is None:
+        if life.accept is None or (late and life.requests < 2):
             continue
         events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
         if events:
