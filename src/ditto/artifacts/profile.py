@@ -25,7 +25,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 
 
@@ -128,7 +128,7 @@ class Role(Model):
     out or each time they were woken.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0

@@ -12,7 +12,7 @@ from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opa
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
-from ditto.host.synthetic_sql import database_plan
+from ditto.host.synthetic_sql import database_plan, sample_statement
 from ditto.streams import fastcgi
 
 REQUESTS = 4096
@@ -81,6 +81,11 @@ def sample_requests(
         classes: how it recognises its requests.
         sizes: bytes of the requests wanted, by class.
     """
+    if codec == "pgsql":
+        return [
+            [sample_statement(cls.match.verb, print_key, cls.match.path_print, size) for size in wanted]
+            for cls, wanted in zip(classes, sizes, strict=True)
+        ]
     framing, build = _BUILDERS[codec]
     found = []
     for cls, wanted in zip(classes, sizes, strict=True):

@@ -9,12 +9,24 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ditto.artifacts.prints import folded
-from ditto.artifacts.profile import CallClass, CallCodec, CallPart, ClassMatch, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.profile import (
+    CallClass,
+    CallCodec,
+    CallPart,
+    ClassMatch,
+    Dist,
+    Downstream,
+    Op,
+    OpKind,
+    Receive,
+    ReplyShape,
+)
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
+from ditto.model.results import sql_reply_of_size
 from ditto.streams import programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
@@ -139,6 +151,8 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
     """What tells the classes of calls apart: of requests that were sent at once, all of them."""
     if codec == "resp2":
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
+    if session := protocol.session_of(codec):
+        return session.key(call.sends[0].payload)
     key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
     return folded(key) if folds else key
 
@@ -192,13 +206,20 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 probability=len(found) / total,
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
-                replies=shapes_of(codec, [_reply(codec, call) for call in found]),
+                replies=_replies(codec, key, found),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
             )
         )
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
+
+
+def _replies(codec: str, key: bytes, calls: list[Call]) -> list[ReplyShape]:
+    """What a class of calls is answered; of a database as many bytes, in one value."""
+    if codec == "pgsql":
+        return sql_reply_of_size(key, Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+    return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 
 def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:

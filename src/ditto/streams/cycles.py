@@ -112,7 +112,7 @@ class ConnectionLife:
 
 @dataclass(eq=False)
 class ThreadWork:
-    """What one thread did in the window."""
+    """What one thread did in the window; ``earlier`` is what it called before that moved no data."""
 
     tid: int
     pid: int
@@ -122,6 +122,7 @@ class ThreadWork:
     parks: list[Event] = field(default_factory=list)
     accepts: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    earlier: list[Event] = field(default_factory=list)
 
 
 @dataclass
