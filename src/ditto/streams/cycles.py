@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams import h2
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import as_connections, is_datagram
@@ -101,6 +102,8 @@ class ConnectionLife:
     setup: list[Event] = field(default_factory=list)
     closing: list[Event] = field(default_factory=list)
     cycle: Cycle | None = None
+    streams: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests under way by their stream."""
 
 
 @dataclass(eq=False)
@@ -221,6 +224,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
+                _end_streams(life)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -232,6 +236,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
+            _end_streams(life)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -240,6 +245,9 @@ class _Follower:
         if cycle is None:
             life.setup.append(event)
             return
+        if event.said is not None and event.nr in SENDS and not self._on_streams(event, life):
+            return
+        cycle = life.cycle or cycle
         if event.nr in SENDS or event.nr in SENDFILES:
             if not cycle.sent and cycle.outstanding:
                 self.callers.replied(cycle)
@@ -251,6 +259,24 @@ class _Follower:
                 if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
         cycle.add(event, self.wake)
+
+    def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
+        """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
+        known = [part for part in h2.parts(event) if part.said and part.said[0].stream in life.streams]
+        if not event.said:
+            if life.cycle is None or not life.cycle.sent or h2.plausible_frame(event.payload):
+                self.wake.loose.append(event)  # belongs to no request
+                return False
+            return True
+        for part in known:
+            cycle = life.streams[part.said[0].stream] if part.said else life.cycle
+            if cycle is None:
+                continue
+            life.cycle = cycle
+            self.current = life.connection
+            cycle.sent += part.ret
+            cycle.add(part, self.wake)
+        return False
 
     def _polled(self, cycle: Cycle) -> bool:
         """Whether the wait before asked for no time, and brought nothing for the request."""
@@ -265,6 +291,9 @@ class _Follower:
 
     def _data(self, event: Event, life: ConnectionLife) -> None:
         cycle = life.cycle
+        if event.said is not None:
+            self._streams_begin(event, life)
+            return
         if cycle is not None and not cycle.sent:
             cycle.received_bytes += event.ret
             cycle.add(event, self.wake)
@@ -280,6 +309,33 @@ class _Follower:
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
         self.callers.received(cycle)
+
+    def _streams_begin(self, event: Event, life: ConnectionLife) -> None:
+        """A receive of HTTP/2: requests on streams of their own, or what belongs to none."""
+        if not event.said:
+            if life.cycle is None:
+                life.setup.append(event)
+            else:
+                life.cycle.received_bytes += 0 if life.cycle.sent else event.ret
+                life.cycle.add(event, self.wake)
+            return
+        if life.cycle is not None and life.cycle.sent:
+            life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
+        for stream, old in list(life.streams.items()):
+            if old.sent:
+                old.complete = True
+                del life.streams[stream]
+        for number, part in enumerate(h2.parts(event)):
+            cycle = Cycle(life.connection, event.tid, self.wake, part)
+            cycle.received_bytes = part.ret
+            cycle.add(part, self.wake)
+            if part.said:
+                life.streams[part.said[0].stream] = cycle
+            self.work.cycles.append(cycle)
+            if not number:
+                life.cycle = cycle
+                self.wake.received.append(cycle)
+                self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -303,6 +359,13 @@ class _Follower:
         self.wake.loose.append(event)
 
 
+def _end_streams(life: ConnectionLife) -> None:
+    """A connection of HTTP/2 has ended: so have the requests that were answered."""
+    for cycle in life.streams.values():
+        cycle.complete = cycle.complete or cycle.sent > 0
+    life.streams.clear()
+
+
 def follow(threads: dict[int, list[Event]]) -> Work:
     """Assign every event of a window.
 
@@ -315,6 +378,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
+    h2.annotate(merged)
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:

@@ -203,7 +203,10 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
     if codec is None:
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
+        multiplexed = sum(cycle.receive.said is not None for cycle in sample)
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+        if 2 * multiplexed > len(sample):
+            codec = "h2"
     if codec == "resp2":
         cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
@@ -243,6 +246,8 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
+    if codec == "h2":
+        return (cycle.receive.said[0].key if cycle.receive.said else b"") or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 

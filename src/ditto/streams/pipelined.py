@@ -76,21 +76,16 @@ def _parts(piece: bytes, length: int, end_of: Callable[[bytes, int], int | None]
     return parts
 
 
-def recorded(event: Event) -> bytes:
-    """All that was recorded of what a call moved."""
-    return event.payload + event.more
-
-
 def split(cycles: Sequence[Cycle]) -> list[Cycle]:
     """Every request by itself.  The first of those that came together keeps the calls and the work of all."""
     found = []
     for cycle in cycles:
-        parts = request_parts(recorded(cycle.receive), cycle.received_bytes)
+        parts = request_parts(cycle.receive.recorded, cycle.received_bytes)
         send = next((e for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), None)
         if len(parts) < 2 or send is None:
             found.append(cycle)
             continue
-        replies = reply_parts(recorded(send), cycle.sent, len(parts))
+        replies = reply_parts(send.recorded, cycle.sent, len(parts))
         if len(replies) < len(parts):
             found.append(cycle)
             continue
@@ -114,7 +109,7 @@ def split(cycles: Sequence[Cycle]) -> list[Cycle]:
 def _cut(event: Event, part: Part) -> Event:
     """A call as if it had moved one part."""
     made = copy.copy(event)
-    made.payload, made.more, made.ret = recorded(event)[part[0] : part[0] + part[1]][:64], b"", part[1]
+    made.payload, made.more, made.ret = event.recorded[part[0] : part[0] + part[1]][:64], b"", part[1]
     return made
 
 
