@@ -7,6 +7,7 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -224,7 +225,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
-                _end_streams(life)
+                _settle_streams(life, ended=True)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -236,7 +237,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
-            _end_streams(life)
+            _settle_streams(life, ended=True)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -321,10 +322,7 @@ class _Follower:
             return
         if life.cycle is not None and life.cycle.sent:
             life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
-        for stream, old in list(life.streams.items()):
-            if old.sent:
-                old.complete = True
-                del life.streams[stream]
+        _settle_streams(life)
         for number, part in enumerate(h2.parts(event)):
             cycle = Cycle(life.connection, event.tid, self.wake, part)
             cycle.received_bytes = part.ret
@@ -359,11 +357,24 @@ class _Follower:
         self.wake.loose.append(event)
 
 
-def _end_streams(life: ConnectionLife) -> None:
-    """A connection of HTTP/2 has ended: so have the requests that were answered."""
-    for cycle in life.streams.values():
-        cycle.complete = cycle.complete or cycle.sent > 0
-    life.streams.clear()
+_FAR_BEHIND = 64
+"""Streams later than one of which an answer was seen: that of the one before was sent together with another's."""
+
+
+def _settle_streams(life: ConnectionLife, ended: bool = False) -> None:
+    """Requests of HTTP/2 that were answered, or must have been, are over."""
+    last = max((stream for stream, cycle in life.streams.items() if cycle.sent), default=0)
+    for stream, cycle in list(life.streams.items()):
+        if cycle.sent or stream + 2 * _FAR_BEHIND < last or (ended and stream < last):
+            cycle.complete = True
+            del life.streams[stream]
+    if ended:
+        life.streams.clear()
+
+
+def mostly_multiplexed(cycles: Sequence[Cycle]) -> bool:
+    """Whether most requests came on streams of HTTP/2."""
+    return 2 * sum(cycle.receive.said is not None for cycle in cycles) > len(cycles)
 
 
 def follow(threads: dict[int, list[Event]]) -> Work:

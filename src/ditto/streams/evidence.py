@@ -17,7 +17,7 @@ from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
 from ditto.streams.calls import PeerLife
-from ditto.streams.cycles import Cycle, Wake, Work, follow
+from ditto.streams.cycles import Cycle, Wake, Work, follow, mostly_multiplexed
 from ditto.streams.datagrams import mostly
 from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
@@ -203,10 +203,8 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
     if codec is None:
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
-        multiplexed = sum(cycle.receive.said is not None for cycle in sample)
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
-        if 2 * multiplexed > len(sample):
-            codec = "h2"
+        codec = "h2" if mostly_multiplexed(sample) else codec
     if codec == "resp2":
         cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
@@ -247,7 +245,7 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
     if session is not None:
         return session.key(request_head(cycle))
     if codec == "h2":
-        return (cycle.receive.said[0].key if cycle.receive.said else b"") or protocol.STRANGE
+        return next((begun.key for begun in cycle.receive.said or ()), b"") or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 
