@@ -235,7 +235,7 @@ class Side:
             if kind in (HEADERS, CONTINUATION):
                 if kind == HEADERS:
                     self.block, self.whole, begun_at = b"", True, at
-                    content = _unpadded(content, flags)
+                    content = unpadded(content, flags)
                 if self.whole:
                     self.block += content
                 self.whole = self.whole and at + FRAME + size <= len(seen)
@@ -253,7 +253,8 @@ class Side:
         return Begun(stream, *head_key(read_head(self.table, self.block, self.whole)), at)
 
 
-def _unpadded(content: bytes, flags: int) -> bytes:
+def unpadded(content: bytes, flags: int) -> bytes:
+    """What a frame of headers or of data holds beside its padding, and beside what its stream depends on."""
     behind = content[0] if flags & PADDED and content else 0
     before = bool(flags & PADDED) + (5 if flags & WITH_PRIORITY else 0)
     return content[before : len(content) - behind]
