@@ -25,8 +25,9 @@ from ditto.observe import stage
 from ditto.paths import lens_directory
 from ditto.streams import sampled, usual
 from ditto.streams.events import Descriptors, Event, Stream
-from ditto.streams.evidence import Wire, load_evidence
+from ditto.streams.evidence import load_evidence
 from ditto.streams.started import gone_before_load
+from ditto.streams.wire import Wire
 
 SERVER = Path(__file__).parent / "data" / "refuses.c"
 AT = 0x401000

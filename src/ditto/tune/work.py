@@ -67,7 +67,9 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
         parts[index, nr].append(segment)
     requests: dict[int, int] = defaultdict(int)
     for key, cycles in run.requests.classes.items():
-        requests[class_index(service, key)] += len(cycles)
+        index = class_index(service, key)
+        together = service.classes[index].together if index >= 0 else 1.0
+        requests[index] += round(len(cycles) * together)  # an instruction run shows the first of those
     segments = {place: joined(found) for place, found in sorted(parts.items())}
     for key, cycles in run.requests.classes.items():
         _move_late(segments, class_index(service, key), cycles)
