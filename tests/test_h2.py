@@ -181,6 +181,7 @@ def test_reply_shapes_hold_sizes_of_head_data_and_trailers() -> None:
     assert shapes[0].second is not None and shapes[0].second.values == [10]
     assert h2.reply_shape(b"\0\0\x20\1\5\0\0\0\1\x88", 41, True) == (2, 41, 0, 0)  # trailers alone: it failed
     assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x8d", 41 + 9 + 300, False) == (404, 41, 300, 0)
+    assert h2.reply_shape(reply(1, 500, first=True)[0], 620, True) == (0, 87, 514, 10)  # its trailers were longer
     long = 41 + 3 * 9 + 16384 * 2 + 100
     assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x88", long, False) == (200, 41, 16384 * 2 + 100, 0)
 

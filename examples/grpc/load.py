@@ -36,25 +36,30 @@ def call(port: str, number: int, calls: int, failed: list[str]) -> None:
             failed.append(str(error))
 
 
+def varint(reply: bytes, at: int) -> tuple[int, int]:
+    """A number of protobuf's, and where it ends."""
+    value = shift = 0
+    while True:
+        value |= (reply[at] & 127) << shift
+        shift += 7
+        at += 1
+        if reply[at - 1] < 128:
+            return value, at
+
+
 def check(reply: bytes) -> None:
-    """Whether a reply is fields of a message and nothing else.
+    """Whether a reply is length-delimited fields of a message and nothing else.
 
     Raises:
         ValueError: it is not.
     """
     at = 0
     while at < len(reply):
-        at += 1
-        size = shift = 0
-        while True:
-            size |= (reply[at] & 127) << shift
-            shift += 7
-            at += 1
-            if reply[at - 1] < 128:
-                break
+        tag, at = varint(reply, at)
+        size, at = varint(reply, at)
         at += size
-    if at != len(reply):
-        raise ValueError("a reply that is no message")
+        if tag & 7 != 2 or at > len(reply):
+            raise ValueError("a reply that is no message")
 
 
 def main() -> None:

@@ -218,6 +218,8 @@ static uint32_t shape_stream(const struct request *req, struct h2_stream *s, str
 	s->trailer = s->trailer < TRAILER_MAX ? s->trailer : TRAILER_MAX;
 	if (s->grpc) {
 		s->status = shape->kind == REPLY_GRPC ? shape->status : 0;
+		if (!s->status && size < PREFIX)
+			size = PREFIX; /* a call that succeeds has a message, if an empty one */
 		count = count < size / PREFIX ? count : size / PREFIX;
 	} else {
 		*status = shape->kind == REPLY_H2 && shape->status ? shape->status : 200;

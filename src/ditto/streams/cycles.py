@@ -272,7 +272,7 @@ class _Follower:
         """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
         known = [part for part in h2.parts(event) if part.said and part.said[0].stream in life.streams]
         if not event.said:
-            if life.cycle is None or not life.cycle.sent or h2.plausible_frame(event.payload):
+            if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
                 self.wake.loose.append(event)  # belongs to no request
                 return False
             return True

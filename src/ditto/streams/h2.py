@@ -190,6 +190,11 @@ def plausible_frame(payload: bytes) -> bool:
     return length == _SIZES.get(kind, length) and (kind == WINDOW_UPDATE or stream % 2 == 1)
 
 
+def of_connection(payload: bytes) -> bool:
+    """Whether a frame begins so that belongs to no reply."""
+    return plausible_frame(payload) and payload[3] in (SETTINGS, PING, GOAWAY, WINDOW_UPDATE)
+
+
 def looks_like_request(payload: bytes) -> bool:
     """Whether a client may begin so."""
     return payload.startswith(PREFACE) or (plausible_frame(payload) and payload[3] in (HEADERS, WINDOW_UPDATE, PING))
@@ -209,6 +214,7 @@ class Side:
         self.left = 0
         self.block = b""
         self.whole = True
+        self.grpc = False
         self.streams: set[int] = set()
 
     def feed(self, seen: bytes, length: int) -> tuple[Begun, ...]:
@@ -250,7 +256,9 @@ class Side:
     def _begun(self, stream: int, at: int) -> Begun:
         if not self.asks:
             return Begun(stream, b"", False, at)
-        return Begun(stream, *head_key(read_head(self.table, self.block, self.whole)), at)
+        key, grpc = head_key(read_head(self.table, self.block, self.whole))
+        self.grpc = self.grpc or grpc  # a head may be cut off before the field that tells
+        return Begun(stream, key, self.grpc, at)
 
 
 def unpadded(content: bytes, flags: int) -> bytes:
@@ -326,7 +334,9 @@ def reply_shape(payload: bytes, total: int, grpc: bool) -> tuple[int, int, int, 
         frames = -(-behind // (FRAME + (first or _FRAME_MAX)))
         return status, head, max(0, behind - FRAME * frames), 0
     trailer = behind - FRAME - first if first else UNSEEN_TRAILER
-    if not FRAME < trailer < 64:
+    if trailer == UNSEEN_TRAILER + FRAME + _SIZES[WINDOW_UPDATE]:
+        trailer = UNSEEN_TRAILER  # and a window behind it
+    if not first or not FRAME < trailer < 64:
         frames = max(1, -(-(behind - UNSEEN_TRAILER) // (FRAME + _FRAME_MAX)))
         trailer = min(UNSEEN_TRAILER, behind)
         return 0, head, max(0, behind - trailer - FRAME * frames), trailer
