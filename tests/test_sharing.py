@@ -113,6 +113,7 @@ def test_what_a_dispatcher_does_before_each_wait(idle: int, found: bool) -> None
             record.call(11, "accept4", 7 + turn // 4, LISTENER)
         if turn < 12:
             record.call(11, "fchmod", 0, 6, 1)
+            record.call(11, "futex", 0, 0x1000, 128)
             record.call(11, "getppid", 1)
     record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
     role = SimpleNamespace(work=list(record.work().threads.values()))

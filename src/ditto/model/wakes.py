@@ -10,7 +10,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program
 from ditto.model.roles import RoleSeen
 from ditto.streams import programs
-from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake
 from ditto.streams.events import Event, Obj, is_wait
 from ditto.streams.programs import MISC
 
@@ -73,7 +73,7 @@ def each_dispatch(role: RoleSeen, placement: Placement) -> list[Op]:
             quiet = []
         elif event.nr in _QUIET:
             quiet.append(event)
-        else:
+        elif event.nr != FUTEX:  # a lock among threads may be anywhere
             quiet = []
     nowhere = Wake(0, None, 0)
     cycles = [Cycle(Obj("none", 0), e[0].tid, nowhere, e[0], e, [nowhere] * len(e)) for e in ends[1:] if e][:MOST]
