@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from ditto.topology.recorded import graph_of_recording
 from recorded_parts import write_tiers
 
 ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("nginx", "redis-server", "memcached", "gunicorn", "wrk", "cc", "pg_lsclusters")
+MODULES = "import fastapi, psycopg2, uvicorn"
 needs_shop = pytest.mark.skipif(
-    any(shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") is None for name in
-        ("nginx", "redis-server", "memcached", "wrk", "cc")),
-    reason="the shop needs nginx, redis-server, memcached, wrk and cc",
-)  # fmt: skip
+    any(shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") is None for name in PROGRAMS)
+    or subprocess.run(["/usr/bin/python3", "-c", MODULES], capture_output=True, check=False).returncode != 0,
+    reason="the examples need what the Makefile's TEST_PACKAGES name",
+)
 
 Counts = dict[tuple[str, str, str, str], float]
 
@@ -80,10 +83,10 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
     record_app(spec, tmp_path / "recording", AppOptions("ebpf", seconds=3.0), SilentProgress())
     graph = graph_of_recording(tmp_path / "recording", SilentProgress())
     assert {service.name for service in graph.services} == {
-        "gateway", "catalog", "cart", "price", "static", "store", "cache",
+        "web", "gateway", "catalog", "cart", "price", "reviews", "orders", "worker", "db", "store", "queue", "cache",
     }  # fmt: skip
     kinds = {service.name: service.kind for service in graph.services}
-    assert kinds["store"] is kinds["cache"] is ServiceKind.CACHE
+    assert kinds["store"] is kinds["cache"] is ServiceKind.CACHE and kinds["db"] is ServiceKind.DATABASE
     truth: Counts = {}
     for path in counts.glob("*.json"):
         counted = json.loads(path.read_text())
@@ -108,7 +111,7 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.ebpf
 @needs_shop
-def test_three_tiers_are_seen_as_the_workers_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_four_tiers_are_seen_as_the_workers_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = tmp_path / "counts"
     counts.mkdir()
     monkeypatch.setenv("WEB3_COUNTS", str(counts))
@@ -129,7 +132,7 @@ def test_three_tiers_are_seen_as_the_workers_counted(tmp_path: Path, monkeypatch
         for (endpoint, service, target), count in calls.items()
     }
     truth |= {("web", plain_endpoint(endpoint), "app", plain_endpoint(endpoint)): 1.0 for endpoint in requests}
-    assert len(truth) == 8
+    assert len(truth) == 9
     found = calls_of(graph)
     assert found.keys() == truth.keys()
     assert found == {key: pytest.approx(value, rel=0.02) for key, value in truth.items()}

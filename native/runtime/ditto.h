@@ -184,6 +184,7 @@ enum ditto_role_kind {
 	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
 	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
 	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared) */
+	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -196,7 +197,9 @@ enum ditto_handover {
 
 struct ditto_timer {
 	uint64_t period_ns;
-	uint32_t requests; /* 0, or it runs once in so many requests of its thread, whatever the clock says */
+	/* 0, or it runs once in so many requests of its thread, whatever the clock says; of a periodic thread, how many came
+	 * in a period: where fewer do, it sleeps longer */
+	uint32_t requests;
 	struct ditto_program program;
 };
 

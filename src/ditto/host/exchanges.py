@@ -27,7 +27,7 @@ ANSWERS = 1 << 20
 """Bytes of replies that are kept of each connection."""
 OPENED_OFTEN = 0.3
 """Share of the later requests that must be of a request's kind for it to be no part of the opening."""
-_FRAMINGS = {
+FRAMINGS = {
     "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
     "mysql": Framing.MYSQL, "fastcgi": Framing.FASTCGI,
     "h2": Framing.H2,
@@ -83,7 +83,7 @@ def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
     """A plan of the recorded connections; those that closed long before the end are closed by the plan as well."""
     spoken = [s for s in streams if s.turns]
     codec = recognise([first[:64] for s in spoken if (first := _first_words(s))], [])
-    framing = _FRAMINGS.get(codec, Framing.BYTES)
+    framing = FRAMINGS.get(codec, Framing.BYTES)
     if framing in DATABASES:
         return LoadPlan(framing, database_scripts(framing, spoken, MOST_STEPS))
     if framing is Framing.H2:

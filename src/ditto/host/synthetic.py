@@ -13,7 +13,7 @@ from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
 from ditto.host.requests_h2 import filler_request, script_of
-from ditto.host.synthetic_sql import database_plan
+from ditto.host.synthetic_sql import database_plan, sample_statement
 from ditto.streams import fastcgi
 
 REQUESTS = 4096
@@ -98,6 +98,11 @@ def sample_requests(
         classes: how it recognises its requests.
         sizes: bytes of the requests wanted, by class.
     """
+    if codec == "pgsql":
+        return [
+            [sample_statement(cls.match.verb, print_key, cls.match.path_print, size) for size in wanted]
+            for cls, wanted in zip(classes, sizes, strict=True)
+        ]
     framing, build = _BUILDERS[codec]
     found = []
     for cls, wanted in zip(classes, sizes, strict=True):

@@ -9,23 +9,39 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ditto.artifacts.prints import folded
-from ditto.artifacts.profile import CallClass, CallCodec, CallPart, ClassMatch, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.profile import (
+    CallClass,
+    CallCodec,
+    CallPart,
+    ClassMatch,
+    Dist,
+    Downstream,
+    Op,
+    OpKind,
+    Receive,
+    ReplyShape,
+)
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
+from ditto.model.results import sql_reply_of_size
 from ditto.streams import programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
-from ditto.streams.evidence import Evidence, connect_work
+from ditto.streams.evidence import Evidence
+from ditto.streams.lives import connect_work
 from ditto.streams.pipelined import Part, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
 FEW = 20
 """Delays that were seen exactly, below which they are taken from what they were at least."""
+FEW_LONG = 0.01
+"""Share of calls with so long a reply below which it is not looked at how they receive the rest of it."""
+MAX_RECEIVES = 16
 KEPT = 1.5
 """Calls a connection from which on it is kept for more than one request."""
 SETUP_NS = 20_000_000
@@ -96,7 +112,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
                 print_key=print_key,
                 pool=_pool(group),
                 blocking=waits < len(calls) / 2,
-                receive=_receive(calls),
+                receive=_receive([call.answers[0] for call in calls]),
+                further=_further(calls),
                 connect=_connect(evidence, group, book, placement, min(1.0, max(0.001, connects / total))),
                 classes=classes,
             )
@@ -134,6 +151,8 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
     """What tells the classes of calls apart: of requests that were sent at once, all of them."""
     if codec == "resp2":
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
+    if session := protocol.session_of(codec):
+        return session.key(call.sends[0].payload)
     key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
     return folded(key) if folds else key
 
@@ -187,13 +206,20 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 probability=len(found) / total,
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
-                replies=shapes_of(codec, [_reply(codec, call) for call in found]),
+                replies=_replies(codec, key, found),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
             )
         )
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
+
+
+def _replies(codec: str, key: bytes, calls: list[Call]) -> list[ReplyShape]:
+    """What a class of calls is answered; of a database as many bytes, in one value."""
+    if codec == "pgsql":
+        return sql_reply_of_size(key, Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+    return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 
 def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
@@ -252,16 +278,31 @@ def _pool(group: _Group) -> Literal["request", "connection", "thread"]:
     return "connection" if len(clients) > 1 and other <= 0.02 * (same + other) else "thread"
 
 
-def _receive(calls: list[Call]) -> Receive:
+def _receive(events: list[Event]) -> Receive:
     seen: Counter[tuple[int, int, int]] = Counter()
-    for call in calls:
-        event = call.answers[0]
+    for event in events:
         vectored = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"])
-        size = sum(event.iov) or 16384 if vectored else int(event.args[2])
+        # Of many vectors the first were recorded.
+        size = (
+            sum(event.iov) * max(event.iovcnt, 1) // max(1, len(event.iov)) or 16384 if vectored else int(event.args[2])
+        )
         flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
         seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
     (nr, size, flags), _ = seen.most_common(1)[0]
     return Receive(nr=nr, bytes=size, flags=flags)
+
+
+def _further(calls: list[Call]) -> list[Receive]:
+    """How replies are received after their first receive, for as many as a noticeable share of the calls needs."""
+    found: list[Receive] = []
+    for at in range(1, MAX_RECEIVES + 1):
+        events = [call.answers[at] for call in calls if len(call.answers) > at]
+        if len(events) < FEW_LONG * len(calls):
+            break
+        found.append(_receive(events))
+    while len(found) > 1 and found[-1] == found[-2]:
+        found.pop()
+    return [] if found == [_receive([call.answers[0] for call in calls])] else found
 
 
 def _connect(evidence: Evidence, group: _Group, book: BlockBook, placement: Placement, runs: float) -> list[Op]:

@@ -7,7 +7,7 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,12 +32,14 @@ from ditto.streams.events import (
     is_wait,
     wait_timeout,
 )
+from ditto.streams.multiplexed import settle_streams
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
+SETSOCKOPT = NUMBERS["setsockopt"]
 
 
 @dataclass(eq=False)
@@ -85,6 +87,8 @@ class Cycle:
     """Connections to other services, in the order in which it first called on them."""
     outstanding: int = 0
     """Calls that are begun and not answered."""
+    together: int = 1
+    """Requests that came in its receive; 0 where it came with an earlier one."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -105,11 +109,14 @@ class ConnectionLife:
     cycle: Cycle | None = None
     streams: dict[int, Cycle] = field(default_factory=dict)
     """HTTP/2: requests under way by their stream."""
+    requests: int = 0
+    set_up_late: bool = False
+    """Some of its set-up came with a request."""
 
 
 @dataclass(eq=False)
 class ThreadWork:
-    """What one thread did in the window."""
+    """What one thread did in the window; ``earlier`` is what it called before that moved no data."""
 
     tid: int
     pid: int
@@ -119,6 +126,7 @@ class ThreadWork:
     parks: list[Event] = field(default_factory=list)
     accepts: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    earlier: list[Event] = field(default_factory=list)
 
 
 @dataclass
@@ -225,7 +233,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
-                _settle_streams(life, ended=True)
+                settle_streams(life, ended=True)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -237,7 +245,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
-            _settle_streams(life, ended=True)
+            settle_streams(life, ended=True)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -307,6 +315,7 @@ class _Follower:
         cycle.received_bytes = event.ret
         cycle.add(event, self.wake)
         life.cycle = cycle
+        life.requests += 1
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
         self.callers.received(cycle)
@@ -322,10 +331,13 @@ class _Follower:
             return
         if life.cycle is not None and life.cycle.sent:
             life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
-        _settle_streams(life)
-        for number, part in enumerate(h2.parts(event)):
+        settle_streams(life)
+        came = h2.parts(event)
+        life.requests += len(came)
+        for number, part in enumerate(came):
             cycle = Cycle(life.connection, event.tid, self.wake, part)
             cycle.received_bytes = part.ret
+            cycle.together = 0 if number else len(came)
             cycle.add(part, self.wake)
             if part.said:
                 life.streams[part.said[0].stream] = cycle
@@ -357,26 +369,6 @@ class _Follower:
         self.wake.loose.append(event)
 
 
-_FAR_BEHIND = 64
-"""Streams later than one of which an answer was seen: that of the one before was sent together with another's."""
-
-
-def _settle_streams(life: ConnectionLife, ended: bool = False) -> None:
-    """Requests of HTTP/2 that were answered, or must have been, are over."""
-    last = max((stream for stream, cycle in life.streams.items() if cycle.sent), default=0)
-    for stream, cycle in list(life.streams.items()):
-        if cycle.sent or stream + 2 * _FAR_BEHIND < last or (ended and stream < last):
-            cycle.complete = True
-            del life.streams[stream]
-    if ended:
-        life.streams.clear()
-
-
-def mostly_multiplexed(cycles: Sequence[Cycle]) -> bool:
-    """Whether most requests came on streams of HTTP/2."""
-    return 2 * sum(cycle.receive.said is not None for cycle in cycles) > len(cycles)
-
-
 def follow(threads: dict[int, list[Event]]) -> Work:
     """Assign every event of a window.
 
@@ -397,6 +389,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    _set_up_once(work)
     late = resumes_late(work)
     for thread in works.values():
         for cycle in thread.cycles:
@@ -406,6 +399,31 @@ def follow(threads: dict[int, list[Event]]) -> Work:
                 # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
                 cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
     return work
+
+
+def _set_up_once(work: Work) -> None:
+    """Options that a connection gets once, during one of its several requests, belong to its set-up.
+
+    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
+    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
+    client's delayed acknowledgement.
+    """
+    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            life = work.lives[cycle.connection]
+            if life.accept is not None and life.requests > 1:
+                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
+                made.setdefault(cycle.connection, []).extend(own)
+    for connection, options in made.items():
+        life = work.lives[connection]
+        times = Counter(tuple(event.args[1:3]) for _, event in options)
+        for cycle, event in options:
+            if times[tuple(event.args[1:3])] == 1:
+                at = cycle.events.index(event)
+                del cycle.events[at], cycle.wake_of[at]
+                life.setup.append(event)
+                life.set_up_late = True
 
 
 LATE_SHARE = 0.5
