@@ -97,7 +97,7 @@ static void begin_request(struct link *l, const struct ditto_request *request, i
 	l->request = request;
 	l->sent = 0;
 	l->calling = l->pending = l->lost = 1;
-	l->ready = 0;
+	l->ready = l->received = 0;
 	set_part(l, bytes);
 	frame_begin(&l->frame, l->to->service->codec, request->nobody);
 	if (request->replies > 1)

@@ -12,7 +12,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
-from ditto.model.handover import find_handover, kept_open, lasting
+from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
@@ -25,7 +25,8 @@ from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
-from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
+from ditto.streams.evidence import Evidence, plain_works
+from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
 
 DEFERRED_SHARE = 0.5
@@ -134,6 +135,7 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
+        classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
@@ -144,6 +146,7 @@ def _service(this: _Fit) -> ServiceProfile:
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
+    roles = [set_up_before(evidence, role) for role in roles]
     classes = with_helpers(classes, roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]

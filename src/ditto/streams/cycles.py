@@ -85,6 +85,8 @@ class Cycle:
     """Connections to other services, in the order in which it first called on them."""
     outstanding: int = 0
     """Calls that are begun and not answered."""
+    together: int = 1
+    """Requests that came in its receive; 0 where it came with an earlier one."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
