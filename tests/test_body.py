@@ -272,6 +272,14 @@ def test_vector_loads_cross_lines_where_there_are_more_loads_than_loading_instru
     assert crossings(emit([request(loads=5006 * loading, mix=vectors)], Knobs(), 1)) == 0
 
 
+def test_reads_are_as_near_to_writes_as_wanted() -> None:
+    """All accesses are by one register, which is written anew or all would wait for the beginning of the block."""
+    wanted = [0.22, 0.09, 0.14, 0.15, 0.19, 0.09, 0.05, 0.07]
+    made = emit([request(raw=wanted)], Knobs(), 1)
+    assert sum(abs(a - b) for a, b in zip(made.blocks[0].raw, wanted, strict=True)) / 2 < 0.12
+    assert "lea (%rsi), %rsi" in made.assembly
+
+
 def test_pushes_are_as_many_as_wanted_in_short_lines() -> None:
     facts = emit([request(mix=MIX | {"push_r": 0.06, "pop_r": 0.06, "mov_r": 0.06})], Knobs(), 1).blocks[0]
     assert facts.mix["push_r"] == pytest.approx(0.06, abs=0.008)
