@@ -15,7 +15,6 @@ from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import load_observation
 from ditto.artifacts.records import RECORD, Kind, Mode
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.cli import main as entry
 from ditto.errors import AppError, BadInputError
 from ditto.host import commands
 from ditto.host.app import AppRun
@@ -109,23 +108,6 @@ def test_a_fixed_port_in_use_is_named(tmp_path: Path) -> None:
         path.write_text(fixed)
         with pytest.raises(AppError, match=f"port {port}, wanted by right, is in use"):
             AppRun(load_app(path)).start()
-
-
-@pytest.mark.parametrize(
-    "words",
-    [["study", "load", "APP", "clone", "-o", "out"]],
-)
-def test_commands_for_one_service_say_so(
-    tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_tiers(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "clone").mkdir()
-    code = entry.run_guarded([word.replace("APP", "app.toml") for word in words])
-    err = capsys.readouterr().err
-    assert code == 7, err
-    assert f"an app of 3 services, and ditto {words[0]} works on one" in err
-    assert "ditto topology --observe app.toml" in " ".join(err.split())
 
 
 @pytest.mark.ebpf

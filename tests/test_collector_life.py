@@ -227,7 +227,7 @@ def test_descriptors_of_a_running_service(redis: tuple[subprocess.Popen[bytes], 
     assert by_kind["epoll"] == 1 and by_kind["connection"] == 1 and by_kind["pipe"] >= 2
     assert {entry.port for entry in found if entry.kind == "listener"} == {port}
     connection = next(entry for entry in found if entry.kind == "connection")
-    assert connection.flags & os.O_NONBLOCK
+    assert connection.flags & os.O_NONBLOCK and connection.nodelay
     seen = tree([server.pid])
     assert [process.pid for process in seen] == [server.pid] and seen[0].ppid == os.getpid()
     assert seen[0].threads[0].tid == server.pid and len(seen[0].threads) > 1
@@ -251,5 +251,8 @@ def test_descriptors_of_every_kind(tmp_path: Path) -> None:
             assert (entry.kind, entry.size, entry.path) == ("file", 1009, str(named))
             assert (found[udp.fileno()].kind, found[udp.fileno()].port) == ("datagram", udp.getsockname()[1])
             assert (found[server.fileno()].kind, found[accepted.fileno()].kind) == ("listener", "connection")
+            assert not found[accepted.fileno()].nodelay
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            assert {entry.fd for entry in descriptors([os.getpid()]) if entry.nodelay} == {accepted.fileno()}
             assert (found[link.fileno()].kind, found[link.fileno()].port) == ("downstream", server.getsockname()[1])
     assert descriptors([2**22 + 1]) == [] and tree([2**22 + 1]) == []

@@ -23,9 +23,10 @@ from typer.testing import CliRunner
 from application_parts import application, profiles
 from ditto import paths
 from ditto.artifacts.application import Application, Tier
+from ditto.artifacts.fidelity import Record
 from ditto.artifacts.plan import load_plan
 from ditto.cli.main import app
-from ditto.deploy import Deployed, compose_file, deployed, deployed_tiers, kubernetes_files
+from ditto.deploy import Deployed, compose_file, deployed, deployed_tiers, kubernetes_files, used
 from ditto.errors import BadInputError
 from profile_parts import service_profile
 from report_parts import full_fidelity
@@ -57,7 +58,7 @@ def clone(tmp_path: Path) -> Path:
 
 
 def test_the_compose_file_is_what_the_specification_asks_for() -> None:
-    part = deployed(service_profile().services[0], full_fidelity(), 7000)
+    part = deployed(service_profile().services[0], used(full_fidelity()), 7000)
     made = compose_file([part])
     schema = json.loads((DATA / "compose-spec.json").read_text())
     jsonschema.Draft201909Validator(schema).validate(made)
@@ -69,7 +70,9 @@ def test_the_compose_file_is_what_the_specification_asks_for() -> None:
 
 
 def test_the_kubernetes_objects_are_what_its_schemas_ask_for() -> None:
-    part = deployed(service_profile().services[0], full_fidelity(), 7000, replicas=3, registry="registry.example/team")
+    part = deployed(
+        service_profile().services[0], used(full_fidelity()), 7000, replicas=3, registry="registry.example/team"
+    )
     files = kubernetes_files([part])
     kinds = []
     for objects in files.values():
@@ -88,7 +91,7 @@ def test_the_kubernetes_objects_are_what_its_schemas_ask_for() -> None:
 
 def test_without_a_certificate_the_profile_sizes_it() -> None:
     service = service_profile().services[0].model_copy(update={"resident_bytes": 100 << 20})
-    part = deployed(service, None, 7000)
+    part = deployed(service, used(None), 7000)
     assert part.cpus is None and part.memory_bytes == 125 << 20
     assert "cpus" not in compose_file([part])["services"][part.name]["deploy"]["resources"]["reservations"]
 
@@ -179,8 +182,8 @@ def test_a_local_clone_that_dies_is_told_and_a_signal_ends_it(clone: Path) -> No
 
 
 def _tiers(app: Application, **options: Any) -> list[Deployed]:
-    services = {tier.name: (profiles()["tier-1"].services[0], None) for tier in app.tiers}
-    return deployed_tiers(app, services, 7000, options.pop("replicas", {}), **options)
+    services = {tier.name: profiles()["tier-1"].services[0] for tier in app.tiers}
+    return deployed_tiers(app, services, None, 7000, options.pop("replicas", {}), **options)
 
 
 def _ring() -> Application:
@@ -234,7 +237,7 @@ def test_names_and_protocols_are_what_the_targets_take() -> None:
         _tiers(application(), replicas={"tier-7": 2})
     service = profiles()["tier-1"].services[0]
     listener = service.listener.model_copy(update={"datagrams": True})
-    part = deployed(service.model_copy(update={"listener": listener}), None, 53)
+    part = deployed(service.model_copy(update={"listener": listener}), used(None), 53)
     assert compose_file([part])["services"][part.name]["ports"] == ["127.0.0.1:53:8080/udp"]
     for made in kubernetes_files([part])["service.yaml"]:
         kubernetes_validate.validate(made, "1.29", strict=True)
@@ -249,7 +252,13 @@ def application_folder(tmp_path: Path) -> Path:
         profile.save(folder / name / "profile.json")
         for source in ("Dockerfile", "tables.c", "build/clone"):
             (folder / name / source).write_text(name)
-    full_fidelity().save(folder / "tier-2" / "fidelity.json")
+    certificate = full_fidelity()
+    figures = {"tier.tier-2.cpu.per_request": ("ns", 5000.0), "tier.tier-2.memory.resident_bytes": ("bytes", 40e6)}
+    records = [
+        Record(metric=metric, unit=unit, group="tiers", original=value, clone=value, how="measured")
+        for metric, (unit, value) in figures.items()
+    ]
+    certificate.model_copy(update={"records": [*certificate.records, *records]}).save(tmp_path / "fidelity.json")
     application().save(folder)
     return folder
 
@@ -261,7 +270,12 @@ def test_an_application_is_deployed_as_a_folder(application_folder: Path, tmp_pa
         done = CliRunner().invoke(app, words)
         assert done.exit_code == 0, done.output
     made = yaml.safe_load((out / "compose.yaml").read_text())["services"]
-    assert made["tier-2"]["deploy"]["resources"]["reservations"]["cpus"] == "0.91"  # by its own certificate
+    # By the application's certificate: CPU time per request of the entry, and how many of those there were a second.
+    rate = full_fidelity().record("throughput.saturation")
+    assert rate is not None and rate.clone is not None
+    asked = made["tier-2"]["deploy"]["resources"]["reservations"]
+    assert float(asked["cpus"]) == pytest.approx(rate.clone * 5e-6, abs=0.01)
+    assert asked["memory"] != made["tier-3"]["deploy"]["resources"]["reservations"]["memory"]
     assert "cpus" not in made["tier-1"]["deploy"]["resources"]["reservations"]
     for name in ("tier-1", "tier-2", "tier-3"):
         assert (out / name / "Dockerfile").read_text() == name and not (out / name / "build").exists()

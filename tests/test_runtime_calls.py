@@ -263,12 +263,14 @@ def test_path_prints_agree_with_the_runtime(tmp_path: Path) -> None:
     assert 0 <= path_print(PRINT_KEY, b"/\xff") < 4096
 
 
+@pytest.mark.beside
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
 def test_compiles_without_warnings(tmp_path: Path, level: str) -> None:
     sources = [*runtime_sources(), DRIVERS / "body_standin.c", DRIVERS / "tables_resp.c"]
     compile_c(tmp_path / "clone", sources, (level, "-static"))
 
 
+@pytest.mark.beside
 def test_the_makefile_fragment_needs_only_make_and_cc(tmp_path: Path) -> None:
     shutil.copytree(RUNTIME, tmp_path / "runtime")
     for name in ("tables_resp.c",):
@@ -313,6 +315,26 @@ def test_memaslap(tmp_path: Path) -> None:
         output = client([tool, "-s", f"127.0.0.1:{clone.port}", "-T", "2", "-c", "16", "-x", "100000"])
         assert "Ops: 100000" in output
         assert not re.search(r"(?i)error|verify", output), output
+
+
+def test_what_is_stored_takes_little_more_memory_than_it_is(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "clone", "memcached", mode=STATIC)) as clone, contextlib.ExitStack() as kept:
+        before = _resident(clone)
+        for sock in [kept.enter_context(clone.connect()) for _ in range(20)]:
+            sock.sendall(b"get x\r\n")
+            assert sock.recv(4096)
+        assert _resident(clone) - before < 900_000  # what they use of their buffers
+        empty, count = _resident(clone), 34_000
+        for number in range(count):
+            sock.sendall(b"set key:%d 0 0 1024%s\r\n" % (number, b"" if number % 100 == 99 else b" noreply"))
+            sock.sendall(bytes(1024) + b"\r\n")
+            if number % 100 == 99:
+                assert sock.recv(4096) == b"STORED\r\n"
+        assert 1024 * count < _resident(clone) - empty < 1.22 * 1024 * count
+
+
+def _resident(clone: Clone) -> int:
+    return int(Path(f"/proc/{clone.process.pid}/statm").read_text().split()[1]) * 4096
 
 
 def test_wrk(tmp_path: Path) -> None:

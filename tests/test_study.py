@@ -28,7 +28,9 @@ from ditto.host.stress import Neighbour, Stressor
 from ditto.study import StudyOptions, study
 from ditto.study.settings import Scale, changes_of
 from ditto.study.statistics import change_of, noise_of
+from recorded_parts import write_tiers
 from study_parts import cores_study, interference_study
+from test_application_clone import write_clones
 from test_validate_run import clone_of
 
 
@@ -98,19 +100,27 @@ def test_a_side_that_did_not_live_has_no_latency_and_no_throughput() -> None:
 
 
 def test_settings_come_from_what_the_original_reaches() -> None:
-    scale = Scale(rate=123_456.0, memory_bytes=100 << 20)
+    scale = Scale(rate=123_456.0, memory_bytes=100 << 20, cores={"front": 0.8, "idle": 0.01, "back": 0.3})
+    tiers = {"front": "tier-1", "idle": "tier-2", "back": "tier-3"}
     for kind in StudyKind:
-        changes = changes_of(kind, (), scale)
+        changes = changes_of(kind, (), scale, tiers)
         assert sum(change.setting.unchanged for change in changes) == 1
         assert len({change.setting.name for change in changes}) == len(changes)
-    loads = changes_of(StudyKind.LOAD, (1.0, 0.4, 0.4), scale)
+    loads = changes_of(StudyKind.LOAD, (1.0, 0.4, 0.4), scale, {})
     assert [(change.rate, change.setting.unchanged) for change in loads] == [(49_400.0, True), (123_000.0, False)]
-    numbers = changes_of(StudyKind.CONNECTIONS, (64.0, 4.2, 4.0), scale)
+    numbers = changes_of(StudyKind.CONNECTIONS, (64.0, 4.2, 4.0), scale, {})
     assert [(change.connections, change.setting.unchanged) for change in numbers] == [(4, True), (64, False)]
-    (_, limit) = changes_of(StudyKind.MEMORY, (0.5,), scale)
+    (_, limit) = changes_of(StudyKind.MEMORY, (0.5,), scale, {})
     assert limit.memory_bytes == 50 << 20
-    (_, quota) = changes_of(StudyKind.CORES, (0.3,), scale)
+    (_, quota) = changes_of(StudyKind.CORES, (0.3,), scale, {})
     assert quota.cores == 0.3
+    (_, *halved) = changes_of(StudyKind.TIERS, (), scale, tiers)
+    assert [(change.service, change.cores, change.setting.name) for change in halved] == [
+        ("front", 0.4, "tier-1-0.5"),
+        ("back", 0.15, "tier-3-0.5"),
+    ]
+    with pytest.raises(BadInputError, match=r"no service uses 0\.02 cores"):
+        changes_of(StudyKind.TIERS, (), Scale(1.0, 1, {"front": 0.0}), {"front": "tier-1"})
 
 
 # -- files -----------------------------------------------------------------------------------------------------
@@ -154,6 +164,7 @@ def test_a_damaged_study_is_one_line(tmp_path: Path, text: str, says: str) -> No
         (["study", "cores", "{app}", "{clone}", "--at", "0"], "--at 0 is out of range"),
         (["study", "load", "{app}", "{clone}", "--at", "99"], "--at 99 is out of range"),
         (["study", "interference", "{app}", "{clone}", "--at", "1"], "it has settings of its own"),
+        (["study", "tiers", "{app}", "{clone}"], "is one service"),
         (["study", "memory", "{app}", "{clone}", "--plan", "no.plan"], "no.plan"),
     ],
 )
@@ -283,6 +294,31 @@ def test_a_quota_slows_both_sides_alike(tmp_path: Path) -> None:
     assert limited.noise_points is not None
     assert made.conditions.order == "A B A B"
     assert str(tmp_path) not in made.model_dump_json()
+    assert not processes_in(tmp_path) and groups() == []
+
+
+@pytest.mark.slow
+def test_one_tier_with_half_its_time_slows_the_application_of_both_sides_alike(tmp_path: Path) -> None:
+    """The clones are the services themselves, so what less time for one does is the same."""
+    need_groups()
+    spec = write_tiers(tmp_path, requests=200)
+    clone = tmp_path / "clone"
+    application = write_clones(clone, ["tier-2", "tier-3"])
+    for tier in application.tiers:
+        words = 'pool "${6##*:}" "${8##*:}"' if tier.calls else "leaf"
+        program = clone / tier.name / "build" / "clone"
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path / "tier.py"} "$2" {words}\n')
+    made = study(StudyKind.TIERS, spec, clone, replace(QUICK, at=(0.3,)))
+    names = [setting.name for setting in made.settings]
+    assert names[0] == "unlimited" and {"tier-1-0.3", "tier-2-0.3"} <= set(names)
+    (free, front, left, *_) = made.of_metric("throughput")
+    assert free.original is not None and free.original > 50
+    for limited in (front, left):
+        assert limited.judged and limited.original_change is not None and limited.original_change < -0.3
+        assert limited.clone_change is not None and limited.clone_change < -0.3
+    (_, front, *_) = made.of_metric("latency.closed.p50")
+    assert front.judged and front.original_change is not None
+    assert "front" not in made.model_dump_json()
     assert not processes_in(tmp_path) and groups() == []
 
 

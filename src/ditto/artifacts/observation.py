@@ -22,7 +22,10 @@ class _Facts(BaseModel):
 
 
 class DescriptorSeen(_Facts):
-    """An open descriptor of a process at one moment; ``identity`` is equal for descriptors that share an open file."""
+    """An open descriptor of a process at one moment.
+
+    ``identity`` is equal for descriptors that share an open file; ``nodelay`` tells whether a connection sends at once.
+    """
 
     pid: int
     fd: int
@@ -32,6 +35,7 @@ class DescriptorSeen(_Facts):
     flags: int = 0
     size: int = 0
     identity: str = ""
+    nodelay: bool = False
 
 
 class ThreadSeen(_Facts):

@@ -25,7 +25,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 
 
@@ -48,7 +48,8 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "fastcgi", "rows", "done", "failed", "session",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "fastcgi", "h2", "grpc", "rows", "done",
+        "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
@@ -90,7 +91,8 @@ class Send(Model):
 class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
-    ``closes`` is the share of them after whose reply the server closes the connection.
+    ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
+    come in one receive that begins with one of these.
     """
 
     probability: Probability
@@ -100,12 +102,14 @@ class RequestClass(Model):
     program: Program
     send: Send | None = None
     closes: Probability = 0.0
+    together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
 class Timer(Model):
     """A background activity of a thread: ``program`` runs every ``period_ms``.
 
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
+    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
@@ -125,7 +129,7 @@ class Role(Model):
     out or each time they were woken.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -251,7 +255,8 @@ class Downstream(Model):
         codec, print_key, classes: how it is spoken to, as in the profile of a service.
         pool: whether connections are made for each request, or kept by the client's connection or by the thread.
         blocking: replies are waited for by the receive itself.
-        receive: how replies are received.
+        receive: how replies are received, at first.
+        further: and then: what a reply's second receive is like, its third and so on; the last is that of all after it.
         connect: makes a connection.
     """
 
@@ -260,6 +265,7 @@ class Downstream(Model):
     pool: Literal["request", "connection", "thread"] = "thread"
     blocking: bool = False
     receive: Receive
+    further: Annotated[list[Receive], Field(max_length=16)] = []
     connect: Program
     classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
 
@@ -275,7 +281,7 @@ class ServiceProfile(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]

@@ -57,12 +57,13 @@ class StudyRecord(_Frozen):
         original, clone: medians over the runs, in ``unit``; None where no run gave the figure.
         original_change, clone_change: against the unchanged run of the same side, as a fraction (-0.5 is half); None
             for the unchanged setting.
-        error_points: ``clone_change - original_change`` in percentage points; of connections, whose changes are of many
-            times, ``error_factor`` in such points.
+        error_points: ``clone_change - original_change`` in percentage points; of connections and tiers, whose changes
+            are of many times, ``error_factor`` in such points.
         error_factor: the same as a quotient, ``(1 + clone_change) / (1 + original_change) - 1``, which alone says
             something where a change is of many times; None where the original's is to 0.
         noise_points: the original's change against itself (`ditto.study.statistics`), at least 0.
-        judged: whether the verdict counts; latencies change many times over, and are shown only.
+        judged: whether the verdict counts; latencies change many times over, and but for the median of a study of tiers
+            they are shown only.
         how: how the figure was obtained.
     """
 

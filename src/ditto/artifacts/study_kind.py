@@ -7,10 +7,11 @@ from enum import StrEnum
 
 class StudyKind(StrEnum):
     """What is changed: a busy neighbour, the CPU time allowed, the memory allowed, the rate of requests, the number
-    of connections."""
+    of connections, the CPU time that one service of several is allowed."""
 
     INTERFERENCE = "interference"
     CORES = "cores"
     MEMORY = "memory"
     LOAD = "load"
     CONNECTIONS = "connections"
+    TIERS = "tiers"

@@ -23,8 +23,9 @@ def command(
     kind: Annotated[
         StudyKind,
         typer.Argument(
-            metavar="interference|cores|memory|load|connections",
-            help="What to change: a busy neighbour, the CPU time or memory allowed, the rate, the connections.",
+            metavar="interference|cores|memory|load|connections|tiers",
+            help="What to change: a busy neighbour, the CPU time or memory allowed, the rate, the connections, "
+            "the CPU time of one tier after the other.",
         ),
     ],
     app: AppFile,
@@ -37,7 +38,9 @@ def command(
     at: Annotated[
         list[float] | None,
         typer.Option(
-            "--at", metavar="VALUE", help="A setting: cores, connections, part of the memory or rate (repeatable)."
+            "--at",
+            metavar="VALUE",
+            help="A setting: cores, connections, part of the memory, of the rate or of a tier's CPU time (repeatable).",
         ),
     ] = None,
     plan: Annotated[

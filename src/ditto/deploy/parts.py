@@ -69,9 +69,41 @@ class Deployed:
         return "UDP" if self.datagrams else "TCP"
 
 
+@dataclass(frozen=True)
+class Used:
+    """What a clone was seen to use at saturation; None what is not known.
+
+    Attributes:
+        cpus: cores.
+        memory_bytes: resident.
+        rate: requests a second.
+    """
+
+    cpus: float | None = None
+    memory_bytes: float | None = None
+    rate: float | None = None
+
+
+def used(fidelity: Fidelity | None) -> Used:
+    """What the clone of one service used, by its certificate."""
+    return Used(
+        _clone_figure(fidelity, "cpu.cores_busy"),
+        _clone_figure(fidelity, "memory.resident_bytes"),
+        _clone_figure(fidelity, "throughput.saturation"),
+    )
+
+
+def used_by_tier(fidelity: Fidelity | None, tier: str) -> Used:
+    """What a tier used, by the certificate of its application: rates are of the entry."""
+    rate = _clone_figure(fidelity, "throughput.saturation")
+    cpu_ns = _clone_figure(fidelity, f"tier.{tier}.cpu.per_request")
+    cpus = None if rate is None or cpu_ns is None else rate * cpu_ns / 1e9
+    return Used(cpus, _clone_figure(fidelity, f"tier.{tier}.memory.resident_bytes"), rate)
+
+
 def deployed(
     service: ServiceProfile,
-    fidelity: Fidelity | None,
+    use: Used,
     port: int | None,
     replicas: int = 1,
     registry: str = "",
@@ -79,14 +111,13 @@ def deployed(
     options: Sequence[str] = (),
     after: Sequence[str] = (),
 ) -> Deployed:
-    """Size a clone by what it was seen to use: its certificate where there is one, its profile elsewhere."""
-    cpus = _clone_figure(fidelity, "cpu.cores_busy")
-    memory = _clone_figure(fidelity, "memory.resident_bytes") or float(service.resident_bytes)
-    rate = _clone_figure(fidelity, "throughput.saturation") or service.load.requests_per_second
+    """Size a clone by what it was seen to use; by its profile where that is not known."""
+    memory = use.memory_bytes or float(service.resident_bytes)
+    rate = use.rate or service.load.requests_per_second
     return Deployed(
         name=name or service.name,
         port=port,
-        cpus=cpus,
+        cpus=use.cpus,
         memory_bytes=max(_LEAST_MEMORY, int(memory * _ROOM)),
         connections=max(1, service.load.connections),
         rate=max(1.0, rate / 2),
@@ -100,7 +131,8 @@ def deployed(
 
 def deployed_tiers(
     application: Application,
-    services: Mapping[str, tuple[ServiceProfile, Fidelity | None]],
+    services: Mapping[str, ServiceProfile],
+    fidelity: Fidelity | None,
     port: int,
     replicas: Mapping[str, int],
     registry: str = "",
@@ -108,7 +140,8 @@ def deployed_tiers(
     """The tiers of an application, the entry first: each finds those that it calls by name, at `PORT`.
 
     Args:
-        services: profile and certificate of each tier.
+        services: the profile of each tier.
+        fidelity: the certificate of the application.
         port: that clients use.
         replicas: of tiers by name, one without.
 
@@ -125,10 +158,9 @@ def deployed_tiers(
         before = order[: order.index(tier.name)]
         called = dict.fromkeys(name for name in tier.calls if name is not None)
         entry = tier.name == application.entry.name
-        service, fidelity = services[tier.name]
         return deployed(
-            service,
-            fidelity,
+            services[tier.name],
+            used_by_tier(fidelity, tier.name),
             port if entry else None,
             replicas.get(tier.name, 1),
             registry,

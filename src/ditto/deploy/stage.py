@@ -8,7 +8,7 @@ from pathlib import Path
 from ditto.artifacts.application import is_application, load_application
 from ditto.artifacts.fidelity import Fidelity, load_fidelity
 from ditto.artifacts.profile import ServiceProfile, load_profile
-from ditto.deploy.parts import Deployed, deployed, deployed_tiers
+from ditto.deploy.parts import Deployed, deployed, deployed_tiers, used
 from ditto.errors import BadInputError
 from ditto.host.synthetic import synthetic_plan
 
@@ -24,19 +24,19 @@ def parts_of(
     Raises:
         BadInputError: no clone is there, or there are replicas of what is not.
     """
+    certificate = _certificate(folder.parent)
     if not is_application(folder):
         if any(replicas.keys() - {""}):
             raise BadInputError(f"{folder} is the clone of one service", "give the number of its replicas alone")
         service = _service_of(folder)
-        part = deployed(service, _certificate(folder.parent), port, replicas.get("", 1), registry)
+        part = deployed(service, used(certificate), port, replicas.get("", 1), registry)
         return [(part, folder)], synthetic_plan(service).as_bytes()
     application = load_application(folder)
     folders = [folder / tier.name for tier in application.tiers]
-    services = {tier.name: (_service_of(tier), _certificate(tier)) for tier in folders}
+    services = {tier.name: _service_of(tier) for tier in folders}
     asked = {name or application.entry.name: number for name, number in replicas.items()}
-    parts = deployed_tiers(application, services, port, asked, registry)
-    entry, _ = services[application.entry.name]
-    return list(zip(parts, folders, strict=True)), synthetic_plan(entry).as_bytes()
+    parts = deployed_tiers(application, services, certificate, port, asked, registry)
+    return list(zip(parts, folders, strict=True)), synthetic_plan(services[application.entry.name]).as_bytes()
 
 
 def _service_of(clone: Path) -> ServiceProfile:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ditto.artifacts.plan import StepFlags
-from ditto.artifacts.profile import CallClass, CallPart, Dist, Downstream
+from ditto.artifacts.profile import CallClass, CallPart, Dist, Downstream, Receive
 from ditto.generate.writer import CODECS, Tables, chance, cumulative, reply_rows
 from ditto.host.synthetic import sample_requests
 
@@ -26,13 +26,18 @@ def downstream_rows(tables: Tables, downstreams: Sequence[Downstream], seed: int
 
 def _row(tables: Tables, downstream: Downstream, seed: int) -> str:
     calls = tables.array("struct ditto_call_class", _calls(tables, downstream))
-    receive = downstream.receive
+    further = tables.array("struct ditto_recv", [_receive(receive) for receive in downstream.further])
     return (
         f"{{.pool = DITTO_POOL_{downstream.pool.upper()}, .blocking = {int(downstream.blocking)}, "
-        f".recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, 0, 0}}, "
+        f".recv = {_receive(downstream.receive)}, "
+        f".further = {further}, .furthers = {len(downstream.further)}, "
         f".connect = {tables.program(downstream.connect)}, .call = {calls}, "
         f".service = {_stand_in(tables, downstream, seed)}}}"
     )
+
+
+def _receive(receive: Receive) -> str:
+    return f"{{{receive.nr}, {receive.bytes}u, {receive.flags}, 0, 0, 0}}"
 
 
 def _stand_in(tables: Tables, downstream: Downstream, seed: int) -> str:
@@ -92,7 +97,7 @@ def _sizes(dist: Dist, downstream: Downstream) -> list[int]:
     wanted = [min(value, LARGEST) for value in dist.values]
     mean = sum(v * w for v, w in zip(wanted, dist.weights, strict=True)) / sum(dist.weights)
     room = ALL_BYTES / len(downstream.classes) / max(1.0, mean)
-    one = len(wanted) == 1 and downstream.codec in ("http1", "fastcgi", "opaque")
+    one = len(wanted) == 1 and downstream.codec in ("http1", "fastcgi", "opaque", "pgsql")
     number = 1 if one else max(1, min(VARIANTS, int(room)))
     ends = list(accumulate(dist.weights))
     places = [(i + 0.5) / number * ends[-1] for i in range(number)]

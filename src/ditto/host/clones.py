@@ -126,6 +126,12 @@ def downstream_options(tier: Tier, place: Callable[[str], str]) -> list[str]:
     ]
 
 
+def tier_names(spec: AppSpec, folder: Path) -> dict[str, str]:
+    """The tier of each service of an app by its name, of the clone in ``folder``; the entry first."""
+    tiers = load_application(folder).tiers
+    return {service.name or "": tier.name for service, tier in zip(spec.services, tiers, strict=True)}
+
+
 def ready_of_clone(ready: Ready) -> Ready:
     """When a clone may be used: it waits as it likes, so its port tells, where that can be connected to."""
     if ready.http is not None:

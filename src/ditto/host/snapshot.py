@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from ditto.artifacts.syscalls import numbers
 
 _PROC = Path("/proc")
 _ESTABLISHED, _LISTENING = "01", "0A"
+_PIDFD_GETFD = 438
 _NO_FILES = ("/memfd:", "/dev/zero")
 _SHARED = ("pipe", "listener", "datagram", "connection", "downstream", "socket")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
@@ -101,9 +104,28 @@ def _descriptor(
         except OSError:
             size = 0
     identity = target if kind in _SHARED else ""
+    nodelay = kind == "connection" and _nodelay(pid, int(link.name))
     return DescriptorSeen(
-        pid=pid, fd=int(link.name), kind=kind, path=path, port=port, flags=flags, size=size, identity=identity
-    )
+        pid=pid, fd=int(link.name), kind=kind, path=path, port=port, flags=flags, size=size, identity=identity,
+        nodelay=nodelay,
+    )  # fmt: skip
+
+
+def _nodelay(pid: int, fd: int) -> bool:
+    """Whether TCP_NODELAY is set on another process' connection; false where that may not be asked."""
+    try:
+        process = os.pidfd_open(pid)
+    except OSError:
+        return False
+    copy = ctypes.CDLL(None).syscall(_PIDFD_GETFD, process, fd, 0)
+    os.close(process)
+    if copy < 0:
+        return False
+    with socket.socket(fileno=copy) as connection:
+        try:
+            return bool(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        except OSError:  # no TCP
+            return False
 
 
 @dataclass(frozen=True)

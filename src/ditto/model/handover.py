@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -69,6 +70,16 @@ def kept_open(program: list[Op], handover: Handover) -> list[Op]:
     if handover.how != "spawn_process":
         return program
     return [op for op in program if op.kind is not OpKind.CLOSE]
+
+
+def set_up_before(evidence: Evidence, role: Role) -> Role:
+    """A role that accepts as it would, where all connections are older than the recording: what they were set to."""
+    known = [d for d in evidence.observation.native.descriptors if d.kind == "connection"]
+    accepted = any(life.accept is not None for life in evidence.work.lives.values())
+    if not role.listens or accepted or 2 * sum(d.nodelay for d in known) <= len(known):
+        return role
+    nodelay = Op(kind=OpKind.SETSOCKOPT, nr=NUMBERS["setsockopt"], a=socket.IPPROTO_TCP, b=socket.TCP_NODELAY, c=1)
+    return role.model_copy(update={"on_accept": [nodelay, *role.on_accept]})
 
 
 def lasting(processes: Iterable[Process], roles: list[Role]) -> list[Process]:

@@ -56,7 +56,11 @@ def require_known_shape(evidence: Evidence) -> None:
     if sharing.shared and not sharing.complete:
         raise UnsupportedShapeError(
             f"{app}: {sharing.passed} of {sharing.connections} connections pass from "
-            + ("process to process" if sharing.strays else "thread to thread in a way")
+            + (
+                "process to process"
+                if sharing.strays
+                else "thread to thread by other means than a queue or a wait in turn"
+            )
             + ", which is not modelled",
             "configure it so that a connection stays with its thread or process",
         )

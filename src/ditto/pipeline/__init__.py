@@ -23,7 +23,7 @@ from ditto.artifacts.observation import load_observation
 from ditto.artifacts.plan import PLAN_NAME
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.study import load_studies
-from ditto.errors import BadInputError, UnsupportedShapeError
+from ditto.errors import BadInputError
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.pipeline import application
@@ -53,6 +53,7 @@ class CloneOptions:
         tune: whether the measured CPU time is tuned as well.
         work_seconds: after which no further round corrects what is executed (of each service); 44 s without it, 40 s
             and at most 280 s for all where there are several.
+        cpu_seconds: after which no further knob is tried; without it at least 30 s, or what is left of 120 s.
         keep_names: whether the tiers of an app of several services keep their names.
     """
 
@@ -62,6 +63,7 @@ class CloneOptions:
     tune: bool = True
     keep_names: bool = False
     work_seconds: float | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def tune(
     native: bool = True,
     seconds: float = TUNED_BY_S,
     work_seconds: float | None = None,
+    cpu_seconds: float | None = None,
 ) -> Path:
     """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
 
@@ -150,7 +153,7 @@ def tune(
 
     spec = load_app(app)
     if spec.several:
-        application.tune(spec, out, native, progress, work_seconds)
+        application.tune(spec, out, native, progress, work_seconds, cpu_seconds)
         return out / "profiles"
     progress.stage("tune")
     folder = out / "observation"
@@ -170,6 +173,7 @@ def tune(
         native,
         seconds,
         WORK_SECONDS if work_seconds is None else work_seconds,
+        cpu_seconds,
     )
     tuned.profile.save(out / "profile.json")
     write_atomic(out / "tuning.json", rounds_json(tuned.rounds))
@@ -249,9 +253,11 @@ def study(
     from ditto.study import StudyOptions
     from ditto.study import study as compare
 
+    spec = load_app(app)
+    observed = application.entry_observation(spec, clone.parent) if spec.several else clone.parent / "observation"
     made = compare(
         kind,
-        driven(_one_service(app, "ditto study"), clone.parent / "observation"),
+        driven(spec, observed),
         clone,
         StudyOptions(rounds, seconds, at, plan, connections),
         progress,
@@ -338,26 +344,10 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     generate(profile, folder, None, progress)
     build_all(folder, progress)
     left = TUNED_BY_S - (time.monotonic() - began)
-    tune(app, out, progress, options.tune, left, options.work_seconds)
+    tune(app, out, progress, options.tune, left, options.work_seconds, options.cpu_seconds)
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)
-
-
-def _one_service(app: Path, command: str) -> AppSpec:
-    """The app, for work on one service.
-
-    Raises:
-        UnsupportedShapeError: it has several.
-    """
-    spec = load_app(app)
-    if spec.several:
-        raise UnsupportedShapeError(
-            f"{app}: an app of {len(spec.services)} services, and {command} works on one",
-            "describe the service in a file of its own with the others as [[beside]]; "
-            f"ditto topology --observe {app} -o FILE shows who calls whom",
-        )
-    return spec
 
 
 def driven(spec: AppSpec, observation: Path) -> AppSpec:

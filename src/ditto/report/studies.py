@@ -20,6 +20,7 @@ _TITLES = {
     StudyKind.MEMORY: "Less memory",
     StudyKind.LOAD: "Another load",
     StudyKind.CONNECTIONS: "More connections",
+    StudyKind.TIERS: "Less CPU time for one tier",
 }
 _LABELS = {
     "throughput": "Requests answered",

@@ -113,9 +113,25 @@ class Callers:
             self._set_up(event, life, wake, current)
             return None
         life.closed |= event.nr == CLOSE
+        if self._ahead(event, life, current):
+            return current
         if event.nr in RECEIVES and owner is not None:
             _receive(event, life, wake)
         return owner
+
+    def _ahead(self, event: Event, life: PeerLife, current: Cycle | None) -> bool:
+        """Whether something is done to a kept connection for the request that is about to call on it.
+
+        It came after the last reply on that connection, and the thread is at a request that has not called yet.
+        """
+        call = life.call
+        if event.nr in RECEIVES or event.nr == CLOSE or call is None or not call.answers or current is None:
+            return False
+        if current is life.owner or current.complete or current.sent or current.calls or current.outstanding:
+            return False
+        if life.peer not in current.links:
+            current.links.append(life.peer)
+        return True
 
     def _set_up(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> None:
         if event.nr == SOCKET:
@@ -160,7 +176,11 @@ class Callers:
             return fresh[0]
         if current is not None and current in waiting:
             return current
-        return fresh[0] if fresh else None
+        if fresh:
+            return fresh[0]
+        # A task that goes on in the round after the one that brought its replies: first those that had them first.
+        ready = [cycle for cycle in waiting if not cycle.outstanding and all(call.answers for call in cycle.calls)]
+        return min(ready, key=lambda cycle: max(call.answers[-1].index for call in cycle.calls), default=None)
 
     def replied(self, cycle: Cycle) -> None:
         """The first send of a reply to a client."""

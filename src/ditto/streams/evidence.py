@@ -5,26 +5,24 @@ from __future__ import annotations
 import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
-from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
-from ditto.streams.calls import PeerLife
-from ditto.streams.cycles import Cycle, Wake, Work, follow
+from ditto.streams.cycles import Cycle, Work, mostly_multiplexed
 from ditto.streams.datagrams import mostly
-from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
+from ditto.streams.earlier import work_of
+from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
+from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
-from ditto.streams.serial import cycles_before_accepts
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
 
 RARE_CLASS = 0.002
@@ -36,7 +34,6 @@ FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
 STRAY_CALLS = 0.01
 SAMPLE = 4000
-CODEC_RECORDS = 60_000
 
 
 @dataclass
@@ -48,20 +45,10 @@ class Requests:
     total: int
     folds: bool = False
 
-
-@dataclass(frozen=True)
-class Wire:
-    """How a service is spoken to.
-
-    Attributes:
-        codec: the protocol.
-        datagrams: whether in datagrams.
-        folds: whether digits in paths tell no class.
-    """
-
-    codec: str
-    datagrams: bool
-    folds: bool
+    def together(self, key: bytes) -> float:
+        """Requests that come in one receive with one of a class as its first, which alone an instruction run sees."""
+        firsts = [cycle.together for cycle in self.classes.get(key, ()) if cycle.together]
+        return sum(firsts) / len(firsts) if firsts else 1.0
 
 
 @dataclass
@@ -149,7 +136,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     stream = from_recording(load_recording(folder / native.recording), known)
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
-    work = follow(stream.threads)
+    work = work_of(stream)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
@@ -157,15 +144,25 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
-        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        work = work_of(from_recording(load_recording(folder / native.alone)))
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
         files = [folder / name for name in lens.files]
         run = read_instruction_run(files, lens.descriptors, evidence.requests.codec, folds=lens.folds)
-        evidence.gaps, evidence.segments = run.gaps, run.segments
+        evidence.gaps, evidence.segments = _by_request(run.gaps, run.requests, evidence.requests), run.segments
     return evidence
+
+
+def _by_request(gaps: Gaps, seen: Requests, native: Requests) -> Gaps:
+    """Gaps of an instruction run, which tells no requests apart that come together, by requests."""
+    inside = {
+        key: {name: amount / native.together(key) for name, amount in amounts.items()}
+        for key, amounts in gaps.inside.items()
+    }
+    requests = sum(len(cycles) * native.together(key) for key, cycles in seen.classes.items())
+    return replace(gaps, inside=inside, requests=round(requests))
 
 
 def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescriptor]:
@@ -178,22 +175,6 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
     ]
 
 
-def wire_of(recording: Path) -> Wire:
-    """The wire protocol that a native recording shows, from the recording's beginning.
-
-    Raises:
-        BadInputError: the file is no recording.
-    """
-    loaded = load_recording(recording)
-    every = loaded.records["kind"] == Kind.MARK
-    starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
-    first = int(starts[0]) if len(starts) else 0
-    head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    requests = requests_of(follow(from_recording(head).threads))
-    datagrams = mostly(cycle.connection for found in requests.classes.values() for cycle in found)
-    return Wire(requests.codec, datagrams, requests.folds)
-
-
 def requests_of(work: Work, codec: str | None = None, folds: bool | None = None) -> Requests:
     """All complete cycles by class; the codec is recognised from a sample of them if it is not given.
 
@@ -204,6 +185,7 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+        codec = "h2" if mostly_multiplexed(sample) else codec
     if codec == "resp2":
         cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
@@ -243,6 +225,8 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
+    if codec == "h2":
+        return next((begun.key for begun in cycle.receive.said or ()), b"") or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 
@@ -313,50 +297,6 @@ def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes,
     """The counted operations of every class."""
     heads = requests.codec == "http1"
     return {key: programs.build(key, cycles, skip, heads) for key, cycles in requests.classes.items()}
-
-
-def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
-    """The set-up of connections as a class: the accepting thread's part, or the serving thread's."""
-    cycles = []
-    for life in work.lives.values():
-        if life.accept is None:
-            continue
-        events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
-        if events:
-            cycle = Cycle(life.connection, events[0].tid, _NO_WAKE, events[0], events=events)
-            cycle.wake_of = [_NO_WAKE] * len(events)
-            cycles.append(cycle)
-    return programs.build(b"accept" if by_acceptor else b"adopt", cycles)
-
-
-def closing_work(work: Work) -> ClassWork:
-    """The closing of connections as a class."""
-    cycles = []
-    for life in work.lives.values():
-        if life.closing and any(e.nr == CLOSE for e in life.closing):
-            cycle = Cycle(life.connection, life.closing[0].tid, _NO_WAKE, life.closing[0], events=life.closing)
-            cycle.wake_of = [_NO_WAKE] * len(life.closing)
-            cycles.append(cycle)
-    return programs.build(b"close", cycles)
-
-
-def work_before_accepts(work: Work) -> ClassWork:
-    """What threads that serve one connection at a time do for none of them before each accept, as a class."""
-    return programs.build(b"before", cycles_before_accepts(work))
-
-
-def connect_work(lives: Iterable[PeerLife]) -> ClassWork:
-    """The making of connections to other services as a class; those made before anything was recorded are left out."""
-    cycles = []
-    for life in lives:
-        if life.created and life.calls:
-            cycle = Cycle(life.peer, life.setup[0].tid, _NO_WAKE, life.setup[0], events=life.setup)
-            cycle.wake_of = [_NO_WAKE] * len(life.setup)
-            cycles.append(cycle)
-    return programs.build(b"connect", cycles)
-
-
-_NO_WAKE = Wake(0, None, 0)
 
 
 def gap_name(name: OpName) -> OpName:

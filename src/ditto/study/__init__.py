@@ -18,13 +18,13 @@ from ditto.artifacts.fidelity import without_paths
 from ditto.artifacts.study import Study, StudyConditions
 from ditto.artifacts.study_kind import StudyKind
 from ditto.errors import BadInputError
-from ditto.host.clones import built_clone, clone_command
+from ditto.host.clones import application_spec, built_clone, clone_command, tier_names
 from ditto.host.drive import CONNECTIONS, plan_file
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
 from ditto.study.records import Collected, records_of
 from ditto.study.runs import SIDES, Bench, Placement, Readings, Side, placement_of, readings, scale_of, sweep
-from ditto.study.settings import AXES, Change, Scale, changes_of, check_values
+from ditto.study.settings import AXES, LEAST_CORES, Change, Scale, changes_of, check_values
 
 __all__ = ["StudyOptions", "study"]
 
@@ -58,7 +58,8 @@ def study(
     """Study the app and the clone built in ``clone_dir`` under one kind of change.
 
     Raises:
-        BadInputError: there is no built clone, or an option is out of range.
+        BadInputError: there is no built clone, it is of one service where tiers are studied, or an option is out of
+            range.
         MissingCapabilityError: control groups, a second CPU, stress-ng or the load generator are missing.
         AppError: the app, the clone or the load failed.
     """
@@ -67,7 +68,10 @@ def study(
     if options.rounds < 1 or options.seconds <= 0:
         raise BadInputError("study: at least one round and a time above 0 are needed", "use --rounds 3 --seconds 2")
     check_values(kind, options.at)
-    clone = tuple(clone_command(built_clone(clone_dir)))
+    if kind is StudyKind.TIERS and not spec.several:
+        raise BadInputError(f"study {kind}: {spec.name} is one service", "study cores changes the CPU time of that")
+    clone = application_spec(spec, clone_dir) if spec.several else tuple(clone_command(built_clone(clone_dir)))
+    tiers = tier_names(spec, clone_dir) if spec.several else {}
     when = datetime.now(UTC).isoformat(timespec="seconds")
     progress.stage(f"study {kind}")
     placement = placement_of(kind)
@@ -79,12 +83,13 @@ def study(
         )
         progress.update("what the original reaches unchanged")
         scale = scale_of(bench)
-        changes = changes_of(kind, options.at, scale)
+        changes = changes_of(kind, options.at, scale, tiers)
         collected = Collected()
         for side, change, found in _runs(bench, changes, scale, options.rounds, progress):
             collected.add(change.setting.name, side, found)
     settings = [change.setting for change in changes]
-    notes = _notes(placement, [setting.text for setting in settings if setting.name in late])
+    idle = [tier for name, tier in tiers.items() if kind is StudyKind.TIERS and scale.cores[name] < LEAST_CORES]
+    notes = _notes(placement, [setting.text for setting in settings if setting.name in late], idle)
     for note in notes:
         progress.note(note)
     return Study(
@@ -107,8 +112,10 @@ def study(
     )
 
 
-def _notes(placement: Placement | None, late: list[str]) -> list[str]:
+def _notes(placement: Placement | None, late: list[str], idle: list[str]) -> list[str]:
     notes = []
+    if idle:
+        notes.append(f"not studied, for they use less than {LEAST_CORES:g} cores: {', '.join(idle)}")
     if late:
         notes.append(
             "the load generator itself was behind its schedule, so that latencies and rates are partly its own, at: "

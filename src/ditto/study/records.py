@@ -20,6 +20,9 @@ _UNITS = {
     THREADS: "threads",
 }
 _JUDGED = (THROUGHPUT, CPU, PROCESSES, THREADS)
+_TIERS_LATENCY = "latency.closed.p50"
+_FACTORS = (StudyKind.CONNECTIONS, StudyKind.TIERS)
+"""Kinds whose errors are quotients."""
 
 
 class Collected:
@@ -66,11 +69,11 @@ def _record(
             error = 100.0 * (clone_first - first)
             factor = (1.0 + clone_first) / (1.0 + first) - 1.0 if first > -1.0 else None
             noise = noise_of(original, unchanged, f"{setting.name} {metric}")
-    if kind is StudyKind.CONNECTIONS and first is not None and error is not None and first > -1.0:
+    if kind in _FACTORS and first is not None and error is not None and first > -1.0:
         # Changes of many times: what counts is the quotient, in points of the original's own.
         error = 100.0 * factor if factor is not None else None
         noise = noise / (1.0 + first) if noise is not None else None
-    judged = not setting.unchanged and metric in _JUDGED
+    judged = not setting.unchanged and (metric in _JUDGED or (kind is StudyKind.TIERS and metric == _TIERS_LATENCY))
     return StudyRecord(
         setting=setting.name,
         metric=metric,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ditto.host.cgroup import ControlGroup
 from ditto.host.drive import clone_plan
 from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
 from ditto.host.stress import Neighbour, on_cpu, require_stressor
+from ditto.host.usage import use_by_service
 from ditto.study.settings import Change, Scale
 
 Side = Literal["original", "clone"]
@@ -33,6 +35,7 @@ PACED_SHARE = 0.3
 """Of the rate that the original reaches alone: low enough for a server that has half a core left."""
 _PERCENTILES = (50.0, 95.0, 99.0)
 _WARM_S = 0.5
+_CONTROLLERS = {StudyKind.CORES: ("cpu",), StudyKind.TIERS: ("cpu",), StudyKind.MEMORY: ("memory",)}
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class Bench:
     """What every run of a study needs.
 
     Attributes:
-        clone: the clone's command with ``{port}``.
+        clone: the clone's command with ``{port}``, or, of several services, the app with their clones in their place.
         plan: the requests to send.
         seconds: measured in each run.
         placement: where the kind of study pins; None elsewhere.
@@ -72,17 +75,19 @@ class Bench:
 
     kind: StudyKind
     spec: AppSpec
-    clone: tuple[str, ...]
+    clone: tuple[str, ...] | AppSpec
     plan: Path
     connections: int
     seconds: float
     placement: Placement | None
     late: Callable[[Setting], None]
 
-    def run_of(self, side: Side, wrap: Wrap | None) -> AppRun:
-        """A run of one side, not started."""
+    def run_of(self, side: Side, wrap: Wrap | None, service: str | None = None) -> AppRun:
+        """A run of one side, not started; ``wrap`` is for the one service of several, or for all."""
         if side == "original":
-            return AppRun(self.spec, wrap=wrap)
+            return AppRun(self.spec, wrap=wrap, only=service)
+        if isinstance(self.clone, AppSpec):
+            return AppRun.for_application(self.clone, wrap, only=service)
         return AppRun.for_clone(self.spec, self.clone, wrap=wrap)
 
     def drive(self, run: AppRun, rate: float | None, seconds: float, connections: int | None = None) -> LoadMeasured:
@@ -125,12 +130,17 @@ def scale_of(bench: Bench) -> Scale:
         run = stack.enter_context(bench.run_of("original", _wrap(bench, group)))
         run.prepare()
         bench.drive(run, None, _WARM_S)
+        before = use_by_service(run)
+        began = time.monotonic()
         measured = bench.drive(run, None, bench.seconds)
+        took = time.monotonic() - began
+        after = use_by_service(run)
         if not measured.received:
             raise AppError(
                 f"{bench.spec.name} answered none of the requests", "run the load by hand against the server"
             )
-        return Scale(measured.rate, run.memory().rss_bytes)
+        cores = {name: (use.run_s - before[name].run_s) / took for name, use in after.items()}
+        return Scale(measured.rate, run.memory().rss_bytes, cores)
 
 
 def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings:
@@ -157,7 +167,7 @@ def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings
 
 
 def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: ControlGroup | None) -> Readings:
-    with bench.run_of(side, _wrap(bench, group)) as run:
+    with bench.run_of(side, _wrap(bench, group), change.service) as run:
         run.prepare()
         if group is not None and change.cores is not None:
             group.limit_cpu(change.cores)
@@ -208,8 +218,9 @@ def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, nam
     if load.late_p99_ns > LATE_NS:
         bench.late(change.setting)
     values = {THROUGHPUT: load.rate}
-    if load.received:
+    if load.received and bench.kind is not StudyKind.TIERS:
         values[CPU] = used / load.received * 1e9
+    if load.received:
         for percent in _PERCENTILES:
             values[f"latency.{name}.p{percent:g}"] = percentile(load.corrected, percent) / 1000
     return values
@@ -217,7 +228,7 @@ def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, nam
 
 def _group(bench: Bench, stack: ExitStack) -> ControlGroup | None:
     """The group that a study needs: for the server, or for a neighbour on the CPU of the load."""
-    controllers = {StudyKind.CORES: ("cpu",), StudyKind.MEMORY: ("memory",)}.get(bench.kind)
+    controllers = _CONTROLLERS.get(bench.kind)
     if bench.placement is not None and bench.placement.shared:
         controllers = ("cpu",)
     return stack.enter_context(ControlGroup(controllers)) if controllers else None
