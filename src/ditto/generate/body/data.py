@@ -399,11 +399,9 @@ class Walker:
                 site.line = lines[depth]
                 return
         # Only places that cannot be chosen there: the nearest fixed line below.
-        for depth in range(low, min(known, low + 200)):
-            if 0 <= lines[depth] < 1 << 40:
-                site.line = lines[depth]
-                return
-        site.line = self._once_line(request)
+        near = (lines[depth] for depth in range(low, min(known, low + 200)) if 0 <= lines[depth] < 1 << 40)
+        found = next(near, None)
+        site.line = self._once_line(request) if found is None else found
 
     def _in_loop(self, site: Site, loop: _Loop, weights: list[float]) -> int:
         """One of the loop's lines, from a depth that is wanted on: it comes back there in every trip."""
