@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
@@ -29,8 +30,7 @@ MAX_EVENTS = 60_000
 
 @dataclass(slots=True)
 class Site:
-    """A drawn access: line (or first line of a strided range of ``trips`` lines); ``mates`` are drawn in a trip of its
-    innermost loop."""
+    """A drawn access: line (or the first of ``trips`` strided ones); ``mates``: accesses in a trip of its loop."""
 
     store: bool
     times: int
@@ -411,14 +411,14 @@ class Walker:
         if sum(weights[:reach]) > 1e-9:
             bucket = rng.choices(range(reach), weights[:reach])[0]
             depth = rng.randint(2**bucket // 2, 2**bucket - 1)
-            for line in known[depth : depth + 2 * len(loop.lines)]:
+            for line in islice(known, depth, depth + 2 * len(loop.lines)):
                 if line in loop.lines and self._suits(site, line, depth):
                     return line
         return rng.choice(loop.lines)
 
     def _suits(self, site: Site, line: int, depth: int) -> bool:
         """Whether what crosses from ``line`` finds the next one about as near."""
-        return not site.crossing or depth > PAIRED or line + 1 in self.stack.lines[: 2 * depth + 4]
+        return not site.crossing or depth > PAIRED or line + 1 in islice(self.stack.lines, 2 * depth + 4)
 
     def _once_line(self, request: _Request) -> int:
         """A line that this request has not touched yet: one of an earlier draw, or a new one."""
