@@ -248,7 +248,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         return serial_role(evidence, role, in_each, woken, this.book, this.placement)
     if role.kind in ("shared", "dispatch"):
         program = partial(_plain_program, this)
-        return pool_role(evidence, this.roles, role, in_each, PoolParts(this.book, program, this.wakes, _closing(this)))
+        made_of = PoolParts(this.book, program, this.wakes, _closing(this), this.placement)
+        return pool_role(evidence, this.roles, role, in_each, made_of)
     if role.kind == "helper":
         return Role(**common, timers=_helping(this, role))
     if role.kind == "periodic":
