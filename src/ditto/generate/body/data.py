@@ -30,8 +30,7 @@ MAX_EVENTS = 60_000
 
 @dataclass(slots=True)
 class Site:
-    """A drawn access: line (or first line of a strided range of ``trips`` lines); ``mates`` are drawn in a trip of its
-    innermost loop."""
+    """A drawn access: line (or the first of ``trips`` strided ones); ``mates``: accesses in a trip of its loop."""
 
     store: bool
     times: int
