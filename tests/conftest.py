@@ -23,14 +23,15 @@ ROOT = Path(__file__).resolve().parents[1]
 BESIDE_OTHERS = [
     f"test_{name}"
     for name in (
-        "topology_damage", "body", "runtime_codecs", "sharing", "lint", "sql", "serial", "calls_followed", "deploy",
-        "generated_clone", "fastcgi", "lens_tool", "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate",
-        "topology", "report", "study_report", "topology_page", "tune", "recorded_courses", "recorded_framing",
-        "app_spec", "application", "certificates", "fidelity", "graph_difference", "path_classes", "predict", "profile",
-        "reply_frame", "structure", "validate_requests", "validate_statistics",
+        "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",
+        "access", "sql", "serial", "calls_followed", "deploy", "generated_clone", "fastcgi", "lens_tool",
+        "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate", "topology", "report", "study_report",
+        "topology_page", "tune", "recorded_courses", "recorded_framing", "app_spec", "application", "certificates",
+        "fidelity", "graph_difference", "path_classes", "predict", "profile", "reply_frame", "structure",
+        "validate_requests", "validate_statistics",
     )
 ]  # fmt: skip
-"""Modules whose tests come out alike whatever else runs; the long ones first."""
+"""Modules whose tests come out alike whatever else runs, the long ones first; single ones are marked as `beside`."""
 
 CCACHE = Path("/usr/lib/ccache")
 """Compilers that keep what they made, where Debian's package puts them: most clones of tests are of one runtime."""
@@ -44,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _together(item: pytest.Item) -> bool:
-    return item.path.stem in BESIDE_OTHERS
+    return item.path.stem in BESIDE_OTHERS or item.get_closest_marker("beside") is not None
 
 
 @pytest.hookimpl(tryfirst=True)  # before the groups are read
@@ -52,7 +53,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Skip, with the reason, what this machine cannot do; put what needs it for itself last, on one worker."""
     if hasattr(config, "workerinput"):
         places = {name: number for number, name in enumerate(BESIDE_OTHERS)}
-        items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+        items.sort(key=lambda item: (not _together(item), places.get(item.path.stem, -1)))
         for item in items:
             item.add_marker(pytest.mark.xdist_group(item.path.stem if _together(item) else "alone"))
     no_ebpf = _why_no_ebpf()

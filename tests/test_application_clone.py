@@ -32,7 +32,7 @@ from ditto.validate.tiers import Tiers, calls_per_request, edge_figures, tier_fi
 from recorded_parts import write_tiers
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("nginx", "redis-server", "wrk", "cc", "make", "valgrind")
+PROGRAMS = ("nginx", "redis-server", "gunicorn", "pg_lsclusters", "wrk", "cc", "make", "valgrind")
 MISSING = [name for name in PROGRAMS if commands.find_program(name) is None]
 
 # In place of a clone: answers like a tier, and writes down what it was told.
@@ -196,7 +196,9 @@ def ditto(*words: str | Path) -> str:
 def web3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the example with a shorter load."""
     folder = tmp_path_factory.mktemp("examples")
-    shutil.copytree(ROOT / "examples" / "web3", folder / "web3")
+    for name in ("web3", "postgres"):
+        shutil.copytree(ROOT / "examples" / name, folder / name)
+    shutil.copy(ROOT / "examples" / "gone.sh", folder)
     path = folder / "web3" / "app.toml"
     text = path.read_text()
     assert '"4s"' in text
@@ -208,7 +210,7 @@ def web3(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.ebpf
 @pytest.mark.valgrind
 @pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-def test_three_tiers_are_cloned_and_call_each_other_as_often(
+def test_four_tiers_are_cloned_and_call_each_other_as_often(
     web3: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -219,22 +221,26 @@ def test_three_tiers_are_cloned_and_call_each_other_as_often(
     pipeline.generate(pipeline.model(out, progress), out / "clone", None, progress)
     ditto("build", out / "clone")
     application = load_application(out / "clone")
-    assert [tier.calls for tier in application.tiers] == [["tier-2"], ["tier-3"], []]
+    assert [tier.calls for tier in application.tiers] == [["tier-2"], ["tier-4", "tier-3"], [], []]
     services = [load_profile(out / "clone" / tier.name / "profile.json").services[0] for tier in application.tiers]
-    assert [service.codec for service in services] == ["http1", "http1", "resp2"]
+    assert [service.codec for service in services] == ["http1", "http1", "pgsql", "resp2"]
     # Two hundred pages are one class, and caller and called have the same fingerprints.
-    assert [len(service.classes) for service in services] == [4, 3, 5]
+    assert [len(service.classes) for service in services] == [4, 3, 3, 4]
+    assert {down.codec for down in services[1].downstreams} == {"pgsql", "resp2"}
+    # Each connection to the database has a process of its own, made before the load; rows are as large as they were.
+    assert "spawn_process" in {role.handover for role in services[2].roles}
+    assert sorted(cls.replies[0].kind for cls in services[2].classes) == ["done", "rows", "rows"]
     prints = [
         {cls.match.path_print for cls in part} for part in (services[0].downstreams[0].classes, services[1].classes)
     ]
     assert prints[0] == prints[1]
     told = b"".join(p.read_bytes() for p in out.rglob("clone/**/*") if p.is_file() and "runtime" not in p.parts)
-    assert not any(word in told for word in (b"/page", b"/vote", b"about.html", b"votes", b"web3"))
+    assert not any(word in told for word in (b"/page", b"/vote", b"about.html", b"votes", b"web3", b"UPDATE votes"))
     monkeypatch.setattr(application_stages, "RECORDED_S", 0.5)
     monkeypatch.setattr(application_stages, "RECORDINGS", 1)
     options = ValidateOptions(rounds=1, seconds=0.5, count=False, latency=False)
     fidelity = application_stages.validate(load_app(web3), out / "clone", out, options, SilentProgress())
-    for edge in ("tier-1.tier-2", "tier-2.tier-3"):
+    for edge in ("tier-1.tier-2", "tier-2.tier-3", "tier-2.tier-4"):
         record = fidelity.record(f"edge.{edge}.calls_per_request")
         assert record is not None and record.error is not None and abs(record.error) <= 0.03, record
     for tier in application.tiers:

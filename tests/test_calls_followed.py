@@ -177,6 +177,28 @@ def test_what_is_done_ahead_of_several_calls_is_for_each_of_them() -> None:
     assert names == {"call": 15, "answer": 15, "epoll_del": 12}
 
 
+def test_a_task_that_goes_on_a_round_later_calls_for_its_request() -> None:
+    """The connection was another request's before, and nothing was received in the round."""
+    record = Recorder((PID,))
+    wait(record)
+    record.call(PID, "accept4", 20, LISTENER)
+    for fd in (30, 31):
+        connect(record, fd)
+    for _ in range(4):
+        wait(record)
+        receive(record, 20, REQUEST)
+        send(record, 30, REQUEST)
+        for fd, following in ((30, 31), (31, 20)):
+            wait(record)
+            receive(record, fd, REPLY)
+            wait(record)
+            send(record, following, REQUEST if following == 31 else REPLY)
+    work = record.work()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.sent]
+    assert len(cycles) == 4 and all([call.link for call in cycle.calls] == [0, 1] for cycle in cycles)
+    assert calls_outside(work) == 0
+
+
 def test_the_operations_of_a_call() -> None:
     work = batched()
     cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]

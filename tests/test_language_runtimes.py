@@ -19,10 +19,11 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.snapshot import makes_code
 from ditto.model.classes import HELPERS
 from ditto.model.files import FileCatalog, of_a_file
-from ditto.streams.cycles import follow, resumes_late
+from ditto.streams.cycles import follow
 from ditto.streams.events import Event
 from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import RESUME, OpName, OpWork, build
+from ditto.streams.settled import resumes_late
 from profile_parts import fixed
 from runtime_build import STATIC, build_clone, receive, running
 from test_sharing import EPOLL, LISTENER, REQUEST, Threads

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ditto.topology.recorded.connections import Connection
-from ditto.topology.recorded.framing import HTTP, MEMCACHED, OPAQUE, RESP, protocol_of, reply_heads, request_heads
+from ditto.topology.recorded.framing import (
+    HTTP,
+    MEMCACHED,
+    OPAQUE,
+    PGSQL,
+    RESP,
+    protocol_of,
+    reply_heads,
+    request_heads,
+)
 from ditto.topology.recorded.paths import folded
 
 
@@ -22,7 +31,8 @@ def resp(*words: str) -> bytes:
         (b"get key\r\n", MEMCACHED),
         (b"set key 0 0 5\r\nhello\r\n", MEMCACHED),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "http2"),
-        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", OPAQUE),
+        (b"\x00\x00\x00\x08\x04\xd2\x16\x2f", PGSQL),
+        (b"\x00\x00\x00\x08\x01\x02\x03\x04", OPAQUE),
         (b"", OPAQUE),
     ],
 )

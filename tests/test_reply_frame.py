@@ -10,6 +10,7 @@ import pytest
 from runtime_build import DRIVERS, RUNTIME, SANITIZE, compile_c
 
 OPAQUE, HTTP1, RESP2, MEMCACHED = range(4)
+PGSQL = 5
 FASTCGI = 7
 
 
@@ -48,6 +49,7 @@ WHOLE = [
     (OPAQUE, b"\x08\x00\x00\x00\x00\x00\x00\xd7"),
     (FASTCGI, b"\1\6\0\1\0\5\3\0hello\0\0\0\1\6\0\1\0\0\0\0\1\3\0\1\0\x08\0\0" + bytes(8)),
     (FASTCGI, b"\1\3\0\1\0\0\0\0"),
+    (PGSQL, b"T\0\0\0\x06\0\0D\0\0\0\x06\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\5I"),
 ]
 
 

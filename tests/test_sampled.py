@@ -25,8 +25,9 @@ from ditto.observe import stage
 from ditto.paths import lens_directory
 from ditto.streams import sampled, usual
 from ditto.streams.events import Descriptors, Event, Stream
-from ditto.streams.evidence import Wire, load_evidence
+from ditto.streams.evidence import load_evidence
 from ditto.streams.started import gone_before_load
+from ditto.streams.wire import Wire
 
 SERVER = Path(__file__).parent / "data" / "refuses.c"
 AT = 0x401000
@@ -306,7 +307,7 @@ MIX_BOUND = 0.22
 @needs_lens
 @needs_redis_benchmark
 def test_an_app_that_refuses_valgrind_is_cloned(app: Path, tmp_path: Path) -> None:
-    done = ditto("clone", app, "-o", tmp_path, "--rounds", "1", "--seconds", "0.5")
+    done = ditto("clone", app, "-o", tmp_path, "--rounds", "1", "--seconds", "0.5", "--cpu-seconds", "12")
     assert done.returncode == 0, done.stderr
     assert "refuses does not run under valgrind" in done.stderr and "lens_command" in done.stderr
     if not load_observation(tmp_path / "observation").native.samples:

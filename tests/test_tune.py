@@ -10,7 +10,7 @@ import pytest
 
 from ditto.artifacts.amounts import amounts_of, work_of
 from ditto.artifacts.app import AppSpec, Load, Requests
-from ditto.artifacts.profile import Knobs, Profile
+from ditto.artifacts.profile import Knobs, Op, OpKind, Profile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
 from ditto.host.place import Place
@@ -25,7 +25,7 @@ from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native, search
 from ditto.tune.loop import stored_bytes
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
+from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
 from test_language_runtimes import rounds_of_tasks
 from test_sharing import Threads
@@ -223,6 +223,44 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4
+
+
+def periodic_profile() -> Profile:
+    profile = service_profile()
+    role = profile.services[0].roles[0]
+    sleep = NUMBERS["clock_nanosleep"]
+    timer = Timer(period_ms=2.0, program=[Op(kind=OpKind.COMPUTE, block=4)])
+    keeps = role.model_copy(update={"kind": "periodic", "wait_nr": sleep, "listens": False, "timers": [timer]})
+    blocks = [*profile.services[0].blocks, block(6000.0).model_copy(update={"request_class": -1, "after": sleep})]
+    load = profile.services[0].load.model_copy(update={"requests_per_second": 50_000})
+    process = profile.services[0].processes[0].model_copy(update={"roles": [0, 1]})
+    return with_service(profile, {"roles": [role, keeps], "blocks": blocks, "load": load, "processes": [process]})
+
+
+def sleeping(profile: Profile, visits: int, instructions: float) -> Measured:
+    """800 requests in which a thread slept so often and executed so much after each."""
+    run = measured_of(profile, 0)
+    sleep = {(-1, NUMBERS["clock_nanosleep"]): Segment(visits, plain(instructions))}
+    return Measured({**run.segments, **sleep}, run.requests)
+
+
+def test_only_threads_that_slept_less_often_than_a_clone_that_keeps_the_period_follow_the_load() -> None:
+    profile = periodic_profile()
+    same = paced(profile, sleeping(profile, 200, 9000.0), sleeping(profile, 300, 10.0))
+    assert same == profile
+    follows = paced(profile, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0))
+    assert [t.requests for role in follows.services[0].roles for t in role.timers][-1] == 100
+    process = profile.services[0].processes[0]
+    parts = [process.model_copy(update={"roles": [n], "parent": n - 1}) for n in (0, 1)]
+    apart = with_service(profile, {"processes": parts})  # a process of its own knows of no requests
+    assert paced(apart, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0)) == apart
+    # What it does is between the original's by visits and by requests, more as well as less.
+    for visits, wanted in ((10, 9000 * (50 / 10) ** 0.5), (50, 9000), (200, 9000 * (50 / 200) ** 0.5)):
+        done = follows
+        for _ in range(2):
+            work = done.services[0].blocks[4].wanted.instructions
+            done = correct(done, sleeping(profile, 50, 9000.0), sleeping(done, visits, work))
+        assert done.services[0].blocks[4].wanted.instructions == pytest.approx(wanted, rel=0.02)
 
 
 class Filled:

@@ -1,4 +1,4 @@
-"""What the shop's Python services share: counting, spans, a small HTTP server, and clients.
+"""What the shop's Python services share: counting, spans, a small HTTP server, and clients of servers and databases.
 
 Every service counts the requests it gets and the calls it makes; with ``SHOP_COUNTS=FOLDER`` they are written to
 ``FOLDER/NAME.json`` when it ends, as ``{"requests": {endpoint: n}, "calls": [[endpoint, service, target, n], ...]}``.
@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-SERVER, CLIENT = 2, 3
+import psycopg2
+
+SERVER, CLIENT, CONSUMER = 2, 3, 5
 
 
 @dataclass
@@ -57,9 +59,9 @@ class Telemetry:
         trace, parent = (parts[1], parts[2]) if len(parts) == 4 else (os.urandom(16).hex(), "")
         return Request(endpoint, trace, os.urandom(8).hex(), parent)
 
-    def end(self, request: Request) -> None:
-        """Its reply was sent."""
-        self._write(request, request.endpoint, SERVER, {})
+    def end(self, request: Request, kind: int = SERVER) -> None:
+        """Its reply was sent, or its work is done."""
+        self._write(request, request.endpoint, kind, {})
 
     def call(self, request: Request | None, service: str, target: str) -> Request:
         """A call is about to be made for a request."""
@@ -169,6 +171,7 @@ class _PerThread(threading.local):
     """A connection that each thread keeps open for itself."""
 
     stream: Stream | None = None
+    cursor: Any = None
 
 
 class Client:
@@ -204,18 +207,39 @@ class Http(Client):
         return body
 
 
+class Database(Client):
+    """PostgreSQL, over one connection a thread; each statement is a transaction."""
+
+    def run(self, request: Request | None, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        """Execute a statement; its rows where it asks for some."""
+        call = self.telemetry.call(request, "db", statement.split(" ", 1)[0])
+        cursor = self._own.cursor
+        if cursor is None:
+            connection = psycopg2.connect(host="127.0.0.1", port=self.port, user="postgres", dbname="postgres")
+            connection.autocommit = True
+            cursor = self._own.cursor = connection.cursor()
+        cursor.execute(statement, values)
+        rows = cursor.fetchall() if cursor.description else []
+        self.telemetry.called(call, "db", "postgresql")
+        return rows
+
+
 class Store(Client):
-    """The store, which speaks RESP."""
+    """A Redis server: the store, unless it has another name."""
+
+    def __init__(self, port: int, telemetry: Telemetry, name: str = "store") -> None:
+        super().__init__(port, telemetry)
+        self.name = name
 
     def commands(self, request: Request | None, commands: list[tuple[str, ...]]) -> list[Any]:
         """Send commands at once, then read all replies."""
-        calls = [self.telemetry.call(request, "store", command[0]) for command in commands]
+        calls = [self.telemetry.call(request, self.name, command[0]) for command in commands]
         stream = self.stream()
         stream.connection.sendall(b"".join(_resp(command) for command in commands))
         replies = []
         for call in calls:
             replies.append(_resp_reply(stream))
-            self.telemetry.called(call, "store", "redis")
+            self.telemetry.called(call, self.name, "redis")
         return replies
 
 
@@ -257,7 +281,14 @@ class Cache(Client):
     def set(self, request: Request, key: str, value: bytes) -> None:
         call = self.telemetry.call(request, "cache", "set")
         stream = self.stream()
-        stream.connection.sendall(f"set {key} 0 1 {len(value)}\r\n".encode() + value + b"\r\n")
+        stream.connection.sendall(f"set {key} 0 0 {len(value)}\r\n".encode() + value + b"\r\n")
+        stream.until(b"\r\n")
+        self.telemetry.called(call, "cache", "memcached")
+
+    def delete(self, request: Request, key: str) -> None:
+        call = self.telemetry.call(request, "cache", "delete")
+        stream = self.stream()
+        stream.connection.sendall(f"delete {key}\r\n".encode())
         stream.until(b"\r\n")
         self.telemetry.called(call, "cache", "memcached")
 

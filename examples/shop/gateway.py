@@ -1,4 +1,4 @@
-"""The entry: ``gateway.py PORT CATALOG_PORT CART_PORT PRICE_PORT STATIC_PORT``.
+"""Behind the entry: ``gateway.py PORT CATALOG_PORT CART_PORT PRICE_PORT REVIEWS_PORT ORDERS_PORT``.
 
 One thread, asyncio, pooled connections.
 """
@@ -34,34 +34,40 @@ class Upstream:
         return answer
 
 
-catalog, cart, price, static = (
-    Upstream(name, int(port)) for name, port in zip(("catalog", "cart", "price", "static"), sys.argv[2:6], strict=True)
+catalog, cart, price, reviews, orders = (
+    Upstream(name, int(port))
+    for name, port in zip(("catalog", "cart", "price", "reviews", "orders"), sys.argv[2:7], strict=True)
 )
 
 
 async def product(request: Request, number: int) -> bytes:
-    """The item and its price in parallel; for one product in four the style sheet as well."""
+    """The item and its price in parallel; for one product in four its reviews as well."""
     item, cost = await asyncio.gather(
         catalog.call(request, "GET", f"/item/{number}"), price.call(request, "GET", f"/price/{number}")
     )
+    answer = json.loads(item) | json.loads(cost)
     if number % 4 == 0:
-        await static.call(request, "GET", "/style.css")
-    return json.dumps(json.loads(item) | json.loads(cost)).encode()
+        answer |= json.loads(await reviews.call(request, "GET", f"/reviews/{number}"))
+    return json.dumps(answer).encode()
 
 
 async def home(request: Request) -> bytes:
-    """The banner, then three items one after the other."""
-    banner = await static.call(request, "GET", "/banner.html")
+    """Three items one after the other."""
     items = [json.loads(await catalog.call(request, "GET", f"/item/{number}")) for number in (1, 2, 3)]
-    return json.dumps({"banner": len(banner), "items": items}).encode()
+    return json.dumps({"items": items}).encode()
 
 
 async def answer(request: Request, method: str, path: str, body: bytes) -> bytes:
     """The body of a reply."""
     if path.startswith("/product/"):
-        return await product(request, int(path.rpartition("/")[2]))
+        number = int(path.rpartition("/")[2])
+        return (
+            await product(request, number) if method == "GET" else await catalog.call(request, "PUT", f"/item/{number}")
+        )
     if path == "/home":
         return await home(request)
+    if path.startswith("/order/"):
+        return await orders.call(request, method, path, body)
     return await cart.call(request, method, path, body)
 
 

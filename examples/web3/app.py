@@ -1,109 +1,102 @@
-"""Pages and votes: ``app.py PORT STORE_PORT``.  Two workers, each serving one connection at a time.
+"""Pages and votes, a WSGI application for gunicorn.
 
-A page is read from the store; every third asks for its votes too.  A vote is counted, and the list of the
-best is trimmed.
+A page is in the cache, or else it is read from the database and put there; every third asks for its votes too.  A vote
+goes to the database, and what the cache has of the page is thrown away.  ``DB_PORT`` and ``STORE_PORT`` tell where they
+are.
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
-import signal
 import socket
-import sys
 from collections import Counter
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
-WORKERS = 2
-port, store_port = int(sys.argv[1]), int(sys.argv[2])
+import psycopg2
+
 requests: Counter[str] = Counter()
-calls: Counter[tuple[str, str]] = Counter()
+calls: Counter[tuple[str, str, str]] = Counter()
 
 
 class Store:
-    """One connection to the store; commands whose replies are lines or bulk strings."""
+    """One connection to Redis; commands whose replies are lines or bulk strings."""
 
-    def __init__(self) -> None:
-        self.connection = socket.create_connection(("127.0.0.1", store_port))
+    def __init__(self, port: int) -> None:
+        self.connection = socket.create_connection(("127.0.0.1", port))
         self.file = self.connection.makefile("rb")
 
-    def ask(self, endpoint: str, *words: str) -> bytes:
-        calls[endpoint, words[0]] += 1
-        parts = [f"${len(word)}\r\n{word}\r\n" for word in words]
-        self.connection.sendall((f"*{len(words)}\r\n" + "".join(parts)).encode())
+    def ask(self, endpoint: str, *words: bytes) -> bytes | None:
+        calls[endpoint, "store", words[0].decode()] += 1
+        parts = [b"$%d\r\n%s\r\n" % (len(word), word) for word in words]
+        self.connection.sendall(b"*%d\r\n" % len(words) + b"".join(parts))
         line = self.file.readline()
-        if line[:1] == b"$" and int(line[1:]) >= 0:
-            return self.file.read(int(line[1:]) + 2)[:-2]
+        if line[:1] == b"$":
+            return self.file.read(int(line[1:]) + 2)[:-2] if int(line[1:]) >= 0 else None
         return line[1:].strip()
 
 
-def answer(store: Store, method: str, path: str) -> bytes:
-    """The body of a reply."""
-    number = path.rpartition("/")[2]
-    if path.startswith("/page/"):
-        endpoint = f"{method} /page/{{id}}"
-        requests[endpoint] += 1
-        text = store.ask(endpoint, "GET", f"page:{number}")
-        votes = store.ask(endpoint, "ZSCORE", "votes", number) if int(number) % 3 == 0 else b""
-        return text + votes
-    if path.startswith("/vote/"):
-        endpoint = f"{method} /vote/{{id}}"
-        requests[endpoint] += 1
-        store.ask(endpoint, "ZINCRBY", "votes", "1", number)
-        return store.ask(endpoint, "ZREMRANGEBYRANK", "votes", "0", "-151")
-    requests[f"{method} /"] += 1
-    return store.ask(f"{method} /", "ZCARD", "votes")
+class Database:
+    """One connection to PostgreSQL; each statement is a transaction."""
+
+    def __init__(self, port: int) -> None:
+        self.connection = psycopg2.connect(host="127.0.0.1", port=port, user="postgres", dbname="postgres")
+        self.connection.autocommit = True
+        self.cursor = self.connection.cursor()
+
+    def ask(self, endpoint: str, statement: str, *values: object) -> Any:
+        verb = statement.split(" ", 1)[0]
+        calls[endpoint, "db", verb] += 1
+        self.cursor.execute(statement, values)
+        return self.cursor.fetchone()[0] if verb == "SELECT" else None
 
 
-def save(*_: object) -> None:
-    """Write the counts and end."""
+store = Store(int(os.environ["STORE_PORT"]))
+database = Database(int(os.environ["DB_PORT"]))
+
+
+def page(endpoint: str, number: int) -> bytes:
+    """The text of a page, and with some its votes."""
+    key = b"page:%d" % number
+    text = store.ask(endpoint, b"GET", key)
+    if text is None:
+        text = database.ask(endpoint, "SELECT body FROM pages WHERE id = %s", number).encode()
+        store.ask(endpoint, b"SET", key, text)
+    if number % 3 == 0:
+        text += b" votes: %d" % database.ask(endpoint, "SELECT count FROM votes WHERE id = %s", number)
+    return text
+
+
+def vote(endpoint: str, number: int) -> bytes:
+    """Count one."""
+    database.ask(endpoint, "UPDATE votes SET count = count + 1 WHERE id = %s", number)
+    return store.ask(endpoint, b"DEL", b"page:%d" % number) or b""
+
+
+def application(environ: dict[str, Any], start: Callable[[str, list[tuple[str, str]]], object]) -> Iterable[bytes]:
+    """Answer one request."""
+    method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+    place, _, number = path.rpartition("/")
+    endpoint = f"{method} {place}/{{id}}" if place else f"{method} /"
+    requests[endpoint] += 1
+    if place == "/page":
+        body = page(endpoint, int(number))
+    elif place == "/vote":
+        body = vote(endpoint, int(number))
+    else:
+        body = store.ask(endpoint, b"DBSIZE") or b""
+    start("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+@atexit.register
+def save() -> None:
+    """Write the counts of this worker."""
     folder = os.environ.get("WEB3_COUNTS")
     if folder:
-        listed = [[endpoint, "store", command, count] for (endpoint, command), count in sorted(calls.items())]
+        listed = [[*key, count] for key, count in sorted(calls.items())]
         text = json.dumps({"requests": dict(requests), "calls": listed}, indent=1)
         (Path(folder) / f"app-{os.getpid()}.json").write_text(text + "\n")
-    os._exit(0)
-
-
-def work(listener: socket.socket) -> None:
-    """Serve one connection after the other, one request each."""
-    signal.signal(signal.SIGTERM, save)
-    store = Store()
-    while True:
-        connection, _ = listener.accept()
-        with connection:
-            data = b""
-            while b"\r\n\r\n" not in data:
-                piece = connection.recv(8192)
-                if not piece:
-                    break
-                data += piece
-            else:
-                method, path = data.decode("latin-1").split(" ", 2)[:2]
-                body = answer(store, method, path)
-                head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-                connection.sendall(head.encode() + body)
-
-
-def main() -> None:
-    listener = socket.create_server(("127.0.0.1", port), backlog=256)
-    workers = []
-    for _ in range(WORKERS):
-        pid = os.fork()
-        if not pid:
-            work(listener)
-        workers.append(pid)
-
-    def end(*_: object) -> None:
-        for pid in workers:
-            os.kill(pid, signal.SIGTERM)
-        for pid in workers:
-            os.waitpid(pid, 0)
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, end)
-    while True:
-        signal.pause()
-
-
-main()

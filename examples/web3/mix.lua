@@ -1,12 +1,12 @@
--- Of eight requests four are pages, two are votes, one is the front page and one a file.
+-- Of eight requests five are pages, one is a vote, one is the front page and one a file.
 local turn = 0
 function request()
    turn = turn + 1
    local at, page = turn % 8, (turn * 31) % 200
-   if at < 4 then
+   if at < 5 then
       return wrk.format("GET", "/page/" .. page)
-   elseif at < 6 then
-      return wrk.format("POST", "/vote/" .. page)
+   elseif at == 5 then
+      return wrk.format("POST", "/vote/" .. (turn * 17) % 200)
    elseif at == 6 then
       return wrk.format("GET", "/")
    end

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Writes nginx' configuration and its one file.  $1: its port, $2: the workers'.
+# Makes a database cluster, nginx' configuration and its one file.  $1: nginx' port, $2: the workers', $3: the database's.
 set -eu
+sh ../postgres/setup.sh "$3" 1
 out=../build/web3
 mkdir -p "$out/logs" "$out/www"
 head -c 4000 /dev/zero | tr '\0' a > "$out/www/about.html"

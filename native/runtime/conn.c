@@ -65,6 +65,8 @@ void conn_close(struct conn *c)
 	if (c->dead || c->peer)
 		return;
 	c->dead = 1;
+	if (c->blocked == BLOCKED_PULL)
+		pull_forget(c);
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
 	if (c->links)
@@ -88,6 +90,7 @@ void conn_free(struct worker *w, struct conn *c)
 	c->worker = w;
 	c->out.pool = &w->pool;
 	conn_in_release(c);
+	conn_forget(c);
 	out_release(&c->out);
 	free(c->links);
 	if (c->job)
@@ -196,7 +199,7 @@ void conn_events(struct conn *c, uint32_t events)
 		return;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
-	if (c->blocked == BLOCKED_LINK && (events & (EPOLLERR | EPOLLHUP))) {
+	if ((c->blocked == BLOCKED_LINK && (events & (EPOLLERR | EPOLLHUP))) || (c->blocked == BLOCKED_PULL && pull_ended(c))) {
 		conn_close(c); /* nobody is left to answer, and it would be reported until then */
 		return;
 	}

@@ -65,7 +65,7 @@ struct ditto_open_at_start {
 /* --- requests and replies --------------------------------------------------------------------------- */
 
 enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
-	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL, DITTO_CODEC_FASTCGI };
+	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL, DITTO_CODEC_FASTCGI, DITTO_CODEC_H2 };
 
 enum ditto_reply_kind {
 	/* RESP2 */
@@ -81,6 +81,9 @@ enum ditto_reply_kind {
 	REPLY_DNS = 56,
 	/* FastCGI: status, head_bytes, size (body), count (most bytes of output in a record) */
 	REPLY_FASTCGI = 60,
+	/* HTTP/2: status, head_bytes (of the frame of headers), size (data); gRPC: status is its own, count messages, second
+	 * bytes of the frame of trailers */
+	REPLY_H2 = 61, REPLY_GRPC,
 	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
 	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
 };
@@ -181,6 +184,7 @@ enum ditto_role_kind {
 	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
 	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
 	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared) */
+	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -193,7 +197,9 @@ enum ditto_handover {
 
 struct ditto_timer {
 	uint64_t period_ns;
-	uint32_t requests; /* 0, or it runs once in so many requests of its thread, whatever the clock says */
+	/* 0, or it runs once in so many requests of its thread, whatever the clock says; of a periodic thread, how many came
+	 * in a period: where fewer do, it sleeps longer */
+	uint32_t requests;
 	struct ditto_program program;
 };
 

@@ -150,7 +150,7 @@ int job_add(struct conn *c, struct request *request)
 	job->head = parts.head;
 	job->tail = parts.tail;
 	job->op = 0;
-	job->traits = plan->traits;
+	job->traits = (uint8_t)(plan->traits | pull_traits(request));
 	job->resumed = 0;
 	job->whole = 0;
 	job->ended = 0;
@@ -163,9 +163,11 @@ enum run job_fail(struct conn *c, struct job *job)
 {
 	uint64_t at = job->end - job->length;
 
-	if (job->failed || !job->length)
+	if (job->failed)
 		return RUN_DONE;
 	job->failed = 1;
+	if (!job->length)
+		return RUN_DONE;
 	send_own(c, job);
 	if (codec->fail && out_sent(&c->out) <= at && !codec->fail(c->out.buf + (at - c->out.base), job->length))
 		return RUN_DONE;
@@ -274,11 +276,15 @@ static enum run first_pass(struct conn *c)
 			job->traits |= TRAIT_DEFERRED;
 			continue;
 		}
+		if ((job->traits & TRAIT_PULLS) && pull_holds(c, job))
+			return RUN_BLOCKED;
 		if (!job->ended) {
 			state = job_run(c, c->job_run, 1);
 			if (state != RUN_DONE)
 				return state;
 		}
+		if (job->traits & TRAIT_BRINGS)
+			pull_brought(c->worker, job);
 		if ((job->traits & TRAIT_DEFERRED) || c->job_head < c->job_run)
 			continue;
 		job->ended = 1; /* should its end be blocked, nothing runs again */

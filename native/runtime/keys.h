@@ -14,7 +14,7 @@
 #include <stdint.h>
 #include <string.h>
 
-enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_PUSH, KEY_POP };
+enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_PUSH, KEY_POP, KEY_PULL }; /* a pop that waits */
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
 void keys_setup(void); /* once, before the first thread; without it no key is kept */

@@ -92,20 +92,72 @@ static void set_part(struct link *l, int32_t bytes)
 	l->part_end = l->sent + (bytes > 0 && (uint32_t)bytes < left ? (uint32_t)bytes : left);
 }
 
+static void begin_request(struct link *l, const struct ditto_request *request, int32_t bytes)
+{
+	l->request = request;
+	l->sent = 0;
+	l->calling = l->pending = l->lost = 1;
+	l->ready = l->received = 0;
+	set_part(l, bytes);
+	frame_begin(&l->frame, l->to->service->codec, request->nobody);
+	if (request->replies > 1)
+		l->frame.pending = request->replies;
+}
+
 static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 {
 	const struct ditto_service *service = l->to->service;
 	uint32_t cls = dist_draw(op->size, rng, 0);
 	const struct ditto_call_class *call = &l->to->call[cls < service->classes ? cls : 0];
 
-	l->request = &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0];
-	l->sent = 0;
-	l->calling = l->pending = l->lost = 1;
-	l->ready = l->received = 0;
-	set_part(l, op->c);
-	frame_begin(&l->frame, service->codec, l->request->nobody);
-	if (l->request->replies > 1)
-		l->frame.pending = l->request->replies;
+	begin_request(l, &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0], op->c);
+}
+
+/* Receives until the reply is there, or none will come. */
+static enum run await(struct link *l, const struct ditto_op *op)
+{
+	while (l->pending && !l->failed) {
+		if (!l->ready && !(link_blocks(l) && !l->nonblocking) && link_wait(l, EPOLLIN) == RUN_BLOCKED)
+			return RUN_BLOCKED;
+		if (link_receive(l, op) < 0 && errno == EAGAIN)
+			continue;
+		if (l->source.events & EPOLLET)
+			l->ready = 1; /* the edge is over: until there is nothing more */
+	}
+	return RUN_DONE;
+}
+
+/* Whether requests of the original include what a database's session begins with: it connects inside of requests then. */
+static int begins_sessions(const struct ditto_downstream *to)
+{
+	for (unsigned i = 0; i < to->service->classes; i++)
+		if (to->call[i].requests && to->call[i].request->length && !to->call[i].request->bytes[0])
+			return 1;
+	return 0;
+}
+
+/* A database takes statements once a session has begun; that was before the first request. */
+static enum run greet(struct link *l)
+{
+	static const uint8_t hello[] = "\0\0\0\x1b\0\3\0\0user\0x\0database\0x\0";
+	static const struct ditto_request startup = {.length = sizeof(hello), .bytes = hello};
+	static const struct ditto_op plain = {.kind = OP_CALL, .nr = SYS_sendto, .b = MSG_NOSIGNAL};
+
+	if (!l->greeting) {
+		l->greeting = 1;
+		if (l->to->service->codec != DITTO_CODEC_PGSQL || begins_sessions(l->to))
+			return RUN_DONE;
+		begin_request(l, &startup, 0);
+		l->greeting = 2;
+	}
+	if (l->greeting == 1)
+		return RUN_DONE;
+	if (l->calling && send_part(l, &plain) == RUN_BLOCKED)
+		return RUN_BLOCKED;
+	if (await(l, NULL) == RUN_BLOCKED)
+		return RUN_BLOCKED;
+	l->greeting = 1;
+	return RUN_DONE;
 }
 
 /* Whether a kept connection has ended meanwhile.  That is only looked at after another one to the same service failed: a
@@ -152,6 +204,8 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 	}
 	if (l->setting_up && set_up(x, l) == RUN_BLOCKED)
 		return RUN_BLOCKED;
+	if (!l->failed && greet(l) == RUN_BLOCKED)
+		return RUN_BLOCKED;
 	if (l->failed) {
 		l->lost = 1;
 		return RUN_DONE;
@@ -163,14 +217,8 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 
 static enum run answer(struct op_context *x, struct link *l, const struct ditto_op *op)
 {
-	while (l->pending && !l->failed) {
-		if (!l->ready && !(link_blocks(l) && !l->nonblocking) && link_wait(l, EPOLLIN) == RUN_BLOCKED)
-			return RUN_BLOCKED;
-		if (link_receive(l, op) < 0 && errno == EAGAIN)
-			continue;
-		if (l->source.events & EPOLLET)
-			l->ready = 1; /* the edge is over: until there is nothing more */
-	}
+	if (await(l, op) == RUN_BLOCKED)
+		return RUN_BLOCKED;
 	if (!l->lost)
 		return RUN_DONE;
 	if (l->failed)

@@ -21,6 +21,7 @@ struct link {
 	uint32_t waits;     /* events that the owner's request waits for */
 	uint32_t setup_at;  /* next operation of the connect program */
 	uint8_t setting_up, connecting, connected, watched, nonblocking;
+	uint8_t greeting;   /* the session has begun, or begins */
 	uint8_t calling;    /* the request is not all sent */
 	uint8_t pending;    /* its reply is not all there */
 	uint8_t received;   /* receives that brought something of it, as far as they differ */

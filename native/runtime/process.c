@@ -155,7 +155,8 @@ void worker_main(struct worker *w)
 		w->listener.fd = ditto_service.listener.reuseport ? listener_open() : listener_fd;
 		w->spare_fd = open("/", O_PATH | O_CLOEXEC);
 	}
-	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE || w->shared)
+	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE || role->kind == DITTO_ROLE_PULL ||
+	    w->shared)
 		pool_start(&w->pool);
 	switch (role->kind) {
 	case DITTO_ROLE_PERIODIC:
@@ -170,6 +171,8 @@ void worker_main(struct worker *w)
 		dispatch_main(w);
 	case DITTO_ROLE_ACCEPT_SERVE:
 		accept_serve_main(w);
+	case DITTO_ROLE_PULL:
+		pull_main(w);
 	case DITTO_ROLE_SERVE:
 		idle_main(w); /* its threads are made by whoever accepts */
 	default:

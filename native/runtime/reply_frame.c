@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All framings but the opaque one and FastCGI's records are lines that tell how many bytes to skip, so there is one
- * reader of lines.  What comes after the end of a reply is dropped: nobody asked for it.
+ * All framings but the opaque one, FastCGI's records and PostgreSQL's messages are lines that tell how many bytes to
+ * skip, so there is one reader of lines.  What comes after the end of a reply is dropped: nobody asked for it.
  */
 #include "reply_frame.h"
 
@@ -13,6 +13,7 @@
 
 #define BINARY_HEAD 8u
 #define OPAQUE_MARKER 0xd7
+#define MESSAGE_HEAD 5u
 #define FASTCGI_END 3
 #define FASTCGI_OUTPUT 6
 #define MOST_VALUES (1u << 24) /* nested replies of more are no protocol but an attack */
@@ -194,6 +195,8 @@ static uint32_t head_bytes(const struct reply_frame *f)
 {
 	uint32_t output, error = sizeof(FAILED_FASTCGI) - 1;
 
+	if (f->codec == DITTO_CODEC_PGSQL)
+		return f->nobody ? 1 : MESSAGE_HEAD;
 	if (f->codec != DITTO_CODEC_FASTCGI || f->phase != PHASE_FIRST || f->length || f->kept < BINARY_HEAD)
 		return BINARY_HEAD;
 	output = (uint32_t)f->line[4] << 8 | f->line[5];
@@ -216,6 +219,35 @@ static enum frame_state record_head(struct reply_frame *f, uint32_t kept)
 	return FRAME_MORE;
 }
 
+/* Bytes were skipped that a line announced. */
+static enum frame_state skipped(struct reply_frame *f)
+{
+	if (f->phase == PHASE_CHUNK_DATA) {
+		f->phase = PHASE_CHUNK;
+		return FRAME_MORE;
+	}
+	if (f->phase != PHASE_VALUE)
+		return FRAME_DONE;
+	f->phase = PHASE_FIRST;
+	return f->codec == DITTO_CODEC_RESP2 && !--f->pending ? FRAME_DONE : FRAME_MORE;
+}
+
+/* A reply ends with the message that says that the server is ready.  Encryption is refused with a single byte. */
+static enum frame_state message_head(struct reply_frame *f)
+{
+	uint32_t length = (uint32_t)f->line[1] << 24 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 8 | f->line[4];
+
+	if (f->nobody)
+		return FRAME_DONE;
+	if (length < 4)
+		return FRAME_BROKEN;
+	f->need = length - 4;
+	f->phase = f->line[0] == 'Z' ? PHASE_BODY : PHASE_VALUE;
+	if (!f->need)
+		return skipped(f);
+	return FRAME_MORE;
+}
+
 static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enum frame_state *state)
 {
 	uint32_t wanted = head_bytes(f), length, kept;
@@ -231,23 +263,19 @@ static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enu
 		*state = record_head(f, kept);
 		return took;
 	}
+	if (f->codec == DITTO_CODEC_PGSQL) {
+		*state = message_head(f);
+		return took;
+	}
 	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
 	f->need = length - BINARY_HEAD;
 	*state = length < BINARY_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
 	return took;
 }
 
-/* Bytes were skipped that a line announced. */
-static enum frame_state skipped(struct reply_frame *f)
+static int is_binary(const struct reply_frame *f)
 {
-	if (f->phase == PHASE_CHUNK_DATA) {
-		f->phase = PHASE_CHUNK;
-		return FRAME_MORE;
-	}
-	if (f->phase != PHASE_VALUE)
-		return FRAME_DONE;
-	f->phase = PHASE_FIRST;
-	return f->codec == DITTO_CODEC_RESP2 && !--f->pending ? FRAME_DONE : FRAME_MORE;
+	return f->codec == DITTO_CODEC_OPAQUE || f->codec == DITTO_CODEC_FASTCGI || f->codec == DITTO_CODEC_PGSQL;
 }
 
 enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
@@ -263,7 +291,7 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 			f->need -= took;
 			if (!f->need)
 				state = skipped(f);
-		} else if (f->codec == DITTO_CODEC_OPAQUE || f->codec == DITTO_CODEC_FASTCGI) {
+		} else if (is_binary(f)) {
 			took = keep_header(f, p, n, &state);
 		} else if (!frame_ends_with_connection(f)) {
 			took = keep_line(f, p, n, &whole);

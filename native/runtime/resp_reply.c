@@ -180,7 +180,7 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 		keys_drop(req->key_hash);
 	else if (req->key_role == KEY_PUSH)
 		keys_push(req->key_hash, req->value, req->value_size);
-	else if (req->key_role == KEY_POP)
+	else if (req->key_role == KEY_POP || req->key_role == KEY_PULL)
 		keys_pop(req->key_hash);
 	if (req->cls == DITTO_NONE)
 		put_canned(req, out);

@@ -75,13 +75,14 @@ struct job {
 
 _Static_assert(sizeof(struct job) == 64, "pool buffers hold a whole number of jobs");
 
-enum trait { TRAIT_DEFERRED = 1, TRAIT_SENDFILE = 2 };
+enum trait { TRAIT_DEFERRED = 1, TRAIT_SENDFILE = 2, TRAIT_PULLS = 4, TRAIT_BRINGS = 8 };
 
 struct conn {
 	struct source source; /* first: the wait set points here */
 	struct worker *worker;
 	struct conn *next;      /* in the list of deferred connections */
 	struct conn *next_dead;
+	struct conn *next_pull; /* waits for an element as well */
 	struct conn *prev_all, *next_all;
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained;
 	struct links *links;           /* to other services; NULL before the first call */
@@ -105,8 +106,8 @@ struct conn {
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
 
-/* What conn.blocked waits for: the client to take the reply, or another service to answer. */
-enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2 };
+/* What conn.blocked waits for: the client to take the reply, another service to answer, an element to be brought. */
+enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2, BLOCKED_PULL = 3 };
 
 #define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
 #define JOBS_HIGH 4096u
@@ -125,6 +126,7 @@ void conn_settle(struct conn *c);
 #define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
 
 void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
+void conn_forget(struct conn *c); /* what its codec keeps of it */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
 void conn_receive(struct conn *c); /* by the receive policy */
 void conn_in_release(struct conn *c);
@@ -133,6 +135,13 @@ enum run conn_run(struct conn *c, int pass); /* jobs.c */
 int job_add(struct conn *c, struct request *request);
 enum run job_fail(struct conn *c, struct job *job); /* its reply becomes an error, or its connection ends */
 void job_setup(void);
+
+int pull_traits(const struct request *request); /* pulls.c */
+int pull_holds(struct conn *c, struct job *job); /* it waits for an element; 0: there is one, and it takes it */
+void pull_brought(struct worker *w, struct job *job); /* it has brought one more */
+void pull_forget(struct conn *c); /* it ends */
+int pull_ended(struct conn *c); /* its client has gone meanwhile */
+void pull_main(struct worker *w) __attribute__((noreturn));
 
 enum run send_until(struct conn *c, uint64_t target, struct job *job);
 void send_own(struct conn *c, struct job *job); /* copies a payload that was lent into the output */
@@ -198,6 +207,8 @@ struct worker {
 	void *wait_state;
 	uint64_t wakes;
 	struct conn *deferred, **deferred_tail, *dead, *all;
+	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
+	uint32_t brought; /* elements that nobody has taken */
 	uint32_t conns;
 	struct pool pool;
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
@@ -261,9 +272,17 @@ void accept_serve_main(struct worker *w) __attribute__((noreturn));
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
 int wait_descriptor(int fd, short events, int timeout_ms); /* 0: there is one, 1: none came in time, -1: error */
 
+/* What a periodic thread knows of the load; zeros at first. */
+struct pace {
+	uint64_t served; /* by all threads of the process when it last looked */
+	uint64_t pause;	 /* how long it slept since; 0 at first */
+	double requests; /* that lately came in a period */
+};
+
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
+uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 
 /* What a request waits for memory beyond what its blocks make it wait. */

@@ -25,7 +25,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 
 
@@ -48,7 +48,8 @@ class ReplyShape(Model):
     kind: Literal[
         "simple", "error", "integer", "bulk", "nil", "array",
         "value", "miss", "stored", "not_stored", "exists", "not_found", "deleted", "touched", "number", "ok", "version",
-        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "fastcgi", "rows", "done", "failed", "session",
+        "stats", "http", "http_chunked", "http_close", "opaque", "dns", "fastcgi", "h2", "grpc", "rows", "done",
+        "failed", "session",
     ]  # fmt: skip
     status: Annotated[int, Field(ge=0, le=999)] = 0
     head_bytes: Annotated[int, Field(ge=0, le=1 << 20)] = 0
@@ -107,7 +108,8 @@ class RequestClass(Model):
 class Timer(Model):
     """A background activity of a thread: ``program`` runs every ``period_ms``.
 
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
+    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
@@ -127,7 +129,7 @@ class Role(Model):
     out or each time they were woken.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -279,7 +281,7 @@ class ServiceProfile(Model):
     """
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
-    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi"]
+    codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]

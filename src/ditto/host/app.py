@@ -47,6 +47,7 @@ class AppRun:
         hold: `start` leaves the entry service waiting before its exec; go on with `release` and `wait_ready`.
         on_start: called with each service while it waits before its exec, so that a recorder can follow it.
         only: the service that ``wrap``, ``which``, `pids` and what is measured are about; all without it.
+        relay: called with each service but the entry, once ready, and its port; its callers are told what this returns.
         ready_timeout_s: how long a server may take until it is ready.
         stop_patience_s: time between SIGTERM and SIGKILL at the end.
     """
@@ -62,6 +63,7 @@ class AppRun:
         ready_timeout_s: float | None = None,
         stop_patience_s: float = 5.0,
         on_start: Callable[[Server], None] | None = None,
+        relay: Callable[[Service, int], int] | None = None,
         only: str | None = None,
     ) -> None:
         self.spec = spec
@@ -72,6 +74,7 @@ class AppRun:
         self._wrap = wrap
         self._hold = hold
         self._on_start = on_start
+        self._relay = relay
         self._only = only
         self._clone: list[str] | None = None
         self._application = False
@@ -420,6 +423,8 @@ class AppRun:
             return
         wait_ready(service.ready, self.host, port, server.log, server.check_alive, self._ready_timeout_s, name)
         server.processes()
+        if self._relay is not None:
+            self._ports[service.name or ""] = self._relay(service, port)
 
     def _launch(
         self, name: str, command: list[str], environment: dict[str, str], keep: list[Server], hold: bool

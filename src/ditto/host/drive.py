@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ditto import paths
-from ditto.artifacts.app import AppSpec
+from ditto.artifacts.app import AppSpec, Service
 from ditto.artifacts.observation import ClientRun
 from ditto.artifacts.plan import PLAN_NAME, Framing, LoadPlan, load_plan, opaque_of
 from ditto.artifacts.profile import load_profile
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun
-from ditto.host.exchanges import record_plan
+from ditto.host.exchanges import ANSWERS, record_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
+from ditto.host.results import results_for
 from ditto.host.synthetic import synthetic_plan
+from ditto.host.tap import Tap
 
 _REPLAY_S = 0.3
+_RESULTS_S = 1.5
 CONNECTIONS = 20
 """Where the app tells no number."""
 
@@ -62,6 +65,46 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
             results=seen.results,
         ),
     )
+
+
+def callers_of(spec: AppSpec, databases: Mapping[str, Framing], progress: Progress) -> dict[str, ClientRun]:
+    """What those ask that call databases within an app, and what they get: its client runs, with a relay before each.
+
+    Args:
+        spec: of several services.
+        databases: by name, with their protocols.
+        progress: is told.
+
+    Returns:
+        by name; without anything where the callers are not told the database's port by ``{port:NAME}``.
+
+    Raises:
+        AppError: app or client failed.
+    """
+    progress.update("recording what databases answer")
+    taps: dict[str, Tap] = {}
+    with ExitStack() as stack:
+
+        def relay(service: Service, port: int) -> int:
+            name = service.name or ""
+            if name not in databases:
+                return port
+            taps[name] = stack.enter_context(Tap(port, answers=ANSWERS))
+            return taps[name].port
+
+        with AppRun(spec, relay=relay) as run:
+            run.prepare()
+            run.load_for(_RESULTS_S)
+    return {
+        name: ClientRun(
+            steps=sum(len(stream.turns) for stream in tap.streams),
+            asked=None,
+            counted=None,
+            seconds=tap.seconds,
+            results=results_for(databases[name], tap.streams),
+        )
+        for name, tap in taps.items()
+    }
 
 
 def _replays(run: AppRun, plan: LoadPlan) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import RequestClass, ServiceProfile
-from ditto.streams import mysql
+from ditto.streams import mysql, pgsql
 
 MOST_SCRIPTS = 64
 _LETTERS = 3
@@ -42,17 +42,32 @@ def database_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan
     return LoadPlan(Framing.PGSQL if pgsql else Framing.MYSQL, made)
 
 
+def sample_statement(verb: str, key: int, wanted: int, size: int) -> Step:
+    """A request of ``size`` bytes, if it can be had, of a PostgreSQL class with this verb and fingerprint."""
+    if verb == "Startup":
+        return _pgsql_opening({}, [])[0]
+    if verb == "Secure":
+        return Step(struct.pack(">II", 8, pgsql.SECURE), 0, StepFlags.NOBODY)
+    text = _text_of(key, verb, wanted)
+    lack = size - len(_pgsql_step(verb, text, 0).request) - len(" ''")
+    return _pgsql_step(verb, text + (b" '" + b"x" * lack + b"'" if lack >= 0 else b""), 0)
+
+
 def _statement(cls: RequestClass) -> bool:
     verb = cls.match.verb.rpartition("_")[2]
     return len(verb) > 1 and verb.isupper()
 
 
 def _text(key: int, cls: RequestClass) -> bytes:
-    """A short statement with the class's verb and fingerprint; any text will do where it has none."""
-    verb = cls.match.verb.rpartition("_")[2].encode() or b"SELECT"
+    return _text_of(key, cls.match.verb, cls.match.path_print)
+
+
+def _text_of(key: int, name: str, wanted: int) -> bytes:
+    """A short statement with a class's verb and fingerprint; any text will do where it has none."""
+    verb = name.rpartition("_")[2].encode() or b"SELECT"
     for letters in product(ascii_lowercase, repeat=_LETTERS):
         text = verb + b" " + "".join(letters).encode()
-        if cls.match.path_print in (-1, path_print(key, text)):
+        if wanted in (-1, path_print(key, text)):
             return text
     return verb
 

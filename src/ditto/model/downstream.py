@@ -9,19 +9,31 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from ditto.artifacts.prints import folded
-from ditto.artifacts.profile import CallClass, CallCodec, CallPart, ClassMatch, Dist, Downstream, Op, OpKind, Receive
+from ditto.artifacts.profile import (
+    CallClass,
+    CallCodec,
+    CallPart,
+    ClassMatch,
+    Dist,
+    Downstream,
+    Op,
+    OpKind,
+    Receive,
+    ReplyShape,
+)
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
-from ditto.streams import programs, protocol
+from ditto.model.results import sql_reply_of_size
+from ditto.streams import pgsql, programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
 from ditto.streams.evidence import Evidence
 from ditto.streams.lives import connect_work
-from ditto.streams.pipelined import Part, recorded, reply_parts, request_parts
+from ditto.streams.pipelined import Part, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
@@ -71,7 +83,7 @@ class CallBook:
         codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
-            if self.numbers.get(call.peer) == number:
+            if self.numbers.get(call.peer) == number and _asks(codec, call):
                 seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
@@ -90,6 +102,9 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
+        if (pool := _pool(group)) != "request":
+            # The few sessions that began in a request that was seen: the runtime begins them by itself.
+            calls = [call for call in calls if _asks(codec, call)] or calls
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -98,7 +113,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             Downstream(
                 codec=codec,
                 print_key=print_key,
-                pool=_pool(group),
+                pool=pool,
                 blocking=waits < len(calls) / 2,
                 receive=_receive([call.answers[0] for call in calls]),
                 further=_further(calls),
@@ -139,18 +154,25 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
     """What tells the classes of calls apart: of requests that were sent at once, all of them."""
     if codec == "resp2":
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
+    if session := protocol.session_of(codec):
+        return session.key(call.sends[0].payload)
     key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
     return folded(key) if folds else key
 
 
 def _key_of(codec: str, call: Call, part: Part) -> bytes:
-    return protocol.request_key(codec, recorded(call.sends[0])[part[0] :][:64], part[1])
+    return protocol.request_key(codec, call.sends[0].recorded[part[0] :][:64], part[1])
+
+
+def _asks(codec: str, call: Call) -> bool:
+    """Whether it is no message that a database's session begins with."""
+    return codec != "pgsql" or _key(codec, call) not in pgsql.SESSION
 
 
 def _requests(codec: str, call: Call) -> list[Part]:
     """The requests that a call sent at once."""
     whole = [(0, call.sent_bytes)]
-    return request_parts(recorded(call.sends[0]), call.sent_bytes) if codec == "resp2" else whole
+    return request_parts(call.sends[0].recorded, call.sent_bytes) if codec == "resp2" else whole
 
 
 def _more(print_key: int, key: bytes, calls: list[Call]) -> list[CallPart]:
@@ -192,13 +214,20 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 probability=len(found) / total,
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
-                replies=shapes_of(codec, [_reply(codec, call) for call in found]),
+                replies=_replies(codec, key, found),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
             )
         )
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
+
+
+def _replies(codec: str, key: bytes, calls: list[Call]) -> list[ReplyShape]:
+    """What a class of calls is answered; of a database as many bytes, in one value."""
+    if codec == "pgsql":
+        return sql_reply_of_size(key, Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+    return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 
 def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
@@ -208,9 +237,9 @@ def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
     request = call.sends[0].payload
     asked = len(_requests(codec, call))
     if asked > 1:
-        parts = reply_parts(recorded(first), call.answer_bytes, asked)
+        parts = reply_parts(first.recorded, call.answer_bytes, asked)
         at, size = parts[number] if number < len(parts) else (0, 0)
-        return reply_seen(codec, recorded(first)[at : at + size], size, size, 0, request, call.sent_bytes)
+        return reply_seen(codec, first.recorded[at : at + size], size, size, 0, request, call.sent_bytes)
     return reply_seen(codec, first.payload, call.answer_bytes, first.ret, vector, request, call.sent_bytes)
 
 

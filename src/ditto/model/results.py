@@ -13,6 +13,8 @@ from ditto.streams.cycles import Cycle
 _TEXT = 25
 _FIRST_OWN_TYPE = 16384
 _SESSION = b"Startup"
+_ONE_ROW = 27 + 11 + 14 + 6
+"""Bytes around one value: what columns there are (a name of one letter), the row, that it is done, who is ready."""
 
 
 def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSeen]) -> list[ReplyShape]:
@@ -33,6 +35,25 @@ def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSee
     return [
         ReplyShape(probability=1.0, kind=seen.kind, count=rows, columns=[_column(column) for column in seen.columns])
     ]
+
+
+def sql_reply_of_size(key: bytes, sizes: Counter[int], first: bytes) -> list[ReplyShape]:
+    """The reply of a database of which a caller saw the bytes alone: a row of one value, where there are rows.
+
+    Args:
+        key: the class of the request.
+        sizes: of the replies.
+        first: the kind of the message that they begin with.
+    """
+    if key == _SESSION:
+        return [ReplyShape(probability=1.0, kind="session", size=dist(sizes) or constant(300))]
+    if first not in (b"T", b"1", b"2"):
+        return [ReplyShape(probability=1.0, kind="done")]
+    values: Counter[int] = Counter()
+    for size, count in sizes.items():
+        values[max(0, size - _ONE_ROW)] += count
+    column = Column(name_bytes=1, type_id=_TEXT, type_bytes=-1, size=dist(values))
+    return [ReplyShape(probability=1.0, kind="rows", count=constant(1), columns=[column])]
 
 
 def _column(seen: ColumnSeen) -> Column:

@@ -11,10 +11,11 @@ from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
+from ditto.streams.pulls import pulls
 from ditto.streams.serial import serial_waits
 from ditto.streams.sharing import PARKED, Sharing
 
-Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper"]
+Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
 
 MOSTLY = 10
 """A thread that sleeps so many times as often as it looks for events only ticks."""
@@ -188,6 +189,8 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
         return ("idle", current if current in _IDLE_CALLS else NUMBERS["futex"], False, False)
     accepts = accepts or bool(work.accepts)
     serves = bool(work.cycles)
+    if pulls(work.cycles):
+        return ("pull", NUMBERS["read"], False, True)
     serial = serial_waits(work) if serves else None
     if serial is not None:
         waiting = serial.on_connection.most_common(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
-from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, Role, ServiceProfile, Timer
+from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
@@ -22,12 +22,13 @@ from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
-from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
+from ditto.streams.settled import resumes_late
 
 DEFERRED_SHARE = 0.5
 NO_WORK: dict[OpName, float] = {}
@@ -148,6 +149,8 @@ def _service(this: _Fit) -> ServiceProfile:
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     roles = [set_up_before(evidence, role) for role in roles]
     classes = with_helpers(classes, roles)
+    if any(role.kind == "pull" for role in roles):
+        classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
@@ -180,6 +183,11 @@ def _service(this: _Fit) -> ServiceProfile:
             requests_per_wake=total / wakes if wakes else 1.0,
         ),
     )
+
+
+def _without_replies(cls: RequestClass) -> RequestClass:
+    """A job that was fetched: nobody waits for an answer."""
+    return cls.model_copy(update={"program": [op for op in cls.program if op.kind is not OpKind.REPLY]})
 
 
 def _find_timers(this: _Fit) -> set[int]:
@@ -232,7 +240,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     gaps = evidence.gaps
     in_each = max(1, round(len(role.threads) / max(1, len(this.roles.processes[role.process].pids))))
     common = {"kind": role.kind, "count": in_each, "wait": role.wait_name, "wait_nr": role.wait_nr}
-    if role.kind == "idle":
+    if role.kind in ("idle", "pull"):
         return Role(**common)
     if role.kind == "accept_serve" and role.serves:
         waited = gaps and gaps.on_wake

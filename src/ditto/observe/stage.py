@@ -21,9 +21,9 @@ from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.evidence import Wire, wire_of
 from ditto.streams.protocol import further_records
 from ditto.streams.started import gone_before_load
+from ditto.streams.wire import Wire, wire_of
 
 LENS_FOLDER = "lens"
 
@@ -86,6 +86,10 @@ def lens_of(
         native: its native run.
         only: the service, of several.
     """
+    if wire.pulls:
+        notes.append("no instruction run: it fetches its jobs, and lens tells work apart by requests")
+        progress.note(notes[-1])
+        return None
     try:
         made = run_under_lens(
             spec,

@@ -8,17 +8,21 @@ import numpy as np
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.app_recording import RECORDING, AppRecording, owners
-from ditto.artifacts.observation import FileSeen, NativeRun, Observation, ProcessSeen
+from ditto.artifacts.observation import ClientRun, FileSeen, NativeRun, Observation, ProcessSeen
+from ditto.artifacts.plan import Framing
 from ditto.artifacts.records import HEADER, RECORD, Kind, Mode, load_recording
 from ditto.host.app import AppRun
 from ditto.host.code_samples import CodeSampler
+from ditto.host.drive import callers_of
+from ditto.host.exchanges import FRAMINGS
+from ditto.host.exchanges_sql import DATABASES
 from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
 from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
-from ditto.streams.evidence import wire_of
+from ditto.streams.wire import wire_of
 
 ALONE = "alone.rec"
 _MOVING = RECEIVES | SENDS | SENDFILES | WAITS
@@ -82,15 +86,27 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
     observations = []
     natives = {service.name: _part(made, service.name, out, looks) for service in made.services}
     (out / RECORDING).unlink()
+    callers = _callers(spec, out, natives, progress)
     for number, (name, native) in enumerate(natives.items()):
         progress.update(f"{name} under valgrind", number / len(natives))
         folder = out / name / "observation"
         notes = list(made.notes)
         wire = wire_of(folder / native.recording)
         lens = lens_of(spec, folder, wire, native, notes, progress, only=name)
-        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else None
+        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else callers.get(name)
         observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
+
+
+def _callers(spec: AppSpec, out: Path, natives: dict[str, NativeRun], progress: Progress) -> dict[str, ClientRun]:
+    """What is asked of the databases behind the entry, and what they answer."""
+    protocols = {
+        name: FRAMINGS.get(wire_of(out / name / "observation" / native.recording).codec, Framing.BYTES)
+        for name, native in natives.items()
+        if name != spec.service.name
+    }
+    databases = {name: framing for name, framing in protocols.items() if framing in DATABASES}
+    return callers_of(spec, databases, progress) if databases else {}
 
 
 def _apart(records: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:

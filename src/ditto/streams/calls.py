@@ -180,7 +180,11 @@ class Callers:
             return fresh[0]
         if current is not None and current in waiting:
             return current
-        return fresh[0] if fresh else None
+        if fresh:
+            return fresh[0]
+        # A task that goes on in the round after the one that brought its replies: first those that had them first.
+        ready = [cycle for cycle in waiting if not cycle.outstanding and all(call.answers for call in cycle.calls)]
+        return min(ready, key=lambda cycle: max(call.answers[-1].index for call in cycle.calls), default=None)
 
     def replied(self, cycle: Cycle) -> None:
         """The first send of a reply to a client."""

@@ -7,11 +7,12 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams import h2
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import as_connections, is_datagram
@@ -31,13 +32,13 @@ from ditto.streams.events import (
     is_wait,
     wait_timeout,
 )
+from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
-SETSOCKOPT = NUMBERS["setsockopt"]
 
 
 @dataclass(eq=False)
@@ -108,11 +109,13 @@ class ConnectionLife:
     requests: int = 0
     set_up_late: bool = False
     """Some of its set-up came with a request."""
+    streams: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests under way by their stream."""
 
 
 @dataclass(eq=False)
 class ThreadWork:
-    """What one thread did in the window."""
+    """What one thread did in the window; ``earlier`` is what it called before that moved no data."""
 
     tid: int
     pid: int
@@ -122,6 +125,7 @@ class ThreadWork:
     parks: list[Event] = field(default_factory=list)
     accepts: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    earlier: list[Event] = field(default_factory=list)
 
 
 @dataclass
@@ -228,6 +232,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
+                _settle_streams(life, ended=True)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -239,6 +244,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
+            _settle_streams(life, ended=True)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -247,6 +253,9 @@ class _Follower:
         if cycle is None:
             life.setup.append(event)
             return
+        if event.said is not None and event.nr in SENDS and not self._on_streams(event, life):
+            return
+        cycle = life.cycle or cycle
         if event.nr in SENDS or event.nr in SENDFILES:
             if not cycle.sent and cycle.outstanding:
                 self.callers.replied(cycle)
@@ -258,6 +267,24 @@ class _Follower:
                 if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
         cycle.add(event, self.wake)
+
+    def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
+        """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
+        known = [part for part in h2.parts(event) if part.said and part.said[0].stream in life.streams]
+        if not event.said:
+            if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
+                self.wake.loose.append(event)  # belongs to no request
+                return False
+            return True
+        for part in known:
+            cycle = life.streams[part.said[0].stream] if part.said else life.cycle
+            if cycle is None:
+                continue
+            life.cycle = cycle
+            self.current = life.connection
+            cycle.sent += part.ret
+            cycle.add(part, self.wake)
+        return False
 
     def _polled(self, cycle: Cycle) -> bool:
         """Whether the wait before asked for no time, and brought nothing for the request."""
@@ -272,6 +299,9 @@ class _Follower:
 
     def _data(self, event: Event, life: ConnectionLife) -> None:
         cycle = life.cycle
+        if event.said is not None:
+            self._streams_begin(event, life)
+            return
         if cycle is not None and not cycle.sent:
             cycle.received_bytes += event.ret
             cycle.add(event, self.wake)
@@ -288,6 +318,31 @@ class _Follower:
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
         self.callers.received(cycle)
+
+    def _streams_begin(self, event: Event, life: ConnectionLife) -> None:
+        """A receive of HTTP/2: requests on streams of their own, or what belongs to none."""
+        if not event.said:
+            if life.cycle is None:
+                life.setup.append(event)
+            else:
+                life.cycle.received_bytes += 0 if life.cycle.sent else event.ret
+                life.cycle.add(event, self.wake)
+            return
+        if life.cycle is not None and life.cycle.sent:
+            life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
+        _settle_streams(life)
+        for number, part in enumerate(h2.parts(event)):
+            cycle = Cycle(life.connection, event.tid, self.wake, part)
+            cycle.received_bytes = part.ret
+            cycle.add(part, self.wake)
+            if part.said:
+                life.streams[part.said[0].stream] = cycle
+            life.requests += 1
+            self.work.cycles.append(cycle)
+            if not number:
+                life.cycle = cycle
+                self.wake.received.append(cycle)
+                self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -311,6 +366,26 @@ class _Follower:
         self.wake.loose.append(event)
 
 
+_FAR_BEHIND = 64
+"""Streams later than one of which an answer was seen: that of the one before was sent together with another's."""
+
+
+def _settle_streams(life: ConnectionLife, ended: bool = False) -> None:
+    """Requests of HTTP/2 that were answered, or must have been, are over."""
+    last = max((stream for stream, cycle in life.streams.items() if cycle.sent), default=0)
+    for stream, cycle in list(life.streams.items()):
+        if cycle.sent or stream + 2 * _FAR_BEHIND < last or (ended and stream < last):
+            cycle.complete = True
+            del life.streams[stream]
+    if ended:
+        life.streams.clear()
+
+
+def mostly_multiplexed(cycles: Sequence[Cycle]) -> bool:
+    """Whether most requests came on streams of HTTP/2."""
+    return 2 * sum(cycle.receive.said is not None for cycle in cycles) > len(cycles)
+
+
 def follow(threads: dict[int, list[Event]]) -> Work:
     """Assign every event of a window.
 
@@ -323,6 +398,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
+    h2.annotate(merged)
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:
@@ -330,48 +406,5 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
-    _set_up_once(work)
-    late = resumes_late(work)
-    for thread in works.values():
-        for cycle in thread.cycles:
-            if not late:
-                cycle.resumed_after = None
-            elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
-                # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
-                cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+    settle(work)
     return work
-
-
-def _set_up_once(work: Work) -> None:
-    """Options that a connection gets once, during one of its several requests, belong to its set-up.
-
-    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
-    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
-    client's delayed acknowledgement.
-    """
-    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
-    for thread in work.threads.values():
-        for cycle in thread.cycles:
-            life = work.lives[cycle.connection]
-            if life.accept is not None and life.requests > 1:
-                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
-                made.setdefault(cycle.connection, []).extend(own)
-    for connection, options in made.items():
-        life = work.lives[connection]
-        times = Counter(tuple(event.args[1:3]) for _, event in options)
-        for cycle, event in options:
-            if times[tuple(event.args[1:3])] == 1:
-                at = cycle.events.index(event)
-                del cycle.events[at], cycle.wake_of[at]
-                life.setup.append(event)
-                life.set_up_late = True
-
-
-LATE_SHARE = 0.5
-
-
-def resumes_late(work: Work) -> bool:
-    """Whether requests are answered in the round after the one that received them, as tasks of an event loop are."""
-    answered = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
-    late = sum(cycle.resumed_after is not None for cycle in answered)
-    return late > LATE_SHARE * len(answered)

@@ -9,15 +9,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-
 from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
-from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
-from ditto.streams.cycles import Cycle, Work, follow
+from ditto.streams.cycles import Cycle, Work, mostly_multiplexed
 from ditto.streams.datagrams import mostly
+from ditto.streams.earlier import work_of
 from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
@@ -35,7 +34,6 @@ FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
 STRAY_CALLS = 0.01
 SAMPLE = 4000
-CODEC_RECORDS = 60_000
 
 
 @dataclass
@@ -51,21 +49,6 @@ class Requests:
         """Requests that come in one receive with one of a class as its first, which alone an instruction run sees."""
         firsts = [cycle.together for cycle in self.classes.get(key, ()) if cycle.together]
         return sum(firsts) / len(firsts) if firsts else 1.0
-
-
-@dataclass(frozen=True)
-class Wire:
-    """How a service is spoken to.
-
-    Attributes:
-        codec: the protocol.
-        datagrams: whether in datagrams.
-        folds: whether digits in paths tell no class.
-    """
-
-    codec: str
-    datagrams: bool
-    folds: bool
 
 
 @dataclass
@@ -153,7 +136,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     stream = from_recording(load_recording(folder / native.recording), known)
     samples = load_samples(folder / native.samples) if observation.lens is None and native.samples else None
     placed = sampled.place(stream, samples) if samples is not None else []
-    work = follow(stream.threads)
+    work = work_of(stream)
     lens = observation.lens
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
@@ -161,7 +144,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
-        work = follow(from_recording(load_recording(folder / native.alone)).threads)
+        work = work_of(from_recording(load_recording(folder / native.alone)))
         evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
@@ -192,22 +175,6 @@ def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescri
     ]
 
 
-def wire_of(recording: Path) -> Wire:
-    """The wire protocol that a native recording shows, from the recording's beginning.
-
-    Raises:
-        BadInputError: the file is no recording.
-    """
-    loaded = load_recording(recording)
-    every = loaded.records["kind"] == Kind.MARK
-    starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
-    first = int(starts[0]) if len(starts) else 0
-    head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
-    requests = requests_of(follow(from_recording(head).threads))
-    datagrams = mostly(cycle.connection for found in requests.classes.values() for cycle in found)
-    return Wire(requests.codec, datagrams, requests.folds)
-
-
 def requests_of(work: Work, codec: str | None = None, folds: bool | None = None) -> Requests:
     """All complete cycles by class; the codec is recognised from a sample of them if it is not given.
 
@@ -218,6 +185,7 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+        codec = "h2" if mostly_multiplexed(sample) else codec
     if codec == "resp2":
         cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
@@ -257,6 +225,8 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
+    if codec == "h2":
+        return next((begun.key for begun in cycle.receive.said or ()), b"") or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 

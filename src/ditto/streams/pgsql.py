@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ditto.streams.results import Column, Result
 from ditto.streams.sql import statement_key
 
-_CANCEL, _SECURE, _SECURE_GSS, _VERSION = 80877102, 80877103, 80877104, 3
+_CANCEL, SECURE, _SECURE_GSS, _VERSION = 80877102, 80877103, 80877104, 3
 _WORDS = {
     b"S": b"Sync", b"H": b"Flush", b"E": b"Execute", b"D": b"Describe", b"C": b"Close", b"X": b"Terminate",
     b"p": b"Password", b"d": b"Copy", b"c": b"Copy", b"f": b"Copy", b"F": b"Function", b"B": b"Bind", b"P": b"Parse",
@@ -17,6 +17,8 @@ _WORDS = {
 }  # fmt: skip
 _REPLIES = frozenset(b"RSKZTDCE12n3tsIGHWNAv")
 _LONGEST = 1 << 30
+SESSION = frozenset((b"Secure", b"Startup"))
+"""Classes of what a session begins with."""
 
 
 def looks_like_request(payload: bytes) -> bool:
@@ -40,7 +42,7 @@ def _untyped(payload: bytes) -> bytes:
     if len(payload) < 8 or payload[0]:
         return b""
     code = int(struct.unpack_from(">I", payload, 4)[0])
-    if code in (_SECURE, _SECURE_GSS):
+    if code in (SECURE, _SECURE_GSS):
         return b"Secure"
     if code == _CANCEL:
         return b"Cancel"

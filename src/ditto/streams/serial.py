@@ -40,6 +40,8 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     """
     waits = SerialWaits()
     sets = _OwnSets()
+    for event in thread.earlier:
+        sets.follow(event)
     current: Obj | None = None
     served = False
     for event in thread.events:

@@ -18,7 +18,7 @@ from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
 from ditto.tune.native import LEAST_SECONDS, tune_native, tune_together
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
+from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 12
 WORK_SECONDS = 44.0
@@ -81,6 +81,7 @@ def tune_profile(
     native: bool = True,
     seconds: float = 0.0,
     work_seconds: float = WORK_SECONDS,
+    cpu_seconds: float | None = None,
 ) -> Tuned:
     """Correct a profile until its clone executes and costs what the original does.
 
@@ -93,6 +94,7 @@ def tune_profile(
         native: whether to tune measured CPU time too.
         seconds: that tuning may take; CPU time gets what the rounds of work leave of it, and its least time anyway.
         work_seconds: after which no further round of work begins.
+        cpu_seconds: for which CPU time is tuned, whatever ``seconds`` leave.
 
     Raises:
         AppError: app, clone or client failed.
@@ -108,7 +110,7 @@ def tune_profile(
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
-        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
+        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began)) if cpu_seconds is None else cpu_seconds
         uncounted = is_uncounted(observation, profile)
         tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
@@ -130,6 +132,10 @@ def _tune_work(
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
     skeleton = _measure(place, service, remake(tuned.profile), codec, progress, skeleton=True)
+    adapting = paced(tuned.profile, original, skeleton)
+    if adapting != tuned.profile:
+        tuned.profile = adapting
+        skeleton = _measure(place, service, remake(adapting), codec, progress, skeleton=True)
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))

@@ -16,7 +16,7 @@ from ditto.generate.body.fill import Filled
 from ditto.generate.body.forest import Node
 from ditto.generate.body.lru import CAP, Stack, bucket_of
 from ditto.generate.body.pools import Cursor
-from ditto.generate.body.steps import SAME_LINE
+from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
@@ -126,7 +126,8 @@ class Walker:
         self._events: list[list[list[tuple[int, list[int]]]]] = []
         self._fresh = 1 << 40
         self.fixed = 4
-        """Fixed lines given out; the first four are reached with one-byte displacements."""
+        """Fixed lines given out, and one for what crosses from the last of them; the first four are reached with
+        one-byte displacements."""
         for filled in blocks:
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
         self._codes = [self._stream(at) for at in range(len(blocks))]
@@ -204,6 +205,7 @@ class Walker:
             if best is None or error < best[0]:
                 best = (error, [s.line for s in self.sites], [s.strided for s in self.sites], result)
         assert best is not None
+        self.fixed += 1
         for site, line, strided in zip(self.sites, best[1], best[2], strict=True):
             site.line, site.strided = line, strided
         return best[3]
@@ -272,7 +274,7 @@ class Walker:
                     hists[store][0] += 1
                     needs[store][0] -= 1
                     continue
-                line = (code >> 2) + 1
+                line = line + 1 if (code >> 2) + 1 == NEXT_LINE else (code >> 2) + 1
                 if line <= CURSOR_TOUCH:
                     stream = CURSOR_TOUCH - line
                     self._fresh += 1

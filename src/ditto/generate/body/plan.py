@@ -164,8 +164,8 @@ class Planner:
         for kind in allowed:
             weight = max(0.0, left[kind])
             if kind in (CALL, ICALL):
-                weight *= 1.6 if left[kind] >= 0.5 * slot.exits else 0.0
-            elif kind == IJUMP and left[kind] < 0.5 * slot.exits:
+                weight *= 4.0 if left[kind] >= 0.5 * slot.exits else 0.0
+            elif kind == IJUMP and left[kind] < 0.8 * slot.exits:
                 weight = 0.0
             elif kind == FALL and slot.leaves:
                 weight *= 3.0

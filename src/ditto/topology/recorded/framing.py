@@ -10,9 +10,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ditto.streams import pgsql
 from ditto.streams.pipelined import reply_end, request_end
 
-HTTP, RESP, MEMCACHED, FRAMES, OPAQUE = "http1", "resp2", "memcached", "http2", "opaque"
+HTTP, RESP, MEMCACHED, PGSQL, FRAMES, OPAQUE = "http1", "resp2", "memcached", "pgsql", "http2", "opaque"
 
 _HTTP_HEAD = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) ([^ ?\r\n]*)")
 _HTTP_REPLY = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -45,6 +46,8 @@ def protocol_of(first: bytes) -> str:
         return HTTP
     if _RESP_WORDS.match(first):
         return RESP
+    if pgsql.looks_like_request(first):
+        return PGSQL
     word = re.split(rb"[ \r\n]", first[:32], maxsplit=1)[0]
     return MEMCACHED if word in _STORES or word in _ASKS else OPAQUE
 
@@ -61,6 +64,8 @@ def request_heads(protocol: str, piece: bytes, length: int) -> list[Head]:
         return _walk(piece, length, _resp_request)
     if protocol == MEMCACHED:
         return _walk(piece, length, _memcached_request)
+    if protocol == PGSQL:
+        return _pgsql_request(piece)
     return [Head(0, "request")]
 
 
@@ -72,6 +77,8 @@ def reply_heads(protocol: str, piece: bytes, length: int, most: int) -> int:
         return _resp_replies(piece, length, most)
     if protocol == MEMCACHED:
         return _memcached_replies(piece, length, most)
+    if protocol == PGSQL:
+        return int(pgsql.looks_like_reply(piece) and most > 0)
     return most
 
 
@@ -124,6 +131,16 @@ def _resp_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:
     name = _RESP_NAME.match(piece, at)
     end = request_end(piece, at)
     return (name[1].decode().upper() if name else "request"), end, False
+
+
+def _pgsql_request(piece: bytes) -> list[Head]:
+    """The messages that a client sends at once are one request: named by the statement's verb where it has one."""
+    if not pgsql.looks_like_request(piece):
+        return []
+    word = pgsql.Session().key(piece).split(b" ", 1)[0].removeprefix(b"Parse_").removeprefix(b"Bind_")
+    name = _text(word) or "request"
+    # What begins and ends a session asks for nothing.
+    return [] if name in ("Secure", "Startup", "Terminate", "Cancel") else [Head(0, name)]
 
 
 def _memcached_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:

@@ -1,0 +1,50 @@
+"""How a service is spoken to, as the beginning of its native recording shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.streams.datagrams import mostly
+from ditto.streams.earlier import work_of
+from ditto.streams.events import from_recording
+from ditto.streams.evidence import requests_of
+from ditto.streams.pulls import pulls
+
+CODEC_RECORDS = 60_000
+
+
+@dataclass(frozen=True)
+class Wire:
+    """How a service is spoken to.
+
+    Attributes:
+        codec: the protocol.
+        datagrams: whether in datagrams.
+        folds: whether digits in paths tell no class.
+        pulls: whether it is not spoken to at all, but fetches its jobs.
+    """
+
+    codec: str
+    datagrams: bool
+    folds: bool
+    pulls: bool = False
+
+
+def wire_of(recording: Path) -> Wire:
+    """The wire protocol that a native recording shows, from the recording's beginning.
+
+    Raises:
+        BadInputError: the file is no recording.
+    """
+    loaded = load_recording(recording)
+    every = loaded.records["kind"] == Kind.MARK
+    starts = np.flatnonzero(every & (loaded.records["nr"] == Mode.ALL))
+    first = int(starts[0]) if len(starts) else 0
+    head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
+    requests = requests_of(work_of(from_recording(head)))
+    cycles = [cycle for found in requests.classes.values() for cycle in found]
+    return Wire(requests.codec, mostly(cycle.connection for cycle in cycles), requests.folds, pulls(cycles))
