@@ -24,7 +24,7 @@ const HChar* g_out;
 
 static Bool set_codec(const HChar* name) {
    static const HChar* const names[] = {"resp", "http1", "memcached", "opaque", "pgsql", "mysql", "fastcgi", "h2"};
-   for (Int i = 0; i < 7; i++) {
+   for (Int i = 0; i < (Int)(sizeof(names) / sizeof(names[0])); i++) {
       if (VG_STREQ(name, names[i])) {
          g_codec = i;
          return True;

@@ -7,7 +7,6 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from ditto.streams.events import (
     is_wait,
     wait_timeout,
 )
+from ditto.streams.multiplexed import settle_streams
 from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
@@ -232,7 +232,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
-                _settle_streams(life, ended=True)
+                settle_streams(life, ended=True)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -244,7 +244,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
-            _settle_streams(life, ended=True)
+            settle_streams(life, ended=True)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -330,14 +330,16 @@ class _Follower:
             return
         if life.cycle is not None and life.cycle.sent:
             life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
-        _settle_streams(life)
-        for number, part in enumerate(h2.parts(event)):
+        settle_streams(life)
+        came = h2.parts(event)
+        life.requests += len(came)
+        for number, part in enumerate(came):
             cycle = Cycle(life.connection, event.tid, self.wake, part)
             cycle.received_bytes = part.ret
+            cycle.together = 0 if number else len(came)
             cycle.add(part, self.wake)
             if part.said:
                 life.streams[part.said[0].stream] = cycle
-            life.requests += 1
             self.work.cycles.append(cycle)
             if not number:
                 life.cycle = cycle
@@ -364,26 +366,6 @@ class _Follower:
             self.fresh.setup.append(event)
             return
         self.wake.loose.append(event)
-
-
-_FAR_BEHIND = 64
-"""Streams later than one of which an answer was seen: that of the one before was sent together with another's."""
-
-
-def _settle_streams(life: ConnectionLife, ended: bool = False) -> None:
-    """Requests of HTTP/2 that were answered, or must have been, are over."""
-    last = max((stream for stream, cycle in life.streams.items() if cycle.sent), default=0)
-    for stream, cycle in list(life.streams.items()):
-        if cycle.sent or stream + 2 * _FAR_BEHIND < last or (ended and stream < last):
-            cycle.complete = True
-            del life.streams[stream]
-    if ended:
-        life.streams.clear()
-
-
-def mostly_multiplexed(cycles: Sequence[Cycle]) -> bool:
-    """Whether most requests came on streams of HTTP/2."""
-    return 2 * sum(cycle.receive.said is not None for cycle in cycles) > len(cycles)
 
 
 def follow(threads: dict[int, list[Event]]) -> Work:

@@ -14,12 +14,13 @@ from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
-from ditto.streams.cycles import Cycle, Work, mostly_multiplexed
+from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
 from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
+from ditto.streams.multiplexed import mostly_multiplexed
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey

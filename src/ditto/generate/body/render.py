@@ -106,6 +106,10 @@ class Renderer:
                 lanes = (0, 0) if len(self._floats()) == 1 else lanes
             mem = self._mem(step, "fp" if group in ("ssefp", "avxfp") else "vector") if form != "r" else None
             self._emit(isa.vector(step.cls, pick, *lanes, mem))
+        elif group in ("lea", "mov") and form == "r" and regs.worn(BASE):
+            # Written anew as programs do with their pointers: else all accesses wait for one write at the beginning.
+            text = "lea ({0}), {0}" if group == "lea" else "mov {0}, {0}"
+            self._put(text.format(r64(BASE)), 3, 1 << BASE, 1 << BASE)
         elif form == "r":
             self._emit(isa.reg_reg(group, pick, regs.source(), regs.destination(), wide))
         elif form == "l":
