@@ -151,10 +151,12 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         end = payload.find(b"\r\n\r\n")
         if end >= 0:
             head = end + 4
+        elif 64 < first_vector < first_send:
+            head = first_vector
         elif first_send < total or first_send <= 64:
             head = first_send
         else:
-            head = first_vector if 64 < first_vector < total else min(total, 160)
+            head = min(total, 160)
         chunked = b"chunked" in payload[:head].lower()
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
