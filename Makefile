@@ -36,7 +36,7 @@ demo: setup ## Clone Redis, validate the clone, write a report
 
 test: setup ## Run all tests
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 lint: ## Check style and types
 	.venv/bin/ruff check .

@@ -116,6 +116,28 @@ def test_calls_made_in_another_order_than_requests_came() -> None:
     assert all([nr for nr in found if nr != NUMBERS["epoll_ctl"]] == [NUMBERS[n] for n in names] for found in order)
 
 
+def test_a_task_that_goes_on_a_round_later_calls_for_its_request() -> None:
+    """The connection was another request's before, and nothing was received in the round."""
+    record = Recorder((PID,))
+    wait(record)
+    record.call(PID, "accept4", 20, LISTENER)
+    for fd in (30, 31):
+        connect(record, fd)
+    for _ in range(4):
+        wait(record)
+        receive(record, 20, REQUEST)
+        send(record, 30, REQUEST)
+        for fd, following in ((30, 31), (31, 20)):
+            wait(record)
+            receive(record, fd, REPLY)
+            wait(record)
+            send(record, following, REQUEST if following == 31 else REPLY)
+    work = record.work()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.sent]
+    assert len(cycles) == 4 and all([call.link for call in cycle.calls] == [0, 1] for cycle in cycles)
+    assert calls_outside(work) == 0
+
+
 def test_what_is_done_to_a_kept_connection_ahead_of_a_call_is_for_that_call() -> None:
     record = Recorder((PID,))
     wait(record)
@@ -148,6 +170,33 @@ def test_what_is_done_to_a_kept_connection_ahead_of_a_call_is_for_that_call() ->
     for call in calls:
         call.answers[1].nr, call.answers[1].iov, call.answers[1].iovcnt = NUMBERS["readv"], (4096, 4096), 4
     assert [(one.nr, one.bytes) for one in _further(calls)] == [(NUMBERS["readv"], 16384)]
+
+
+def test_what_is_done_ahead_of_several_calls_is_for_each_of_them() -> None:
+    record = Recorder((PID,))
+    wait(record)
+    fds = (20, 21, 22)
+    for fd in fds:
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(6):
+        wait(record)
+        for fd in fds:
+            receive(record, fd, REQUEST)
+        for fd in fds:
+            if turn == 0:
+                connect(record, 100 + fd)
+            else:
+                record.call(PID, "epoll_ctl", 0, 5, 2, 100 + fd)
+        for fd in fds:
+            send(record, 100 + fd, REQUEST)
+        wait(record)
+        for fd in fds:
+            receive(record, 100 + fd, REPLY)
+            send(record, fd, REPLY)
+    cycles = [cycle for cycle in record.work().threads[PID].cycles if cycle.complete]
+    assert len(cycles) == 15 and all(len(cycle.links) == 1 for cycle in cycles)
+    names = {name.kind: op.count for name, op in programs.build(b"GET", cycles).ops.items() if name.slot == ("d", 0)}
+    assert names == {"call": 15, "answer": 15, "epoll_del": 12}
 
 
 def test_the_operations_of_a_call() -> None:

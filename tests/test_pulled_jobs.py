@@ -134,7 +134,10 @@ def test_a_clone_fetches_each_job_once(queue: Path, tmp_path: Path) -> None:
         backend = stack.enter_context(Backend(reply))
         _, at = stack.enter_context(running(queue))
         places = [word for n, p in enumerate((at, backend.port)) for word in ("--downstream", f"{n}=127.0.0.1:{p}")]
-        stack.enter_context(running(binary, *places))
+        _, own = stack.enter_context(running(binary, *places))
+        for _ in range(600):  # more than wait to be accepted at a time: who looks whether it is up is turned away
+            with socket.create_connection(("127.0.0.1", own), timeout=10) as looking:
+                assert looking.recv(1) == b""
         with socket.create_connection(("127.0.0.1", at), timeout=10) as pushing:
             for _ in range(20):
                 pushing.sendall(PUSH)

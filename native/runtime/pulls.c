@@ -6,6 +6,9 @@
  */
 #include "link.h"
 
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
 #include <time.h>
 
 #define RETRY_NS 100000000 /* after a fetch that failed: the store is gone */
@@ -77,12 +80,29 @@ static int16_t drawn(struct worker *w)
 	return (int16_t)i;
 }
 
+/* Whoever connects only looks whether the service is up. */
+static void *turn_away(void *argument)
+{
+	(void)argument;
+	for (;;) {
+		int fd = accept4(listener_fd, NULL, NULL, SOCK_CLOEXEC);
+
+		if (fd >= 0)
+			close(fd);
+		else if (errno != EAGAIN || wait_descriptor(listener_fd, POLLIN, -1) < 0)
+			return NULL;
+	}
+}
+
 void pull_main(struct worker *w)
 {
 	static const struct timespec retry = {.tv_nsec = RETRY_NS};
 	struct conn c = {.source = {.fd = -1, .type = SOURCE_CONN, .place = -1}, .worker = w};
+	pthread_t thread;
 
 	c.out.pool = &w->pool;
+	if (w->number == 0 && listener_fd >= 0 && pthread_create(&thread, NULL, turn_away, NULL))
+		fail("thread");
 	for (;;) {
 		struct request request = {.cls = drawn(w), .flags = REQ_NOREPLY};
 

@@ -27,7 +27,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import h2, programs, protocol
+from ditto.streams import h2, pgsql, programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
@@ -83,7 +83,7 @@ class CallBook:
         codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
-            if self.numbers.get(call.peer) == number:
+            if self.numbers.get(call.peer) == number and _asks(codec, call):
                 seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
@@ -102,6 +102,9 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
+        if (pool := _pool(group)) != "request":
+            # The few sessions that began in a request that was seen: the runtime begins them by itself.
+            calls = [call for call in calls if _asks(codec, call)] or calls
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -110,7 +113,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             Downstream(
                 codec=codec,
                 print_key=print_key,
-                pool=_pool(group),
+                pool=pool,
                 blocking=waits < len(calls) / 2,
                 receive=_receive([call.answers[0] for call in calls]),
                 further=_further(calls),
@@ -164,6 +167,11 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
 
 def _key_of(codec: str, call: Call, part: Part) -> bytes:
     return protocol.request_key(codec, call.sends[0].recorded[part[0] :][:64], part[1])
+
+
+def _asks(codec: str, call: Call) -> bool:
+    """Whether it is no message that a database's session begins with."""
+    return codec != "pgsql" or _key(codec, call) not in pgsql.SESSION
 
 
 def _requests(codec: str, call: Call) -> list[Part]:

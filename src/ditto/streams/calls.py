@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ditto.streams.cycles import Cycle, Wake
 
 
+_UNDER_WAY = 256
+"""Calls over one connection of HTTP/2 among which an answer's is looked for."""
+
+
 @dataclass(eq=False)
 class Call:
     """One request to another service and its reply.
@@ -68,6 +72,7 @@ class PeerLife:
         closed: so was its end.
         loose: sends that belong to no request.
         overlapping: requests sent before the reply to an earlier one had come.
+        ahead: what was done to it for the next request, with the wake-ups it belongs to.
     """
 
     peer: Obj
@@ -80,6 +85,7 @@ class PeerLife:
     closed: bool = False
     loose: int = 0
     overlapping: int = 0
+    ahead: list[tuple[Event, Wake]] = field(default_factory=list)
 
     @property
     def call(self) -> Call | None:
@@ -119,7 +125,8 @@ class Callers:
             return None
         life.closed |= event.nr == CLOSE
         if self._ahead(event, life, current):
-            return current
+            life.ahead.append((event, wake))
+            return None
         if event.nr in RECEIVES and owner is not None and life.call is not None:
             _receive(event, life.call, wake)
         return owner
@@ -140,7 +147,7 @@ class Callers:
                 if cycle is not None:
                     life.calls[-1].stream = stream
             else:
-                call = next((known for known in reversed(life.calls) if known.stream == stream), None)
+                call = next((known for known in life.calls[: -_UNDER_WAY - 1 : -1] if known.stream == stream), None)
                 cycle = call.cycle if call is not None and not call.cycle.complete else None
                 if call is not None and cycle is not None:
                     _receive(part, call, wake)
@@ -150,18 +157,16 @@ class Callers:
         return found
 
     def _ahead(self, event: Event, life: PeerLife, current: Cycle | None) -> bool:
-        """Whether something is done to a kept connection for the request that is about to call on it.
+        """Whether something is done to a kept connection for a request that is about to call on it.
 
-        It came after the last reply on that connection, and the thread is at a request that has not called yet.
+        It came after the last reply on that connection, and the thread is at a request that has not called yet.  Which
+        request that is, the call tells.
         """
         call = life.call
         if event.nr in RECEIVES or event.nr == CLOSE or call is None or not call.answers or current is None:
             return False
-        if current is life.owner or current.complete or current.sent or current.calls or current.outstanding:
-            return False
-        if life.peer not in current.links:
-            current.links.append(life.peer)
-        return True
+        waits = not (current.complete or current.sent or current.calls or current.outstanding)
+        return current is not life.owner and waits
 
     def _set_up(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> None:
         if event.nr == SOCKET:
@@ -193,6 +198,9 @@ class Callers:
             life.first_wake = wake
         if life.peer not in cycle.links:
             cycle.links.append(life.peer)
+        for before in life.ahead:
+            cycle.add(*before)
+        life.ahead.clear()
         made = Call(life.peer, cycle, cycle.links.index(life.peer), wake, [event])
         made.beside = sum(1 for known in self._open if known is not cycle and known.outstanding)
         life.owner = cycle
@@ -210,7 +218,11 @@ class Callers:
             return fresh[0]
         if current is not None and current in waiting:
             return current
-        return fresh[0] if fresh else None
+        if fresh:
+            return fresh[0]
+        # A task that goes on in the round after the one that brought its replies: first those that had them first.
+        ready = [cycle for cycle in waiting if not cycle.outstanding and all(call.answers for call in cycle.calls)]
+        return min(ready, key=lambda cycle: max(call.answers[-1].index for call in cycle.calls), default=None)
 
     def replied(self, cycle: Cycle) -> None:
         """The first send of a reply to a client."""

@@ -7,7 +7,6 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -33,13 +32,13 @@ from ditto.streams.events import (
     wait_timeout,
 )
 from ditto.streams.multiplexed import settle_streams
+from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
-SETSOCKOPT = NUMBERS["setsockopt"]
 
 
 @dataclass(eq=False)
@@ -107,11 +106,11 @@ class ConnectionLife:
     setup: list[Event] = field(default_factory=list)
     closing: list[Event] = field(default_factory=list)
     cycle: Cycle | None = None
-    streams: dict[int, Cycle] = field(default_factory=dict)
-    """HTTP/2: requests under way by their stream."""
     requests: int = 0
     set_up_late: bool = False
     """Some of its set-up came with a request."""
+    streams: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests under way by their stream."""
 
 
 @dataclass(eq=False)
@@ -389,48 +388,5 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
-    _set_up_once(work)
-    late = resumes_late(work)
-    for thread in works.values():
-        for cycle in thread.cycles:
-            if not late:
-                cycle.resumed_after = None
-            elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
-                # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
-                cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+    settle(work)
     return work
-
-
-def _set_up_once(work: Work) -> None:
-    """Options that a connection gets once, during one of its several requests, belong to its set-up.
-
-    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
-    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
-    client's delayed acknowledgement.
-    """
-    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
-    for thread in work.threads.values():
-        for cycle in thread.cycles:
-            life = work.lives[cycle.connection]
-            if life.accept is not None and life.requests > 1:
-                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
-                made.setdefault(cycle.connection, []).extend(own)
-    for connection, options in made.items():
-        life = work.lives[connection]
-        times = Counter(tuple(event.args[1:3]) for _, event in options)
-        for cycle, event in options:
-            if times[tuple(event.args[1:3])] == 1:
-                at = cycle.events.index(event)
-                del cycle.events[at], cycle.wake_of[at]
-                life.setup.append(event)
-                life.set_up_late = True
-
-
-LATE_SHARE = 0.5
-
-
-def resumes_late(work: Work) -> bool:
-    """Whether requests are answered in the round after the one that received them, as tasks of an event loop are."""
-    answered = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
-    late = sum(cycle.resumed_after is not None for cycle in answered)
-    return late > LATE_SHARE * len(answered)

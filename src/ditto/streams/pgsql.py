@@ -17,6 +17,8 @@ _WORDS = {
 }  # fmt: skip
 _REPLIES = frozenset(b"RSKZTDCE12n3tsIGHWNAv")
 _LONGEST = 1 << 30
+SESSION = frozenset((b"Secure", b"Startup"))
+"""Classes of what a session begins with."""
 
 
 def looks_like_request(payload: bytes) -> bool:

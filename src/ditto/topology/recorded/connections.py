@@ -113,7 +113,7 @@ class Connection:
         going_on = self.last is not None and not self.last.replied
         if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.FRAMES, framing.PGSQL)):
             heads = []
-        elif not heads and self.protocol != framing.HTTP:
+        elif not heads and self.protocol not in (framing.HTTP, framing.PGSQL):
             heads = [framing.Head(0, "request")]
         made = []
         for head in heads:

@@ -139,7 +139,8 @@ def _pgsql_request(piece: bytes) -> list[Head]:
         return []
     word = pgsql.Session().key(piece).split(b" ", 1)[0].removeprefix(b"Parse_").removeprefix(b"Bind_")
     name = _text(word) or "request"
-    return [Head(0, name, name in ("Terminate", "Cancel"))]
+    # What begins and ends a session asks for nothing.
+    return [] if name in ("Secure", "Startup", "Terminate", "Cancel") else [Head(0, name)]
 
 
 def _memcached_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | None:
