@@ -264,6 +264,8 @@ def test_calls_of_the_wrong_request_are_put_right() -> None:
     found = settled_calls(sometimes)
     assert [(o.kind.value, o.link, o.probability) for o in found[2:4]] == [("call", 1, 0.3), ("answer", 1, 1.0)]
     assert settled_calls([reply]) == [reply]
+    waited = settled_calls([op("call", 0, 0.5), op("poll", 0, 0.4).model_copy(update={"b": -1}), op("answer", 0, 0.5)])
+    assert [o.probability for o in waited] == [0.5, 0.8, 1.0]  # of the calls that are made
 
 
 def test_a_fitted_program_awaits_every_call() -> None:
