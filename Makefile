@@ -9,7 +9,8 @@ PYTHON := .venv/bin/python
 BUILD_PACKAGES := python3-venv gcc make libc6-dev clang llvm libbpf-dev bpftool libelf-dev zlib1g-dev valgrind linux-libc-dev
 DEMO_PACKAGES := redis-server redis-tools
 TEST_PACKAGES := $(DEMO_PACKAGES) nginx memcached libmemcached-tools wrk binutils strace chromium stress-ng dnsperf \
-	postgresql mariadb-server sysbench php-fpm ccache gunicorn python3-psycopg2 python3-fastapi python3-uvicorn
+	postgresql mariadb-server sysbench php-fpm ccache gunicorn python3-psycopg2 python3-fastapi python3-uvicorn \
+	python3-grpcio nghttp2-client
 
 NATIVE := $(patsubst native/%/Makefile,%,$(wildcard native/*/Makefile))
 
@@ -35,7 +36,7 @@ demo: setup ## Clone Redis, validate the clone, write a report
 
 test: setup ## Run all tests
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(PYTHON) -m pytest -n 2 --no-loadscope-reorder
 
 lint: ## Check style and types
 	.venv/bin/ruff check .

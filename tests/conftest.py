@@ -23,6 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BESIDE_OTHERS = [
     f"test_{name}"
     for name in (
+        "runtime_calls.py::test_compiles_without_warnings",
+        "runtime_calls.py::test_the_makefile_fragment_needs_only_make_and_cc",
         "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",
         "access", "sql", "serial", "calls_followed", "deploy", "generated_clone", "fastcgi", "lens_tool",
         "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate", "topology", "report", "study_report",
@@ -31,7 +33,7 @@ BESIDE_OTHERS = [
         "validate_requests", "validate_statistics",
     )
 ]  # fmt: skip
-"""Modules whose tests come out alike whatever else runs, the long ones first; single ones are marked as `beside`."""
+"""Modules and single tests that come out alike whatever else runs, the long ones first."""
 
 CCACHE = Path("/usr/lib/ccache")
 """Compilers that keep what they made, where Debian's package puts them: most clones of tests are of one runtime."""
@@ -44,18 +46,32 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CCACHE_MAXSIZE"] = "1G"
 
 
-def _together(item: pytest.Item) -> bool:
-    return item.path.stem in BESIDE_OTHERS or item.get_closest_marker("beside") is not None
+def _beside(nodeid: str) -> int | None:
+    """The place of a test's module or of itself in `BESIDE_OTHERS`; None if it needs the machine for itself."""
+    module, test = Path(nodeid.split("::")[0]).stem, nodeid.split("[")[0]
+    for number, name in enumerate(BESIDE_OTHERS):
+        if module == name or test.endswith(f"/{name}"):
+            return number
+    return None
 
 
-@pytest.hookimpl(tryfirst=True)  # before the groups are read
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Modules in order to whichever worker is free, and all that needs the machine for itself to one, last."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "alone" if _beside(nodeid) is None else str(nodeid.split("::")[0])
+
+    return Scheduling(config, log)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skip, with the reason, what this machine cannot do; put what needs it for itself last, on one worker."""
+    """Skip, with the reason, what this machine cannot do; of several workers, see what is to be run last."""
     if hasattr(config, "workerinput"):
-        places = {name: number for number, name in enumerate(BESIDE_OTHERS)}
-        items.sort(key=lambda item: (not _together(item), places.get(item.path.stem, -1)))
-        for item in items:
-            item.add_marker(pytest.mark.xdist_group(item.path.stem if _together(item) else "alone"))
+        places = {item: _beside(item.nodeid) for item in items}
+        items.sort(key=lambda item: len(BESIDE_OTHERS) if (place := places[item]) is None else place)
     no_ebpf = _why_no_ebpf()
     no_valgrind = _why_no_valgrind()
     for item in items:
@@ -68,11 +84,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Of two workers, one waits while the other has a test that needs the machine for itself."""
-    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")
-    if run is None:
+    if not hasattr(item.config, "workerinput"):
         return (yield)
-    with (Path(tempfile.gettempdir()) / f"ditto-tests-{run}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH if _together(item) else fcntl.LOCK_EX)
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "tests.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if _beside(item.nodeid) is None else fcntl.LOCK_SH)
         return (yield)
 
 

@@ -24,6 +24,8 @@ DEFINES = (
     f"-DTEST_PRINT_CHUNKED={path_print(PRINT_KEY, b'/chunked')}",
     f"-DTEST_PRINT_304={path_print(PRINT_KEY, b'/unchanged')}",
     f"-DTEST_PRINT_WIDE={path_print(PRINT_KEY, b'SELECT a, b, c FROM t WHERE id')}",
+    f"-DTEST_PRINT_METHOD={path_print(PRINT_KEY, b'/test.Service/Get')}",
+    f"-DTEST_PRINT_STREAM={path_print(PRINT_KEY, b'/test.Service/List')}",
     f"-DTEST_PRINT_NARROW={path_print(PRINT_KEY, b'SELECT abalance FROM t')}",
 )
 CODEC_SOURCES = (
@@ -33,6 +35,7 @@ CODEC_SOURCES = (
     "resp_*.c",
     "pgsql_*.c",
     "mysql_*.c",
+    "h2_*.c",
     "sql.c",
     "keys.c",
     "values.c",

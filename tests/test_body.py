@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block, Work
 from ditto.generate.body import BodyCode, emit
+from ditto.generate.body.data import _loop_lines
+from ditto.generate.body.mixes import LOADS
 
 sys.path.insert(0, str(Path(__file__).parent / "body"))
 
@@ -233,6 +235,70 @@ def test_many_stores_of_few_instructions_are_a_repeated_string_store(tmp_path: P
     wide = request(0.4, stores=lines * 8, store_distance=[lines * 7, *[0] * 22, lines])
     assert "rep stosq" in emit([wide], Knobs(), 1).assembly
     assert "rep stos" not in emit([request(0.4)], Knobs(), 1).assembly
+
+
+def test_a_repeated_store_that_was_seen_makes_what_the_others_cannot() -> None:
+    """Such as a structure of 1 KiB that each request clears: one instruction, not 128 of the mix."""
+    plain = emit([request(0.4)], Knobs(), 1).blocks[0]
+    stores = 742 * 0.4 + 128
+    near = [208.0, 48, 52, 32, 24, 20, 8, 8, 12, 12]
+    cleared = request(
+        0.4, stores=stores, store_distance=[near[0] + 112, *near[1:9], near[9] + 16], mix={**MIX, "string_s": 0.0005}
+    )
+    made = emit([cleared], Knobs(), 1)
+    facts = made.blocks[0]
+    assert "rep stosq" in made.assembly
+    assert facts.stores == pytest.approx(stores, rel=0.05)
+    assert facts.instructions == pytest.approx(2000, rel=0.02)
+    assert facts.mix["mov_s"] == pytest.approx(plain.mix["mov_s"], abs=0.015)
+    unseen = emit([request(0.4, stores=stores)], Knobs(), 1)
+    assert "rep stos" not in unseen.assembly
+
+
+def test_vector_loads_cross_lines_where_there_are_more_loads_than_loading_instructions() -> None:
+    vectors = MIX | {"avxmov_l": 0.08, "mov_r": 0.04}
+    whole = sum(vectors.values())
+    loading = sum(share for name, share in vectors.items() if name in LOADS) / whole
+
+    def crossings(code: BodyCode) -> int:
+        return sum(int(at) % 64 == 56 for at in re.findall(r"mov(?:dqu|ups) (-?\d+)\(%\w+", code.assembly))
+
+    wanted = 5006 * (loading + 0.05)
+    made = emit([request(loads=wanted, mix=vectors)], Knobs(), 1)
+    facts = made.blocks[0]
+    assert crossings(made) > 100
+    assert facts.loads == pytest.approx(wanted, rel=0.05)
+    assert facts.mix["avxmov_l"] == pytest.approx(0.08 / whole, abs=0.015)
+    assert crossings(emit([request(loads=5006 * loading, mix=vectors)], Knobs(), 1)) == 0
+
+
+def test_reads_are_as_near_to_writes_as_wanted() -> None:
+    """All accesses are by one register, which is written anew or all would wait for the beginning of the block."""
+    wanted = [0.22, 0.09, 0.14, 0.15, 0.19, 0.09, 0.05, 0.07]
+    made = emit([request(raw=wanted)], Knobs(), 1)
+    assert sum(abs(a - b) for a, b in zip(made.blocks[0].raw, wanted, strict=True)) / 2 < 0.12
+    assert "lea (%rsi), %rsi" in made.assembly
+
+
+def test_pushes_are_as_many_as_wanted_in_short_lines() -> None:
+    facts = emit([request(mix=MIX | {"push_r": 0.06, "pop_r": 0.06, "mov_r": 0.06})], Knobs(), 1).blocks[0]
+    assert facts.mix["push_r"] == pytest.approx(0.06, abs=0.008)
+
+
+def test_loops_work_on_as_many_lines_as_their_accesses_find_far() -> None:
+    """Of 40 accesses a trip, half at the same line and half evenly from 1 to 31: what is farther than w lines is w."""
+    evenly = [500.0, *(500 * 2**b / 31 for b in range(5)), *[0.0] * 18]
+    nothing = [0.0] * 24
+    found = _loop_lines((evenly, nothing), 9, 40)
+    farther = 40 * 0.5 * (1 - found / 31)
+    assert found == pytest.approx(farther, abs=1.5)
+    assert _loop_lines((nothing, nothing), 9, 40) == 1
+    assert _loop_lines(([10.0, *[0.0] * 23], nothing), 9, 40) == 1
+
+
+def test_a_block_without_lines_of_its_own_has_a_few() -> None:
+    near = request(0.2, code_distance=[110, 130, 10, 10, 5, 1], code_touches=266)
+    assert emit([near], Knobs(), 1).blocks[0].code_lines >= 12
 
 
 def test_vectors_do_not_wait_for_each_other(code: BodyCode) -> None:

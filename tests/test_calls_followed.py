@@ -172,6 +172,33 @@ def test_what_is_done_to_a_kept_connection_ahead_of_a_call_is_for_that_call() ->
     assert [(one.nr, one.bytes) for one in _further(calls)] == [(NUMBERS["readv"], 16384)]
 
 
+def test_what_is_done_ahead_of_several_calls_is_for_each_of_them() -> None:
+    record = Recorder((PID,))
+    wait(record)
+    fds = (20, 21, 22)
+    for fd in fds:
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(6):
+        wait(record)
+        for fd in fds:
+            receive(record, fd, REQUEST)
+        for fd in fds:
+            if turn == 0:
+                connect(record, 100 + fd)
+            else:
+                record.call(PID, "epoll_ctl", 0, 5, 2, 100 + fd)
+        for fd in fds:
+            send(record, 100 + fd, REQUEST)
+        wait(record)
+        for fd in fds:
+            receive(record, 100 + fd, REPLY)
+            send(record, fd, REPLY)
+    cycles = [cycle for cycle in record.work().threads[PID].cycles if cycle.complete]
+    assert len(cycles) == 15 and all(len(cycle.links) == 1 for cycle in cycles)
+    names = {name.kind: op.count for name, op in programs.build(b"GET", cycles).ops.items() if name.slot == ("d", 0)}
+    assert names == {"call": 15, "answer": 15, "epoll_del": 12}
+
+
 def test_the_operations_of_a_call() -> None:
     work = batched()
     cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]

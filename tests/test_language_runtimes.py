@@ -8,18 +8,22 @@ import shutil
 import subprocess
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.observation import FileSeen
 from ditto.artifacts.profile import Dist, FileGroup, Op, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.snapshot import makes_code
 from ditto.model.classes import HELPERS
-from ditto.model.files import of_a_file
-from ditto.streams.cycles import follow, resumes_late
+from ditto.model.files import FileCatalog, of_a_file
+from ditto.streams.cycles import follow
 from ditto.streams.events import Event
 from ditto.streams.helpers import find_helpers
-from ditto.streams.programs import RESUME, build
+from ditto.streams.programs import RESUME, OpName, OpWork, build
+from ditto.streams.settled import resumes_late
 from profile_parts import fixed
 from runtime_build import STATIC, build_clone, receive, running
 from test_sharing import EPOLL, LISTENER, REQUEST, Threads
@@ -106,6 +110,17 @@ def test_helpers_are_told_by_who_wakes_them() -> None:
 @pytest.mark.parametrize(("woken", "ret"), [(1, 1), (50, 0)])
 def test_threads_woken_hardly_ever_or_by_nobody_are_none(woken: int, ret: int) -> None:
     assert find_helpers(follow(helping(woken, ret).threads)) == set()
+
+
+def test_a_file_of_few_requests_is_no_part_of_a_group() -> None:
+    sizes = {"/cache/a": 5000, "/cache/b": 7000, "/temp/1": 0}
+    catalog = FileCatalog.of([FileSeen(path=path, size=size) for path, size in sizes.items()], [])
+    opened = OpWork(
+        count=2001, sizes=Counter({0: 2001}), paths=Counter({b"/cache/a": 1500, b"/cache/b": 500, b"/temp/1": 1})
+    )
+    name = OpName("file_open", NUMBERS["openat"], ("t", 0), 0)
+    group = catalog.groups[catalog.group_of(name, opened)]
+    assert group.count == 2 and group.size == Dist(values=[5000, 7000], weights=[1, 1])
 
 
 def test_a_file_sent_in_part() -> None:

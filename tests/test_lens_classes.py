@@ -10,12 +10,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hpack import Encoder
 
 from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.plan import opaque_request
 from ditto.host.lens import Codec, lens_command, lens_env
+from ditto.host.requests_h2 import acknowledge, begin, frame
 from ditto.paths import lens_directory
-from ditto.streams import fastcgi, pgsql
+from ditto.streams import fastcgi, h2, pgsql
 from ditto.streams.sql import statement_key
 
 pytestmark = [
@@ -160,6 +162,29 @@ def test_fastcgi(tmp_path: Path, echo: Path) -> None:
     cuts = [0, 8, 16, 24, len(one) - 16, len(one) - 8, len(one)]
     parts = ["%" + one[begin:end].hex() for begin, end in pairwise(cuts)]
     assert received(run(tmp_path / "parts", "fastcgi", echo, parts)) == {b"none": 3, b"GET /a": 3}
+
+
+def test_h2(tmp_path: Path, echo: Path) -> None:
+    """Heads that refer to earlier ones, in Huffman's code or not, whole or in pieces; of several requests the first."""
+    encoder = Encoder()
+    paths = ["/shop.Cart/Add", "/shop.Cart/List?q=1", "/shop.Cart/Add", "/" + "x" * 70 + "/End"]
+
+    def asked(number: int) -> bytes:
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", paths[number % 4]), ("te", "trailers")]
+        block = encoder.encode([*fields, ("x-id", "v" * number)], huffman=number % 2 == 0)
+        parts = frame(h2.HEADERS, 0, 2 * number + 1, block[:2]) + frame(h2.CONTINUATION, 4, 2 * number + 1, block[2:])
+        return parts + frame(h2.DATA, 1, 2 * number + 1, b"x" * number)
+
+    pieces = [begin() + asked(0), acknowledge(), asked(1), asked(2) + asked(3), asked(4)]
+    last = asked(7)
+    pieces += [last[:7], last[7:20], last[20:]]
+    found = received(run(tmp_path, "h2", echo, ["%" + data.hex() for data in pieces]))
+    side = h2.Side(True)
+    keys = [begun.key for data in pieces for begun in side.feed(data, len(data))[:1]]
+    assert keys[:3] == [b"POST /shop.Cart/Add", b"POST /shop.Cart/List", b"POST /shop.Cart/Add"]
+    # What begins no request is of the class before: settings, and the beginning of the last head.
+    end = b"POST " + paths[3].encode()[-60:]
+    assert found == Counter([keys[0], keys[0], keys[1], keys[2], keys[0], keys[0], keys[0], end])
 
 
 def test_a_wait_ends_the_class_and_the_socket_keeps_it(tmp_path: Path, echo: Path) -> None:

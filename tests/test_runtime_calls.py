@@ -263,14 +263,12 @@ def test_path_prints_agree_with_the_runtime(tmp_path: Path) -> None:
     assert 0 <= path_print(PRINT_KEY, b"/\xff") < 4096
 
 
-@pytest.mark.beside
 @pytest.mark.parametrize("level", ["-O0", "-O3"])
 def test_compiles_without_warnings(tmp_path: Path, level: str) -> None:
     sources = [*runtime_sources(), DRIVERS / "body_standin.c", DRIVERS / "tables_resp.c"]
     compile_c(tmp_path / "clone", sources, (level, "-static"))
 
 
-@pytest.mark.beside
 def test_the_makefile_fragment_needs_only_make_and_cc(tmp_path: Path) -> None:
     shutil.copytree(RUNTIME, tmp_path / "runtime")
     for name in ("tables_resp.c",):

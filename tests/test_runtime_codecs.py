@@ -318,7 +318,7 @@ def test_opaque_over_blocking_roles(tmp_path: Path, handover: str) -> None:
             assert len(receive(idle, 20)) == 20
 
 
-@pytest.mark.parametrize("tables", ["opaque", "http", "resp", "memcached", "dns", "pgsql", "mysql", "fastcgi"])
+@pytest.mark.parametrize("tables", ["opaque", "http", "resp", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"])
 def test_fuzz_briefly(tmp_path: Path, tables: str) -> None:
     import subprocess
 

@@ -15,8 +15,10 @@ import pytest
 
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.classes import Placement
 from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
+from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor
 from ditto.streams.sharing import Sharing, find_sharing
@@ -99,6 +101,25 @@ def test_threads_that_wait_themselves() -> None:
     assert found.shared and found.complete
     pool = found.pools[PID]
     assert (pool.servers, pool.dispatchers, pool.polls_first) == ({11, 12}, set(), 0.5)
+
+
+@pytest.mark.parametrize(("idle", "found"), [(0, True), (12, False)])
+def test_what_a_dispatcher_does_before_each_wait(idle: int, found: bool) -> None:
+    record = Threads()
+    record.call(11, "openat", 6, 0, 0, 2, payload=b"/sign\0")
+    for turn in range(12 + idle):
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        if turn % 4 == 0:
+            record.call(11, "accept4", 7 + turn // 4, LISTENER)
+        if turn < 12:
+            record.call(11, "fchmod", 0, 6, 1)
+            record.call(11, "futex", 0, 0x1000, 128)
+            record.call(11, "getppid", 1)
+    record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+    role = SimpleNamespace(work=list(record.work().threads.values()))
+    ops = each_dispatch(role, Placement(lambda name, op: 0, lambda slot: 5))  # type: ignore[arg-type]
+    wanted = [(OpKind.FILE_FSTAT, NUMBERS["fchmod"], 5, 1.0), (OpKind.MISC, NUMBERS["getppid"], 0, 1.0)]
+    assert [(op.kind, op.nr, op.b, op.probability) for op in ops] == (wanted if found else [])
 
 
 def test_a_dispatcher_is_told_from_those_who_serve() -> None:

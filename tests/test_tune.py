@@ -233,7 +233,8 @@ def periodic_profile() -> Profile:
     keeps = role.model_copy(update={"kind": "periodic", "wait_nr": sleep, "listens": False, "timers": [timer]})
     blocks = [*profile.services[0].blocks, block(6000.0).model_copy(update={"request_class": -1, "after": sleep})]
     load = profile.services[0].load.model_copy(update={"requests_per_second": 50_000})
-    return with_service(profile, {"roles": [role, keeps], "blocks": blocks, "load": load})
+    process = profile.services[0].processes[0].model_copy(update={"roles": [0, 1]})
+    return with_service(profile, {"roles": [role, keeps], "blocks": blocks, "load": load, "processes": [process]})
 
 
 def sleeping(profile: Profile, visits: int, instructions: float) -> Measured:
@@ -249,6 +250,10 @@ def test_only_threads_that_slept_less_often_than_a_clone_that_keeps_the_period_f
     assert same == profile
     follows = paced(profile, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0))
     assert [t.requests for role in follows.services[0].roles for t in role.timers][-1] == 100
+    process = profile.services[0].processes[0]
+    parts = [process.model_copy(update={"roles": [n], "parent": n - 1}) for n in (0, 1)]
+    apart = with_service(profile, {"processes": parts})  # a process of its own knows of no requests
+    assert paced(apart, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0)) == apart
     # What it does is between the original's by visits and by requests, more as well as less.
     for visits, wanted in ((10, 9000 * (50 / 10) ** 0.5), (50, 9000), (200, 9000 * (50 / 200) ** 0.5)):
         done = follows

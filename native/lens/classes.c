@@ -8,6 +8,7 @@
  * itself carries replies, not requests: it takes the class of the thread that sends on it, so that what is done
  * with the reply belongs to the request that asked for it. */
 #include "fastcgi.h"
+#include "h2.h"
 #include "lens.h"
 #include "sql.h"
 #include "syscalls.h"
@@ -154,6 +155,7 @@ static UInt classify(const HChar* p, ULong n, Int fd) {
       case CODEC_PGSQL: return class_read(sql_pgsql, p, n, fd);
       case CODEC_MYSQL: return class_read(sql_mysql, p, n, fd);
       case CODEC_FASTCGI: return class_read(fastcgi_class, p, n, fd);
+      case CODEC_H2: return class_read(h2_class, p, n, fd);
       default: return class_opaque(p, n);
    }
 }
@@ -261,6 +263,7 @@ static void forget(Long fd) {
    fd_class[fd] = 0;
    fd_arrays[fd] = 0;
    fd_begun[fd].len = 0;
+   h2_forget((Int)fd);
 }
 
 static void copy_fd(Int from, Long to) {

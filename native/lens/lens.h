@@ -181,7 +181,7 @@ extern UInt g_event_count, g_event_cap;
 extern ULong g_events_dropped;
 
 /* classes.c */
-enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL, CODEC_FASTCGI };
+enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL, CODEC_FASTCGI, CODEC_H2 };
 extern Int g_codec;
 extern Bool g_fold; /* http1: digits in paths tell no class */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current);

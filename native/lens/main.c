@@ -23,8 +23,8 @@ Bool g_fold;
 const HChar* g_out;
 
 static Bool set_codec(const HChar* name) {
-   static const HChar* const names[] = {"resp", "http1", "memcached", "opaque", "pgsql", "mysql", "fastcgi"};
-   for (Int i = 0; i < 7; i++) {
+   static const HChar* const names[] = {"resp", "http1", "memcached", "opaque", "pgsql", "mysql", "fastcgi", "h2"};
+   for (Int i = 0; i < (Int)(sizeof(names) / sizeof(names[0])); i++) {
       if (VG_STREQ(name, names[i])) {
          g_codec = i;
          return True;
@@ -37,7 +37,7 @@ static Bool process_option(const HChar* arg) {
    if VG_STR_CLO (arg, "--control", clo_control) {
    } else if VG_STR_CLO (arg, "--out", clo_out) {
    } else if VG_STR_CLO (arg, "--codec", clo_codec) {
-      if (!set_codec(clo_codec)) VG_(fmsg_bad_option)(arg, "codec must be resp, http1, memcached, pgsql, mysql, fastcgi or opaque\n");
+      if (!set_codec(clo_codec)) VG_(fmsg_bad_option)(arg, "codec must be resp, http1, memcached, pgsql, mysql, fastcgi, h2 or opaque\n");
    } else if VG_BOOL_CLO (arg, "--fold", g_fold) {
    } else if VG_BINT_CLO (arg, "--events", clo_events, 0, 100000000) {
    } else return False;
@@ -48,7 +48,7 @@ static void print_usage(void) {
    VG_(printf)
    ("    --out=PREFIX        write PREFIX.<pid>.lens [lens.out]\n"
     "    --control=FILE      4096-byte file, first u32: 0 warm, 1 count, 2 stop and write, 3 off [count]\n"
-    "    --codec=NAME        request classes from: resp, http1, memcached, pgsql, mysql, fastcgi, opaque [opaque]\n"
+    "    --codec=NAME        request classes from: resp, http1, memcached, pgsql, mysql, fastcgi, h2, opaque [opaque]\n"
     "    --fold=no|yes       http1: leave digits in paths out of classes [no]\n"
     "    --events=N          record up to N system call events [0]\n");
 }

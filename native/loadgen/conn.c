@@ -5,6 +5,7 @@
 #include "run.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -65,12 +66,29 @@ static void broken(struct run *r, struct conn *c)
 
 static void finish(struct run *r, struct conn *c);
 
+/* HTTP/2: the request as it is sent on the next stream of its connection. */
+static void number(struct conn *c, const struct step *step)
+{
+	if (c->room < step->bytes) {
+		free(c->numbered);
+		c->numbered = malloc(step->bytes);
+		c->room = step->bytes;
+		if (!c->numbered)
+			fail("no memory for a request of %u bytes", step->bytes);
+	}
+	c->stream += 2;
+	c->frame.stream = c->stream - 1;
+	memcpy(c->numbered, step->request, step->bytes);
+	frame_h2_number(c->numbered, step->bytes, c->frame.stream);
+}
+
 static void push(struct run *r, struct conn *c)
 {
 	const struct step *step = step_of(c);
+	const uint8_t *request = r->settings->plan.framing == FRAMING_H2 ? c->numbered : step->request;
 
 	while (c->sent < step->bytes) {
-		ssize_t n = send(c->fd, step->request + c->sent, step->bytes - c->sent, MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, request + c->sent, step->bytes - c->sent, MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EAGAIN) {
 			watch(r, c, EPOLLIN | EPOLLOUT);
@@ -101,6 +119,7 @@ static int open_socket(const struct run *r, struct conn *c)
 	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	c->interest = 0;
 	c->at = 0;
+	c->stream = c->frame.kept = c->frame.part = 0;
 	if (connect(c->fd, (const struct sockaddr *)&s->address, s->address_len) == 0)
 		return 1;
 	return errno == EINPROGRESS ? 0 : -1;
@@ -119,6 +138,8 @@ void conn_begin(struct run *r, struct conn *c, uint64_t intended)
 			histogram_add(&r->result->late, c->began > intended ? c->began - intended : 0);
 	}
 	frame_begin(&c->frame, r->settings->plan.framing, step_of(c));
+	if (r->settings->plan.framing == FRAMING_H2)
+		number(c, step_of(c));
 	if (connected > 0)
 		push(r, c);
 	else if (connected == 0)
@@ -224,7 +245,7 @@ static void take(struct run *r, struct conn *c)
 		return;
 	}
 	r->result->bytes += (uint64_t)n;
-	while (at < (size_t)n && (c->state == CONN_BUSY || c->state == CONN_OPENING)) {
+	while (at < (size_t)n && (c->state == CONN_BUSY || c->state == CONN_OPENING || r->settings->plan.framing == FRAMING_H2)) {
 		enum frame_result result =
 			frame_feed(&c->frame, r->settings->plan.framing, step_of(c), r->buffer + at, (size_t)n - at, &used);
 
@@ -236,6 +257,8 @@ static void take(struct run *r, struct conn *c)
 		if (result == FRAME_MORE)
 			return;
 		finish(r, c);
+		if (c->fd < 0)
+			return;
 	}
 }
 

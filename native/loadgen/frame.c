@@ -12,11 +12,13 @@ enum { PHASE_START, PHASE_SKIP, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PH
 
 void frame_begin(struct frame *f, enum framing framing, const struct step *step)
 {
-	f->need = framing == FRAMING_BYTES ? step->reply : 0;
-	f->pending = 1;
 	f->phase = PHASE_START;
 	f->failed = 0;
 	f->closes = 0;
+	if (framing == FRAMING_H2)
+		return; /* frames go on */
+	f->need = framing == FRAMING_BYTES ? step->reply : 0;
+	f->pending = 1;
 	f->kept = 0;
 	f->part = 0;
 }
@@ -296,7 +298,7 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 	enum frame_result result = FRAME_MORE;
 
 	while (at < n && result == FRAME_MORE) {
-		if (f->need && !of_database(framing)) {
+		if (f->need && !of_database(framing) && framing != FRAMING_H2) {
 			took = f->need < n - at ? (size_t)f->need : n - at;
 			f->need -= took;
 			at += took;
@@ -308,6 +310,8 @@ enum frame_result frame_feed(struct frame *f, enum framing framing, const struct
 			result = http_feed(f, step, p + at, n - at, &took);
 		else if (of_database(framing))
 			result = frame_sql(f, framing, step, p + at, n - at, &took);
+		else if (framing == FRAMING_H2)
+			result = frame_h2(f, p + at, n - at, &took);
 		else if (framing == FRAMING_OPAQUE || framing == FRAMING_FASTCGI)
 			result = binary_feed(f, framing, p + at, n - at, &took);
 		else

@@ -25,6 +25,7 @@ struct frame {
 	uint8_t part;     /* databases: of which a reply is */
 	uint8_t head[FRAME_HEAD];
 	uint32_t kept;    /* bytes of an unfinished line in line[] */
+	uint32_t stream;  /* HTTP/2: of the request */
 	uint8_t *line;    /* of FRAME_LINE bytes, given when first needed; kept between replies */
 };
 
@@ -38,5 +39,10 @@ int frame_at_end(const struct frame *f, enum framing framing);
 /* frame_sql.c: a piece of a database's reply. */
 enum frame_result frame_sql(struct frame *f, enum framing framing, const struct step *step, const uint8_t *p, size_t n,
 			    size_t *used);
+
+/* frame_h2.c: a piece of what a server says on a connection of HTTP/2; the reply ends with its stream. */
+enum frame_result frame_h2(struct frame *f, const uint8_t *p, size_t n, size_t *used);
+/* Gives the frames of a request their stream. */
+void frame_h2_number(uint8_t *request, size_t n, uint32_t stream);
 
 #endif

@@ -22,6 +22,8 @@ struct conn {
 	uint32_t sent;      /* bytes of the request */
 	uint32_t interest;  /* of the wait set */
 	uint64_t intended, began;
+	uint8_t *numbered;  /* HTTP/2: the request with its stream's number */
+	uint32_t room, stream;
 	struct frame frame;
 };
 

@@ -46,6 +46,7 @@ struct codec_state {
 	uint32_t value_at; /* word that is the value stored; 0: none */
 	const uint8_t *value; /* the value stored, if the last parse() saw all of it */
 	char note[64]; /* start of an argument that the reply echoes */
+	struct h2_conn *h2; /* HTTP/2: streams, windows and tables; NULL before the first byte */
 };
 
 enum request_flags {
@@ -73,6 +74,7 @@ struct request {
 	uint32_t value_size;
 	uint64_t key_hash;
 	const uint8_t *value; /* valid until the next parse(); NULL where it is not there in one piece */
+	struct h2_conn *h2; /* HTTP/2: of its connection */
 	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
 };
 
@@ -99,9 +101,12 @@ struct codec {
 	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that
 	 * cannot be done; NULL: never. */
 	int (*fail)(uint8_t *reply, uint32_t length);
+	/* The connection has ended; NULL where nothing is kept of it. */
+	void (*end)(struct codec_state *state);
 };
 
-extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql, codec_fastcgi;
+extern const struct codec codec_opaque, codec_http, codec_resp, codec_memcached, codec_dns, codec_pgsql, codec_mysql, codec_fastcgi,
+	codec_h2;
 
 const struct codec *codec_by_id(unsigned id);
 

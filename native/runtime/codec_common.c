@@ -28,6 +28,8 @@ const struct codec *codec_by_id(unsigned id)
 		return &codec_mysql;
 	case DITTO_CODEC_FASTCGI:
 		return &codec_fastcgi;
+	case DITTO_CODEC_H2:
+		return &codec_h2;
 	default:
 		return &codec_opaque;
 	}

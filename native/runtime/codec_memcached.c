@@ -38,6 +38,7 @@ static void memcached_setup(const struct ditto_service *service)
 {
 	verb_classes(service);
 	keys_setup();
+	memcached_reply_setup();
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		struct verb_entry *entry = verb_add(commands[i].word, strlen(commands[i].word));
 

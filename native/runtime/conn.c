@@ -90,6 +90,7 @@ void conn_free(struct worker *w, struct conn *c)
 	c->worker = w;
 	c->out.pool = &w->pool;
 	conn_in_release(c);
+	conn_forget(c);
 	out_release(&c->out);
 	free(c->links);
 	if (c->job)

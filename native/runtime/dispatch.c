@@ -27,5 +27,7 @@ void dispatch_main(struct worker *w)
 			shared_bury(w);
 		}
 		worker_block(w, role->before_wait);
+		if (role->each_wait.n)
+			worker_program(w, NULL, &role->each_wait);
 	}
 }

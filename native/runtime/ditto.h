@@ -65,7 +65,7 @@ struct ditto_open_at_start {
 /* --- requests and replies --------------------------------------------------------------------------- */
 
 enum ditto_codec_id { DITTO_CODEC_OPAQUE = 0, DITTO_CODEC_HTTP1, DITTO_CODEC_RESP2, DITTO_CODEC_MEMCACHED, DITTO_CODEC_DNS,
-	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL, DITTO_CODEC_FASTCGI };
+	DITTO_CODEC_PGSQL, DITTO_CODEC_MYSQL, DITTO_CODEC_FASTCGI, DITTO_CODEC_H2 };
 
 enum ditto_reply_kind {
 	/* RESP2 */
@@ -81,6 +81,9 @@ enum ditto_reply_kind {
 	REPLY_DNS = 56,
 	/* FastCGI: status, head_bytes, size (body), count (most bytes of output in a record) */
 	REPLY_FASTCGI = 60,
+	/* HTTP/2: status, head_bytes (of the frame of headers), size (data); gRPC: status is its own, count messages, second
+	 * bytes of the frame of trailers */
+	REPLY_H2 = 61, REPLY_GRPC,
 	/* databases: count rows of columns; nothing but that it was done; an error; what a connection begins with (size) */
 	REPLY_ROWS = 64, REPLY_DONE, REPLY_FAILED, REPLY_SESSION,
 };

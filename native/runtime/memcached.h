@@ -14,6 +14,7 @@ enum mc_canned {
 };
 
 void memcached_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+void memcached_reply_setup(void);
 int memcached_fail(uint8_t *reply, uint32_t length);
 
 #endif

@@ -7,6 +7,8 @@
 
 #include <string.h>
 
+#define FILLER_BYTES 65536u
+
 /* Writes a number of so many digits; a single digit is 0. */
 static uint8_t *put_digits(uint8_t *to, uint32_t digits)
 {
@@ -62,6 +64,14 @@ static void put_value(const struct value *value, const struct ditto_reply *shape
 	out->end += (uint32_t)(to - start);
 }
 
+/* What values that nobody stored are made of: sent from here as stored ones are from theirs. */
+static uint8_t filler[FILLER_BYTES];
+
+void memcached_reply_setup(void)
+{
+	memset(filler, 'x', sizeof(filler));
+}
+
 /* Each key is a hit or a miss of its own. */
 static void put_values(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
@@ -84,6 +94,8 @@ static void put_values(const struct request *req, struct outbuf *out, struct rng
 			value.size = dist_draw(shape->size, rng, 0);
 		}
 		value.size = codec_clamp(value.size);
+		if (value.lend && !value.bytes && value.size <= sizeof(filler))
+			value.bytes = filler;
 		if (value.key_len && state != KEY_ABSENT && shape->kind == REPLY_VALUE && total + value.size <= REPLY_LIMIT) {
 			put_value(&value, shape, out, rng, parts);
 			total += value.size;

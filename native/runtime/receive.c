@@ -16,6 +16,12 @@ void conn_setup(void)
 	codec = codec_by_id(ditto_service.codec);
 }
 
+void conn_forget(struct conn *c)
+{
+	if (codec->end)
+		codec->end(&c->codec);
+}
+
 void conn_greet(struct conn *c)
 {
 	if (!codec->greet || c->dead)

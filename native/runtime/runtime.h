@@ -126,6 +126,7 @@ void conn_settle(struct conn *c);
 #define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
 
 void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
+void conn_forget(struct conn *c); /* what its codec keeps of it */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
 void conn_receive(struct conn *c); /* by the receive policy */
 void conn_in_release(struct conn *c);

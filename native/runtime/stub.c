@@ -278,6 +278,8 @@ void stub_serve(unsigned downstream, int listener)
 			struct caller *c = dead;
 
 			dead = c->next;
+			if (codec->end)
+				codec->end(&c->codec);
 			out_release(&c->out);
 			free(c->in);
 			free(c);

@@ -85,7 +85,7 @@ uint64_t timers_pause(const struct worker *w, struct pace *pace)
 		served += __atomic_load_n(&p->worker[i].served, __ATOMIC_RELAXED);
 	if (pace->pause) {
 		came = (double)(served - pace->served) * (double)timer->period_ns / (double)pace->pause;
-		pace->requests += (came - pace->requests) / 8;
+		pace->requests += (came - pace->requests) / (came > pace->requests ? 2 : 8); /* soon back when there is work */
 	} else {
 		pace->requests = wanted;
 	}

@@ -45,10 +45,12 @@ static const char *const seeds[5][14] = {
 #define FC_GET "\1\4\0\1\0\x24\0\0\x0e\3REQUEST_METHODGET\x0b\4REQUEST_URI/a?b"
 #define FC_LAST "\1\4\0\1\0\0\0\0"
 #define MY_LOGIN "\x26\0\0\1\x05\xa2\x0f\x01\0\0\0\1\x21\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0user\0\0"
+#define H2_PREFACE "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" "\0\0\0\4\0\0\0\0\0"
+#define H2_TYPE "\x5f\x10" "application/grpc"
 static const struct {
 	const char *bytes;
 	uint32_t n;
-} binary_seeds[3][14] = {
+} binary_seeds[4][14] = {
 	{B(PG_START), B(PG_START "Q\0\0\0\x0dSELECT 1\0"), B("\0\0\0\x08\x04\xd2\x16\x2f" PG_START),
 	 B("P\0\0\0\x13s\0SELECT $1\0\0\0\0"), B("B\0\0\0\x0d\0s\0\0\0\0\0\0\0"), B("D\0\0\0\6P\0E\0\0\0\x09\0\0\0\0\1"),
 	 B("D\0\0\0\7Ss\0S\0\0\0\4"), B("Q\0\0\0\x0a""BEGIN\0Q\0\0\0\x0b""COMMIT\0"), B("Q\0\0\0\5\0H\0\0\0\4"),
@@ -64,6 +66,12 @@ static const struct {
 	 B("\1\5\0\1\0\4\4\0abcd\0\0\0\0"), B("\1\x63\0\1\0\1\0\0x"), B("\2\1\0\1\0\x08\0\0"),
 	 B(FC_BEGIN "\1\4\0\1\0\x18\0\0\x80\0\0\x0b\x80\0\0\5SCRIPT_NAME/page" FC_LAST), B(FC_BEGIN "\1\4\0\1\0\7\0\0\xff\xff\xff\xff\x01xx" FC_LAST),
 	 B(FC_BEGIN FC_LAST), B(FC_GET FC_LAST)},
+	{B(H2_PREFACE), B("\0\0\3\1\5\0\0\0\1\x82\x84\x86"), B("\0\0\x16\1\4\0\0\0\3\x83\x44\1/" H2_TYPE "\0\0\6\0\1\0\0\0\3\0\0\0\0\1x"),
+	 B("\0\0\x08\6\0\0\0\0\0" "12345678"), B("\0\0\4\x08\0\0\0\0\0\0\0\x10\0"), B("\0\0\4\x08\0\0\0\0\3\0\0\1\0"),
+	 B("\0\0\6\4\0\0\0\0\0\0\4\0\0\0\x20"), B("\0\0\6\4\0\0\0\0\0\0\1\0\0\0\0"), B("\0\0\2\1\1\0\0\0\5\x82\x84" "\0\0\1\x09\4\0\0\0\5\x86"),
+	 B("\0\0\4\1\x0d\0\0\0\7\0\x83\xbe\xbf"), B("\0\0\x08\1\x25\0\0\0\x09\0\0\0\3\x10\x82\x84\x86"), B("\0\0\4\3\0\0\0\0\1\0\0\0\x08"),
+	 B("\0\0\x0f\1\5\0\0\0\x0b\x82\x86\x44\x8b\x60\xf5\x1e\x31\x7f\xff\xff\xff\xff\xff\xff\xff" "\0\0\x0a\1\5\0\0\0\x0d\x82\x86\x44\x83\x60\xd5\x48\xbe\xbe\xbe"),
+	 B("\0\0\x08\7\0\0\0\0\0\0\0\0\0\0\0\0\0" "\0\0\1\x63\0\0\0\0\0x")},
 };
 
 static const char *const tokens[] = {
@@ -170,6 +178,8 @@ static struct outcome feed(const uint8_t *input, size_t n, int pieces)
 		if (have == n)
 			break;
 	}
+	if (codec->end)
+		codec->end(&state);
 	return o;
 }
 
@@ -179,7 +189,8 @@ static size_t mutate(uint8_t *input)
 	unsigned parts = 1 + rng_below(&rng, 4), changes = rng_below(&rng, 6);
 
 	while (parts--) {
-		unsigned k = rng_below(&rng, 14);
+		/* what everything else of HTTP/2 needs before it */
+		unsigned k = codec_id == DITTO_CODEC_H2 && !n && rng_below(&rng, 16) ? 0 : rng_below(&rng, 14);
 		const char *seed = codec_id < DITTO_CODEC_PGSQL ? seeds[codec_id][k]
 								       : binary_seeds[codec_id - DITTO_CODEC_PGSQL][k].bytes;
 		size_t len;

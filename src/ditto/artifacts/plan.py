@@ -42,6 +42,7 @@ class Framing(IntEnum):
     PGSQL = 5
     MYSQL = 6
     FASTCGI = 7
+    H2 = 8
 
 
 class StepFlags(IntFlag):

@@ -18,6 +18,7 @@ CODECS = {
     "fastcgi": "DITTO_CODEC_FASTCGI",
     "pgsql": "DITTO_CODEC_PGSQL",
     "mysql": "DITTO_CODEC_MYSQL",
+    "h2": "DITTO_CODEC_H2",
 }
 
 

@@ -15,6 +15,7 @@ from ditto.host.app import AppRun
 from ditto.host.exchanges_sql import DATABASES, database_scripts
 from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
+from ditto.host.requests_h2 import asked_of, script_of
 from ditto.host.results import results_for
 from ditto.host.tap import Stream, Tap
 from ditto.streams.fastcgi import request_end
@@ -29,6 +30,7 @@ OPENED_OFTEN = 0.3
 FRAMINGS = {
     "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
     "mysql": Framing.MYSQL, "fastcgi": Framing.FASTCGI,
+    "h2": Framing.H2,
 }  # fmt: skip
 _STORAGE = (b"set", b"add", b"replace", b"append", b"prepend", b"cas")
 
@@ -84,6 +86,8 @@ def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
     framing = FRAMINGS.get(codec, Framing.BYTES)
     if framing in DATABASES:
         return LoadPlan(framing, database_scripts(framing, spoken, MOST_STEPS))
+    if framing is Framing.H2:
+        return LoadPlan(framing, _h2_scripts(spoken))
     scripts: list[Script] = []
     left = MOST_STEPS
     for stream in spoken:
@@ -95,6 +99,16 @@ def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
             steps[-1] = Step(steps[-1].request, steps[-1].reply, steps[-1].flags | StepFlags.CLOSE)
         scripts.append(Script(tuple(steps), _opening(steps) if framing is Framing.BYTES else 0))
     return LoadPlan(framing, tuple(scripts))
+
+
+def _h2_scripts(streams: Sequence[Stream]) -> tuple[Script, ...]:
+    """Their requests one after the other, however many were under way at a time."""
+    scripts, left = [], MOST_STEPS
+    for stream in streams:
+        if asked := asked_of(stream.said)[: max(0, left)]:
+            left -= len(asked)
+            scripts.append(script_of(asked))
+    return tuple(scripts)
 
 
 def _first_words(stream: Stream) -> bytes:

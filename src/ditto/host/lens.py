@@ -29,7 +29,7 @@ from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.errors import MissingCapabilityError, RecordingError
 from ditto.paths import lens_directory
 
-Codec = Literal["resp", "http1", "memcached", "pgsql", "mysql", "fastcgi", "opaque"]
+Codec = Literal["resp", "http1", "memcached", "pgsql", "mysql", "fastcgi", "h2", "opaque"]
 
 _TOOL = "lens-amd64-linux"
 _PAGE_BYTES = 4096

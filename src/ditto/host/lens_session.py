@@ -24,7 +24,7 @@ COMPILE_S = 25.0
 
 _CODECS: dict[str, Codec] = {
     "resp2": "resp", "http1": "http1", "memcached": "memcached", "opaque": "opaque", "dns": "opaque",
-    "pgsql": "pgsql", "mysql": "mysql", "fastcgi": "fastcgi",
+    "pgsql": "pgsql", "mysql": "mysql", "fastcgi": "fastcgi", "h2": "h2",
 }  # fmt: skip
 
 

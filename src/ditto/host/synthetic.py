@@ -12,6 +12,7 @@ from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opa
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
+from ditto.host.requests_h2 import filler_request, script_of
 from ditto.host.synthetic_sql import database_plan, sample_statement
 from ditto.streams import fastcgi
 
@@ -50,6 +51,8 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
     """
     if service.codec in ("pgsql", "mysql"):
         return database_plan(service, seed, requests)
+    if service.codec == "h2":
+        return _h2_plan(service, seed, requests)
     if service.codec not in _BUILDERS or service.listener.datagrams:
         raise BadInputError(
             f"{service.name} takes requests that ditto load does not send ({service.codec}, over datagrams)",
@@ -68,6 +71,20 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
         steps.append(build(cls, int(index), size, key, paths[int(index)] if paths else b""))
     scripts = max(1, min(MOST_SCRIPTS, service.load.connections, requests))
     return LoadPlan(framing, tuple(Script(tuple(steps[i::scripts])) for i in range(scripts)))
+
+
+def _h2_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan:
+    generator = np.random.default_rng(seed)
+    shares = np.array([c.probability for c in service.classes], dtype=np.float64)
+    paths = [_path_of(service.print_key, cls) for cls in service.classes]
+    asked = []
+    for index in generator.choice(len(service.classes), requests, p=shares / shares.sum()):
+        cls = service.classes[int(index)]
+        grpc = any(reply.kind == "grpc" for reply in cls.replies)
+        size = _drawn(cls.request_bytes, generator)
+        asked.append(filler_request(cls.match.verb or "GET", paths[int(index)], grpc, size))
+    scripts = max(1, min(MOST_SCRIPTS, service.load.connections, requests))
+    return LoadPlan(Framing.H2, tuple(script_of(asked[i::scripts]) for i in range(scripts)))
 
 
 def sample_requests(

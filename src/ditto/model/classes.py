@@ -15,6 +15,7 @@ from ditto.model.access import Place, fit_access
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
+from ditto.streams import h2
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_names
@@ -117,7 +118,7 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
         verb = word.decode("ascii", "replace")
         verb = verb if verb in SQL_VERBS else ""
         return ClassMatch(verb=verb, path_print=path_print(print_key, text) if text else -1)
-    if codec == "fastcgi":
+    if codec in ("fastcgi", "h2"):
         method, _, path = key.partition(b" ")
         verb = method.decode("ascii", "replace")
         known = bool(re.fullmatch(r"[A-Z]{1,24}", verb))
@@ -192,14 +193,14 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
                 head_bytes=heads.most_common(1)[0][0],
                 count=dist(Counter(r.count for r in seen)) if kind in ("array", "dns", "fastcgi") else None,
                 size=dist(Counter(r.size for r in seen)),
-                second=dist(Counter(r.second for r in seen)) if kind in ("value", "dns") else None,
+                second=dist(Counter(r.second for r in seen)) if kind in ("value", "dns", "grpc") else None,
             )
         )
     return shapes
 
 
 def _default_kind(codec: str) -> str:
-    own = {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns"}
+    own = {"resp2": "simple", "memcached": "ok", "http1": "http", "fastcgi": "fastcgi", "dns": "dns", "h2": "h2"}
     return own.get(codec, "opaque")
 
 
@@ -209,6 +210,10 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     payload = first.payload if first is not None else b""
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
     whole = first.ret if first is not None else cycle.sent
+    if codec == "h2":
+        grpc = bool(cycle.receive.said) and any(begun.grpc for begun in cycle.receive.said or ())
+        status, head, size, trailer = h2.reply_shape(first.recorded if first is not None else b"", cycle.sent, grpc)
+        return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
 
 

@@ -33,7 +33,7 @@ from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
 from ditto.streams.evidence import Evidence
 from ditto.streams.lives import connect_work
-from ditto.streams.pipelined import Part, recorded, reply_parts, request_parts
+from ditto.streams.pipelined import Part, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
@@ -161,7 +161,7 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
 
 
 def _key_of(codec: str, call: Call, part: Part) -> bytes:
-    return protocol.request_key(codec, recorded(call.sends[0])[part[0] :][:64], part[1])
+    return protocol.request_key(codec, call.sends[0].recorded[part[0] :][:64], part[1])
 
 
 def _asks(codec: str, call: Call) -> bool:
@@ -172,7 +172,7 @@ def _asks(codec: str, call: Call) -> bool:
 def _requests(codec: str, call: Call) -> list[Part]:
     """The requests that a call sent at once."""
     whole = [(0, call.sent_bytes)]
-    return request_parts(recorded(call.sends[0]), call.sent_bytes) if codec == "resp2" else whole
+    return request_parts(call.sends[0].recorded, call.sent_bytes) if codec == "resp2" else whole
 
 
 def _more(print_key: int, key: bytes, calls: list[Call]) -> list[CallPart]:
@@ -237,9 +237,9 @@ def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
     request = call.sends[0].payload
     asked = len(_requests(codec, call))
     if asked > 1:
-        parts = reply_parts(recorded(first), call.answer_bytes, asked)
+        parts = reply_parts(first.recorded, call.answer_bytes, asked)
         at, size = parts[number] if number < len(parts) else (0, 0)
-        return reply_seen(codec, recorded(first)[at : at + size], size, size, 0, request, call.sent_bytes)
+        return reply_seen(codec, first.recorded[at : at + size], size, size, 0, request, call.sent_bytes)
     return reply_seen(codec, first.payload, call.answer_bytes, first.ret, vector, request, call.sent_bytes)
 
 

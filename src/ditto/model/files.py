@@ -22,6 +22,8 @@ _KERNEL_FILES = {
 }
 _O_APPEND = 0o2000
 _O_ACCMODE = 3
+STRAY_FILE = 0.02
+"""Share of a file's mean number of uses below which it is left out of a group."""
 _PERSISTENT = 8
 _SLOTS = 16
 _KEEP_FLAGS = 0o2 | 0o1 | 0o2000 | 0o4000 | 0o40000 | 0o2000000 | 0o4010000
@@ -57,8 +59,13 @@ class FileCatalog:
         return catalog
 
     def group_of(self, name: OpName, op: OpWork) -> int:
-        """The group of the files that an operation opens or asks about."""
-        paths = frozenset(op.paths)
+        """The group of the files that an operation opens or asks about.
+
+        The clone takes each as often as any other, so that a file of a few requests (the first one writes what a cache
+        keeps) does not count beside those of thousands.
+        """
+        usual = STRAY_FILE * op.paths.total() / max(1, len(op.paths))
+        paths = frozenset(path for path, count in op.paths.items() if count >= usual)
         return self._group(paths or frozenset([b""]), append=False, missing=not op.sizes)
 
     def _group(self, paths: frozenset[bytes], append: bool, missing: bool = False) -> int:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from ditto.artifacts.profile import Op, OpKind, RequestClass, Role
 from ditto.model.blocks import BlockBook
-from ditto.model.classes import HELPERS
+from ditto.model.classes import HELPERS, Placement
 from ditto.model.network import listener_events
 from ditto.model.roles import RoleSeen, RolesSeen
 from ditto.model.waits import longest_timeout, most_events
+from ditto.model.wakes import each_dispatch
 from ditto.streams.evidence import Evidence
 from ditto.streams.lives import setup_work
 from ditto.streams.programs import ClassWork, OpName
@@ -35,12 +36,14 @@ class PoolParts:
         program: the operations of a counted class, with the amounts of work after them.
         wakes: wake-ups by request.
         closing: what is done at the end of a connection.
+        placement: where files are.
     """
 
     book: BlockBook
     program: Callable[[ClassWork, dict[OpName, float]], list[Op]]
     wakes: float
     closing: list[Op]
+    placement: Placement
 
 
 def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, parts: PoolParts) -> Role:
@@ -73,6 +76,7 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
                 # One is the wake-up of the server, which the runtime makes by itself.
                 "wakes": min(MOST_WAKES, max(0.0, max((pool.dispatcher_wakes for pool in found), default=0.0) - 1.0)),
                 "on_wake_block": parts.book.after(role.wait_nr),
+                "each_wait": each_dispatch(role, parts.placement),
             }
         )
     polls = not any(pool.dispatchers for pool in found)

@@ -22,12 +22,13 @@ from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
-from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
+from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
+from ditto.streams.settled import resumes_late
 
 DEFERRED_SHARE = 0.5
 NO_WORK: dict[OpName, float] = {}
@@ -247,7 +248,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         return serial_role(evidence, role, in_each, woken, this.book, this.placement)
     if role.kind in ("shared", "dispatch"):
         program = partial(_plain_program, this)
-        return pool_role(evidence, this.roles, role, in_each, PoolParts(this.book, program, this.wakes, _closing(this)))
+        made_of = PoolParts(this.book, program, this.wakes, _closing(this), this.placement)
+        return pool_role(evidence, this.roles, role, in_each, made_of)
     if role.kind == "helper":
         return Role(**common, timers=_helping(this, role))
     if role.kind == "periodic":

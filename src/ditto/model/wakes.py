@@ -6,16 +6,18 @@ from collections import Counter
 from itertools import pairwise
 
 from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program
 from ditto.model.roles import RoleSeen
 from ditto.streams import programs
-from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake
 from ditto.streams.events import Event, Obj, is_wait
 from ditto.streams.programs import MISC
 
 USUAL = 0.5
 """Share of the wake-ups from which on a call belongs to each."""
 MOST = 20_000
+_QUIET = MISC | {NUMBERS["fchmod"], NUMBERS["fstat"]}
 
 
 def each_wake(role: RoleSeen, placement: Placement, timed: set[int]) -> list[Op]:
@@ -54,6 +56,32 @@ def each_wait(role: RoleSeen) -> list[Op]:
     """The program of what comes right before each wait."""
     found = [event for thread in role.work for event in before_waits(thread)]
     return [Op(kind=OpKind.MISC, nr=found[0].nr)] if found else []
+
+
+def each_dispatch(role: RoleSeen, placement: Placement) -> list[Op]:
+    """The program of what a thread that serves nothing itself calls right before each wait (a sign of life, say).
+
+    Those calls come after whatever else it did, so they are told by having no effect, and by coming before most waits.
+    One thread speaks for all: each may have a file of its own.
+    """
+    thread = max(role.work, key=lambda thread: len(thread.wakes), default=None)
+    ends: list[list[Event]] = []
+    quiet: list[Event] = []
+    for event in thread.events if thread is not None else ():
+        if is_wait(event):
+            ends.append(quiet)
+            quiet = []
+        elif event.nr in _QUIET:
+            quiet.append(event)
+        elif event.nr != FUTEX:  # a lock among threads may be anywhere
+            quiet = []
+    nowhere = Wake(0, None, 0)
+    cycles = [Cycle(Obj("none", 0), e[0].tid, nowhere, e[0], e, [nowhere] * len(e)) for e in ends[1:] if e][:MOST]
+    if thread is None or len(cycles) <= USUAL * (len(ends) - 1):
+        return []
+    work = programs.build(b"wait", cycles)
+    ops = fit_program(work, {}, lambda name, amount: [], placement, deferred=False, minimum=USUAL)
+    return [op for op in ops if op.kind in (OpKind.MISC, OpKind.FILE_FSTAT)]
 
 
 def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:

@@ -65,6 +65,7 @@ class PeerLife:
         closed: so was its end.
         loose: sends that belong to no request.
         overlapping: requests sent before the reply to an earlier one had come.
+        ahead: what was done to it for the next request, with the wake-ups it belongs to.
     """
 
     peer: Obj
@@ -77,6 +78,7 @@ class PeerLife:
     closed: bool = False
     loose: int = 0
     overlapping: int = 0
+    ahead: list[tuple[Event, Wake]] = field(default_factory=list)
 
     @property
     def call(self) -> Call | None:
@@ -114,24 +116,23 @@ class Callers:
             return None
         life.closed |= event.nr == CLOSE
         if self._ahead(event, life, current):
-            return current
+            life.ahead.append((event, wake))
+            return None
         if event.nr in RECEIVES and owner is not None:
             _receive(event, life, wake)
         return owner
 
     def _ahead(self, event: Event, life: PeerLife, current: Cycle | None) -> bool:
-        """Whether something is done to a kept connection for the request that is about to call on it.
+        """Whether something is done to a kept connection for a request that is about to call on it.
 
-        It came after the last reply on that connection, and the thread is at a request that has not called yet.
+        It came after the last reply on that connection, and the thread is at a request that has not called yet.  Which
+        request that is, the call tells.
         """
         call = life.call
         if event.nr in RECEIVES or event.nr == CLOSE or call is None or not call.answers or current is None:
             return False
-        if current is life.owner or current.complete or current.sent or current.calls or current.outstanding:
-            return False
-        if life.peer not in current.links:
-            current.links.append(life.peer)
-        return True
+        waits = not (current.complete or current.sent or current.calls or current.outstanding)
+        return current is not life.owner and waits
 
     def _set_up(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> None:
         if event.nr == SOCKET:
@@ -159,6 +160,9 @@ class Callers:
             life.first_wake = wake
         if life.peer not in cycle.links:
             cycle.links.append(life.peer)
+        for before in life.ahead:
+            cycle.add(*before)
+        life.ahead.clear()
         made = Call(life.peer, cycle, cycle.links.index(life.peer), wake, [event])
         made.beside = sum(1 for known in self._open if known is not cycle and known.outstanding)
         life.owner = cycle

@@ -7,11 +7,11 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams import h2
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import as_connections, is_datagram
@@ -31,13 +31,14 @@ from ditto.streams.events import (
     is_wait,
     wait_timeout,
 )
+from ditto.streams.multiplexed import settle_streams
+from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
-SETSOCKOPT = NUMBERS["setsockopt"]
 
 
 @dataclass(eq=False)
@@ -108,6 +109,8 @@ class ConnectionLife:
     requests: int = 0
     set_up_late: bool = False
     """Some of its set-up came with a request."""
+    streams: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests under way by their stream."""
 
 
 @dataclass(eq=False)
@@ -229,6 +232,7 @@ class _Follower:
                 if cycle is not None:
                     cycle.complete = True
                     life.cycle = None
+                settle_streams(life, ended=True)
                 life.closing.append(event)
                 self.current = None
                 return
@@ -240,6 +244,7 @@ class _Follower:
                 cycle.complete = True
                 cycle.closed = not life.closing and cycle.sent > 0
                 life.cycle = None
+            settle_streams(life, ended=True)
             life.closing.append(event)
             self.current = None
             if event.nr == CLOSE and self.fresh is life:
@@ -248,6 +253,9 @@ class _Follower:
         if cycle is None:
             life.setup.append(event)
             return
+        if event.said is not None and event.nr in SENDS and not self._on_streams(event, life):
+            return
+        cycle = life.cycle or cycle
         if event.nr in SENDS or event.nr in SENDFILES:
             if not cycle.sent and cycle.outstanding:
                 self.callers.replied(cycle)
@@ -259,6 +267,24 @@ class _Follower:
                 if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
         cycle.add(event, self.wake)
+
+    def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
+        """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
+        known = [part for part in h2.parts(event) if part.said and part.said[0].stream in life.streams]
+        if not event.said:
+            if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
+                self.wake.loose.append(event)  # belongs to no request
+                return False
+            return True
+        for part in known:
+            cycle = life.streams[part.said[0].stream] if part.said else life.cycle
+            if cycle is None:
+                continue
+            life.cycle = cycle
+            self.current = life.connection
+            cycle.sent += part.ret
+            cycle.add(part, self.wake)
+        return False
 
     def _polled(self, cycle: Cycle) -> bool:
         """Whether the wait before asked for no time, and brought nothing for the request."""
@@ -273,6 +299,9 @@ class _Follower:
 
     def _data(self, event: Event, life: ConnectionLife) -> None:
         cycle = life.cycle
+        if event.said is not None:
+            self._streams_begin(event, life)
+            return
         if cycle is not None and not cycle.sent:
             cycle.received_bytes += event.ret
             cycle.add(event, self.wake)
@@ -289,6 +318,33 @@ class _Follower:
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
         self.callers.received(cycle)
+
+    def _streams_begin(self, event: Event, life: ConnectionLife) -> None:
+        """A receive of HTTP/2: requests on streams of their own, or what belongs to none."""
+        if not event.said:
+            if life.cycle is None:
+                life.setup.append(event)
+            else:
+                life.cycle.received_bytes += 0 if life.cycle.sent else event.ret
+                life.cycle.add(event, self.wake)
+            return
+        if life.cycle is not None and life.cycle.sent:
+            life.cycle.tail_receive = self.last_added is life.cycle and not self.paused
+        settle_streams(life)
+        came = h2.parts(event)
+        life.requests += len(came)
+        for number, part in enumerate(came):
+            cycle = Cycle(life.connection, event.tid, self.wake, part)
+            cycle.received_bytes = part.ret
+            cycle.together = 0 if number else len(came)
+            cycle.add(part, self.wake)
+            if part.said:
+                life.streams[part.said[0].stream] = cycle
+            self.work.cycles.append(cycle)
+            if not number:
+                life.cycle = cycle
+                self.wake.received.append(cycle)
+                self.callers.received(cycle)
 
     def _elsewhere(self, event: Event) -> None:
         obj = event.obj
@@ -324,6 +380,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
+    h2.annotate(merged)
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:
@@ -331,48 +388,5 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
-    _set_up_once(work)
-    late = resumes_late(work)
-    for thread in works.values():
-        for cycle in thread.cycles:
-            if not late:
-                cycle.resumed_after = None
-            elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
-                # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
-                cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+    settle(work)
     return work
-
-
-def _set_up_once(work: Work) -> None:
-    """Options that a connection gets once, during one of its several requests, belong to its set-up.
-
-    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
-    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
-    client's delayed acknowledgement.
-    """
-    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
-    for thread in work.threads.values():
-        for cycle in thread.cycles:
-            life = work.lives[cycle.connection]
-            if life.accept is not None and life.requests > 1:
-                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
-                made.setdefault(cycle.connection, []).extend(own)
-    for connection, options in made.items():
-        life = work.lives[connection]
-        times = Counter(tuple(event.args[1:3]) for _, event in options)
-        for cycle, event in options:
-            if times[tuple(event.args[1:3])] == 1:
-                at = cycle.events.index(event)
-                del cycle.events[at], cycle.wake_of[at]
-                life.setup.append(event)
-                life.set_up_late = True
-
-
-LATE_SHARE = 0.5
-
-
-def resumes_late(work: Work) -> bool:
-    """Whether requests are answered in the round after the one that received them, as tasks of an event loop are."""
-    answered = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
-    late = sum(cycle.resumed_after is not None for cycle in answered)
-    return late > LATE_SHARE * len(answered)

@@ -10,6 +10,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
@@ -120,6 +121,15 @@ class Obj:
     """When the call that made it returned."""
 
 
+class Begun(NamedTuple):
+    """A request or a reply of HTTP/2 that begins in a call: its stream, its class key (of a request), its place."""
+
+    stream: int
+    key: bytes
+    grpc: bool
+    at: int
+
+
 class Event:
     """One system call of a thread, or a change of the recorder's mode.
 
@@ -128,12 +138,13 @@ class Event:
     ``payload`` holds the first 64 bytes that it moved, ``more`` those after them where they were asked for.
     ``gap`` is what the thread executed in user mode after this call, until its next: instructions in an instruction
     run, nanoseconds of CPU time in a native one; -1 where unknown.
+    ``said`` is what begins in a receive or send on a connection of HTTP/2, None on any other.
     """
 
     __slots__ = (
         "args", "before_wait", "cls", "cpu_ns", "gap", "index", "iov", "iovcnt", "made", "more", "nr", "obj", "payload",
         "pid",
-        "ret", "t_in", "t_out", "target", "tid",
+        "ret", "said", "t_in", "t_out", "target", "tid",
     )  # fmt: skip
 
     def __init__(self, pid: int, tid: int, nr: int, ret: int, args: Sequence[int], t_in: int, t_out: int) -> None:
@@ -154,8 +165,14 @@ class Event:
         self.iovcnt = 0
         self.gap = -1.0
         self.cls: bytes | None = None
+        self.said: tuple[Begun, ...] | None = None
         self.index = 0
         self.before_wait = False
+
+    @property
+    def recorded(self) -> bytes:
+        """All that was recorded of what it moved."""
+        return self.payload + self.more
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from ditto.streams.earlier import work_of
 from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
+from ditto.streams.multiplexed import mostly_multiplexed
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
@@ -185,6 +186,7 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         step = max(1, len(cycles) // SAMPLE)
         sample = cycles[::step]
         codec = protocol.recognise([request_head(c) for c in sample], [_first_sent(c) for c in sample if c.sent])
+        codec = "h2" if mostly_multiplexed(sample) else codec
     if codec == "resp2":
         cycles = split(cycles)
     classes: dict[bytes, list[Cycle]] = defaultdict(list)
@@ -224,6 +226,8 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
             return told
     if session is not None:
         return session.key(request_head(cycle))
+    if codec == "h2":
+        return next((begun.key for begun in cycle.receive.said or ()), b"") or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 

@@ -15,7 +15,7 @@ def class_index(service: ServiceProfile, key: bytes) -> int:
         return 0
     verb, _, path = (folded(key) if service.folds else key).partition(b" ")
     text = verb.decode("ascii", "replace")
-    mark = path_print(service.print_key, path) if codec in ("http1", "fastcgi", "pgsql", "mysql") else -1
+    mark = path_print(service.print_key, path) if codec in ("http1", "fastcgi", "pgsql", "mysql", "h2") else -1
     fallback = -1
     for index, cls in enumerate(service.classes):
         if cls.match.verb == text:

@@ -73,11 +73,6 @@ def _parts(piece: bytes, length: int, end_of: Callable[[bytes, int], int | None]
     return parts
 
 
-def recorded(event: Event) -> bytes:
-    """All that was recorded of what a call moved."""
-    return event.payload + event.more
-
-
 def repeated(piece: bytes, length: int) -> list[Part]:
     """The requests in ``length`` bytes that begin with ``piece``, those beyond it taken to go on as they began."""
     parts: list[Part] = []
@@ -126,7 +121,7 @@ def split(cycles: Sequence[Cycle]) -> list[Cycle]:
         send = next((e for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), None)
         if send is None:
             continue
-        asked, answered = recorded(cycle.receive), recorded(send)
+        asked, answered = cycle.receive.recorded, send.recorded
         parts = request_parts(asked, cycle.received_bytes)
         if len(parts) < 2:
             parts = repeated(asked, cycle.received_bytes)
@@ -154,7 +149,7 @@ def split(cycles: Sequence[Cycle]) -> list[Cycle]:
 
 def _cut(event: Event, parts: Sequence[Part]) -> list[Event]:
     """A call as calls that moved one part each; parts that were not recorded begin as those that were, in turn."""
-    whole = recorded(event)
+    whole = event.recorded
     heads = [whole[at : at + size][:64] for at, size in parts if at + min(size, 64) <= len(whole)] or [whole[:64]]
     made = []
     for number, (_, size) in enumerate(parts):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
 from ditto.artifacts.prints import folded
-from ditto.streams import dns, fastcgi, mysql, pgsql
+from ditto.streams import dns, fastcgi, h2, mysql, pgsql
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
 RECORDED = 64
@@ -23,7 +23,7 @@ MOST_FURTHER = 3
 MOST_PATHS = 24
 """Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
-"""Key of what does not begin like a request of HTTP or FastCGI."""
+"""Key of what does not begin like a request of HTTP or FastCGI, and of HTTP/2 where the path was not seen."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
 """The version may be all that the first vector of a send holds."""
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
@@ -60,6 +60,7 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
                     sum(map(fastcgi.looks_like_reply, reply_list))),
         "pgsql": (sum(map(pgsql.looks_like_request, request_list)), sum(map(pgsql.looks_like_reply, reply_list))),
         "mysql": (sum(map(mysql.looks_like_request, request_list)), sum(map(mysql.looks_like_reply, reply_list))),
+        "h2": (sum(map(h2.looks_like_request, request_list)), sum(map(h2.looks_like_reply, reply_list))),
     }  # fmt: skip
     for codec, (asked, answered) in scores.items():
         if asked >= 0.9 * len(request_list) and answered >= 0.9 * len(reply_list):
@@ -100,7 +101,7 @@ def sized(word: bytes, length: int) -> bytes:
 
 def head_bytes(codec: str) -> int:
     """First bytes of a request that tell its class; more than 64 are there only where that was asked for."""
-    return fastcgi.LONGEST_HEAD if codec == "fastcgi" else RECORDED
+    return {"fastcgi": fastcgi.LONGEST_HEAD, "h2": h2.LONGEST_HEAD}.get(codec, RECORDED)
 
 
 def further_records(codec: str) -> int:
@@ -110,7 +111,7 @@ def further_records(codec: str) -> int:
 
 def folds(codec: str, keys: Collection[bytes]) -> bool:
     """Whether classes are told by their paths without digits: there are many paths, and most differ by digits alone."""
-    return codec == "http1" and len(keys) > MOST_PATHS and len({folded(key) for key in keys}) < len(keys) / 2
+    return codec in ("http1", "h2") and len(keys) > MOST_PATHS and len({folded(key) for key in keys}) < len(keys) / 2
 
 
 Session = pgsql.Session | mysql.Session

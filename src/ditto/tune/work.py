@@ -23,6 +23,8 @@ from ditto.streams.segments import Segment, joined
 ADAPTS = 2.0
 """Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
 
+_SERVING = frozenset({"loop", "serve", "accept_serve", "shared"})
+
 Place = tuple[int, int]
 """Class of the profile (-1: none) and system call before."""
 
@@ -227,7 +229,7 @@ def paced(profile: Profile, original: Measured, clone: Measured) -> Profile:
     """The profile with the periodic threads told that sleep longer where fewer requests come.
 
     Under an instrument fewer do.  A clone that keeps the period sleeps much more often a request there than natively,
-    and than its original if that adapts.
+    and than its original if that adapts.  Threads beside those that serve can do so: they see what is served.
 
     Args:
         profile: whose clone was measured; the periods and the rate of requests are those of the native run.
@@ -235,10 +237,17 @@ def paced(profile: Profile, original: Measured, clone: Measured) -> Profile:
         clone: the clone's, or that of its skeleton.
     """
     service = profile.services[0]
+    beside = {
+        number
+        for process in service.processes
+        if any(service.roles[r].kind in _SERVING for r in process.roles)
+        for number in process.roles
+    }
     roles = []
-    for role in service.roles:
+    for number, role in enumerate(service.roles):
         there, here = original.segments.get((-1, role.wait_nr)), clone.segments.get((-1, role.wait_nr))
-        if role.kind == "periodic" and role.timers and role.wait_nr in SLEEPS and there and here:
+        sleeps = number in beside and role.kind == "periodic" and role.timers and role.wait_nr in SLEEPS
+        if sleeps and there and here:
             often = here.visits * original.total_requests / max(1, there.visits * clone.total_requests)
             came = round(service.load.requests_per_second * role.timers[0].period_ms / 1000)
             if often > ADAPTS and came:

@@ -8,7 +8,9 @@ the others are drawn again.  The best pass, judged on a full request from its ow
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
+from itertools import islice
 from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
@@ -16,26 +18,31 @@ from ditto.generate.body.fill import Filled
 from ditto.generate.body.forest import Node
 from ditto.generate.body.lru import CAP, Stack, bucket_of
 from ditto.generate.body.pools import Cursor
-from ditto.generate.body.steps import SAME_LINE
+from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
+PAIRED = 64
+"""Depth from which it does not matter where the second line of a crossing lies."""
 MAX_EVENTS = 60_000
 """Accesses of a simulated request beyond which a block runs only once in it."""
 
 
 @dataclass(slots=True)
 class Site:
-    """A drawn access: line (or first line of a strided range of ``trips`` lines)."""
+    """A drawn access: line (or first line of a strided range of ``trips`` lines); ``mates`` are drawn in a trip of its
+    innermost loop."""
 
     store: bool
     times: int
     trips: int
     height: int
     both: bool
+    crossing: bool
     loop: int = 0
     line: int = -1
     strided: bool = False
+    mates: int = 0
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,22 @@ class Simulated:
     lines: int
 
 
+def _loop_lines(needs: tuple[list[float], list[float]], edge: int, accesses: int) -> int:
+    """How many lines a loop works on: as many as its accesses of one trip shall find farther away than that.
+
+    Later trips touch a line first at the distance of all of them, and then at the distances of the trip that drew them.
+    """
+    weights = [max(0.0, a) + max(0.0, b) for a, b in zip(*(need[: edge + 1] for need in needs), strict=True)]
+    farther, scale = sum(weights[1:]), accesses / max(1e-9, sum(weights))
+    for bucket in range(1, edge + 1):
+        low, inside = 2.0 ** (bucket - 1), weights[bucket]
+        if (farther - inside) * scale < 2 * low:
+            # Within a bucket, needs are taken to lie evenly: lines = scale * (farther - inside * (lines - low) / low).
+            return max(1, int(scale * (farther + inside) / (1 + scale * inside / low) + 0.5))
+        farther -= inside
+    return 1 << edge
+
+
 def sequence(node: Node) -> list[int]:
     """Line numbers in execution order."""
     out: list[int] = []
@@ -126,9 +149,14 @@ class Walker:
         self._events: list[list[list[tuple[int, list[int]]]]] = []
         self._fresh = 1 << 40
         self.fixed = 4
-        """Fixed lines given out; the first four are reached with one-byte displacements."""
+        """Fixed lines given out, and one for what crosses from the last of them; the first four are reached with
+        one-byte displacements."""
         for filled in blocks:
+            first = len(self.sites)
             self._events.append([self._slot_events(filled, number) for number in range(len(filled.slots))])
+            mates = Counter(site.loop for site in self.sites[first:])
+            for site in self.sites[first:]:
+                site.mates = mates[site.loop]
         self._codes = [self._stream(at) for at in range(len(blocks))]
         self.schedule = self._schedule()
         self.stack = Stack()
@@ -155,7 +183,8 @@ class Walker:
                 if line is None and position == 0:
                     step.site = len(self.sites)
                     both = len(step.lines) > 1 and step.lines[1][1] is None
-                    self.sites.append(Site(store, slot.times, slot.trips, slot.height, both, slot.loop))
+                    crosses = step.lines[-1][1] == NEXT_LINE
+                    self.sites.append(Site(store, slot.times, slot.trips, slot.height, both, crosses, slot.loop))
                     codes.append(step.site * 4 + store)
                 elif line is None:
                     codes.append(step.site * 4 + 2 + store)
@@ -204,6 +233,7 @@ class Walker:
             if best is None or error < best[0]:
                 best = (error, [s.line for s in self.sites], [s.strided for s in self.sites], result)
         assert best is not None
+        self.fixed += 1
         for site, line, strided in zip(self.sites, best[1], best[2], strict=True):
             site.line, site.strided = line, strided
         return best[3]
@@ -272,7 +302,7 @@ class Walker:
                     hists[store][0] += 1
                     needs[store][0] -= 1
                     continue
-                line = (code >> 2) + 1
+                line = line + 1 if (code >> 2) + 1 == NEXT_LINE else (code >> 2) + 1
                 if line <= CURSOR_TOUCH:
                     stream = CURSOR_TOUCH - line
                     self._fresh += 1
@@ -291,7 +321,7 @@ class Walker:
                 execution = done.get(index, 0)
                 done[index] = execution + 1
                 if draw and not execution:
-                    self._draw(site, needs[store], keep, edge, request, loops, strided)
+                    self._draw(site, needs, keep, edge, request, loops, strided)
                 line = site.line
                 if site.strided:
                     line += execution % site.trips
@@ -306,7 +336,7 @@ class Walker:
     def _draw(
         self,
         site: Site,
-        need: list[float],
+        needs: tuple[list[float], list[float]],
         keep: bool,
         edge: int,
         request: _Request,
@@ -315,18 +345,10 @@ class Walker:
     ) -> None:
         loop = loops.get(site.loop)
         if site.trips > 1 and loop is None:
-            loop = loops[site.loop] = _Loop(self._loop_lines(need, edge))
-        self._choose_line(site, need, keep, edge, request, loop, strided)
+            loop = loops[site.loop] = _Loop(_loop_lines(needs, edge, site.mates))
+        self._choose_line(site, needs[site.store], keep, edge, request, loop, strided)
         if loop is not None and not site.strided and site.line not in loop.lines:
             loop.lines.append(site.line)
-
-    def _loop_lines(self, need: list[float], edge: int) -> int:
-        """How many lines a loop works on: its later trips touch each at about that distance."""
-        weights = [max(0.0, v) for v in need[: edge + 1]]
-        if sum(weights) <= 1e-9:
-            return 1
-        bucket = self._rng.choices(range(edge + 1), weights)[0]
-        return 1 if bucket == 0 else self._rng.randint(2 ** (bucket - 1), 2**bucket - 1) + 1
 
     def _choose_line(
         self,
@@ -354,7 +376,7 @@ class Walker:
         bucket = rng.choices(range(edge + 1), weights)[0] if total > 1e-9 else 0
         site.strided = False
         if loop is not None and len(loop.lines) >= loop.most:
-            site.line = rng.choice(loop.lines)
+            site.line = self._in_loop(site, loop, weights)
             return
         if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and strided[0] >= 0.5 * site.trips:
             strided[0] -= site.times
@@ -373,7 +395,7 @@ class Walker:
         high = min(high, known - 1)
         for _ in range(12 if low <= high else 0):
             depth = rng.randint(low, high)
-            if 0 <= lines[depth] < 1 << 40:
+            if 0 <= lines[depth] < 1 << 40 and self._suits(site, lines[depth], high):
                 site.line = lines[depth]
                 return
         # Only places that cannot be chosen there: the nearest fixed line below.
@@ -382,6 +404,22 @@ class Walker:
                 site.line = lines[depth]
                 return
         site.line = self._once_line(request)
+
+    def _in_loop(self, site: Site, loop: _Loop, weights: list[float]) -> int:
+        """One of the loop's lines, from a depth that is wanted on: it comes back there in every trip."""
+        rng, known = self._rng, self.stack.lines
+        reach = min(len(weights), len(loop.lines).bit_length() + 1)
+        if sum(weights[:reach]) > 1e-9:
+            bucket = rng.choices(range(reach), weights[:reach])[0]
+            depth = rng.randint(2**bucket // 2, 2**bucket - 1)
+            for line in islice(known, depth, depth + 2 * len(loop.lines)):
+                if line in loop.lines and self._suits(site, line, depth):
+                    return line
+        return rng.choice(loop.lines)
+
+    def _suits(self, site: Site, line: int, depth: int) -> bool:
+        """Whether what crosses from ``line`` finds the next one about as near."""
+        return not site.crossing or depth > PAIRED or line + 1 in islice(self.stack.lines, 2 * depth + 4)
 
     def _once_line(self, request: _Request) -> int:
         """A line that this request has not touched yet: one of an earlier draw, or a new one."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import defaultdict
 from random import Random
 
-from ditto.generate.body.mixes import CONTROL, LOAD_CLASSES, STORE_CLASSES, UPDATE_CLASSES
+from ditto.generate.body.mixes import CONTROL, CROSSING_CLASSES, LOAD_CLASSES, STORE_CLASSES, UPDATE_CLASSES
 from ditto.generate.body.plan import ICALL, IJUMP, Slot
 from ditto.generate.body.steps import (
+    NEXT_LINE,
     Context,
     Step,
     enter,
@@ -24,8 +25,11 @@ from ditto.generate.body.steps import (
 from ditto.generate.body.target import Target
 
 _DRAWN_LOAD: tuple[tuple[bool, int | None], ...] = ((False, None),)
+_DRAWN_CROSSING: tuple[tuple[bool, int | None], ...] = ((False, None), (False, NEXT_LINE))
 _DRAWN_STORE: tuple[tuple[bool, int | None], ...] = ((True, None),)
 _DRAWN_BOTH: tuple[tuple[bool, int | None], ...] = ((False, None), (True, None))
+_GROUPED = {"push_r": 2, "div_r": 3}
+"""Instructions of fillers that are more than one: a pop goes with each push."""
 LEAD = ("mov_r", "lea_r", "movx_r")
 
 
@@ -108,7 +112,7 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
     _allot(slots, target.instructions - count, rng, filled)
     heads[0] = _after_base(heads[0], _filler_loop(filled.filler_loop, slots[0].times))
     rest = _rest(budget, used, sum(s.fill * s.times for s in slots), target, count)
-    bodies = _choose(slots, rest, rng)
+    bodies = _choose(slots, rest, target.crossing, rng)
     for slot, head, inner, body, tail in zip(slots, heads, groups, bodies, tails, strict=True):
         filled.steps.append(head + _weave(inner, body, rng) + tail)
         del slot
@@ -165,7 +169,7 @@ def _rest(
     rest = {c: max(0.0, b - used.get(c, 0.0)) for c, b in budget.items() if c not in CONTROL}
     stack = used.get("pop_r", 0.0) + used.get("ret", 0.0) + used.get("ijmp", 0.0) + used.get("icall", 0.0)
     for name, wanted, classes in (
-        ("mov_l", target.loads - stack - rest.get("pop_r", 0.0), LOAD_CLASSES),
+        ("mov_l", target.loads - target.crossing - stack - rest.get("pop_r", 0.0), LOAD_CLASSES),
         (
             "mov_s",
             target.stores - used.get("push_r", 0.0) - used.get("call", 0.0) - rest.get("push_r", 0.0),
@@ -195,44 +199,43 @@ def _rest(
     return dict(sorted(rest.items()))
 
 
-def _choose(slots: list[Slot], rest: dict[str, float], rng: Random) -> list[list[Step]]:
+def _choose(slots: list[Slot], rest: dict[str, float], crossing: float, rng: Random) -> list[list[Step]]:
     """Classes of the fillers of each slot, drawn from what is left; pushes and pops in pairs."""
     names = [c for c in rest if c != "pop_r"]
     if "pop_r" in rest and "push_r" not in rest:
         names.append("push_r")
         rest["push_r"] = rest["pop_r"]
     values = [rest[c] for c in names]
+    vectors = sum(rest.get(c, 0.0) for c in CROSSING_CLASSES)
     bodies: list[list[Step]] = [[] for _ in slots]
     for slot in sorted(slots, key=lambda s: (-s.times, s.number)):
         body = bodies[slot.number]
         left = slot.fill
         while left > 0:
             weights = [v if v >= 0.5 * slot.times else v * 0.05 for v in values]
+            for name, size in _GROUPED.items():
+                if left < size and name in names:
+                    weights[names.index(name)] = 0.0  # its turn comes where there is room for it
             if sum(weights) <= 0:
                 cls = "mov_r"
             else:
                 at = rng.choices(range(len(names)), weights)[0]
                 cls = names[at]
                 values[at] = max(0.0, values[at] - slot.times)
+            left -= _GROUPED.get(cls, 1)
             if cls == "push_r":
-                if left < 2:
-                    cls = "mov_r"
-                else:
-                    at = rng.choice([i for i in range(len(body) + 1) if not _joined(body, i)])
-                    body.insert(at, Step("push_r", "push", lines=((True, -1),)))
-                    body.append(Step("pop_r", "pop", lines=((False, -1),)))
-                    left -= 2
-                    continue
+                at = rng.choice([i for i in range(len(body) + 1) if not _joined(body, i)])
+                body.insert(at, Step("push_r", "push", lines=((True, -1),)))
+                body.append(Step("pop_r", "pop", lines=((False, -1),)))
+                continue
             if cls == "div_r":
-                cls = "mov_r" if left < 3 else "div_r"
-                if left >= 3:
-                    body += [Step("logic_r", "div_zero"), Step("logic_r", "div_odd"), Step("div_r", "div")]
-                    left -= 3
-                    continue
+                body += [Step("logic_r", "div_zero"), Step("logic_r", "div_odd"), Step("div_r", "div")]
+                continue
             lines = _DRAWN_LOAD if cls in LOAD_CLASSES else _DRAWN_STORE if cls in STORE_CLASSES else ()
             lines = _DRAWN_BOTH if cls in UPDATE_CLASSES else lines
+            if cls in CROSSING_CLASSES and rng.random() < crossing / max(1.0, vectors):
+                lines = _DRAWN_CROSSING
             body.append(Step(cls, "op", rng.randrange(1 << 16), lines=lines))
-            left -= 1
     return bodies
 
 

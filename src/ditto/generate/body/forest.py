@@ -45,6 +45,12 @@ class _Group:
     parts: list[_Group] = field(default_factory=list)
 
 
+LEAST_LINES = 16
+LEAST_LINES_EACH = 48
+"""Where the runtime's own code takes nearly all lines that a request touches once, a block has so many all the same, or
+one for so many instructions: in a handful of lines there is no place for calls, and every choice counts many times."""
+
+
 def footprint(target: Target) -> int:
     """Distinct code lines of one pass, the first and last included."""
     touches = sum(target.code_distance[1:])
@@ -56,6 +62,7 @@ def footprint(target: Target) -> int:
             deeper = sum(target.code_distance[bucket + 1 :])
             if deeper >= 2**bucket:
                 lines = min(deeper, 2.0 ** (bucket + 1))
+    lines = max(lines, min(LEAST_LINES, target.instructions / LEAST_LINES_EACH))
     return int(max(1, min(lines, MAX_LINES, target.instructions / 3)))
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
+
 CONTROL = ("jcc", "jmp", "call", "ret", "ijmp", "icall")
 
 REGISTER_CLASSES = frozenset(
@@ -15,7 +17,10 @@ LOAD_CLASSES = frozenset(
 )  # fmt: skip
 STORE_CLASSES = frozenset({"mov_s", "setcc_s", "ssemov_s", "avxmov_s"})
 UPDATE_CLASSES = frozenset({"arith_m", "logic_m", "shift_m", "atomic_m"})
+CROSSING_CLASSES = ("ssemov_l", "avxmov_l")
 STACK_CLASSES = frozenset({"push_r", "pop_r"})
+STORES = STORE_CLASSES | UPDATE_CLASSES | {"push_r", "push_l", "call", "icall"}
+LOADS = LOAD_CLASSES | UPDATE_CLASSES | {"pop_r", "push_l", "ret", "icall", "ijmp"}
 FILLERS = REGISTER_CLASSES | LOAD_CLASSES | STORE_CLASSES | UPDATE_CLASSES | STACK_CLASSES
 
 DEFAULT = {
@@ -41,6 +46,11 @@ def fold(name: str) -> str:
             return candidate
     fallback: dict[str, str] = {"l": "mov_l", "s": "mov_s", "m": "arith_m"}
     return fallback.get(form, "mov_r")
+
+
+def made_by_mix(mix: Mapping[str, float], accesses: Set[str]) -> float:
+    """Accesses an instruction that the classes of ``accesses`` make: one each, repeated ones left out."""
+    return sum(share for name, share in sorted(mix.items()) if name in accesses)
 
 
 def folded(mix: dict[str, float]) -> dict[str, float]:

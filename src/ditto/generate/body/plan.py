@@ -21,6 +21,9 @@ ADJACENT = (FALL, NOT_TAKEN, CALL, ICALL)
 DENSE_BYTES = 50
 """Mean bytes a slot from which lines are joined without gaps."""
 
+KEPT_INSIDE = 0.75
+"""Share of the touches of the same line for which branches inside of lines are kept, though more jumps are needed."""
+
 
 @dataclass(slots=True)
 class Inline:
@@ -98,6 +101,8 @@ class Planner:
             CALL: target.calls, ICALL: target.icalls, IJUMP: target.ijumps, JUMP: jumps, TAKEN: taken,
             NOT_TAKEN: min(at_end, rest), FALL: max(0.0, rest - at_end),
         }  # fmt: skip
+        self._branches = target.branches - loop_branches - KEPT_INSIDE * target.code_distance[0]
+        """Left for ends of lines."""
         self._connect(root, total)
         self.slots[0].first = True
         self.slots[-1].last = True
@@ -164,16 +169,21 @@ class Planner:
         for kind in allowed:
             weight = max(0.0, left[kind])
             if kind in (CALL, ICALL):
-                weight *= 1.6 if left[kind] >= 0.5 * slot.exits else 0.0
-            elif kind == IJUMP and left[kind] < 0.5 * slot.exits:
+                weight *= 4.0 if left[kind] >= 0.5 * slot.exits else 0.0
+            elif kind == IJUMP and left[kind] < 0.8 * slot.exits:
                 weight = 0.0
             elif kind == FALL and slot.leaves:
                 weight *= 3.0
             weights.append(weight)
-        kind = self._rng.choices(allowed, weights)[0] if sum(weights) > 0 else (
-            FALL if FALL in allowed else TAKEN if left[TAKEN] >= left[JUMP] else JUMP
-        )  # fmt: skip
+        if sum(weights) > 0:
+            kind = self._rng.choices(allowed, weights)[0]
+        elif FALL in allowed:
+            kind = FALL
+        else:
+            kind = TAKEN if self._branches >= slot.exits or left[TAKEN] >= left[JUMP] else JUMP
         left[kind] -= slot.exits
+        if kind in (TAKEN, NOT_TAKEN):
+            self._branches -= slot.exits
         if kind in (CALL, ICALL):
             left[FALL] -= 0.5 * slot.exits
         return kind

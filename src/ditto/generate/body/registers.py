@@ -48,6 +48,12 @@ class Registers:
         pick = min(int(self._rng.expovariate(1.2)), len(order) - 1 - keep)
         return order[keep + pick] if self._rng.random() < 0.85 else order[-1 - pick]
 
+    def worn(self, reg: int) -> bool:
+        """Whether a read of ``reg`` would be at a distance of which there are enough."""
+        age = self.now - self._written[reg]
+        bucket = raw_bucket(max(1, age))
+        return age > 2 and self._have[bucket] > self._raw[bucket] * sum(self._have)
+
     def step(self, reads: int, writes: int) -> None:
         """One instruction was emitted with these register sets."""
         for reg in range(16):

@@ -10,7 +10,7 @@ from ditto.generate.body.data import Site
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.isa import BASE, BIAS, BODY, COUNTERS, RAX, RCX, RDX, WORD, Ins, Mem, r32, r64
 from ditto.generate.body.registers import Registers
-from ditto.generate.body.steps import Step
+from ditto.generate.body.steps import NEXT_LINE, Step
 
 BODY_RANDOM, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 24, 32, 64
 """Offsets in struct ditto_body."""
@@ -106,6 +106,10 @@ class Renderer:
                 lanes = (0, 0) if len(self._floats()) == 1 else lanes
             mem = self._mem(step, "fp" if group in ("ssefp", "avxfp") else "vector") if form != "r" else None
             self._emit(isa.vector(step.cls, pick, *lanes, mem))
+        elif group in ("lea", "mov") and form == "r" and regs.worn(BASE):
+            # Written anew as programs do with their pointers: else all accesses wait for one write at the beginning.
+            text = "lea ({0}), {0}" if group == "lea" else "mov {0}, {0}"
+            self._put(text.format(r64(BASE)), 3, 1 << BASE, 1 << BASE)
         elif form == "r":
             self._emit(isa.reg_reg(group, pick, regs.source(), regs.destination(), wide))
         elif form == "l":
@@ -132,6 +136,8 @@ class Renderer:
             "pointer": 8, "fp": 16, "value": 8 * self._rng.randrange(8), "vector": 16 if step.cls[-1] == "l" else 32,
             "store": 32 + 8 * self._rng.randrange(4),
         }[use]  # fmt: skip
+        if step.lines[-1][1] == NEXT_LINE:
+            offset = 56
         loads = step.cls.endswith(("_l", "_m"))
         self._loads += self._weight if loads else 0
         if site.strided:

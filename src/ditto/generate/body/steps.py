@@ -12,6 +12,8 @@ SAME_LINE = -3
 """The line of the access before."""
 TABLE_LINES = -1000
 """Lines of jump tables count down from here, one for 8 pointers."""
+NEXT_LINE = -4
+"""The line after that: of an access that crosses from one to the other."""
 CURSOR_LINES = -10
 """Lines of cursor slots count down from here, one for 8 cursors."""
 

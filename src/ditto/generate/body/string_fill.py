@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ditto.artifacts.work import DISTANCE_BUCKETS, Block, Work
+from ditto.generate.body.mixes import STORES, made_by_mix
 
 LEAST = 4096
 """Stores beyond what the other instructions can make from which there must be a repeated one."""
+LEAST_SEEN = 24
+"""The same where a repeated one was seen: a few stores more are lines that single ones cross."""
 MOST_BYTES = 64 << 20
-STORES_PER_INSTRUCTION = 1.0
 PREFIX_INSTRUCTIONS = 7
 LINE = 64
 
@@ -34,8 +36,12 @@ class StringFill:
 
 def string_fill(work: Work) -> StringFill | None:
     """The repeated store of a block, if its stores cannot be explained otherwise."""
-    count = int(min(MOST_BYTES, work.stores - STORES_PER_INSTRUCTION * work.instructions))
-    if count < LEAST:
+    if any(work.mix.get(name, 0.0) > 0 for name in ("string_s", "string_m")):
+        others, least = made_by_mix(work.mix, STORES), LEAST_SEEN
+    else:
+        others, least = 1.0, LEAST
+    count = int(min(MOST_BYTES, work.stores - others * work.instructions))
+    if count < least:
         return None
     beyond = sum(work.store_distance[1:])
     bytes_each = LINE * min(beyond, work.stores) / work.stores if beyond else 1.0
@@ -49,7 +55,9 @@ def without(block: Block, fill: StringFill) -> Block:
     distances = list(work.store_distance) + [0.0] * (DISTANCE_BUCKETS - len(work.store_distance))
     lines = fill.size / LINE
     distances[0] -= fill.count - lines
-    for bucket in range(DISTANCE_BUCKETS - 1, 0, -1):
+    # Its lines are those of the farthest distance that so many have.
+    first = next((b for b in range(DISTANCE_BUCKETS - 1, 0, -1) if distances[b] >= lines), DISTANCE_BUCKETS - 1)
+    for bucket in range(first, 0, -1):
         taken = min(distances[bucket], lines)
         distances[bucket] -= taken
         lines -= taken

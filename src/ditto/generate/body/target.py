@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import DISTANCE_BUCKETS, Block, Work
-from ditto.generate.body.mixes import folded
+from ditto.generate.body.mixes import CROSSING_CLASSES, LOADS, folded, made_by_mix
 from ditto.generate.body.reach import Order, Reach
 
 MIN_INSTRUCTIONS = 5.0
@@ -42,6 +42,8 @@ class Target:
     raw: tuple[float, ...]
     chase_share: float
     stride_share: float
+    crossing: float
+    """Vector loads that touch two lines: what makes more loads, by lines, than there are instructions that load."""
     irregular: float
     sequential: float
     """Share of the touches beyond a request's reach that go on in the page of the one before: a sweep, no lookup."""
@@ -170,9 +172,20 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         raw=_stretch(raw, knobs.dependence),
         chase_share=min(0.9, work.chase_share * knobs.irregular),
         stride_share=work.stride_share,
+        crossing=_crossing(mix, loads, pass_instructions),
         irregular=knobs.irregular,
         sequential=_sequential(block, data_edge),
     )
+
+
+CROSSING_FROM = 0.02
+"""Loads an instruction beyond those of the mix from which they are taken for crossings."""
+
+
+def _crossing(mix: Mapping[str, float], loads: float, instructions: float) -> float:
+    beyond = loads - made_by_mix(mix, LOADS) * instructions
+    vectors = sum(mix.get(name, 0.0) for name in CROSSING_CLASSES) * instructions
+    return min(beyond, vectors) if beyond > CROSSING_FROM * instructions else 0.0
 
 
 PAGE_LINES_LOG2 = 6

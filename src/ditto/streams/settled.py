@@ -1,0 +1,60 @@
+"""What is known of cycles only once all events were followed: late set-up, answers that come a round later."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ditto.artifacts.syscalls import NUMBERS
+
+if TYPE_CHECKING:
+    from ditto.streams.cycles import Cycle, Work
+    from ditto.streams.events import Event, Obj
+
+SETSOCKOPT = NUMBERS["setsockopt"]
+LATE_SHARE = 0.5
+
+
+def settle(work: Work) -> None:
+    """Give late set-up to its connections, and the work before late answers to their requests."""
+    _set_up_once(work)
+    late = resumes_late(work)
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            if not late:
+                cycle.resumed_after = None
+            elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
+                # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
+                cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+
+
+def _set_up_once(work: Work) -> None:
+    """Options that a connection gets once, during one of its several requests, belong to its set-up.
+
+    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
+    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
+    client's delayed acknowledgement.
+    """
+    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            life = work.lives[cycle.connection]
+            if life.accept is not None and life.requests > 1:
+                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
+                made.setdefault(cycle.connection, []).extend(own)
+    for connection, options in made.items():
+        life = work.lives[connection]
+        times = Counter(tuple(event.args[1:3]) for _, event in options)
+        for cycle, event in options:
+            if times[tuple(event.args[1:3])] == 1:
+                at = cycle.events.index(event)
+                del cycle.events[at], cycle.wake_of[at]
+                life.setup.append(event)
+                life.set_up_late = True
+
+
+def resumes_late(work: Work) -> bool:
+    """Whether requests are answered in the round after the one that received them, as tasks of an event loop are."""
+    answered = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
+    late = sum(cycle.resumed_after is not None for cycle in answered)
+    return late > LATE_SHARE * len(answered)

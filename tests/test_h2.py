@@ -1,0 +1,432 @@
+"""HTTP/2: recorded calls read, streams told apart, replies shaped; clones that answer; scripts that drive them."""
+
+from __future__ import annotations
+
+import random
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hpack import Decoder, Encoder
+
+from ditto.artifacts.plan import Framing, LoadPlan
+from ditto.artifacts.prints import path_print
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.host.exchanges import plan_of
+from ditto.host.loadgen import LoadMeasured, Offered, drive
+from ditto.host.requests_h2 import Asked, acknowledge, asked_of, begin, filler_request, frame, script_of
+from ditto.host.tap import Stream
+from ditto.model.classes import match_of, reply_shapes
+from ditto.streams import h2
+from ditto.streams.cycles import Cycle, follow
+from ditto.streams.events import Descriptors, Event, KnownDescriptor
+from ditto.streams.evidence import requests_of
+from ditto.streams.protocol import recognise
+from runtime_build import PRINT_KEY, Clone, build_clone, receive, receive_all, running
+
+ROOT = Path(__file__).parent.parent
+GET, LIST = b"/test.Service/Get", b"/test.Service/List"
+# What a client of Debian's python3-grpcio sent: the first call, cut off as a recording does, and two later ones.
+FIRST = (
+    h2.PREFACE
+    + b"\0\0\x24\4\0\0\0\0\0\0\2\0\0\0\0\0\3\0\0\0\0\0\4\0\x3f\xff\xff\0\5\0\x3f\xff\xff\0\6\0\0\x20\0\xfe\3\0\0\0\1"
+    b"\0\0\4\x08\0\0\0\0\0\0\x3f\0\1"
+    b"\0\0\xe6\1\4\0\0\0\1@\5:path\x14/catalogue.Items/Get@\n:authority\x0f127.0.0.1:28301\x83\x86"
+    b"@\x0ccontent-type\x10application/grpc@\2te\x08trailers"
+    b"@\x14grpc-accept-encoding\x17identity, deflate, gzip@\x0cgrpc-timeout\x0620100m@\nuser-"
+)
+LATER = (
+    b"\0\0\x08\6\1\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x09\1\4\0\0\0\5\xc4\xc3\x83\x86\xc2\xc1\xc0\xbf\xbe\0\0\4\x08\0\0\0\0\5\0\0\0\5"
+    b"\0\0\x08\0\1\0\0\0\5\0\0\0\0\3\n\1\x0e"
+)
+OTHER = (
+    b"\0\0\x27\1\4\0\0\0\7@\5:path\x17/catalogue.Items/Search\xc4\x83\x86\xc3\xc2\xc1\xc0\xbf\0\0\4\x08\0\0\0\0\0\0\0\1\x20"
+    b"\0\0\x09\1\4\0\0\0\x09\xbe\xc4\x83\x86\xc3\xc2\xc1\xc0\xbf\0\0\0\0\1\0\0\0\x09"
+)
+
+
+def test_frames_are_told_from_other_protocols() -> None:
+    assert h2.looks_like_request(FIRST) and h2.looks_like_request(LATER)
+    reply = b"\0\0\3\1\4\0\0\0\3\x88\xc0\xbf"
+    assert recognise([FIRST[:64], b"\0\0\x09\1\4\0\0\0\5\xc4\xc3"], [reply, b"\0\0\x18\4\0\0\0\0\0"]) == "h2"
+    for other in (
+        b"GET / HTTP/1.1\r\n",
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\x07\0\0\x03\x03BEGIN",
+        b"\0\0\0\x54\0\3\0\0user",
+        b"\0" * 8,
+    ):
+        assert not h2.plausible_frame(other)
+    assert not h2.plausible_frame(b"\0\0\5\4\0\0\0\0\0")  # settings that are no whole number of them
+
+
+def test_a_first_head_that_was_cut_off_leaves_later_ones_known() -> None:
+    """Two fields were entered behind what was recorded; the next head's indexes tell that it was two."""
+    side = h2.Side(True)
+    (first,) = side.feed(FIRST[:256], 408)
+    assert first == (1, b"POST /catalogue.Items/Get", True, 24 + 45 + 13)
+    (later,) = side.feed(LATER, len(LATER))
+    assert (later.stream, later.key, later.grpc) == (5, b"POST /catalogue.Items/Get", True)
+
+
+@pytest.mark.parametrize("seen", [180, 200, 230, 256, 4096])
+def test_heads_of_any_encoder_cut_anywhere(seen: int) -> None:
+    """With Huffman's code and a table that changes; a head whose path was not seen has no key, never a wrong one."""
+    encoder, side, generator = Encoder(), h2.Side(True), random.Random(seen)
+    found: Counter[bool] = Counter()
+    for number in range(60):
+        path = f"/shop.Cart/{generator.choice(['Add', 'Remove', 'List'])}"
+        fields = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "shop.example:8080")]
+        fields += [("content-type", "application/grpc+proto"), ("user-agent", "grpc-go/1.60"), ("te", "trailers")]
+        if number % 7 == 3:
+            fields += [(f"x-trace-{number}", "v" * generator.randrange(1, 60))]
+        data = frame(h2.HEADERS, 4, 2 * number + 1, encoder.encode(fields)) + frame(
+            h2.DATA, 1, 2 * number + 1, b"\0" * 5
+        )
+        data = (begin() if not number else b"") + data
+        begun = side.feed(data[:seen], len(data))
+        for one in begun:
+            assert one.key in (b"", b"POST " + path.encode())
+            found[one.key != b""] += 1
+    assert found[True] > (40 if seen < 4096 else 59)
+
+
+class Calls:
+    """Calls of a process with a connection of HTTP/2."""
+
+    def __init__(self) -> None:
+        self.table = Descriptors([KnownDescriptor(10, 3, "listener")])
+        self.threads: dict[int, list[Event]] = {}
+        self.now = 0
+
+    def call(self, tid: int, name: str, ret: int, *args: int, payload: bytes = b"") -> None:
+        self.now += 1000
+        event = Event(10, tid, NUMBERS[name], ret, (*args, 0, 0, 0, 0, 0, 0)[:6], self.now - 500, self.now)
+        event.payload, event.more, event.index = payload[:64], payload[64:256], self.now
+        self.table.apply(event)
+        self.threads.setdefault(tid, []).append(event)
+
+    def moved(self, tid: int, name: str, data: bytes, length: int = 0) -> None:
+        self.call(tid, name, length or len(data), 7, payload=data)
+
+
+def reply(stream: int, size: int, first: bool = False) -> tuple[bytes, int]:
+    """What was recorded of a reply, its first vector, and its whole length."""
+    number = stream.to_bytes(4, "big")
+    if first:
+        return b"\0\0\x4e\1\4" + number + b"\x88@\x0c", 9 + 78 + 9 + size + 24
+    return b"\0\0\3\1\4" + number + b"\x88\xc0\xbf" + size.to_bytes(
+        3, "big"
+    ) + b"\0\0" + number + b"\0\0", 12 + 9 + size + 10
+
+
+def multiplexed() -> Calls:
+    """Two threads: one receives, both answer, later requests first; pings and windows between them."""
+    calls = Calls()
+    calls.call(1, "accept4", 7, 3)
+    calls.moved(1, "sendmsg", b"\0\0\x18\4\0\0\0\0\0\0\4\0\x3f\xff\xff", 46)
+    calls.call(1, "epoll_wait", 1, 4)
+    calls.moved(1, "recvmsg", FIRST, 408)
+    calls.moved(1, "sendmsg", b"\0\0\0\4\1\0\0\0\0\0\0\x08\6\0\0\0\0\0", 39)
+    calls.moved(1, "sendmsg", *reply(1, 500, first=True))
+    for round_number in range(40):
+        del round_number
+        calls.call(1, "epoll_wait", 1, 4)
+        calls.moved(1, "recvmsg", b"\0\0\x08\6\0\0\0\0\0" + bytes(8))
+        calls.moved(1, "sendmsg", b"\0\0\x08\6\1\0\0\0\0" + bytes(8))
+    calls.call(1, "epoll_wait", 1, 4)
+    calls.moved(1, "recvmsg", LATER)
+    calls.moved(1, "recvmsg", OTHER)
+    calls.moved(2, "sendmsg", *reply(9, 2000))
+    calls.moved(2, "sendmsg", *reply(7, 3000))
+    calls.moved(1, "sendmsg", *reply(5, 200))
+    calls.moved(1, "recvmsg", b"\0\0\4\x08\0\0\0\0\0\0\0\1\0")
+    calls.call(1, "recvmsg", 0, 7)
+    calls.call(1, "close", 0, 7)
+    return calls
+
+
+def by_class() -> dict[bytes, list[Cycle]]:
+    requests = requests_of(follow(multiplexed().threads))
+    assert requests.codec == "h2" and requests.total == 4
+    return requests.classes
+
+
+def test_streams_under_way_together_keep_their_own_replies() -> None:
+    classes = by_class()
+    assert {key: len(found) for key, found in classes.items()} == {
+        b"POST /catalogue.Items/Get": 2,
+        b"POST /catalogue.Items/Search": 2,
+    }
+    sent = {key: [cycle.sent for cycle in found] for key, found in classes.items()}
+    assert sent[b"POST /catalogue.Items/Get"] == [620, 231]
+    assert sent[b"POST /catalogue.Items/Search"] == [3031, 2031]
+    received = [cycle.received_bytes for cycle in classes[b"POST /catalogue.Items/Search"]]
+    assert sum(received) == len(OTHER) and min(received) == 27
+    assert [len([e for e in c.events if e.nr == NUMBERS["sendmsg"]]) for found in classes.values() for c in found] == [
+        1
+    ] * 4
+
+
+def test_reply_shapes_hold_sizes_of_head_data_and_trailers() -> None:
+    shapes = reply_shapes("h2", by_class()[b"POST /catalogue.Items/Search"])
+    assert [(s.kind, s.status, s.head_bytes) for s in shapes] == [("grpc", 0, 12)]
+    assert shapes[0].size is not None and shapes[0].size.values == [2000, 3000]
+    assert shapes[0].second is not None and shapes[0].second.values == [10]
+    assert h2.reply_shape(b"\0\0\x20\1\5\0\0\0\1\x88", 41, True) == (2, 41, 0, 0)  # trailers alone: it failed
+    assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x8d", 41 + 9 + 300, False) == (404, 41, 300, 0)
+    assert h2.reply_shape(reply(1, 500, first=True)[0], 620, True) == (0, 87, 514, 10)  # its trailers were longer
+    long = 41 + 3 * 9 + 16384 * 2 + 100
+    assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x88", long, False) == (200, 41, 16384 * 2 + 100, 0)
+
+
+def test_classes_are_matched_by_a_print_of_the_end_of_the_path() -> None:
+    long = b"POST /" + b"a" * 80 + b"/End"
+    key = h2.head_key([(b":method", b"POST"), (b":path", long[5:] + b"?q=1")])[0]
+    assert key == b"POST " + long[-60:]
+    match = match_of("h2", PRINT_KEY, key, Counter([10]))
+    assert (match.verb, match.path_print) == ("POST", path_print(PRINT_KEY, long[-60:]))
+    wanted = re.compile(r"MOST_PATH (\d+)")
+    sizes = {
+        int(found[1])
+        for name in ("runtime/h2.h", "lens/h2.c")
+        if (found := wanted.search((ROOT / "native" / name).read_text()))
+    }
+    assert sizes == {h2.MOST_PATH}
+
+
+def grpc_fields(path: bytes) -> tuple[tuple[bytes, bytes], ...]:
+    return (
+        (b":method", b"POST"), (b":scheme", b"http"), (b":path", path), (b":authority", b"x"), (b"te", b"trailers"),
+        (b"content-type", b"application/grpc"),
+    )  # fmt: skip
+
+
+def test_recorded_requests_become_scripts_that_any_connection_can_send() -> None:
+    encoder, said = Encoder(), begin()
+    asked = [Asked(grpc_fields(path), b"\0\0\0\0\2\n\0") for path in (GET, LIST, GET, GET, LIST)]
+    for number, one in enumerate(asked):
+        block = encoder.encode(list(one.fields))
+        said += frame(h2.HEADERS, 0, 2 * number + 1, block[:3]) + frame(h2.CONTINUATION, 4, 2 * number + 1, block[3:])
+        said += frame(h2.DATA, h2.PADDED, 2 * number + 1, b"\2" + one.data + b"\0\0") + frame(
+            h2.DATA, 1, 2 * number + 1, b""
+        )
+    said += frame(h2.HEADERS, 4, 99, encoder.encode([(":method", "GET"), (":path", "/open")]))  # never ended
+    assert asked_of(said) == asked
+    plan = plan_of([Stream([(said, 10)])], 1.0)
+    assert plan.framing is Framing.H2
+    (script,) = plan.scripts
+    assert len(script.steps) == script.opening + 5 and script.opening == 3
+    # Twice over what follows the opening: each is what was asked, and short since its fields are in the table.
+    decoder = Decoder()
+    seen = []
+    for step in (*script.steps, *script.steps[script.opening :]):
+        at = len(h2.PREFACE) if step.request.startswith(h2.PREFACE) else 0
+        while at < len(step.request):
+            size = int.from_bytes(step.request[at : at + 3], "big")
+            if step.request[at + 3] == h2.HEADERS:
+                block = step.request[at + 9 : at + 9 + size]
+                seen.append(tuple((bytes(n), bytes(v)) for n, v in decoder.decode(block, raw=True)))
+            at += 9 + size
+    order = [GET, LIST, GET, *[GET, LIST, GET, GET, LIST] * 2]
+    assert seen == [grpc_fields(path) for path in order]
+    assert max(len(step.request) for step in script.steps[script.opening :]) < 40
+
+
+# --- the clone -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
+    with running(build_clone(tmp_path_factory.mktemp("h2") / "clone", "h2")) as clone:
+        yield clone
+
+
+Said = tuple[int, int, int, bytes]
+
+
+def frames(data: bytes) -> list[Said]:
+    """Type, flags, stream and content of each frame; nothing may be left over."""
+    found, at = [], 0
+    while at < len(data):
+        size = int.from_bytes(data[at : at + 3], "big")
+        assert at + 9 + size <= len(data)
+        number = int.from_bytes(data[at + 5 : at + 9], "big")
+        found.append((data[at + 3], data[at + 4], number, data[at + 9 : at + 9 + size]))
+        at += 9 + size
+    return found
+
+
+def request(encoder: Encoder, stream: int, path: bytes = GET, data: bytes = b"\0\0\0\0\0") -> bytes:
+    return frame(h2.HEADERS, 4, stream, encoder.encode(list(grpc_fields(path)))) + frame(h2.DATA, 1, stream, data)
+
+
+def talk(clone: Clone, pieces: list[bytes], pause: float = 0.0) -> list[Said]:
+    with clone.connect() as sock:
+        for piece in pieces:
+            sock.sendall(piece)
+            if pause:
+                time.sleep(pause)
+        sock.shutdown(socket.SHUT_WR)
+        return frames(receive_all(sock))
+
+
+def test_split_at_every_byte(clone: Clone) -> None:
+    encoder = Encoder()
+    data = begin() + acknowledge() + request(encoder, 1) + frame(h2.PING, 0, 0, b"12345678") + request(encoder, 3, LIST)
+    whole = talk(clone, [data])
+    kinds = [(kind, flags, stream, len(content)) for kind, flags, stream, content in whole]
+    assert kinds[:3] == [(4, 0, 0, 12), (8, 0, 0, 4), (4, 1, 0, 0)]
+    assert (6, 1, 0, b"12345678") in whole
+    assert [k for k in kinds if k[2] == 3][1:] == [(0, 0, 3, 600)] * 5 + [(1, 5, 3, 1)]
+    for at in range(1, len(data), 2):
+        assert talk(clone, [data[:at], data[at:]], 0.0005) == whole, at
+    assert talk(clone, [bytes([byte]) for byte in data], 0.0002) == whole
+
+
+def test_replies_are_of_the_class_and_are_messages(clone: Clone) -> None:
+    encoder, decoder = Encoder(), Decoder()
+    said = talk(clone, [begin() + request(encoder, 1) + request(encoder, 3) + request(encoder, 5, b"/no/such")])
+    heads = {}
+    for kind, flags, stream, content in said:
+        if kind == h2.HEADERS:
+            heads[stream, flags & 1] = dict(decoder.decode(content))
+    assert heads[3, 0][":status"] == "200" and heads[3, 0]["content-type"] == "application/grpc"
+    assert heads[1, 1]["grpc-status"] == heads[3, 1]["grpc-status"] == "0"
+    assert heads[5, 1]["grpc-status"] == "5"
+    (message,) = [content for kind, _, stream, content in said if kind == h2.DATA and stream == 3]
+    assert message[:9] == b"\0\0\0\0\xc8\xfa\x7f\xc4\1" and len(message) == 205
+    assert [len(content) for kind, flags, stream, content in said if (kind, flags, stream) == (1, 4, 3)] == [3]
+
+
+def test_windows_hold_data_back_until_they_are_opened(clone: Clone) -> None:
+    small = h2.PREFACE + frame(h2.SETTINGS, 0, 0, b"\0\4" + (1000).to_bytes(4, "big"))
+    ask = Encoder().encode([(":method", "GET"), (":scheme", "http"), (":path", "/chunked")])
+    with clone.connect() as sock:
+        sock.sendall(small + frame(h2.HEADERS, 5, 1, ask) + frame(h2.PING, 0, 0, b"whatnext"))
+        data = b""
+        while b"whatnext" not in data:
+            data += sock.recv(65536)
+        assert sum(len(content) for kind, _, _, content in frames(data) if kind == h2.DATA) == 1000
+        sock.sendall(frame(h2.WINDOW_UPDATE, 0, 1, (1 << 20).to_bytes(4, "big")))  # now the connection's is the smaller
+        got = 1000
+        while got < 65535:
+            got += sum(len(c) for k, _, _, c in frames(whole_frames(sock)) if k == h2.DATA)
+        assert got == 65535
+        sock.sendall(frame(h2.WINDOW_UPDATE, 0, 0, (1 << 20).to_bytes(4, "big")))
+        ended = False
+        while not ended:
+            said = frames(whole_frames(sock))
+            got += sum(len(c) for k, _, _, c in said if k == h2.DATA)
+            ended = any(k == h2.DATA and flags & 1 for k, flags, _, _ in said)
+        assert got == 300_000
+
+
+def whole_frames(sock: socket.socket) -> bytes:
+    """One frame."""
+    head = receive(sock, 9)
+    return head + receive(sock, int.from_bytes(head[:3], "big"))
+
+
+@pytest.mark.parametrize(
+    ("said", "error"),
+    [
+        (b"GET / HTTP/1.1\r\nHost: x\r\n\r\n", 1),
+        (h2.PREFACE + frame(h2.HEADERS, 5, 1, b"\xff\xff\xff\xff\xff\xff"), 9),
+        (h2.PREFACE + frame(h2.HEADERS, 5, 1, b"\xbe"), 9),  # a field that was never entered
+        (h2.PREFACE + frame(h2.HEADERS, 5, 2, b"\x82\x84\x86"), 1),
+        (h2.PREFACE + frame(h2.PING, 0, 0, b"short"), 6),
+        (h2.PREFACE + frame(h2.SETTINGS, 0, 0, b"12345"), 6),
+        (h2.PREFACE + frame(h2.WINDOW_UPDATE, 0, 0, bytes(4)), 1),
+        (h2.PREFACE + frame(h2.WINDOW_UPDATE, 0, 0, b"\x7f\xff\xff\xff"), 3),
+        (h2.PREFACE + frame(h2.DATA, 0, 7, b"x"), 1),
+        (h2.PREFACE + b"\xff\xff\xff\0\0\0\0\0\1", 6),
+        (h2.PREFACE + frame(h2.HEADERS, 1, 1, b"\x82") + frame(h2.PING, 0, 0, bytes(8)), 1),
+    ],
+)
+def test_nonsense_gets_a_goodbye(clone: Clone, said: bytes, error: int) -> None:
+    kind, _, _, content = talk(clone, [said])[-1]
+    assert kind == h2.GOAWAY and int.from_bytes(content[4:], "big") == error
+
+
+def test_what_is_too_much_is_refused_and_no_more(clone: Clone) -> None:
+    encoder = Encoder()
+    opened = b"".join(frame(h2.HEADERS, 4, 2 * i + 1, encoder.encode(list(grpc_fields(GET)))) for i in range(130))
+    said = talk(clone, [begin() + opened + frame(h2.DATA, 1, 1, b"\0" * 5)])
+    refused = [stream for kind, _, stream, _ in said if kind == h2.RST_STREAM]
+    assert refused == [257, 259]
+    assert [stream for kind, flags, stream, _ in said if kind == h2.HEADERS and flags & 1] == [1]
+
+
+CLIENT = """
+import sys, grpc
+with grpc.insecure_channel("127.0.0.1:" + sys.argv[1]) as channel:
+    get = channel.unary_unary("/test.Service/Get")
+    flying = [get.future(b"x" * (i * 997 % 40000), timeout=10) for i in range(200)]
+    assert {len(one.result()) for one in flying} == {200}
+    assert [len(m) for m in channel.unary_stream("/test.Service/List")(b"", timeout=10)] == [595] * 5
+    try:
+        channel.unary_unary("/test.Service/Other")(b"z" * 3_900_000, timeout=10)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.NOT_FOUND, error
+    else:
+        raise SystemExit("no error")
+print("ok")
+"""
+
+
+@pytest.mark.skipif(not Path("/usr/lib/python3/dist-packages/grpc").is_dir(), reason="python3-grpcio is not installed")
+def test_a_real_client_of_grpc_is_served(clone: Clone) -> None:
+    command = ["/usr/bin/python3", "-c", CLIENT, str(clone.port)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "ok\n", done.stderr
+
+
+@pytest.mark.skipif(shutil.which("h2load") is None, reason="nghttp2-client is not installed")
+def test_h2load_has_no_error(clone: Clone) -> None:
+    url = f"http://127.0.0.1:{clone.port}"
+    for path, more in (("/a", ("-n", "2000")), ("/chunked", ("-n", "60", "-w", "14", "-W", "15"))):
+        command = ["h2load", *more, "-c", "4", "-m", "10", url + path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert re.search(r"(\d+) succeeded, 0 failed, 0 errored", done.stdout), done.stdout
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_reads_pages(clone: Clone) -> None:
+    for path, size in (("/a", 612), ("/chunked", 300_000)):
+        command = ["curl", "-s", "--http2-prior-knowledge", "-o", "/dev/null", "-w", "%{http_code} %{size_download}"]
+        done = subprocess.run(
+            [*command, f"http://127.0.0.1:{clone.port}{path}"], capture_output=True, text=True, check=False
+        )
+        assert done.stdout == f"200 {size}"
+
+
+def loaded(folder: Path, clone: Clone, asked: list[Asked], offered: Offered) -> LoadMeasured:
+    LoadPlan(Framing.H2, (script_of(asked),)).save(folder / "plan")
+    return drive(folder / "plan", clone.port, offered)
+
+
+def test_the_load_generator_drives_it(tmp_path: Path, clone: Clone) -> None:
+    asked = [Asked(grpc_fields(path), b"\0\0\0\0\2\n\0") for path in (GET, LIST, b"/x") * 5]
+    result = loaded(tmp_path, clone, asked, Offered(connections=3, requests=600))
+    assert (result.received, result.failed, result.broken, result.unanswered) == (600, 0, 0, 0)
+    pages = [filler_request("GET", b"/chunked", False, 60)]  # more data than a window at first takes
+    result = loaded(tmp_path, clone, pages, Offered(connections=2, requests=60))
+    assert (result.received, result.broken) == (60, 0) and result.bytes > 60 * 300_000
+    missing = [filler_request("BREW", b"/pot", False, 60)]
+    result = loaded(tmp_path, clone, missing, Offered(connections=2, requests=20))
+    assert (result.received, result.broken) == (20, 0)
+
+
+def test_requests_of_filler_are_messages_of_the_wanted_size() -> None:
+    for size in (30, 60, 200, 300, 20_000):
+        asked = filler_request("POST", b"/x", True, size)
+        assert int.from_bytes(asked.data[1:5], "big") == len(asked.data) - 5
+        script = script_of([asked])
+        assert abs(len(script.steps[-1].request) - max(size, 33)) < 6 + 9 * (size // 16384)
