@@ -131,16 +131,7 @@ static enum run await(struct link *l, const struct ditto_op *op)
 	return RUN_DONE;
 }
 
-/* Whether requests of the original include what a database's session begins with: it connects inside of requests then. */
-static int begins_sessions(const struct ditto_downstream *to)
-{
-	for (unsigned i = 0; i < to->service->classes; i++)
-		if (to->call[i].requests && to->call[i].request->length && !to->call[i].request->bytes[0])
-			return 1;
-	return 0;
-}
-
-/* A database takes statements once a session has begun; that was before the first request. */
+/* A database takes statements once a session has begun, which is a part of making the connection. */
 static enum run greet(struct link *l)
 {
 	static const uint8_t hello[] = "\0\0\0\x1b\0\3\0\0user\0x\0database\0x\0";
@@ -149,7 +140,7 @@ static enum run greet(struct link *l)
 
 	if (!l->greeting) {
 		l->greeting = 1;
-		if (l->to->service->codec != DITTO_CODEC_PGSQL || begins_sessions(l->to))
+		if (l->to->service->codec != DITTO_CODEC_PGSQL)
 			return RUN_DONE;
 		begin_request(l, &startup, 0);
 		l->greeting = 2;

@@ -252,6 +252,8 @@ static void link_poll(struct link *l, const struct ditto_op *op)
 {
 	int state;
 
+	if (op->b && !l->pending && !l->setting_up)
+		return; /* its call was left out by chance: nothing would come */
 	link_block(l);
 	state = wait_descriptor(l->source.fd, (short)op->a, op->b);
 	link_unblock(l);

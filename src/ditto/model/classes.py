@@ -313,6 +313,7 @@ def settled_calls(program: list[Op]) -> list[Op]:
     whole = abs(sum(op.probability for op in calls) - len(usual)) <= ODD_CALLS * len(usual)
     links = {op.link for op in usual} if usual and whole else {op.link for op in calls}
     settled = []
+    asked: dict[int | None, float] = {}
     for op in program:
         if op.link is not None and calls and op.link not in links:
             continue
@@ -320,6 +321,11 @@ def settled_calls(program: list[Op]) -> list[Op]:
             continue
         if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
             op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
+        if op.kind is OpKind.CALL:
+            asked[op.link] = op.probability
+        elif op.kind is OpKind.POLL and op.b and op.link in asked:
+            # Neither does a wait for the reply: it is done as often as there is one to wait for.
+            op = op.model_copy(update={"probability": min(1.0, op.probability / max(1e-9, asked[op.link]))})
         settled.append(op)
     return after_calls(settled)
 

@@ -27,7 +27,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import h2, pgsql, programs, protocol
+from ditto.streams import h2, programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
@@ -37,6 +37,7 @@ from ditto.streams.pipelined import Part, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
+POLLIN = 1
 FEW = 20
 """Delays that were seen exactly, below which they are taken from what they were at least."""
 FEW_LONG = 0.01
@@ -83,7 +84,7 @@ class CallBook:
         codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
-            if self.numbers.get(call.peer) == number and _asks(codec, call):
+            if self.numbers.get(call.peer) == number:
                 seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
@@ -102,9 +103,6 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
-        if (pool := _pool(group)) != "request":
-            # The few sessions that began in a request that was seen: the runtime begins them by itself.
-            calls = [call for call in calls if _asks(codec, call)] or calls
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -113,7 +111,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             Downstream(
                 codec=codec,
                 print_key=print_key,
-                pool=pool,
+                pool=_pool(group),
                 blocking=waits < len(calls) / 2,
                 receive=_receive([call.answers[0] for call in calls]),
                 further=_further(calls),
@@ -169,11 +167,6 @@ def _key_of(codec: str, call: Call, part: Part) -> bytes:
     return protocol.request_key(codec, call.sends[0].recorded[part[0] :][:64], part[1])
 
 
-def _asks(codec: str, call: Call) -> bool:
-    """Whether it is no message that a database's session begins with."""
-    return codec != "pgsql" or _key(codec, call) not in pgsql.SESSION
-
-
 def _requests(codec: str, call: Call) -> list[Part]:
     """The requests that a call sent at once."""
     whole = [(0, call.sent_bytes)]
@@ -219,7 +212,7 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 probability=len(found) / total,
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
-                replies=_replies(codec, key, found),
+                replies=_replies(codec, found),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
@@ -228,10 +221,10 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
 
 
-def _replies(codec: str, key: bytes, calls: list[Call]) -> list[ReplyShape]:
+def _replies(codec: str, calls: list[Call]) -> list[ReplyShape]:
     """What a class of calls is answered; of a database as many bytes, in one value."""
     if codec == "pgsql":
-        return sql_reply_of_size(key, Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+        return sql_reply_of_size(Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
     return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 
@@ -330,6 +323,8 @@ def _connect(evidence: Evidence, group: _Group, book: BlockBook, placement: Plac
     ops = fit_program(
         work, gaps.connect if gaps else {}, book.namer(b"connect", runs), placement, deferred=False, minimum=0.3
     )
+    # What a session begins with, and waits for, the runtime does by itself.
+    ops = [op for op in ops if not (op.kind is OpKind.POLL and op.a & POLLIN)]
     kept = [op if op.kind is OpKind.COMPUTE else op.model_copy(update={"link": 0}) for op in ops]
     known = {op.kind for op in kept}
     if OpKind.SOCKET not in known or OpKind.CONNECT not in known:

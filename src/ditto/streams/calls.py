@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ditto.streams import h2
+from ditto.streams import h2, pgsql
 from ditto.streams.events import CLOSE, EPOLL_CTL, RECEIVES, SENDS, SOCKET, Event, Obj
 
 if TYPE_CHECKING:
@@ -179,6 +179,9 @@ class Callers:
 
     def _send(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> Cycle | None:
         call = life.call
+        if call is None and pgsql.begins_session(event.payload):
+            self._set_up(event, life, wake, current)  # a database takes statements only then
+            return None
         if call is not None and not call.answers and not call.cycle.complete:
             if current is not None and current is not call.cycle and wake is not call.wake and not current.outstanding:
                 life.overlapping += 1
