@@ -10,7 +10,7 @@ from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
-from ditto.streams import programs
+from ditto.streams import programs, protocol
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
 from ditto.streams.lives import connect_work
@@ -199,6 +199,40 @@ def test_what_is_done_ahead_of_several_calls_is_for_each_of_them() -> None:
     assert names == {"call": 15, "answer": 15, "epoll_del": 12}
 
 
+def test_a_proxys_first_send_holds_head_and_data() -> None:
+    begun = b"HTTP/1.1 200 OK\r\n" + b"x" * 47
+    seen = [protocol.reply_shape("http1", begun, total, first, vector) for total, first, vector in (
+        (44149, 8192, 242), (11322, 11322, 242), (5242, 242, 0), (5242, 242, 100), (5000, 5000, 0),
+    )]  # fmt: skip
+    assert [(shape.head_bytes, shape.size) for shape in seen] == [
+        (242, 43907), (242, 11080), (242, 5000), (100, 5142), (160, 4840),
+    ]  # fmt: skip
+    event = SimpleNamespace(iovcnt=3, iov=(242, 3854, 4096), ret=8192, payload=begun)
+    assert not programs.ends_head(event)  # type: ignore[arg-type]
+    event.iovcnt, event.iov = 0, ()
+    assert programs.ends_head(event)  # type: ignore[arg-type]
+
+
+def test_a_session_of_a_database_begins_with_its_connection() -> None:
+    """Also where that is made for a request."""
+    record = Recorder((PID,))
+    record.call(PID, "accept4", 20, LISTENER)
+    for turn in range(3):
+        receive(record, 20, REQUEST)
+        if turn == 0:
+            connect(record, 30, blocking=True)
+            for said, answer in ((b"\0\0\0\x08\x04\xd2\x16\x2f", b"N"), (b"\0\0\0\x0c\0\3\0\0user", b"R\0\0\0\x08")):
+                send(record, 30, said)
+                receive(record, 30, answer)
+        send(record, 30, b"Q\0\0\0\x0dSELECT 1\0")
+        receive(record, 30, b"C\0\0\0\x0dSELECT 1\0")
+        send(record, 20, REPLY)
+    work = record.work()
+    assert [len(cycle.calls) for cycle in work.threads[PID].cycles] == [1, 1, 1]
+    (life,) = work.peers.values()
+    assert life.loose == 0 and [NUMBERS["sendto"], NUMBERS["recvfrom"]] * 2 == [e.nr for e in life.setup][-4:]
+
+
 def test_the_operations_of_a_call() -> None:
     work = batched()
     cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
@@ -291,6 +325,8 @@ def test_calls_of_the_wrong_request_are_put_right() -> None:
     found = settled_calls(sometimes)
     assert [(o.kind.value, o.link, o.probability) for o in found[2:4]] == [("call", 1, 0.3), ("answer", 1, 1.0)]
     assert settled_calls([reply]) == [reply]
+    waited = settled_calls([op("call", 0, 0.5), op("poll", 0, 0.4).model_copy(update={"b": -1}), op("answer", 0, 0.5)])
+    assert [o.probability for o in waited] == [0.5, 0.8, 1.0]  # of the calls that are made
 
 
 def test_a_fitted_program_awaits_every_call() -> None:

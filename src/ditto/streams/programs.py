@@ -281,6 +281,8 @@ def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
 
 def ends_head(event: Event) -> bool:
     """Whether an HTTP server's first send ended with the reply's head, as far as that was recorded."""
+    if event.iovcnt > 1 and event.iov and 64 < event.iov[0] < event.ret:
+        return False  # the head is the first vector, and data follow
     end = event.payload.find(b"\r\n\r\n")
     return end < 0 or end + 4 == event.ret
 

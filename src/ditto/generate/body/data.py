@@ -30,8 +30,7 @@ MAX_EVENTS = 60_000
 
 @dataclass(slots=True)
 class Site:
-    """A drawn access: line (or first line of a strided range of ``trips`` lines); ``mates`` are drawn in a trip of its
-    innermost loop."""
+    """A drawn access: line (or the first of ``trips`` strided ones); ``mates``: accesses in a trip of its loop."""
 
     store: bool
     times: int
@@ -399,11 +398,9 @@ class Walker:
                 site.line = lines[depth]
                 return
         # Only places that cannot be chosen there: the nearest fixed line below.
-        for depth in range(low, min(known, low + 200)):
-            if 0 <= lines[depth] < 1 << 40:
-                site.line = lines[depth]
-                return
-        site.line = self._once_line(request)
+        near = (lines[depth] for depth in range(low, min(known, low + 200)) if 0 <= lines[depth] < 1 << 40)
+        found = next(near, None)
+        site.line = self._once_line(request) if found is None else found
 
     def _in_loop(self, site: Site, loop: _Loop, weights: list[float]) -> int:
         """One of the loop's lines, from a depth that is wanted on: it comes back there in every trip."""
