@@ -22,6 +22,8 @@ from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
+MOST_DRAWN = 1_200_000
+"""Accesses drawn for in all rounds together: large blocks have fewer rounds."""
 PAIRED = 64
 """Depth from which it does not matter where the second line of a crossing lies."""
 MAX_EVENTS = 60_000
@@ -223,7 +225,8 @@ class Walker:
         """Draw all lines; returns the steady-state counts of one pass of each block."""
         best: tuple[float, list[int], list[bool], list[Simulated]] | None = None
         rare = self._pass(draw=True, keep=False, rare=True)
-        for round_number in range(ROUNDS):
+        events = max(1, sum(len(codes) for codes in self._codes))
+        for round_number in range(max(1, min(ROUNDS, MOST_DRAWN // events))):
             self._pass(draw=True, keep=round_number > 0)
             self._pass(draw=False, keep=True)
             counted = self._pass(draw=False, keep=True)
