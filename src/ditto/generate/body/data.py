@@ -15,7 +15,7 @@ from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
-from ditto.generate.body.forest import Node
+from ditto.generate.body.forest import Node, sequence
 from ditto.generate.body.lru import CAP, Stack, bucket_of
 from ditto.generate.body.pools import Cursor
 from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
@@ -116,17 +116,6 @@ def _loop_lines(needs: tuple[list[float], list[float]], edge: int, accesses: int
             return max(1, int(scale * (farther + inside) / (1 + scale * inside / low) + 0.5))
         farther -= inside
     return 1 << edge
-
-
-def sequence(node: Node) -> list[int]:
-    """Line numbers in execution order."""
-    out: list[int] = []
-    for child in node.children:
-        if isinstance(child, Node):
-            out += sequence(child)
-        else:
-            out.append(child)
-    return out * node.trips
 
 
 class Walker:
