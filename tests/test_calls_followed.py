@@ -213,6 +213,26 @@ def test_a_proxys_first_send_holds_head_and_data() -> None:
     assert programs.ends_head(event)  # type: ignore[arg-type]
 
 
+def test_a_session_of_a_database_begins_with_its_connection() -> None:
+    """Also where that is made for a request."""
+    record = Recorder((PID,))
+    record.call(PID, "accept4", 20, LISTENER)
+    for turn in range(3):
+        receive(record, 20, REQUEST)
+        if turn == 0:
+            connect(record, 30, blocking=True)
+            for said, answer in ((b"\0\0\0\x08\x04\xd2\x16\x2f", b"N"), (b"\0\0\0\x0c\0\3\0\0user", b"R\0\0\0\x08")):
+                send(record, 30, said)
+                receive(record, 30, answer)
+        send(record, 30, b"Q\0\0\0\x0dSELECT 1\0")
+        receive(record, 30, b"C\0\0\0\x0dSELECT 1\0")
+        send(record, 20, REPLY)
+    work = record.work()
+    assert [len(cycle.calls) for cycle in work.threads[PID].cycles] == [1, 1, 1]
+    (life,) = work.peers.values()
+    assert life.loose == 0 and [NUMBERS["sendto"], NUMBERS["recvfrom"]] * 2 == [e.nr for e in life.setup][-4:]
+
+
 def test_the_operations_of_a_call() -> None:
     work = batched()
     cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
@@ -305,6 +325,8 @@ def test_calls_of_the_wrong_request_are_put_right() -> None:
     found = settled_calls(sometimes)
     assert [(o.kind.value, o.link, o.probability) for o in found[2:4]] == [("call", 1, 0.3), ("answer", 1, 1.0)]
     assert settled_calls([reply]) == [reply]
+    waited = settled_calls([op("call", 0, 0.5), op("poll", 0, 0.4).model_copy(update={"b": -1}), op("answer", 0, 0.5)])
+    assert [o.probability for o in waited] == [0.5, 0.8, 1.0]  # of the calls that are made
 
 
 def test_a_fitted_program_awaits_every_call() -> None:

@@ -24,11 +24,11 @@ from call_parts import (
     running,
 )
 from ditto.artifacts.prints import path_print
-from ditto.artifacts.profile import CallClass, ClassMatch, Listener
+from ditto.artifacts.profile import CallClass, ClassMatch, Listener, Op, OpKind
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
 from ditto.model.results import sql_reply_of_size
 from ditto.streams.pgsql import Session
-from ditto.streams.sql import statement_key
 from ditto.topology.recorded import framing
 from profile_parts import fixed
 
@@ -43,7 +43,7 @@ def of_class(verb: str = "SELECT", text: bytes = b"abc") -> CallClass:
         probability=1.0,
         match=ClassMatch(verb=verb, path_print=path_print(KEY, b"SELECT " + text)),
         request_bytes=fixed(60),
-        replies=sql_reply_of_size(statement_key(QUERY), Counter({500: 3}), b"T"),
+        replies=sql_reply_of_size(Counter({500: 3}), b"T"),
     )
 
 
@@ -56,10 +56,9 @@ def test_statements_have_the_class_and_the_size(size: int) -> None:
 
 
 def test_replies_have_the_bytes_that_were_seen() -> None:
-    (shape,) = sql_reply_of_size(b"SELECT x", Counter({500: 3}), b"T")
+    (shape,) = sql_reply_of_size(Counter({500: 3}), b"T")
     assert shape.kind == "rows" and shape.columns[0].size == fixed(442).model_copy(update={"weights": [3.0]})
-    assert sql_reply_of_size(b"UPDATE x", Counter({20: 1}), b"C")[0].kind == "done"
-    assert sql_reply_of_size(b"Startup", Counter({400: 1}), b"R")[0].kind == "session"
+    assert sql_reply_of_size(Counter({20: 1}), b"C")[0].kind == "done"
 
 
 class Database(threading.Thread):
@@ -93,16 +92,19 @@ def test_a_session_begins_before_the_first_statement(tmp_path: Path, looping: bo
     connect = CONNECT_LOOP if looping else CONNECT_BLOCKING
     down = downstream("pgsql", classes=[of_class()], print_key=KEY, blocking=not looping, connect=connect)
     changes = {} if looping else {"role": SERIAL, "listener": Listener(nonblocking=False, accept_flags=0)}
-    profile = calling([down], [call(), answer(), REPLY], **changes)  # type: ignore[arg-type]
+    # Half of the requests ask twice; the wait for a reply is not done where there is none.
+    wait = Op(kind=OpKind.POLL, nr=NUMBERS["poll"], a=1, b=-1, link=0)
+    program = [call(), wait, answer(), call(probability=0.5), wait, answer(), REPLY]
+    profile = calling([down], program, **changes)  # type: ignore[arg-type]
     binary = build(profile, tmp_path / "clone")
     database = Database()
     database.start()
     place = f"0=127.0.0.1:{database.port}"
     with running(binary, "--downstream", place) as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
-        for _ in range(5):
+        for _ in range(20):
             assert get(sock).startswith(b"HTTP/1.1 200")
     assert database.said[0].startswith(b"\0\0\0\x1b\0\3\0\0user\0")
-    assert len(database.said) == 6 and all(said.startswith(b"Q") for said in database.said[1:])
+    assert 24 < len(database.said) < 38 and all(said.startswith(b"Q") for said in database.said[1:])
     with running(binary) as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:  # its own stand-in
         assert get(sock).startswith(b"HTTP/1.1 200")
 

@@ -278,7 +278,7 @@ class Cache(Client):
         self.telemetry.called(call, "cache", "memcached")
         return value
 
-    def set(self, request: Request, key: str, value: bytes) -> None:
+    def set(self, request: Request | None, key: str, value: bytes) -> None:
         call = self.telemetry.call(request, "cache", "set")
         stream = self.stream()
         stream.connection.sendall(f"set {key} 0 0 {len(value)}\r\n".encode() + value + b"\r\n")

@@ -1,10 +1,10 @@
-"""Puts data where it belongs: ``fill.py db|store PORT``."""
+"""Puts data where it belongs: ``fill.py db|cache|store PORT``."""
 
 from __future__ import annotations
 
 import sys
 
-from common import Database, Store, Telemetry
+from common import Cache, Database, Store, Telemetry
 
 what, port = sys.argv[1], int(sys.argv[2])
 PRODUCTS, USERS = 400, 50
@@ -24,6 +24,10 @@ if what == "db":
         None, f"INSERT INTO reviews SELECT i / 3, 1 + mod(i, 5), repeat('good ', 10) FROM {rows}", 3 * PRODUCTS - 1
     )
     database.run(None, "CREATE INDEX ON reviews (item)")
+elif what == "cache":
+    cache = Cache(port, Telemetry("fill"))
+    for item in range(PRODUCTS):
+        cache.set(None, f"item:{item}", b"product %d" % item + b"x" * (100 + item % 300))
 else:
     store = Store(port, Telemetry("fill"))
     for user in range(USERS):

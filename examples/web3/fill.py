@@ -1,4 +1,4 @@
-"""Puts the pages into the database: ``fill.py PORT``, and half of them into the cache: ``fill.py PORT cache``."""
+"""Puts the pages into the database: ``fill.py PORT``, and into the cache: ``fill.py PORT cache``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fill_database(port: int) -> None:
 
 def fill_cache(port: int) -> None:
     with socket.create_connection(("127.0.0.1", port)) as store:
-        for page in range(0, PAGES, 2):
+        for page in range(PAGES):
             words = [b"SET", b"page:%d" % page, text(page).encode()]
             store.sendall(b"*3\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
             assert store.recv(16) == b"+OK\r\n"

@@ -98,8 +98,12 @@ static void begin_request(struct link *l, const struct ditto_request *request, i
 	l->sent = 0;
 	l->calling = l->pending = l->lost = 1;
 	l->ready = l->received = 0;
-	set_part(l, bytes);
 	frame_begin(&l->frame, l->to->service->codec, request->nobody);
+	if (l->to->service->codec == DITTO_CODEC_H2) {
+		bytes = 0; /* what is said before a request goes with it */
+		l->failed |= link_h2_request(l, request) != 0;
+	}
+	set_part(l, bytes);
 	if (request->replies > 1)
 		l->frame.pending = request->replies;
 }
@@ -127,16 +131,7 @@ static enum run await(struct link *l, const struct ditto_op *op)
 	return RUN_DONE;
 }
 
-/* Whether requests of the original include what a database's session begins with: it connects inside of requests then. */
-static int begins_sessions(const struct ditto_downstream *to)
-{
-	for (unsigned i = 0; i < to->service->classes; i++)
-		if (to->call[i].requests && to->call[i].request->length && !to->call[i].request->bytes[0])
-			return 1;
-	return 0;
-}
-
-/* A database takes statements once a session has begun; that was before the first request. */
+/* A database takes statements once a session has begun, which is a part of making the connection. */
 static enum run greet(struct link *l)
 {
 	static const uint8_t hello[] = "\0\0\0\x1b\0\3\0\0user\0x\0database\0x\0";
@@ -145,7 +140,7 @@ static enum run greet(struct link *l)
 
 	if (!l->greeting) {
 		l->greeting = 1;
-		if (l->to->service->codec != DITTO_CODEC_PGSQL || begins_sessions(l->to))
+		if (l->to->service->codec != DITTO_CODEC_PGSQL)
 			return RUN_DONE;
 		begin_request(l, &startup, 0);
 		l->greeting = 2;

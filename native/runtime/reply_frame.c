@@ -22,7 +22,14 @@ enum { PHASE_FIRST, PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE
 
 void frame_begin(struct reply_frame *f, unsigned codec, int nobody)
 {
+	if (codec == DITTO_CODEC_H2 && f->stream) { /* frames go on between replies */
+		f->stream += 2;
+		f->pending = 1;
+		f->error = 0;
+		return;
+	}
 	memset(f, 0, offsetof(struct reply_frame, line));
+	f->stream = codec == DITTO_CODEC_H2;
 	f->codec = (uint8_t)codec;
 	f->nobody = (uint8_t)nobody;
 	f->pending = 1;
@@ -196,7 +203,7 @@ static uint32_t head_bytes(const struct reply_frame *f)
 	uint32_t output, error = sizeof(FAILED_FASTCGI) - 1;
 
 	if (f->codec == DITTO_CODEC_PGSQL)
-		return f->nobody ? 1 : MESSAGE_HEAD;
+		return MESSAGE_HEAD;
 	if (f->codec != DITTO_CODEC_FASTCGI || f->phase != PHASE_FIRST || f->length || f->kept < BINARY_HEAD)
 		return BINARY_HEAD;
 	output = (uint32_t)f->line[4] << 8 | f->line[5];
@@ -232,13 +239,11 @@ static enum frame_state skipped(struct reply_frame *f)
 	return f->codec == DITTO_CODEC_RESP2 && !--f->pending ? FRAME_DONE : FRAME_MORE;
 }
 
-/* A reply ends with the message that says that the server is ready.  Encryption is refused with a single byte. */
+/* A reply ends with the message that says that the server is ready. */
 static enum frame_state message_head(struct reply_frame *f)
 {
 	uint32_t length = (uint32_t)f->line[1] << 24 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 8 | f->line[4];
 
-	if (f->nobody)
-		return FRAME_DONE;
 	if (length < 4)
 		return FRAME_BROKEN;
 	f->need = length - 4;
@@ -283,6 +288,8 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 	enum frame_state state = FRAME_MORE;
 	int whole;
 
+	if (f->codec == DITTO_CODEC_H2)
+		return frame_feed_h2(f, p, n);
 	while (n && state == FRAME_MORE) {
 		size_t took = n;
 

@@ -11,7 +11,7 @@ import numpy as np
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import RequestClass, ServiceProfile
-from ditto.streams import mysql, pgsql
+from ditto.streams import mysql
 
 MOST_SCRIPTS = 64
 _LETTERS = 3
@@ -44,10 +44,6 @@ def database_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan
 
 def sample_statement(verb: str, key: int, wanted: int, size: int) -> Step:
     """A request of ``size`` bytes, if it can be had, of a PostgreSQL class with this verb and fingerprint."""
-    if verb == "Startup":
-        return _pgsql_opening({}, [])[0]
-    if verb == "Secure":
-        return Step(struct.pack(">II", 8, pgsql.SECURE), 0, StepFlags.NOBODY)
     text = _text_of(key, verb, wanted)
     lack = size - len(_pgsql_step(verb, text, 0).request) - len(" ''")
     return _pgsql_step(verb, text + (b" '" + b"x" * lack + b"'" if lack >= 0 else b""), 0)

@@ -20,7 +20,7 @@ from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_names
 from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
-from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
+from ditto.streams.protocol import ReplySeen, reply_shape, stream_reply, value_size_from_total
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
@@ -211,9 +211,7 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
     whole = first.ret if first is not None else cycle.sent
     if codec == "h2":
-        grpc = bool(cycle.receive.said) and any(begun.grpc for begun in cycle.receive.said or ())
-        status, head, size, trailer = h2.reply_shape(first.recorded if first is not None else b"", cycle.sent, grpc)
-        return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
+        return stream_reply(first.recorded if first is not None else b"", cycle.sent, h2.begun(cycle.receive).grpc)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
 
 
@@ -315,6 +313,7 @@ def settled_calls(program: list[Op]) -> list[Op]:
     whole = abs(sum(op.probability for op in calls) - len(usual)) <= ODD_CALLS * len(usual)
     links = {op.link for op in usual} if usual and whole else {op.link for op in calls}
     settled = []
+    asked: dict[int | None, float] = {}
     for op in program:
         if op.link is not None and calls and op.link not in links:
             continue
@@ -322,6 +321,11 @@ def settled_calls(program: list[Op]) -> list[Op]:
             continue
         if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
             op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
+        if op.kind is OpKind.CALL:
+            asked[op.link] = op.probability
+        elif op.kind is OpKind.POLL and op.b and op.link in asked:
+            # Neither does a wait for the reply: it is done as often as there is one to wait for.
+            op = op.model_copy(update={"probability": min(1.0, op.probability / max(1e-9, asked[op.link]))})
         settled.append(op)
     return after_calls(settled)
 

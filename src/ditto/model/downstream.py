@@ -27,7 +27,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import pgsql, programs, protocol
+from ditto.streams import h2, programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
@@ -37,6 +37,7 @@ from ditto.streams.pipelined import Part, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
+POLLIN = 1
 FEW = 20
 """Delays that were seen exactly, below which they are taken from what they were at least."""
 FEW_LONG = 0.01
@@ -83,7 +84,7 @@ class CallBook:
         codec, classes, folds = self.downstreams[number].codec, self.classes[number], self.folds[number]
         seen: Counter[int] = Counter()
         for call in op.calls:
-            if self.numbers.get(call.peer) == number and _asks(codec, call):
+            if self.numbers.get(call.peer) == number:
                 seen[classes.get(_key(codec, call, folds), 0)] += 1
         return number, dist(seen) or constant(0)
 
@@ -102,9 +103,6 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
-        if (pool := _pool(group)) != "request":
-            # The few sessions that began in a request that was seen: the runtime begins them by itself.
-            calls = [call for call in calls if _asks(codec, call)] or calls
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -113,7 +111,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             Downstream(
                 codec=codec,
                 print_key=print_key,
-                pool=pool,
+                pool=_pool(group),
                 blocking=waits < len(calls) / 2,
                 receive=_receive([call.answers[0] for call in calls]),
                 further=_further(calls),
@@ -146,6 +144,8 @@ def _readable(address: bytes) -> str:
 def _codec(calls: list[Call]) -> CallCodec:
     """The protocol; one that clones do not call in is as good as unknown."""
     found = protocol.recognise([call.sends[0].payload for call in calls], [call.answers[0].payload for call in calls])
+    if 2 * sum(call.stream > 0 for call in calls) > len(calls):
+        found = "h2"
     known: tuple[CallCodec, ...] = get_args(CallCodec)
     return next((codec for codec in known if codec == found), "opaque")
 
@@ -156,17 +156,15 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
     if session := protocol.session_of(codec):
         return session.key(call.sends[0].payload)
-    key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+    if codec == "h2":
+        key = h2.begun(call.sends[0]).key or protocol.STRANGE
+    else:
+        key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
     return folded(key) if folds else key
 
 
 def _key_of(codec: str, call: Call, part: Part) -> bytes:
     return protocol.request_key(codec, call.sends[0].recorded[part[0] :][:64], part[1])
-
-
-def _asks(codec: str, call: Call) -> bool:
-    """Whether it is no message that a database's session begins with."""
-    return codec != "pgsql" or _key(codec, call) not in pgsql.SESSION
 
 
 def _requests(codec: str, call: Call) -> list[Part]:
@@ -193,7 +191,7 @@ def _more(print_key: int, key: bytes, calls: list[Call]) -> list[CallPart]:
 def _match(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:
     """How the called service recognises the class; it may go by paths without digits though few were called here."""
     match = match_of(codec, print_key, key, sizes)
-    if codec != "http1" or folded(key) == key:
+    if codec not in ("http1", "h2") or folded(key) == key:
         return match
     return match.model_copy(update={"fold_print": match_of(codec, print_key, folded(key), sizes).path_print})
 
@@ -214,7 +212,7 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 probability=len(found) / total,
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
-                replies=_replies(codec, key, found),
+                replies=_replies(codec, found),
                 delay_us=_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
@@ -223,16 +221,18 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
     return classes, {key: number for number, (key, _) in enumerate(ranked)}
 
 
-def _replies(codec: str, key: bytes, calls: list[Call]) -> list[ReplyShape]:
+def _replies(codec: str, calls: list[Call]) -> list[ReplyShape]:
     """What a class of calls is answered; of a database as many bytes, in one value."""
     if codec == "pgsql":
-        return sql_reply_of_size(key, Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+        return sql_reply_of_size(Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
     return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 
 def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
     """The reply to one of the requests that were sent at once; the first may be that to all, cut off in recording."""
     first = call.answers[0]
+    if codec == "h2":
+        return protocol.stream_reply(first.recorded, call.answer_bytes, h2.begun(call.sends[0]).grpc)
     vector = first.iov[0] if first.iovcnt > 1 else 0
     request = call.sends[0].payload
     asked = len(_requests(codec, call))
@@ -323,6 +323,8 @@ def _connect(evidence: Evidence, group: _Group, book: BlockBook, placement: Plac
     ops = fit_program(
         work, gaps.connect if gaps else {}, book.namer(b"connect", runs), placement, deferred=False, minimum=0.3
     )
+    # What a session begins with, and waits for, the runtime does by itself.
+    ops = [op for op in ops if not (op.kind is OpKind.POLL and op.a & POLLIN)]
     kept = [op if op.kind is OpKind.COMPUTE else op.model_copy(update={"link": 0}) for op in ops]
     known = {op.kind for op in kept}
     if OpKind.SOCKET not in known or OpKind.CONNECT not in known:

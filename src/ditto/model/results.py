@@ -37,16 +37,13 @@ def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSee
     ]
 
 
-def sql_reply_of_size(key: bytes, sizes: Counter[int], first: bytes) -> list[ReplyShape]:
+def sql_reply_of_size(sizes: Counter[int], first: bytes) -> list[ReplyShape]:
     """The reply of a database of which a caller saw the bytes alone: a row of one value, where there are rows.
 
     Args:
-        key: the class of the request.
         sizes: of the replies.
         first: the kind of the message that they begin with.
     """
-    if key == _SESSION:
-        return [ReplyShape(probability=1.0, kind="session", size=dist(sizes) or constant(300))]
     if first not in (b"T", b"1", b"2"):
         return [ReplyShape(probability=1.0, kind="done")]
     values: Counter[int] = Counter()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ditto.streams.results import Column, Result
 from ditto.streams.sql import statement_key
 
-_CANCEL, SECURE, _SECURE_GSS, _VERSION = 80877102, 80877103, 80877104, 3
+_CANCEL, _SECURE, _SECURE_GSS, _VERSION = 80877102, 80877103, 80877104, 3
 _WORDS = {
     b"S": b"Sync", b"H": b"Flush", b"E": b"Execute", b"D": b"Describe", b"C": b"Close", b"X": b"Terminate",
     b"p": b"Password", b"d": b"Copy", b"c": b"Copy", b"f": b"Copy", b"F": b"Function", b"B": b"Bind", b"P": b"Parse",
@@ -17,8 +17,6 @@ _WORDS = {
 }  # fmt: skip
 _REPLIES = frozenset(b"RSKZTDCE12n3tsIGHWNAv")
 _LONGEST = 1 << 30
-SESSION = frozenset((b"Secure", b"Startup"))
-"""Classes of what a session begins with."""
 
 
 def looks_like_request(payload: bytes) -> bool:
@@ -33,6 +31,11 @@ def looks_like_reply(payload: bytes) -> bool:
     return payload in (b"N", b"S") or (payload[:1] != b"" and payload[0] in _REPLIES and _plausible(payload))
 
 
+def begins_session(payload: bytes) -> bool:
+    """Whether a client's message is one of those that a session begins with."""
+    return _untyped(payload) in (b"Secure", b"Startup")
+
+
 def _plausible(payload: bytes) -> bool:
     return len(payload) >= 5 and 4 <= struct.unpack_from(">I", payload, 1)[0] < _LONGEST
 
@@ -42,7 +45,7 @@ def _untyped(payload: bytes) -> bytes:
     if len(payload) < 8 or payload[0]:
         return b""
     code = int(struct.unpack_from(">I", payload, 4)[0])
-    if code in (SECURE, _SECURE_GSS):
+    if code in (_SECURE, _SECURE_GSS):
         return b"Secure"
     if code == _CANCEL:
         return b"Cancel"

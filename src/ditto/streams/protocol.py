@@ -170,6 +170,12 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
     return ReplySeen("opaque", size=total)
 
 
+def stream_reply(payload: bytes, total: int, grpc: bool) -> ReplySeen:
+    """The shape of a reply on a stream of HTTP/2; ``grpc`` is what its request told."""
+    status, head, size, trailer = h2.reply_shape(payload, total, grpc)
+    return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
+
+
 def _resp_shape(payload: bytes, total: int) -> ReplySeen:
     head, _, rest = payload.partition(b"\r\n")
     mark, number = head[:1], head[1:]
