@@ -399,7 +399,7 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind == "mmap" and name.slot is not None:
         return Op(kind=OpKind.MMAP, a=1, b=placement.slot_of(name.slot), size=size, **common)
     if kind in ("mmap", "munmap", "madvise", "sleep"):
-        return Op(kind=OpKind(kind), size=size, **common)
+        return Op(kind=OpKind(kind), a=a if kind == "mmap" else 0, size=size, **common)
     return None
 
 
