@@ -23,6 +23,7 @@ from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
+from ditto.streams.datagrams import is_datagram
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
@@ -147,7 +148,7 @@ def _service(this: _Fit) -> ServiceProfile:
     classes = with_helpers(classes, roles)
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
-    wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
+    wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
         name="service-1",
         codec=evidence.requests.codec,
@@ -177,6 +178,11 @@ def _service(this: _Fit) -> ServiceProfile:
             requests_per_wake=total / wakes if wakes else 1.0,
         ),
     )
+
+
+def _waits(wake: Wake) -> int:
+    """How often a thread waited in a wake-up: once, or in each receive where it blocks in those for datagrams."""
+    return len(wake.received) if wake.wait is None and is_datagram(wake.received[0].connection) else 1
 
 
 def _find_timers(this: _Fit) -> set[int]:
@@ -248,6 +254,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     accept = setup_work(evidence.work, by_acceptor=True)
     adopt = setup_work(evidence.work, by_acceptor=False)
     serving = role.serves
+    woken = gaps is not None and serving and role.wait_name != "blocking"
     accept_amounts = gaps.accept if gaps else NO_WORK
     return Role(
         **common,
@@ -263,8 +270,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         deferred_late=this.late and role.kind == "loop",
         each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
         each_wait=each_wait(role) if serving else [],
-        on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
-        before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
+        on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and woken else None,
+        before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and woken else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
         on_adopt=_plain_program(this, adopt, accept_amounts) if not role.accepts and serving else [],
         on_close=_closing(this) if serving else [],

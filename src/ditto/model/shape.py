@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.streams.datagrams import answered_apart
 from ditto.streams.evidence import Evidence
 
 SOME = 0.05
@@ -32,20 +33,16 @@ def require_known_shape(evidence: Evidence) -> None:
     """Check that requests are served in a way that can be modelled.
 
     Raises:
-        UnsupportedShapeError: datagrams of an unknown protocol or received without a wait, or connections that go from
+        UnsupportedShapeError: datagrams that others answer than received them, or connections that go from
             thread to thread.
     """
     app = evidence.observation.app
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
-    if evidence.datagrams and evidence.requests.codec == "opaque":
+    apart = answered_apart(evidence.work)
+    if evidence.datagrams and apart > SOME * len(cycles):
         raise UnsupportedShapeError(
-            f"{app}: its requests are datagrams of a protocol that has no codec, which is not modelled",
-            "clone a service over connections, or one that speaks DNS",
-        )
-    if evidence.datagrams and not any(cycle.wake.wait is not None for cycle in cycles):
-        raise UnsupportedShapeError(
-            f"{app}: its threads wait for datagrams in the receive itself, which is not modelled",
-            "configure it so that it waits for events (epoll, poll, select)",
+            f"{app}: {apart} datagrams are sent by threads that received none, which is not modelled",
+            "configure it so that whoever receives a datagram answers it",
         )
     sharing = evidence.sharing
     if sharing.shared and sum(bool(cycle.calls) for cycle in cycles) > SOME * len(cycles):
