@@ -9,7 +9,7 @@ PYTHON := .venv/bin/python
 BUILD_PACKAGES := python3-venv gcc make libc6-dev clang llvm libbpf-dev bpftool libelf-dev zlib1g-dev valgrind linux-libc-dev
 DEMO_PACKAGES := redis-server redis-tools
 TEST_PACKAGES := $(DEMO_PACKAGES) nginx memcached libmemcached-tools wrk binutils strace chromium stress-ng dnsperf \
-	postgresql mariadb-server sysbench php-fpm
+	postgresql mariadb-server sysbench php-fpm ccache
 
 NATIVE := $(patsubst native/%/Makefile,%,$(wildcard native/*/Makefile))
 
@@ -35,7 +35,7 @@ demo: setup ## Clone Redis, validate the clone, write a report
 
 test: setup ## Run all tests
 	@./scripts/install-packages.sh $(TEST_PACKAGES)
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: ## Check style and types
 	.venv/bin/ruff check .

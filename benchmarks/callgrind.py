@@ -23,6 +23,18 @@ from ditto.host.app import AppRun
 from ditto.host.requests import Passes, count_requests
 
 CALLGRIND = ("valgrind", "-q", "--tool=callgrind", "--fair-sched=yes", "--trace-children=yes")
+CACHES = (
+    "--cache-sim=yes", "--branch-sim=yes", "--I1=32768,8,64", "--D1=49152,12,64", "--LL=33554432,16,64",
+)  # fmt: skip
+"""Simulated: I1 32 KiB, D1 48 KiB, LL 32 MiB, and callgrind's own branch predictor."""
+MISSES = {
+    "I1 misses": ("I1mr",),
+    "D1 misses": ("D1mr", "D1mw"),
+    "LL misses": ("ILmr", "DLmr", "DLmw"),
+    "branch misses": ("Bcm", "Bim"),
+    "indirect branches": ("Bi",),
+}
+"""What is told of them, and the events that it is the sum of."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,13 @@ def compared(
     return Compared(a, b, (max(own) - min(own)) / a["Ir"])
 
 
+def per_thousand(events: dict[str, float]) -> dict[str, float]:
+    """Misses per 1000 instructions, by the names of `MISSES`."""
+    return {
+        name: 1000 * sum(events.get(event, 0.0) for event in parts) / events["Ir"] for name, parts in MISSES.items()
+    }
+
+
 def load_for_callgrind(path: Path) -> AppSpec:
     """The app, started as its table ``x-callgrind`` says where it has one: Valgrind's limits are not those of lens."""
     spec = load_app(path)
@@ -129,6 +148,11 @@ def main() -> None:
     found = compared(spec, command_of(arguments.clone), arguments.passes, arguments.turns)
     a, b = found.original["Ir"], found.clone["Ir"]
     print(f"original {a:.0f} (spread {found.spread:.1%}), clone {b:.0f}: {found.error:+.1%}")
+    caches = compared(spec, command_of(arguments.clone), arguments.passes, 1, CACHES)
+    for (name, first), second in zip(
+        per_thousand(caches.original).items(), per_thousand(caches.clone).values(), strict=True
+    ):
+        print(f"{name} per 1000 instructions: original {first:.2f}, clone {second:.2f}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,11 @@ import pytest
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
-from ditto.model.downstream import _delays, calls_outside, calls_overlapping
+from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
 from ditto.streams import programs
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
-from ditto.streams.evidence import connect_work
+from ditto.streams.lives import connect_work
 from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
 
@@ -114,6 +114,40 @@ def test_calls_made_in_another_order_than_requests_came() -> None:
     order = [[event.nr for event in cycle.events if event.obj is not None] for cycle in cycles]
     names = ["recvfrom", "sendto", "recvfrom", "sendto"]
     assert all([nr for nr in found if nr != NUMBERS["epoll_ctl"]] == [NUMBERS[n] for n in names] for found in order)
+
+
+def test_what_is_done_to_a_kept_connection_ahead_of_a_call_is_for_that_call() -> None:
+    record = Recorder((PID,))
+    wait(record)
+    for fd in (20, 21):
+        record.call(PID, "accept4", fd, LISTENER)
+    for turn in range(9):
+        wait(record)
+        receive(record, 20 + turn % 2, REQUEST)
+        if turn == 0:
+            connect(record, 30)
+        else:
+            record.call(PID, "getsockopt", 0, 30, 1, 4)
+        send(record, 30, REQUEST)
+        wait(record)
+        receive(record, 30, REPLY)
+        receive(record, 30, REPLY * 3)
+        send(record, 20 + turn % 2, REPLY)
+    work = record.work()
+    cycles = [cycle for cycle in work.threads[PID].cycles if cycle.complete]
+    found = programs.build(b"GET", cycles)
+    names = {name.kind: op.count for name, op in found.ops.items() if name.slot == ("d", 0)}
+    assert names == {"call": 7, "answer": 7, "getsockopt": 6}
+    program = fit_program(
+        found, {}, lambda name, amount: [], Placement(lambda n, o: 0, lambda s: 0, lambda o: (0, fixed(0))), False
+    )
+    kinds = [(op.kind.value, op.probability) for op in program if op.link == 0]
+    assert kinds == [("call", 1.0), ("getsockopt", 6 / 7), ("answer", 1.0)]
+    calls = [call for cycle in cycles for call in cycle.calls]
+    assert [(one.nr, one.bytes) for one in _further(calls)] == []  # as the first
+    for call in calls:
+        call.answers[1].nr, call.answers[1].iov, call.answers[1].iovcnt = NUMBERS["readv"], (4096, 4096), 4
+    assert [(one.nr, one.bytes) for one in _further(calls)] == [(NUMBERS["readv"], 16384)]
 
 
 def test_the_operations_of_a_call() -> None:

@@ -28,7 +28,7 @@ from call_parts import (
     get,
     running,
 )
-from ditto.artifacts.profile import Dist, Listener, Op, OpKind, Role
+from ditto.artifacts.profile import Dist, Listener, Op, OpKind, Receive, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate
 from ditto.host.clones import called_services
@@ -251,6 +251,25 @@ def test_a_serial_caller_makes_the_calls_of_its_original(tmp_path: Path) -> None
         assert calls.count(name) == 6, (name, calls)
     assert calls.count("sendto") == 12 and calls.count("poll") == 6, calls
     assert 6 <= calls.count("close") <= 7, calls
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_rest_of_a_reply_is_received_as_the_original_did(tmp_path: Path) -> None:
+    further = [Receive(nr=NUMBERS["readv"], bytes=1024), Receive(nr=NUMBERS["readv"], bytes=2000)]
+    service = downstream(receive=Receive(nr=NUMBERS["recvfrom"], bytes=1000), further=further)
+    binary = build(calling([service], [call(), answer(), REPLY]), tmp_path / "clone", mode=("-O1",))
+    log = tmp_path / "log"
+    with (
+        Backend(OK) as backend,
+        asked(binary, backend.port, ("strace", "-qq", "-e", "recvfrom,readv", "-o", log)) as sock,
+    ):
+        for _ in range(3):
+            get(sock)
+            time.sleep(0.05)
+    found = re.findall(r"^(\w+)\(.* = (\d+)$", log.read_text(), re.M)
+    reply = [("recvfrom", 1000), ("readv", 1024), ("readv", 2000), ("readv", len(OK) - 4024)]
+    own = [(name, int(size)) for name, size in found]
+    assert [one for one in own if one in reply] == reply * 3 and len(own) <= 3 * 5 + 1
 
 
 def test_options_are_checked(looping: Path) -> None:

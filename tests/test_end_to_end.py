@@ -63,7 +63,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def out(app: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("out")
-    done = ditto("clone", app, "-o", folder, "--rounds", "2", "--seconds", "1", "--work-seconds", "10")
+    short = ("--rounds", "2", "--seconds", "1", "--work-seconds", "10", "--cpu-seconds", "12")
+    done = ditto("clone", app, "-o", folder, *short)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ditto.artifacts.profile import Dist, Op, OpKind, Profile
+from ditto.artifacts.profile import Dist, Op, OpKind, Profile, Timer
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
 from ditto.paths import runtime_sources
 from profile_parts import service_profile
@@ -67,6 +68,16 @@ def test_connections_close_after_the_reply_where_the_originals_do(tmp_path: Path
         assert [ask(port)[1] for _ in range(3)] == [False] * 3
 
 
+def test_options_of_the_listener_that_are_more_than_a_number_are_set(tmp_path: Path) -> None:
+    """A connection of a listener that lingers for no time is reset where it is closed."""
+    service = changed(cls={"closes": 1.0}).services[0]
+    lingers = Op(kind=OpKind.SETSOCKOPT, nr=54, a=socket.SOL_SOCKET, b=socket.SO_LINGER, c=1)
+    listener = service.listener.model_copy(update={"sockopts": [lingers]})
+    profile = service_profile().model_copy(update={"services": [service.model_copy(update={"listener": listener})]})
+    with running(profile, tmp_path / "clone") as port, pytest.raises(ConnectionResetError):
+        ask(port)
+
+
 def test_a_request_that_came_with_the_connection_is_answered(tmp_path: Path) -> None:
     """The original receives right after it accepts; with edge-triggered events nobody reports the data again."""
     accept = [
@@ -84,6 +95,42 @@ def test_a_timer_that_follows_the_requests_runs_without_a_clock(tmp_path: Path) 
     timer = role.timers[0].model_copy(update={"requests": 3, "period_ms": 1e6})
     with running(changed(role={"timers": [timer]}), tmp_path / "clone") as port:
         assert all(ask(port)[0][:1] == b"$" for _ in range(10))
+
+
+def test_a_periodic_thread_that_follows_the_load_sleeps_longer_without_one(tmp_path: Path) -> None:
+    profile = changed()
+    (role, *_), nr = profile.services[0].roles, NUMBERS["clock_nanosleep"]
+    timer = Timer(period_ms=10, requests=2, program=[Op(kind=OpKind.COMPUTE, block=0)])
+    periodic = role.model_copy(update={"kind": "periodic", "wait_nr": nr, "listens": False, "timers": [timer]})
+    process = profile.services[0].processes[0].model_copy(update={"roles": [0, 1]})
+    service = profile.services[0].model_copy(update={"roles": [role, periodic], "processes": [process]})
+    write_clone(generate(profile.model_copy(update={"services": [service]}), runtime_sources()), tmp_path / "clone")
+    subprocess.run(["make", "-s", "-C", str(tmp_path / "clone"), "CFLAGS=-O1"], check=True, timeout=120)
+    binary = str(tmp_path / "clone" / "build" / "clone")
+    with subprocess.Popen([binary, "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
+        assert clone.stdout is not None
+        port = int(clone.stdout.readline().split()[-1])
+        time.sleep(0.7)
+        began, before = time.monotonic(), sleeps_of_the_second(clone.pid)
+        time.sleep(0.5)
+        idle = (sleeps_of_the_second(clone.pid) - before) / (time.monotonic() - began)
+        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock:
+            for number in range(1200):
+                sock.sendall(GET)
+                assert sock.recv(4096)
+                time.sleep(0.001)
+                if number == 600:
+                    began, before = time.monotonic(), sleeps_of_the_second(clone.pid)
+            busy = (sleeps_of_the_second(clone.pid) - before) / (time.monotonic() - began)
+        clone.terminate()
+    assert 3 * idle < busy < 110
+
+
+def sleeps_of_the_second(pid: int) -> int:
+    """How often the one thread of a process that is not its first has waited."""
+    (other,) = (path for path in Path(f"/proc/{pid}/task").iterdir() if path.name != str(pid))
+    (line,) = (words for words in (other / "status").read_text().splitlines() if words.startswith("voluntary"))
+    return int(line.split()[1])
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

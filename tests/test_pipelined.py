@@ -6,14 +6,18 @@ import socket
 from collections import Counter
 from pathlib import Path
 
+import pytest
+
 from call_parts import REPLY, Backend, answer, build, call, calling, downstream, get, running
 from ditto.artifacts.profile import CallClass, CallPart, ClassMatch, ReplyShape
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
+from ditto.model.classes import keys_asked, reply_shapes
 from ditto.model.downstream import _classes
 from ditto.streams.calls import Call
 from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import Event, Obj
+from ditto.streams.evidence import Requests
 from ditto.streams.pipelined import reply_parts, request_parts, split
 from profile_parts import fixed
 
@@ -52,14 +56,54 @@ def test_requests_are_told_apart_only_where_all_of_them_were_recorded() -> None:
     assert reply_parts(nested, len(nested), 2) == [(0, len(nested) - 5), (len(nested) - 5, 5)]
 
 
-def test_the_first_of_those_that_came_together_keeps_the_work() -> None:
+def test_work_on_requests_that_came_together_is_divided() -> None:
     parts = sorted(split([cycle()]), key=lambda part: -part.received_bytes)
     assert {part.receive.payload: (part.received_bytes, part.sent, part.receive.gap) for part in parts} == {
-        PUSH: (len(PUSH), 4, 900.0), TRIM: (len(TRIM), 5, -1.0), EXPIRE: (len(EXPIRE), 4, -1.0),
+        PUSH: (len(PUSH), 4, 300.0), TRIM: (len(TRIM), 5, 300.0), EXPIRE: (len(EXPIRE), 4, 300.0),
     }  # fmt: skip
     assert all(part.complete and len(part.events) == 2 for part in parts)
     alone = cycle(PUSH, b":3\r\n")
     assert split([alone]) == [alone] and alone.receive.payload == PUSH
+
+
+def test_values_of_requests_for_several_keys_are_counted_by_keys() -> None:
+    keys = [b"key:%04d" % number for number in range(10)]
+    request = b"get " + b" ".join(keys) + b"\r\n"
+    cycles = []
+    for hits in (0, 2, 4, 6):
+        reply = b"".join(b"VALUE %s 0 300\r\n%s\r\n" % (key, b"v" * 300) for key in keys[:hits]) + b"END\r\n"
+        cycles.append(recorded_in_part(request, reply))
+    assert keys_asked(request[:64], len(request)) == pytest.approx(10) and keys_asked(b"get k\r\n", 7) == 1
+    shapes = {shape.kind: shape for shape in reply_shapes("memcached", cycles)}
+    assert shapes["value"].probability == pytest.approx(0.3, rel=0.01) and shapes["value"].size.values == [300]
+    assert shapes["miss"].probability == pytest.approx(0.7, rel=0.01)
+    alone = [recorded_in_part(b"get k\r\n", b"VALUE k 0 3\r\nabc\r\nEND\r\n") for _ in range(3)]
+    assert [(shape.kind, shape.probability) for shape in reply_shapes("memcached", alone)] == [("value", 1.0)]
+
+
+def recorded_in_part(request: bytes, reply: bytes) -> Cycle:
+    made = cycle(request, reply)
+    for one in made.events:
+        one.more = b""
+    return made
+
+
+def test_what_was_not_recorded_of_requests_that_came_together_goes_on_as_it_began() -> None:
+    get, put = b"*2\r\n$3\r\nGET\r\n$3\r\nk:1\r\n", b"*3\r\n$3\r\nSET\r\n$3\r\nk:1\r\n$200\r\n" + b"v" * 200 + b"\r\n"
+    parts = split([recorded_in_part(get * 16, b"$3\r\nabc\r\n" * 16)])
+    assert [(part.received_bytes, part.sent, part.together) for part in parts] == [(len(get), 9, 16 * (not n))
+                                                                                  for n in range(16)]  # fmt: skip
+    assert {(part.receive.payload, part.receive.gap) for part in parts} == {(get, 900.0 / 16)}
+    parts = split([recorded_in_part(put * 5, b"+OK\r\n" * 5)])
+    assert [part.received_bytes for part in parts] == [len(put)] * 5
+    assert {part.receive.payload for part in parts} == {put[:64]}
+    whole = recorded_in_part(put * 20, b"+OK\r\n" * 20)  # of one whose length was not recorded nothing is known
+    whole.receive.payload = put[:20]
+    assert split([whole]) == [whole] and whole.together == 1
+    replies = split([recorded_in_part(get * 8, b"$100\r\n" + b"v" * 100 + b"\r\n" + b"$-1\r\n" * 7)])
+    assert sum(part.sent for part in replies) == 143 and replies[0].sent == 108
+    requests = Requests("resp2", {b"GET": parts[:1] + replies, b"SET": parts[1:]}, 13)
+    assert (requests.together(b"GET"), requests.together(b"SET")) == ((5 + 8) / 2, 1.0)
 
 
 def test_calls_that_are_sent_together_are_one_class() -> None:

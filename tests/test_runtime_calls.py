@@ -315,6 +315,26 @@ def test_memaslap(tmp_path: Path) -> None:
         assert not re.search(r"(?i)error|verify", output), output
 
 
+def test_what_is_stored_takes_little_more_memory_than_it_is(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "clone", "memcached", mode=STATIC)) as clone, contextlib.ExitStack() as kept:
+        before = _resident(clone)
+        for sock in [kept.enter_context(clone.connect()) for _ in range(20)]:
+            sock.sendall(b"get x\r\n")
+            assert sock.recv(4096)
+        assert _resident(clone) - before < 900_000  # what they use of their buffers
+        empty, count = _resident(clone), 34_000
+        for number in range(count):
+            sock.sendall(b"set key:%d 0 0 1024%s\r\n" % (number, b"" if number % 100 == 99 else b" noreply"))
+            sock.sendall(bytes(1024) + b"\r\n")
+            if number % 100 == 99:
+                assert sock.recv(4096) == b"STORED\r\n"
+        assert 1024 * count < _resident(clone) - empty < 1.22 * 1024 * count
+
+
+def _resident(clone: Clone) -> int:
+    return int(Path(f"/proc/{clone.process.pid}/statm").read_text().split()[1]) * 4096
+
+
 def test_wrk(tmp_path: Path) -> None:
     with running(build_clone(tmp_path / "clone", "http", mode=STATIC)) as clone:
         output = client(["wrk", "-t2", "-c20", "-d3s", f"http://127.0.0.1:{clone.port}/"])

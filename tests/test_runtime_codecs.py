@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import socket
@@ -38,7 +39,9 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module", params=sorted(VARIANTS))
 def resp(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Iterator[Clone]:
-    with running(binaries[request.param]) as clone:
+    # Left alone, the sanitizer gives memory back when it likes, and a test looks at how much there is.
+    env = {**os.environ, "ASAN_OPTIONS": "allocator_release_to_os_interval_ms=-1"}
+    with running(binaries[request.param], env=env) as clone:
         yield clone
 
 

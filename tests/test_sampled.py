@@ -306,7 +306,7 @@ MIX_BOUND = 0.22
 @needs_lens
 @needs_redis_benchmark
 def test_an_app_that_refuses_valgrind_is_cloned(app: Path, tmp_path: Path) -> None:
-    done = ditto("clone", app, "-o", tmp_path, "--rounds", "1", "--seconds", "0.5")
+    done = ditto("clone", app, "-o", tmp_path, "--rounds", "1", "--seconds", "0.5", "--cpu-seconds", "12")
     assert done.returncode == 0, done.stderr
     assert "refuses does not run under valgrind" in done.stderr and "lens_command" in done.stderr
     if not load_observation(tmp_path / "observation").native.samples:

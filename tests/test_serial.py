@@ -22,6 +22,8 @@ from ditto.model.roles import find_roles
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
+from ditto.streams.evidence import class_works, requests_of
+from ditto.streams.lives import setup_work
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
 
@@ -51,6 +53,27 @@ class Recorder:
 
     def stream(self) -> Stream:
         return Stream(self.threads, [], {}, {}, set(), (0, self.now), self.table)
+
+
+def test_an_option_that_a_connection_gets_with_a_later_request_is_part_of_its_set_up() -> None:
+    record = Recorder((10,))
+    for fd, requests in ((7, 1), (8, 5), (9, 5)):  # the first is a probe's
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "accept4", fd, LISTENER)
+        for number in range(requests):
+            record.call(10, "epoll_wait", 1, 4)
+            record.call(10, "read", len(REQUEST), fd, payload=REQUEST)
+            record.call(10, "setsockopt", 0, fd, 6, 3, 1)  # with each request
+            record.call(10, "write", 5, fd, payload=b"$-1\r\n")
+            if number == 1:
+                record.call(10, "setsockopt", 0, fd, 6, 1, 1)
+        record.call(10, "read", 0, fd)
+        record.call(10, "close", 0, fd)
+    work = record.work()
+    setup = setup_work(work, True)
+    assert [(name.kind, op.count, len(setup.cycles)) for name, op in setup.ordered()] == [("setsockopt", 2, 2)]
+    (found,) = class_works(requests_of(work)).values()
+    assert {name.kind: op.count for name, op in found.ordered() if name.kind == "setsockopt"} == {"setsockopt": 11}
 
 
 def worker(record: Recorder, pid: int, connections: int = 3, requests: int = 4) -> None:

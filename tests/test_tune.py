@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from ditto.artifacts.amounts import amounts_of, work_of
-from ditto.artifacts.app import AppSpec
-from ditto.artifacts.profile import Knobs, Profile
+from ditto.artifacts.app import AppSpec, Load, Requests
+from ditto.artifacts.profile import Knobs, Op, OpKind, Profile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
 from ditto.host.place import Place
+from ditto.host.process import Memory
 from ditto.host.progress import SilentProgress
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
@@ -22,8 +23,9 @@ from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native, search
+from ditto.tune.loop import stored_bytes
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
+from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
 from test_language_runtimes import rounds_of_tasks
 from test_sharing import Threads
@@ -221,6 +223,80 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4
+
+
+def periodic_profile() -> Profile:
+    profile = service_profile()
+    role = profile.services[0].roles[0]
+    sleep = NUMBERS["clock_nanosleep"]
+    timer = Timer(period_ms=2.0, program=[Op(kind=OpKind.COMPUTE, block=4)])
+    keeps = role.model_copy(update={"kind": "periodic", "wait_nr": sleep, "listens": False, "timers": [timer]})
+    blocks = [*profile.services[0].blocks, block(6000.0).model_copy(update={"request_class": -1, "after": sleep})]
+    load = profile.services[0].load.model_copy(update={"requests_per_second": 50_000})
+    return with_service(profile, {"roles": [role, keeps], "blocks": blocks, "load": load})
+
+
+def sleeping(profile: Profile, visits: int, instructions: float) -> Measured:
+    """800 requests in which a thread slept so often and executed so much after each."""
+    run = measured_of(profile, 0)
+    sleep = {(-1, NUMBERS["clock_nanosleep"]): Segment(visits, plain(instructions))}
+    return Measured({**run.segments, **sleep}, run.requests)
+
+
+def test_only_threads_that_slept_less_often_than_a_clone_that_keeps_the_period_follow_the_load() -> None:
+    profile = periodic_profile()
+    same = paced(profile, sleeping(profile, 200, 9000.0), sleeping(profile, 300, 10.0))
+    assert same == profile
+    follows = paced(profile, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0))
+    assert [t.requests for role in follows.services[0].roles for t in role.timers][-1] == 100
+    # What it does is between the original's by visits and by requests, more as well as less.
+    for visits, wanted in ((10, 9000 * (50 / 10) ** 0.5), (50, 9000), (200, 9000 * (50 / 200) ** 0.5)):
+        done = follows
+        for _ in range(2):
+            work = done.services[0].blocks[4].wanted.instructions
+            done = correct(done, sleeping(profile, 50, 9000.0), sleeping(done, visits, work))
+        assert done.services[0].blocks[4].wanted.instructions == pytest.approx(wanted, rel=0.02)
+
+
+class Filled:
+    """A run of an app that is filled with 50,000 requests and keeps ``a_request`` bytes of each."""
+
+    def __init__(self, empty: int, a_request: int) -> None:
+        load = Load(command=("client", "{requests}"), requests=Requests(native=100_000))
+        self.spec = AppSpec.model_construct(name="shelf", load=load)
+        self._bytes, self._a_request = empty, a_request
+
+    def __enter__(self) -> Filled:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def prepare(self) -> None:
+        self.load(50_000)
+
+    def load(self, requests: int) -> None:
+        self._bytes += requests * self._a_request
+
+    def memory(self) -> Memory:
+        return Memory(self._bytes, 0)
+
+
+@pytest.mark.parametrize("keeps", [90, 110])
+def test_a_clone_starts_with_what_the_original_has_besides_what_it_stores(
+    monkeypatch: pytest.MonkeyPatch, keeps: int
+) -> None:
+    """Whenever the original's memory was observed: its clients may have stored more by then, or less."""
+    clone = Filled(7_000_000, keeps)
+    monkeypatch.setattr(Place, "original", lambda _: Filled(4_000_000, 100))
+    monkeypatch.setattr(Place, "clone", lambda *_: clone)
+    place = Place(clone.spec)
+    for seen in (11_000_000, 15_000_000):
+        profile = with_service(service_profile(), {"resident_bytes": seen})
+        stored = stored_bytes(place, profile, Path("clone"), SilentProgress())
+        assert seen - stored == 4_000_000 + 60_000 * (100 - keeps)
+    clone = Filled(7_000_000, 1)
+    assert stored_bytes(place, profile, Path("clone"), SilentProgress()) == 0
 
 
 @pytest.mark.parametrize("uncounted", [True, False])

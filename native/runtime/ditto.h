@@ -194,7 +194,9 @@ enum ditto_handover {
 
 struct ditto_timer {
 	uint64_t period_ns;
-	uint32_t requests; /* 0, or it runs once in so many requests of its thread, whatever the clock says */
+	/* 0, or it runs once in so many requests of its thread, whatever the clock says; of a periodic thread, how many came
+	 * in a period: where fewer do, it sleeps longer */
+	uint32_t requests;
 	struct ditto_program program;
 };
 

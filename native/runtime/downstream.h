@@ -37,7 +37,9 @@ struct ditto_service;
 struct ditto_downstream {
 	uint8_t pool;
 	uint8_t blocking; /* replies are waited for by the receive itself, not in the wait set */
-	struct ditto_recv recv;
+	struct ditto_recv recv;          /* a reply's first receive */
+	const struct ditto_recv *further; /* those after it; the last is that of all others */
+	uint8_t furthers;
 	struct ditto_program connect;        /* makes a connection: OP_SOCKET, OP_CONNECT, and what else was seen */
 	const struct ditto_call_class *call; /* one for each class of service */
 	const struct ditto_service *service; /* codec, classes and replies of the stand-in; nothing else of it is used */

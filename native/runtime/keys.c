@@ -2,7 +2,7 @@
  *
  * The table behind keys.h, shared by the threads of a process without locks: a place has a word of hash above and
  * size below, taken by compare and exchange, and the memory of the value.  A table that fills up is replaced by one
- * of four times the size; what another thread stores meanwhile may be lost, which reads as one miss.  Tables that
+ * of twice the size; what another thread stores meanwhile may be lost, which reads as one miss.  Tables that
  * were replaced are left, for a thread may still look at one.
  */
 #include "keys.h"
@@ -17,7 +17,8 @@
 #define DROPPED 1ull /* a place that was taken: no hash is that small */
 #define FIRST_SHIFT 12
 #define LAST_SHIFT 24
-#define TRIES 64
+#define TRIES 256
+#define IS_FULL(used, shift) ((used) * 8 > (uint64_t)5 << (shift))
 #ifdef TEST_FUZZ
 #define FILL 1
 #else
@@ -119,7 +120,7 @@ static void grow(struct table *from)
 	if (atomic_flag_test_and_set(&growing))
 		return; /* someone does */
 	if (atomic_load(&current) == from && (!from || from->shift < LAST_SHIFT)) {
-		to = table_new(from ? from->shift + 2 : FIRST_SHIFT);
+		to = table_new(from ? from->shift + 1 : FIRST_SHIFT);
 		for (uint64_t i = 0; to && from && i < (uint64_t)1 << from->shift; i++) {
 			uint64_t entry = atomic_load_explicit(&from->place[i].entry, memory_order_relaxed);
 			struct place *place;
@@ -194,7 +195,7 @@ static void store(uint64_t hash, const uint8_t *value, uint32_t size, void (*how
 	if (!place)
 		return;
 	how(place, value, size);
-	if (state == 1 && atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed) * 2 > (uint64_t)1 << t->shift)
+	if (state == 1 && IS_FULL(atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed), t->shift))
 		grow(t);
 }
 

@@ -101,7 +101,7 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 	l->request = &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0];
 	l->sent = 0;
 	l->calling = l->pending = l->lost = 1;
-	l->ready = 0;
+	l->ready = l->received = 0;
 	set_part(l, op->c);
 	frame_begin(&l->frame, service->codec, l->request->nobody);
 	if (l->request->replies > 1)

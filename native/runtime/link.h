@@ -23,6 +23,7 @@ struct link {
 	uint8_t setting_up, connecting, connected, watched, nonblocking;
 	uint8_t calling;    /* the request is not all sent */
 	uint8_t pending;    /* its reply is not all there */
+	uint8_t received;   /* receives that brought something of it, as far as they differ */
 	uint8_t ready;      /* something can be received */
 	uint8_t failed;     /* refused, reset, late, or not the protocol: good for nothing any more */
 	uint8_t lost;       /* the call has no whole reply, or a clone's that says that it had none either */

@@ -19,9 +19,13 @@ static struct link_pool *pool_of(struct worker *w)
 
 	if (pool)
 		return pool;
-	for (unsigned i = 0; i < ditto_service.downstreams; i++)
-		if (ditto_service.downstream[i].recv.bytes > size)
-			size = ditto_service.downstream[i].recv.bytes;
+	for (unsigned i = 0; i < ditto_service.downstreams; i++) {
+		const struct ditto_downstream *to = &ditto_service.downstream[i];
+
+		size = to->recv.bytes > size ? to->recv.bytes : size;
+		for (unsigned k = 0; k < to->furthers; k++)
+			size = to->further[k].bytes > size ? to->further[k].bytes : size;
+	}
 	if (size > LARGEST_RECEIVE)
 		size = LARGEST_RECEIVE;
 	pool = calloc(1, sizeof(*pool));
@@ -115,10 +119,12 @@ void links_free_dead(struct worker *w)
 	}
 }
 
-/* Receives once, by the operation's call where it names one, and follows the reply.  As the call itself returns. */
+/* Receives once, a reply's beginning by the operation's call where it names one, and follows the reply.  As the call
+ * itself returns. */
 long link_receive(struct link *l, const struct ditto_op *op)
 {
-	const struct ditto_recv *recv = &l->to->recv;
+	int later = l->received && l->to->furthers;
+	const struct ditto_recv *recv = later ? &l->to->further[l->received - 1] : &l->to->recv;
 	struct link_pool *pool = l->worker->links;
 	size_t size = recv->bytes < pool->size ? recv->bytes : pool->size;
 	struct iovec iov = {.iov_base = pool->buffer, .iov_len = size};
@@ -129,7 +135,7 @@ long link_receive(struct link *l, const struct ditto_op *op)
 	if (link_blocks(l) && !l->nonblocking)
 		link_block(l);
 	do {
-		switch (op ? op->nr : recv->nr) {
+		switch (op && !later ? op->nr : recv->nr) {
 		case SYS_recvfrom:
 			n = syscall(SYS_recvfrom, l->source.fd, pool->buffer, size, recv->flags, NULL, NULL);
 			break;
@@ -146,6 +152,7 @@ long link_receive(struct link *l, const struct ditto_op *op)
 	link_unblock(l);
 	l->ready = n == (long)size;
 	if (n > 0 && l->pending) {
+		l->received += l->received < l->to->furthers;
 		state = frame_feed(&l->frame, pool->buffer, (size_t)n);
 		l->failed |= state == FRAME_BROKEN;
 		l->pending = state == FRAME_MORE;

@@ -168,7 +168,7 @@ int listener_open(void)
 	if (table->reuseport)
 		setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on));
 	for (unsigned i = 0; i < table->sockopts; i++)
-		setsockopt(fd, table->sockopt[i].a, table->sockopt[i].b, &table->sockopt[i].c, sizeof(int));
+		socket_op(fd, &table->sockopt[i]);
 	if (bind(fd, (struct sockaddr *)&address, size) || (!table->datagrams && listen(fd, table->backlog)))
 		fail("listening");
 	return fd;

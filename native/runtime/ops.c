@@ -160,11 +160,12 @@ int socket_op(int fd, const struct ditto_op *op)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
-	int value = op->c;
+	struct linger value = {.l_onoff = op->c}; /* begins with a number, as most options are one */
+	int lingers = op->a == SOL_SOCKET && op->b == SO_LINGER;
 
 	switch (op->kind) {
 	case OP_SETSOCKOPT:
-		syscall(SYS_setsockopt, fd, op->a, op->b, &value, sizeof(value));
+		syscall(SYS_setsockopt, fd, op->a, op->b, &value, lingers ? sizeof(value) : sizeof(value.l_onoff));
 		break;
 	case OP_GETSOCKOPT:
 		size = sizeof(address);
@@ -180,7 +181,7 @@ int socket_op(int fd, const struct ditto_op *op)
 		syscall(SYS_fcntl, fd, op->a, (long)op->b);
 		break;
 	case OP_IOCTL:
-		value = op->b;
+		value.l_onoff = op->b;
 		syscall(SYS_ioctl, fd, (unsigned long)(uint32_t)op->a, &value);
 		break;
 	case OP_SHUTDOWN:

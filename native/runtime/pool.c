@@ -5,7 +5,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define SLAB_SHIFT 18 /* smaller buffers are cut from slabs of this size */
+#define SLAB_SHIFT 18 /* smaller buffers are cut from address space of at least this size */
+#define PAGE ((size_t)4096)
 #define FRESH_BYTES ((size_t)256 << 20) /* of address space, of which only what is used costs memory */
 
 static unsigned shift_for(size_t bytes)
@@ -52,26 +53,38 @@ void pool_start(struct pool *pool)
 	pool->left = p == MAP_FAILED ? 0 : FRESH_BYTES;
 }
 
-static void *map_bytes(struct pool *pool, size_t bytes)
+static void *map(size_t bytes)
 {
-	void *p;
-
-	if (bytes <= pool->left) {
-		p = pool->fresh;
-		pool->fresh += bytes;
-		pool->left -= bytes;
-		return p;
-	}
-	p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
+}
+
+/* A power of two of bytes that nobody had yet, cut when it is wanted: no page is touched before that. */
+static void *cut(struct pool *pool, size_t bytes)
+{
+	size_t skip = -(size_t)(uintptr_t)pool->fresh & ((bytes < PAGE ? bytes : PAGE) - 1);
+	void *p;
+
+	if (skip + bytes > pool->left) {
+		if (bytes >= (size_t)1 << SLAB_SHIFT)
+			return map(bytes);
+		pool->fresh = map((size_t)1 << SLAB_SHIFT);
+		pool->left = pool->fresh ? (size_t)1 << SLAB_SHIFT : 0;
+		skip = 0;
+		if (!pool->fresh)
+			return NULL;
+	}
+	p = pool->fresh + skip;
+	pool->fresh += skip + bytes;
+	pool->left -= skip + bytes;
+	return p;
 }
 
 void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
 {
 	unsigned shift = shift_for(bytes);
 	size_t size = (size_t)1 << shift;
-	char *slab;
 	void *buffer;
 
 	if (shift > POOL_MAX_SHIFT)
@@ -84,14 +97,7 @@ void *pool_get(struct pool *pool, size_t bytes, uint32_t *capacity)
 			pool->kept -= size;
 		return buffer;
 	}
-	if (shift >= SLAB_SHIFT)
-		return map_bytes(pool, size);
-	slab = map_bytes(pool, (size_t)1 << SLAB_SHIFT);
-	if (!slab)
-		return NULL;
-	for (size_t at = size; at < (size_t)1 << SLAB_SHIFT; at += size)
-		pool_put(pool, slab + at, (uint32_t)size);
-	return slab;
+	return cut(pool, size);
 }
 
 void pool_put(struct pool *pool, void *buffer, uint32_t capacity)

@@ -263,9 +263,17 @@ void accept_serve_main(struct worker *w) __attribute__((noreturn));
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
 int wait_descriptor(int fd, short events, int timeout_ms); /* 0: there is one, 1: none came in time, -1: error */
 
+/* What a periodic thread knows of the load; zeros at first. */
+struct pace {
+	uint64_t served; /* by all threads of the process when it last looked */
+	uint64_t pause;	 /* how long it slept since; 0 at first */
+	double requests; /* that lately came in a period */
+};
+
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
+uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 
 /* What a request waits for memory beyond what its blocks make it wait. */

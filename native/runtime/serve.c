@@ -190,6 +190,7 @@ static void sleep_for(uint16_t nr, uint64_t ns, int epoll)
 void periodic_main(struct worker *w)
 {
 	const struct ditto_role *role = w->role;
+	struct pace pace = {0};
 	sigset_t alarm;
 	int epoll = -1;
 
@@ -203,7 +204,7 @@ void periodic_main(struct worker *w)
 		pthread_sigmask(SIG_BLOCK, &alarm, NULL);
 	}
 	for (;;) {
-		sleep_for(role->wait_nr, role->timer[0].period_ns, epoll);
+		sleep_for(role->wait_nr, timers_pause(w, &pace), epoll);
 		worker_program(w, NULL, &role->timer[0].program);
 	}
 }

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Timers of an event loop: the next one due bounds the wait.
+ * Timers of an event loop, of which the next one due bounds the wait, and the sleeps of periodic threads.
  */
 #include "runtime.h"
 
 #include <stdlib.h>
 #include <time.h>
+
+#define LONGEST_NS 1000000000u /* that a periodic thread sleeps because there is nothing to do */
 
 uint64_t now_ns(void)
 {
@@ -66,4 +68,33 @@ void timers_run(struct worker *w)
 		worker_program(w, NULL, &timer->program);
 		w->due[i] = timer->requests ? w->served + timer->requests : now + timer->period_ns;
 	}
+}
+
+/* The period, or longer where fewer requests come than were observed: of a thread that looks for work, sleeps longer when
+ * it found little, and never shorter than under the observed load. */
+uint64_t timers_pause(const struct worker *w, struct pace *pace)
+{
+	const struct ditto_timer *timer = w->role->timer;
+	const struct process *p = w->process;
+	uint64_t longest = timer->period_ns > LONGEST_NS ? timer->period_ns : LONGEST_NS, served = 0;
+	double wanted = timer->requests, came;
+
+	if (!timer->requests)
+		return timer->period_ns;
+	for (unsigned i = 0; i < p->workers; i++)
+		served += __atomic_load_n(&p->worker[i].served, __ATOMIC_RELAXED);
+	if (pace->pause) {
+		came = (double)(served - pace->served) * (double)timer->period_ns / (double)pace->pause;
+		pace->requests += (came - pace->requests) / 8;
+	} else {
+		pace->requests = wanted;
+	}
+	pace->served = served;
+	if (pace->requests >= wanted)
+		pace->pause = timer->period_ns;
+	else if (pace->requests * (double)longest <= wanted * (double)timer->period_ns)
+		pace->pause = longest;
+	else
+		pace->pause = (uint64_t)((double)timer->period_ns * wanted / pace->requests);
+	return pace->pause;
 }

@@ -90,7 +90,8 @@ class Send(Model):
 class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
-    ``closes`` is the share of them after whose reply the server closes the connection.
+    ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
+    come in one receive that begins with one of these.
     """
 
     probability: Probability
@@ -100,12 +101,14 @@ class RequestClass(Model):
     program: Program
     send: Send | None = None
     closes: Probability = 0.0
+    together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
 class Timer(Model):
     """A background activity of a thread: ``program`` runs every ``period_ms``.
 
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
+    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
@@ -253,7 +256,8 @@ class Downstream(Model):
         codec, print_key, classes: how it is spoken to, as in the profile of a service.
         pool: whether connections are made for each request, or kept by the client's connection or by the thread.
         blocking: replies are waited for by the receive itself.
-        receive: how replies are received.
+        receive: how replies are received, at first.
+        further: and then: what a reply's second receive is like, its third and so on; the last is that of all after it.
         connect: makes a connection.
     """
 
@@ -262,6 +266,7 @@ class Downstream(Model):
     pool: Literal["request", "connection", "thread"] = "thread"
     blocking: bool = False
     receive: Receive
+    further: Annotated[list[Receive], Field(max_length=16)] = []
     connect: Program
     classes: Annotated[list[CallClass], Field(min_length=1, max_length=64)]
 

@@ -23,6 +23,10 @@ def command(
         bool, typer.Option("--tune/--no-tune", help="Correct the clone by the CPU time measured here.")
     ] = True,
     work_seconds: WorkSeconds = None,
+    cpu_seconds: Annotated[
+        float | None,
+        typer.Option("--cpu-seconds", min=0.0, help="Time for CPU time; at least 30 s without it, or to 120 s in all."),
+    ] = None,
     keep_names: KeepNames = False,
     as_json: AsJson = False,
 ) -> None:
@@ -32,7 +36,7 @@ def command(
     """
     from ditto import pipeline
 
-    options = pipeline.CloneOptions(seed, rounds, seconds, tune, keep_names, work_seconds)
+    options = pipeline.CloneOptions(seed, rounds, seconds, tune, keep_names, work_seconds, cpu_seconds)
     with shown() as progress:
         made = pipeline.clone(app, out, options, progress)
     result = {name: str(getattr(made, name)) for name in ("profile", "clone", "fidelity", "report")}

@@ -23,6 +23,10 @@ from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
+SEVERAL_KEYS = 1.05
+"""Keys a request from which on hits are counted by keys."""
+VALUE_FRAME = len(b"VALUE    \r\n\r\n")
+"""Bytes around a value beside its key, flags, size and data."""
 MAX_REPLIES = 16
 MAX_OPS = 512
 HELPERS = -1
@@ -132,8 +136,38 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
 
 
 def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
-    """The kinds of reply a class gets, each with its sizes."""
-    return shapes_of(codec, [_reply(codec, cycle) for cycle in cycles if cycle.sent])
+    """The kinds of reply a class gets, each with its sizes; of requests for several keys, those for each key."""
+    answered = [cycle for cycle in cycles if cycle.sent]
+    replies = [_reply(codec, cycle) for cycle in answered]
+    shapes = shapes_of(codec, replies)
+    return _by_keys(shapes, answered, replies) if codec == "memcached" else shapes
+
+
+def _by_keys(shapes: list[ReplyShape], cycles: Sequence[Cycle], replies: Sequence[ReplySeen]) -> list[ReplyShape]:
+    """Values and misses as often as keys have them: how many values a reply has follows from its first and its size."""
+    found = [(cycle, reply) for cycle, reply in zip(cycles, replies, strict=True) if reply.kind in ("value", "miss")]
+    asked = sum(keys_asked(cycle.receive.payload, cycle.received_bytes) for cycle, _ in found)
+    valued = [(cycle.sent - len(b"END\r\n"), reply) for cycle, reply in found if reply.kind == "value"]
+    if asked < SEVERAL_KEYS * max(1, len(found)) or not valued:
+        return shapes
+    key_bytes = sum(cycle.received_bytes for cycle, _ in found) / asked - 1
+    first = sum(reply.size + len(str(reply.size)) + reply.second + key_bytes + VALUE_FRAME for _, reply in valued)
+    hits = min(1.0, sum(size for size, _ in valued) / (first / len(valued)) / asked)
+    share = {"value": hits, "miss": 1.0 - hits}
+    kept = [shape.model_copy(update={"probability": share[shape.kind]}) for shape in shapes if shape.kind in share]
+    if not any(shape.kind == "miss" for shape in kept) and hits < 1.0:
+        kept.append(ReplyShape(probability=1.0 - hits, kind="miss", size=constant(5)))
+    return kept
+
+
+def keys_asked(request: bytes, length: int) -> float:
+    """Keys in a memcached request of ``length`` bytes that begins so."""
+    line, end, _ = request.partition(b"\r\n")
+    verb, *keys = line.split(b" ")
+    if end or len(keys) < 2:
+        return float(len(keys))
+    whole = keys[:-1]  # the last was cut off
+    return (length - len(verb) - 2) / (sum(map(len, whole)) / len(whole) + 1)
 
 
 def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
@@ -284,7 +318,27 @@ def settled_calls(program: list[Op]) -> list[Op]:
         if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
             op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
         settled.append(op)
-    return settled
+    return after_calls(settled)
+
+
+def after_calls(program: list[Op]) -> list[Op]:
+    """The program with what is done to a connection ahead of its first call put right after it.
+
+    It is the call that takes a connection, so that before it there is none that anything could be done to.
+    """
+    made: list[Op] = []
+    waiting: dict[int, list[Op]] = {}
+    called: set[int] = set()
+    calls = {op.link for op in program if op.kind is OpKind.CALL}
+    for op in program:
+        if op.link is not None and op.link in calls and op.link not in called and op.kind is not OpKind.CALL:
+            waiting.setdefault(op.link, []).append(op)
+            continue
+        made.append(op)
+        if op.kind is OpKind.CALL and op.link is not None:
+            called.add(op.link)
+            made += waiting.pop(op.link, [])
+    return made
 
 
 _PLAIN = {

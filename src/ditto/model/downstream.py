@@ -19,13 +19,17 @@ from ditto.streams import programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
-from ditto.streams.evidence import Evidence, connect_work
+from ditto.streams.evidence import Evidence
+from ditto.streams.lives import connect_work
 from ditto.streams.pipelined import Part, recorded, reply_parts, request_parts
 from ditto.streams.programs import ClassWork, OpWork, signed
 
 MAX_CLASSES = 32
 FEW = 20
 """Delays that were seen exactly, below which they are taken from what they were at least."""
+FEW_LONG = 0.01
+"""Share of calls with so long a reply below which it is not looked at how they receive the rest of it."""
+MAX_RECEIVES = 16
 KEPT = 1.5
 """Calls a connection from which on it is kept for more than one request."""
 SETUP_NS = 20_000_000
@@ -96,7 +100,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
                 print_key=print_key,
                 pool=_pool(group),
                 blocking=waits < len(calls) / 2,
-                receive=_receive(calls),
+                receive=_receive([call.answers[0] for call in calls]),
+                further=_further(calls),
                 connect=_connect(evidence, group, book, placement, min(1.0, max(0.001, connects / total))),
                 classes=classes,
             )
@@ -252,16 +257,31 @@ def _pool(group: _Group) -> Literal["request", "connection", "thread"]:
     return "connection" if len(clients) > 1 and other <= 0.02 * (same + other) else "thread"
 
 
-def _receive(calls: list[Call]) -> Receive:
+def _receive(events: list[Event]) -> Receive:
     seen: Counter[tuple[int, int, int]] = Counter()
-    for call in calls:
-        event = call.answers[0]
+    for event in events:
         vectored = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"])
-        size = sum(event.iov) or 16384 if vectored else int(event.args[2])
+        # Of many vectors the first were recorded.
+        size = (
+            sum(event.iov) * max(event.iovcnt, 1) // max(1, len(event.iov)) or 16384 if vectored else int(event.args[2])
+        )
         flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
         seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
     (nr, size, flags), _ = seen.most_common(1)[0]
     return Receive(nr=nr, bytes=size, flags=flags)
+
+
+def _further(calls: list[Call]) -> list[Receive]:
+    """How replies are received after their first receive, for as many as a noticeable share of the calls needs."""
+    found: list[Receive] = []
+    for at in range(1, MAX_RECEIVES + 1):
+        events = [call.answers[at] for call in calls if len(call.answers) > at]
+        if len(events) < FEW_LONG * len(calls):
+            break
+        found.append(_receive(events))
+    while len(found) > 1 and found[-1] == found[-2]:
+        found.pop()
+    return [] if found == [_receive([call.answers[0] for call in calls])] else found
 
 
 def _connect(evidence: Evidence, group: _Group, book: BlockBook, placement: Placement, runs: float) -> list[Op]:

@@ -11,7 +11,8 @@ from ditto.model.classes import HELPERS
 from ditto.model.network import listener_events
 from ditto.model.roles import RoleSeen, RolesSeen
 from ditto.model.waits import longest_timeout, most_events
-from ditto.streams.evidence import Evidence, setup_work
+from ditto.streams.evidence import Evidence
+from ditto.streams.lives import setup_work
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.sharing import PARKED, Sharing
 

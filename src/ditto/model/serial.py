@@ -12,7 +12,8 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program
 from ditto.model.roles import WAIT_NAMES, RoleSeen
 from ditto.streams.events import EAGAIN, RECEIVES
-from ditto.streams.evidence import Evidence, closing_work, setup_work, work_before_accepts
+from ditto.streams.evidence import Evidence
+from ditto.streams.lives import closing_work, setup_work, work_before_accepts
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.serial import SerialWaits, serial_waits
 

@@ -26,7 +26,8 @@ from ditto.streams.cycles import Cycle, ThreadWork, Wake, resumes_late
 from ditto.streams.datagrams import is_datagram
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
-from ditto.streams.evidence import Evidence, closing_work, plain_works, setup_work
+from ditto.streams.evidence import Evidence, plain_works
+from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.programs import ClassWork, OpName
 
 DEFERRED_SHARE = 0.5
@@ -135,6 +136,7 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
+        classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None

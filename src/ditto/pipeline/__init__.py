@@ -53,6 +53,7 @@ class CloneOptions:
         tune: whether the measured CPU time is tuned as well.
         work_seconds: after which no further round corrects what is executed (of each service); 44 s without it, 40 s
             and at most 280 s for all where there are several.
+        cpu_seconds: after which no further knob is tried; without it at least 30 s, or what is left of 120 s.
         keep_names: whether the tiers of an app of several services keep their names.
     """
 
@@ -62,6 +63,7 @@ class CloneOptions:
     tune: bool = True
     keep_names: bool = False
     work_seconds: float | None = None
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ def tune(
     native: bool = True,
     seconds: float = TUNED_BY_S,
     work_seconds: float | None = None,
+    cpu_seconds: float | None = None,
 ) -> Path:
     """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
 
@@ -150,7 +153,7 @@ def tune(
 
     spec = load_app(app)
     if spec.several:
-        application.tune(spec, out, native, progress, work_seconds)
+        application.tune(spec, out, native, progress, work_seconds, cpu_seconds)
         return out / "profiles"
     progress.stage("tune")
     folder = out / "observation"
@@ -170,6 +173,7 @@ def tune(
         native,
         seconds,
         WORK_SECONDS if work_seconds is None else work_seconds,
+        cpu_seconds,
     )
     tuned.profile.save(out / "profile.json")
     write_atomic(out / "tuning.json", rounds_json(tuned.rounds))
@@ -340,7 +344,7 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     generate(profile, folder, None, progress)
     build_all(folder, progress)
     left = TUNED_BY_S - (time.monotonic() - began)
-    tune(app, out, progress, options.tune, left, options.work_seconds)
+    tune(app, out, progress, options.tune, left, options.work_seconds, options.cpu_seconds)
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)

@@ -95,7 +95,14 @@ def generate(profiles: Path, clone: Path, seed: int | None) -> None:
     application.save(clone)
 
 
-def tune(spec: AppSpec, out: Path, native: bool, progress: Progress, work_seconds: float | None = None) -> None:
+def tune(
+    spec: AppSpec,
+    out: Path,
+    native: bool,
+    progress: Progress,
+    work_seconds: float | None = None,
+    cpu_seconds: float | None = None,
+) -> None:
     """Correct the profiles until each tier's clone executes and costs what the original's service does.
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
@@ -139,7 +146,7 @@ def tune(spec: AppSpec, out: Path, native: bool, progress: Progress, work_second
     if native:
         progress.stage("tune")
         found = {name: load_profile(profile_of(profiles, name)) for name in places}
-        limit = NATIVE_SECONDS * len(places)
+        limit = NATIVE_SECONDS * len(places) if cpu_seconds is None else cpu_seconds
         uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
         for name, tuned in tune_tiers_native(places, found, uncounted, remake, progress, limit).items():
             keep(name, tuned)

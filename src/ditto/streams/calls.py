@@ -113,9 +113,25 @@ class Callers:
             self._set_up(event, life, wake, current)
             return None
         life.closed |= event.nr == CLOSE
+        if self._ahead(event, life, current):
+            return current
         if event.nr in RECEIVES and owner is not None:
             _receive(event, life, wake)
         return owner
+
+    def _ahead(self, event: Event, life: PeerLife, current: Cycle | None) -> bool:
+        """Whether something is done to a kept connection for the request that is about to call on it.
+
+        It came after the last reply on that connection, and the thread is at a request that has not called yet.
+        """
+        call = life.call
+        if event.nr in RECEIVES or event.nr == CLOSE or call is None or not call.answers or current is None:
+            return False
+        if current is life.owner or current.complete or current.sent or current.calls or current.outstanding:
+            return False
+        if life.peer not in current.links:
+            current.links.append(life.peer)
+        return True
 
     def _set_up(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> None:
         if event.nr == SOCKET:

@@ -7,6 +7,7 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
+SETSOCKOPT = NUMBERS["setsockopt"]
 
 
 @dataclass(eq=False)
@@ -83,6 +85,8 @@ class Cycle:
     """Connections to other services, in the order in which it first called on them."""
     outstanding: int = 0
     """Calls that are begun and not answered."""
+    together: int = 1
+    """Requests that came in its receive; 0 where it came with an earlier one."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -101,6 +105,9 @@ class ConnectionLife:
     setup: list[Event] = field(default_factory=list)
     closing: list[Event] = field(default_factory=list)
     cycle: Cycle | None = None
+    requests: int = 0
+    set_up_late: bool = False
+    """Some of its set-up came with a request."""
 
 
 @dataclass(eq=False)
@@ -277,6 +284,7 @@ class _Follower:
         cycle.received_bytes = event.ret
         cycle.add(event, self.wake)
         life.cycle = cycle
+        life.requests += 1
         self.wake.received.append(cycle)
         self.work.cycles.append(cycle)
         self.callers.received(cycle)
@@ -322,6 +330,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    _set_up_once(work)
     late = resumes_late(work)
     for thread in works.values():
         for cycle in thread.cycles:
@@ -331,6 +340,31 @@ def follow(threads: dict[int, list[Event]]) -> Work:
                 # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
                 cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
     return work
+
+
+def _set_up_once(work: Work) -> None:
+    """Options that a connection gets once, during one of its several requests, belong to its set-up.
+
+    Among all requests they are rare, so that no program has them, and yet each later reply depends on them: without
+    TCP_NODELAY, which nginx sets when it keeps a connection for the first time, a reply in two sends waits for the
+    client's delayed acknowledgement.
+    """
+    made: dict[Obj, list[tuple[Cycle, Event]]] = {}
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            life = work.lives[cycle.connection]
+            if life.accept is not None and life.requests > 1:
+                own = [(cycle, e) for e in cycle.events if e.nr == SETSOCKOPT and e.obj is cycle.connection]
+                made.setdefault(cycle.connection, []).extend(own)
+    for connection, options in made.items():
+        life = work.lives[connection]
+        times = Counter(tuple(event.args[1:3]) for _, event in options)
+        for cycle, event in options:
+            if times[tuple(event.args[1:3])] == 1:
+                at = cycle.events.index(event)
+                del cycle.events[at], cycle.wake_of[at]
+                life.setup.append(event)
+                life.set_up_late = True
 
 
 LATE_SHARE = 0.5

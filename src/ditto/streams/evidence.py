@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,15 +16,14 @@ from ditto.artifacts.prints import folded
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import programs, protocol, sampled
-from ditto.streams.calls import PeerLife
-from ditto.streams.cycles import Cycle, Wake, Work, follow
+from ditto.streams.cycles import Cycle, Work, follow
 from ditto.streams.datagrams import mostly
-from ditto.streams.events import CLOSE, RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
+from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
+from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
-from ditto.streams.serial import cycles_before_accepts
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
 
 RARE_CLASS = 0.002
@@ -47,6 +46,11 @@ class Requests:
     classes: dict[bytes, list[Cycle]]
     total: int
     folds: bool = False
+
+    def together(self, key: bytes) -> float:
+        """Requests that come in one receive with one of a class as its first, which alone an instruction run sees."""
+        firsts = [cycle.together for cycle in self.classes.get(key, ()) if cycle.together]
+        return sum(firsts) / len(firsts) if firsts else 1.0
 
 
 @dataclass(frozen=True)
@@ -164,8 +168,18 @@ def _load(folder: Path, observation: Observation) -> Evidence:
 
         files = [folder / name for name in lens.files]
         run = read_instruction_run(files, lens.descriptors, evidence.requests.codec, folds=lens.folds)
-        evidence.gaps, evidence.segments = run.gaps, run.segments
+        evidence.gaps, evidence.segments = _by_request(run.gaps, run.requests, evidence.requests), run.segments
     return evidence
+
+
+def _by_request(gaps: Gaps, seen: Requests, native: Requests) -> Gaps:
+    """Gaps of an instruction run, which tells no requests apart that come together, by requests."""
+    inside = {
+        key: {name: amount / native.together(key) for name, amount in amounts.items()}
+        for key, amounts in gaps.inside.items()
+    }
+    requests = sum(len(cycles) * native.together(key) for key, cycles in seen.classes.items())
+    return replace(gaps, inside=inside, requests=round(requests))
 
 
 def known_descriptors(descriptors: Iterable[DescriptorSeen]) -> list[KnownDescriptor]:
@@ -313,50 +327,6 @@ def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes,
     """The counted operations of every class."""
     heads = requests.codec == "http1"
     return {key: programs.build(key, cycles, skip, heads) for key, cycles in requests.classes.items()}
-
-
-def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
-    """The set-up of connections as a class: the accepting thread's part, or the serving thread's."""
-    cycles = []
-    for life in work.lives.values():
-        if life.accept is None:
-            continue
-        events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
-        if events:
-            cycle = Cycle(life.connection, events[0].tid, _NO_WAKE, events[0], events=events)
-            cycle.wake_of = [_NO_WAKE] * len(events)
-            cycles.append(cycle)
-    return programs.build(b"accept" if by_acceptor else b"adopt", cycles)
-
-
-def closing_work(work: Work) -> ClassWork:
-    """The closing of connections as a class."""
-    cycles = []
-    for life in work.lives.values():
-        if life.closing and any(e.nr == CLOSE for e in life.closing):
-            cycle = Cycle(life.connection, life.closing[0].tid, _NO_WAKE, life.closing[0], events=life.closing)
-            cycle.wake_of = [_NO_WAKE] * len(life.closing)
-            cycles.append(cycle)
-    return programs.build(b"close", cycles)
-
-
-def work_before_accepts(work: Work) -> ClassWork:
-    """What threads that serve one connection at a time do for none of them before each accept, as a class."""
-    return programs.build(b"before", cycles_before_accepts(work))
-
-
-def connect_work(lives: Iterable[PeerLife]) -> ClassWork:
-    """The making of connections to other services as a class; those made before anything was recorded are left out."""
-    cycles = []
-    for life in lives:
-        if life.created and life.calls:
-            cycle = Cycle(life.peer, life.setup[0].tid, _NO_WAKE, life.setup[0], events=life.setup)
-            cycle.wake_of = [_NO_WAKE] * len(life.setup)
-            cycles.append(cycle)
-    return programs.build(b"connect", cycles)
-
-
-_NO_WAKE = Wake(0, None, 0)
 
 
 def gap_name(name: OpName) -> OpName:

@@ -1,7 +1,4 @@
-"""Several requests that came in one receive, and their replies, told apart by the lengths that RESP writes before them.
-
-Only where all of it was recorded: what is cut off could hold any number of them.
-"""
+"""Requests that came in one receive, and their replies, told apart by the lengths that RESP writes before them."""
 
 from __future__ import annotations
 
@@ -81,44 +78,94 @@ def recorded(event: Event) -> bytes:
     return event.payload + event.more
 
 
+def repeated(piece: bytes, length: int) -> list[Part]:
+    """The requests in ``length`` bytes that begin with ``piece``, those beyond it taken to go on as they began."""
+    parts: list[Part] = []
+    at = 0
+    while at < length:
+        end = request_end(piece, at) if at < len(piece) else None
+        if end is None:
+            break
+        parts.append((at, min(end, length) - at))
+        at += parts[-1][1]
+    known = [size for _, size in parts]
+    while known and at < length:
+        size = known[len(parts) % len(known)]
+        size = size if length - at - size > size // 2 else length - at
+        parts.append((at, size))
+        at += size
+    return parts or [(0, length)]
+
+
+def evenly(piece: bytes, length: int, count: int) -> list[Part]:
+    """``count`` replies in ``length`` bytes that begin with ``piece``, those beyond it of the same size."""
+    parts: list[Part] = []
+    at = 0
+    while at < min(length, len(piece)) and len(parts) < count - 1:
+        end = reply_end(piece, at)
+        if end is None or length - end < count - len(parts) - 1:
+            break
+        parts.append((at, end - at))
+        at = end
+    left = count - len(parts)
+    return parts + [
+        (at + (length - at) * i // left, (length - at) * (i + 1) // left - (length - at) * i // left)
+        for i in range(left)
+    ]
+
+
 def split(cycles: Sequence[Cycle]) -> list[Cycle]:
-    """Every request by itself.  The first of those that came together keeps the calls and the work of all."""
+    """Every request by itself.
+
+    The first of those that came together keeps the calls; what was executed after receive and send is divided.  Of what
+    was not recorded the count follows from the requests that were: they go on as they began.
+    """
     found = []
     for cycle in cycles:
-        parts = request_parts(recorded(cycle.receive), cycle.received_bytes)
+        found.append(cycle)
         send = next((e for e in cycle.events if e.nr in SENDS and e.obj is cycle.connection), None)
-        if len(parts) < 2 or send is None:
-            found.append(cycle)
+        if send is None:
             continue
-        replies = reply_parts(recorded(send), cycle.sent, len(parts))
-        if len(replies) < len(parts):
-            found.append(cycle)
+        asked, answered = recorded(cycle.receive), recorded(send)
+        parts = request_parts(asked, cycle.received_bytes)
+        if len(parts) < 2:
+            parts = repeated(asked, cycle.received_bytes)
+        count = len(parts)
+        if count < 2 or cycle.sent < count:
             continue
+        replies = reply_parts(answered, cycle.sent, count)
+        if len(replies) < count:
+            replies = evenly(answered, cycle.sent, count)
         at_send, at_receive = cycle.events.index(send), cycle.events.index(cycle.receive)
-        receives = [_cut(cycle.receive, part) for part in parts]
-        sends = [_cut(send, part) for part in replies]
-        for number in range(1, len(parts)):
+        receives, sends = _cut(cycle.receive, parts), _cut(send, replies)
+        cycle.together = count
+        for number in range(1, count):
             events = [_idle(receives[number]), _idle(sends[number])]
             wakes = [cycle.wake_of[at_receive], cycle.wake_of[at_send]]
             more = Cycle(cycle.connection, cycle.tid, cycle.wake, events[0], events, wakes)
-            more.received_bytes, more.sent = parts[number][1], replies[number][1]
+            more.received_bytes, more.sent, more.together = parts[number][1], replies[number][1], 0
             more.complete, more.deferred = True, cycle.deferred
             found.append(more)
         cycle.receive = cycle.events[at_receive] = receives[0]
         cycle.events[at_send] = sends[0]
         cycle.received_bytes, cycle.sent = parts[0][1], replies[0][1]
-        found.append(cycle)
     return found
 
 
-def _cut(event: Event, part: Part) -> Event:
-    """A call as if it had moved one part."""
-    made = copy.copy(event)
-    made.payload, made.more, made.ret = recorded(event)[part[0] : part[0] + part[1]][:64], b"", part[1]
+def _cut(event: Event, parts: Sequence[Part]) -> list[Event]:
+    """A call as calls that moved one part each; parts that were not recorded begin as those that were, in turn."""
+    whole = recorded(event)
+    heads = [whole[at : at + size][:64] for at, size in parts if at + min(size, 64) <= len(whole)] or [whole[:64]]
+    made = []
+    for number, (_, size) in enumerate(parts):
+        one = copy.copy(event)
+        one.payload, one.more, one.ret = heads[number % len(heads)][:size], b"", size
+        one.gap = event.gap / len(parts) if event.gap > 0 else event.gap
+        made.append(one)
     return made
 
 
 def _idle(event: Event) -> Event:
-    """A call without the work around it."""
-    event.gap, event.cpu_ns = -1.0, 0
+    """A call that is a part of another's: the kernel's time for it is the first part's."""
+    event.cpu_ns = 0
     return event

@@ -47,6 +47,7 @@ class DuckEngine:
         }
         for name, value in settings.items():
             self._connection.execute(f"SET {name} = {value}")
+        self._connection.execute("BEGIN")  # never committed: what is kept is read, and each commit waits for the disk
 
     def run(self, sql: str) -> None:
         self._connection.execute(sql)

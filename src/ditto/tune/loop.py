@@ -12,12 +12,13 @@ from pathlib import Path
 from ditto.artifacts.observation import LensRun, Observation
 from ditto.artifacts.profile import Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
+from ditto.host.app import AppRun
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.streams.instructions import InstructionRun, read_instruction_run
 from ditto.tune.native import LEAST_SECONDS, tune_native, tune_together
 from ditto.tune.score import score
-from ditto.tune.work import Measured, correct, measured, predicted, runtime_lines, with_service
+from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 12
 WORK_SECONDS = 44.0
@@ -28,7 +29,9 @@ DAMPING = 0.6
 """Share of a difference that later rounds put right: what is left by then is partly chance."""
 
 STORE_S = 0.5
-"""For which a clone is loaded to see what its store takes, after it was filled."""
+"""For which both are loaded to see what the store takes, after they were filled, where requests cannot be counted."""
+STORE_SHARE = 0.1
+"""Of the requests of a native run, how many are made for that where they can."""
 STORED_FROM = 1 << 20
 """Growth below which it is buffers and stacks rather than a store."""
 
@@ -78,6 +81,7 @@ def tune_profile(
     native: bool = True,
     seconds: float = 0.0,
     work_seconds: float = WORK_SECONDS,
+    cpu_seconds: float | None = None,
 ) -> Tuned:
     """Correct a profile until its clone executes and costs what the original does.
 
@@ -90,12 +94,13 @@ def tune_profile(
         native: whether to tune measured CPU time too.
         seconds: that tuning may take; CPU time gets what the rounds of work leave of it, and its least time anyway.
         work_seconds: after which no further round of work begins.
+        cpu_seconds: for which CPU time is tuned, whatever ``seconds`` leave.
 
     Raises:
         AppError: app, clone or client failed.
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
-    tuned = Tuned(with_service(profile, {"stored_bytes": _stored(place, remake(profile), progress)}))
+    tuned = Tuned(with_service(profile, {"stored_bytes": stored_bytes(place, profile, remake(profile), progress)}))
     service = profile.services[0]
     began = time.monotonic()
     if observation.lens is not None:
@@ -105,7 +110,7 @@ def tune_profile(
         except MissingCapabilityError as error:
             progress.note(f"instructions not corrected: {error}")
     if native:
-        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began))
+        left = max(LEAST_SECONDS, seconds - (time.monotonic() - began)) if cpu_seconds is None else cpu_seconds
         uncounted = is_uncounted(observation, profile)
         tuned.profile, rounds = tune_native(place, tuned.profile, remake, progress, left, uncounted)
         tuned.rounds += [Round("CPU time", *row) for row in rounds]
@@ -127,6 +132,10 @@ def _tune_work(
     original = measured(service, original_run)
     progress.update("measuring the skeleton")
     skeleton = _measure(place, service, remake(tuned.profile), codec, progress, skeleton=True)
+    adapting = paced(tuned.profile, original, skeleton)
+    if adapting != tuned.profile:
+        tuned.profile = adapting
+        skeleton = _measure(place, service, remake(adapting), codec, progress, skeleton=True)
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
@@ -183,15 +192,38 @@ def tune_tiers_native(
     return {name: Tuned(profile, [Round("CPU time", *row) for row in rows]) for name, (profile, rows) in found.items()}
 
 
-def _stored(place: Place, binary: Path, progress: Progress) -> int:
-    """Bytes that the clone's memory grows by as it is filled and loaded: what clients store in it, nothing else."""
+def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progress) -> int:
+    """Bytes of the original's observed resident memory that are its clients', of which the clone keeps copies.
+
+    Both are filled and loaded alike: what the clone grows by comes on top of what it starts with, and has to be as much
+    as the original has then.
+
+    Args:
+        place: where the clone stands.
+        profile: the clone's, with the original's resident memory as observed.
+        binary: the clone.
+
+    Raises:
+        AppError: app, clone or client failed.
+    """
     progress.update("memory for what clients store")
     with place.clone(binary, ["--skeleton"]) as run:
         before = run.memory().rss_bytes
-        run.prepare()
+        grown = _filled(run) - before
+    if grown < STORED_FROM:
+        return 0
+    with place.original() as run:
+        return max(0, profile.services[0].resident_bytes - (_filled(run) - grown))
+
+
+def _filled(run: AppRun) -> int:
+    """Resident bytes of what was filled and loaded a little."""
+    run.prepare()
+    if run.spec.load.counts_requests:
+        run.load(max(100, int(run.spec.load.requests.native * STORE_SHARE)))
+    else:
         run.load_for(STORE_S)
-        grown = run.memory().rss_bytes - before
-    return grown if grown >= STORED_FROM else 0
+    return run.memory().rss_bytes
 
 
 def _missing(original: Measured, clone: Measured) -> float:

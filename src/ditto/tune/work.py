@@ -20,6 +20,9 @@ from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined
 
+ADAPTS = 2.0
+"""Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
+
 Place = tuple[int, int]
 """Class of the profile (-1: none) and system call before."""
 
@@ -62,7 +65,9 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
         parts[index, nr].append(segment)
     requests: dict[int, int] = defaultdict(int)
     for key, cycles in run.requests.classes.items():
-        requests[class_index(service, key)] += len(cycles)
+        index = class_index(service, key)
+        together = service.classes[index].together if index >= 0 else 1.0
+        requests[index] += round(len(cycles) * together)  # an instruction run shows the first of those
     segments = {place: joined(found) for place, found in sorted(parts.items())}
     for key, cycles in run.requests.classes.items():
         _move_late(segments, class_index(service, key), cycles)
@@ -154,6 +159,7 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     """
     service = profile.services[0]
     owners = _Owners(service, clone)
+    following = {r.wait_nr for r in service.roles if r.kind == "periodic" and any(t.requests for t in r.timers)}
     lacks: dict[tuple[int, ...], Amounts] = {}
     for place in sorted(original.segments.keys() | clone.segments.keys()):
         there, here = original.segments.get(place), clone.segments.get(place)
@@ -175,7 +181,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):
-                wanted = wanted * _by_load(there.visits / max(1, original.total_requests), here.visits, clone)
+                a_request = there.visits / max(1, original.total_requests)
+                wanted = wanted * _by_load(a_request, here.visits, clone, place[1] in following)
         lack = (wanted - here.total if here is not None else wanted) * damping
         lacks[who] = lacks[who] + lack if who in lacks else lack
     aims = [amounts_of(block.wanted) for block in service.blocks]
@@ -203,14 +210,42 @@ def _elsewhere(place: Place, original: Measured, clone: Measured) -> int:
     )
 
 
-def _by_load(visits_a_request: float, visits: int, clone: Measured) -> float:
+def _by_load(visits_a_request: float, visits: int, clone: Measured, follows: bool) -> float:
     """What a visit's work is scaled by where sleeps adapt to the load.
 
-    Such a thread sleeps longer under an instrument, for it has less to do, and its clone does not: by visits the clone
-    does too much there, by requests too little natively.  The mean of both, by their ratio.
+    Such a thread looks more often where more requests come, and has less to do each time.  Its clone need not look as
+    often under an instrument: by visits it would do too much there, or by requests too little natively.  The mean of
+    both, by their ratio; where sleeps are not known to adapt, only a clone that looks more often does less.
     """
     expected = visits_a_request * clone.total_requests
-    return min(1.0, sqrt(expected / visits)) if visits else 1.0
+    if not visits:
+        return 1.0
+    return sqrt(expected / visits) if follows else min(1.0, sqrt(expected / visits))
+
+
+def paced(profile: Profile, original: Measured, clone: Measured) -> Profile:
+    """The profile with the periodic threads told that sleep longer where fewer requests come.
+
+    Under an instrument fewer do.  A clone that keeps the period sleeps much more often a request there than natively,
+    and than its original if that adapts.
+
+    Args:
+        profile: whose clone was measured; the periods and the rate of requests are those of the native run.
+        original: the app's own run.
+        clone: the clone's, or that of its skeleton.
+    """
+    service = profile.services[0]
+    roles = []
+    for role in service.roles:
+        there, here = original.segments.get((-1, role.wait_nr)), clone.segments.get((-1, role.wait_nr))
+        if role.kind == "periodic" and role.timers and role.wait_nr in SLEEPS and there and here:
+            often = here.visits * original.total_requests / max(1, there.visits * clone.total_requests)
+            came = round(service.load.requests_per_second * role.timers[0].period_ms / 1000)
+            if often > ADAPTS and came:
+                timer = role.timers[0].model_copy(update={"requests": came})
+                role = role.model_copy(update={"timers": [timer, *role.timers[1:]]})
+        roles.append(role)
+    return with_service(profile, {"roles": roles})
 
 
 def _spread(aims: list[Amounts], who: tuple[int, ...], lack: Amounts, owners: _Owners) -> Amounts:

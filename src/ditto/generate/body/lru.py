@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 CAP = 1 << 14
 """Lines kept; anything older counts as far."""
 
@@ -12,10 +14,10 @@ def bucket_of(depth: int) -> int:
 
 
 class Stack:
-    """Most recent line first.  Touching costs a memory move of the part above, which is short for most accesses."""
+    """Most recent line first.  Touching costs a move of the part above, which is short for most accesses."""
 
     def __init__(self) -> None:
-        self.lines: list[int] = []
+        self.lines: deque[int] = deque()
         self._known: set[int] = set()
 
     def touch(self, line: int) -> int:
@@ -26,10 +28,10 @@ class Stack:
         if line in self._known:
             depth = lines.index(line)
             del lines[depth]
-            lines.insert(0, line)
+            lines.appendleft(line)
             return depth
         self._known.add(line)
-        lines.insert(0, line)
+        lines.appendleft(line)
         if len(lines) > CAP:
             self._known.discard(lines.pop())
         return -1
