@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
 import subprocess
@@ -30,7 +31,7 @@ from ditto.host.tap import Stream as Spoken
 from ditto.host.tap import Tap
 from ditto.model.roles import find_roles
 from ditto.model.service import fit
-from ditto.model.shape import require_known_shape
+from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.paths import runtime_sources
 from ditto.streams import dns
@@ -285,3 +286,57 @@ def test_threads_that_block_in_one_socket_are_cloned(tmp_path: Path) -> None:
     assert len(tasks) == 3
     assert (result.received, result.broken) == (4000, 0)
     assert result.bytes / 4000 == pytest.approx(0.75 * 24 + 0.25 * 700, rel=0.1)
+
+
+def test_what_cannot_be_seen_is_named() -> None:
+    """A ring of the kernel's, datagrams several at a time, and neither."""
+    rings, batches = Threads(), Threads()
+    for _ in range(10):
+        rings.call(11, "io_uring_enter", 1, 9, 1, 1)
+        batches.call(11, "recvmmsg", 3, SOCKET)
+    for record, message in ((rings, "io_uring"), (batches, "recvmmsg"), (Threads(), "no request was seen")):
+        with pytest.raises(UnsupportedShapeError, match=message):
+            require_requests(evidence_of(record))
+    served = received(1)
+    served.call(11, "io_uring_setup", 9, 64)
+    require_requests(evidence_of(served))  # a ring that is there and not used
+
+
+def test_messages_between_threads_are_told_of() -> None:
+    record = received(1)
+    record.call(11, "eventfd2", 9, 0)
+    assert not parts_left_out(evidence_of(record))
+    for _ in range(6):
+        record.call(11, "write", 8, 9)
+        record.call(12, "read", 8, 9)
+    assert "0.50 messages a request pass between its threads" in parts_left_out(evidence_of(record))[0]
+
+
+@pytest.mark.skipif(not shutil.which("dnsperf"), reason="needs dnsperf")
+def test_a_client_of_dns_is_recorded_and_replayed(tmp_path: Path) -> None:
+    binary = build_clone(tmp_path / "clone", "dns")
+    asked = tmp_path / "questions"
+    asked.write_text("".join(f"host{i}.example. A\n" for i in range(50)))
+    with running(binary) as clone, Tap(clone.port) as tap:
+        command = [
+            "dnsperf",
+            "-s",
+            "127.0.0.1",
+            "-p",
+            str(tap.port),
+            "-d",
+            str(asked),
+            "-n",
+            "10",
+            "-c",
+            "2",
+            "-q",
+            "8",
+        ]
+        subprocess.run(command, capture_output=True, check=True, timeout=60)
+        plan = plan_of_datagrams(tap.datagrams)
+        plan.save(tmp_path / "plan")
+        result = drive(tmp_path / "plan", clone.port, Offered(connections=2, requests=1000))
+    assert plan.framing is Framing.DNS and plan.requests == 500
+    assert all(step.flags is StepFlags.NONE and step.reply > 12 for s in plan.scripts for step in s.steps)
+    assert (result.received, result.broken, result.failed) == (1000, 0, 0)

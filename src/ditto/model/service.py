@@ -7,7 +7,6 @@ from functools import partial
 
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
@@ -17,7 +16,7 @@ from ditto.model.network import fit_listener, fit_receive, fit_send, listener_ev
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
-from ditto.model.shape import parts_left_out, require_known_shape
+from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
@@ -87,11 +86,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
         UnsupportedShapeError: no request was seen, or the service serves in a way this version has no model for.
     """
     observation = evidence.observation
-    if not evidence.requests.total:
-        raise UnsupportedShapeError(
-            f"{observation.app}: no request was seen on any accepted connection",
-            "check that the load in app.toml reaches the service's port",
-        )
+    require_requests(evidence)
     require_known_shape(evidence)
     roles = find_roles(evidence.stream, evidence.work, observation.native.processes, evidence.sharing, evidence.helpers)
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
