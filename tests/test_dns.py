@@ -12,17 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ditto.artifacts.observation import Observation
-from ditto.artifacts.profile import Listener
-from ditto.errors import BadInputError, UnsupportedShapeError
-from ditto.host.synthetic import synthetic_plan
-from ditto.model.shape import require_known_shape
 from ditto.streams import dns, protocol
 from ditto.streams.cycles import follow
 from ditto.streams.datagrams import mostly
-from ditto.streams.events import Stream
-from ditto.streams.evidence import Evidence, requests_of
-from profile_parts import service_profile
+from ditto.streams.evidence import requests_of
 from runtime_build import STATIC, build_clone, receive, running
 from test_sharing import EPOLL, Threads
 
@@ -58,28 +51,6 @@ def test_each_datagram_is_a_request() -> None:
     assert [len(cycle.events) for cycle in cycles] == [2] * 30
     assert Counter(cycle.sent for cycle in cycles) == {len(answer(records=0)): 15, len(answer()): 15}
     assert sum(len(wake.loose) for wake in work.threads[11].wakes) >= 10
-
-
-@pytest.mark.parametrize(
-    ("waits", "message"), [(True, "no codec"), (False, "wait for datagrams in the receive itself")]
-)
-def test_datagrams_that_have_no_model_are_refused(waits: bool, message: str) -> None:
-    record = Threads()
-    record.call(11, "socket", DOMAIN_SOCKET, 2, 2)
-    record.call(11, "bind", 0, DOMAIN_SOCKET, payload=struct.pack("<H", 2) + struct.pack(">H", 5353) + bytes(12))
-    asked, sent = (b"?" * 20, b"!" * 20) if waits else (question(), answer())
-    for _ in range(10):
-        if waits:
-            record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
-        record.call(11, "recvfrom", len(asked), DOMAIN_SOCKET, 0, 4096, payload=asked)
-        record.call(11, "sendto", len(sent), DOMAIN_SOCKET, payload=sent)
-    work = follow(record.threads)
-    evidence = Evidence(
-        Observation.model_construct(app="echo"), Stream(record.threads, [], {}, {}, set(), (0, 1), record.table), work,
-        requests_of(work),
-    )  # fmt: skip
-    with pytest.raises(UnsupportedShapeError, match=message):
-        require_known_shape(evidence)
 
 
 def test_shapes_of_answers() -> None:
@@ -170,9 +141,3 @@ def test_dnsperf(tmp_path: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     assert re.search(r"Queries completed: +20000 \(100\.00%\)", done.stdout), done.stdout
     assert "NXDOMAIN" in done.stdout and "NOERROR" in done.stdout
-
-
-def test_no_requests_are_made_up_for_datagrams() -> None:
-    service = service_profile().services[0].model_copy(update={"codec": "dns", "listener": Listener(datagrams=True)})
-    with pytest.raises(BadInputError, match="does not send"):
-        synthetic_plan(service)

@@ -27,7 +27,12 @@ from runtime_build import STATIC, build_clone, exchange, receive, running
 
 PID, LISTENER, EPOLL = 10, 3, 4
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
-SHAPES = ("polls", "dispatch")
+SHAPES = {
+    "polls": (),
+    "dispatch": ("-DTEST_DISPATCH",),
+    "crowd": ("-DTEST_CROWD=EPOLLONESHOT",),
+    "edge": ("-DTEST_CROWD=EPOLLET", "-DTEST_ACCEPTS"),
+}
 
 
 class Threads:
@@ -146,11 +151,27 @@ def test_where_nobody_waits_the_shape_is_not_known() -> None:
     assert found.shared and not found.complete
 
 
-def test_threads_that_all_wait_at_once_are_not_known() -> None:
+@pytest.mark.parametrize("acceptor", [11, 10])
+def test_threads_that_all_wait_at_once(acceptor: int) -> None:
     record = Threads()
-    accept(record, 11)
+    accept(record, acceptor)
     for turn in range(12):
         record.call(11 + turn % 2, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.serve(11 + turn % 2, 7 + turn % 3)
+    found = sharing_of(record)
+    assert found.shared and found.complete
+    pool = found.pools[PID]
+    assert pool.crowd and pool.servers == {11, 12} and not pool.dispatchers
+    assert pool.acceptors == ({10} if acceptor == 10 else set())
+
+
+def test_threads_that_wait_for_events_of_their_own_but_share_are_not_known() -> None:
+    record = Threads()
+    record.table = Descriptors([*(KnownDescriptor(PID, fd, "epoll") for fd in (4, 5)),
+                                KnownDescriptor(PID, LISTENER, "listener")])  # fmt: skip
+    accept(record, 11)
+    for turn in range(12):
+        record.call(11 + turn % 2, "epoll_wait", 1, EPOLL + turn % 2, 0, 64, 0xFFFFFFFF)
         record.serve(11 + turn % 2, 7 + turn % 3)
     found = sharing_of(record)
     assert found.shared and not found.complete
@@ -167,8 +188,7 @@ def test_connections_that_stay_are_not_shared() -> None:
 
 @pytest.fixture(scope="module", params=SHAPES)
 def binary(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    flags = ("-DTEST_DISPATCH",) if request.param == "dispatch" else ()
-    yield build_clone(tmp_path_factory.mktemp("shared") / request.param, "shared", *flags)
+    yield build_clone(tmp_path_factory.mktemp("shared") / request.param, "shared", *SHAPES[request.param])
 
 
 def test_every_request_is_answered_whoever_serves(binary: Path) -> None:
@@ -196,8 +216,7 @@ def test_every_request_is_answered_whoever_serves(binary: Path) -> None:
 
 
 def test_a_reply_that_the_peer_takes_slowly(tmp_path: Path) -> None:
-    for shape in SHAPES:
-        flags = ("-DTEST_DISPATCH",) if shape == "dispatch" else ()
+    for shape, flags in SHAPES.items():
         large = build_clone(tmp_path / shape, "shared", "-DTEST_BYTES=3000000", *flags)
         with running(large) as clone, clone.connect() as sock, clone.connect() as other:
             sock.sendall(REQUEST)
@@ -209,8 +228,7 @@ def test_a_reply_that_the_peer_takes_slowly(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", SHAPES)
 def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
     """One read that finds the request and one that finds nothing; all threads wait, park and wake by nothing else."""
-    flags = ("-DTEST_DISPATCH",) if shape == "dispatch" else ()
-    clone_binary = build_clone(tmp_path / shape, "shared", *flags, mode=STATIC)
+    clone_binary = build_clone(tmp_path / shape, "shared", *SHAPES[shape], mode=STATIC)
     log = tmp_path / "calls"
     with running(clone_binary, prefix=("strace", "-f", "-qq", "-o", str(log)), check=False) as clone:
         url = f"http://127.0.0.1:{clone.port}/"
@@ -222,8 +240,10 @@ def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.M))
     assert calls["write"] == pytest.approx(requests, rel=0.02)
     assert requests * 0.98 <= calls["read"] <= requests * 2.1
-    waits = "epoll_wait" if shape == "dispatch" else "epoll_pwait"
-    assert calls[waits] > 0 and calls["futex"] > 0
+    waits = "epoll_pwait" if shape == "polls" else "epoll_wait"
+    assert calls[waits] > 0 and (calls["futex"] > 0) is (shape in ("polls", "dispatch"))
+    if shape == "crowd":
+        assert calls["epoll_ctl"] == pytest.approx(requests, rel=0.05)
     busy = {name for name, count in calls.items() if count > 0.01 * requests}
     assert busy <= {"read", "write", waits, "futex", "epoll_ctl"}
     if shape == "polls":

@@ -32,7 +32,7 @@ static void become_idle(struct run *r, struct conn *c)
 	r->idle[(r->idle_first + r->idle_count++) % r->thread->connections] = (uint32_t)(c - r->conn);
 }
 
-static void hang_up(struct conn *c)
+void conn_hang_up(struct conn *c)
 {
 	if (c->fd >= 0)
 		close(c->fd);
@@ -42,7 +42,7 @@ static void hang_up(struct conn *c)
 
 static void down(struct run *r, struct conn *c)
 {
-	hang_up(c);
+	conn_hang_up(c);
 	if (c->brief) {
 		become_idle(r, c);
 	} else {
@@ -56,15 +56,12 @@ static const struct step *step_of(const struct conn *c)
 	return &c->script->step[c->at];
 }
 
-/* A reply that was asked for did not come. */
-static void broken(struct run *r, struct conn *c)
+void conn_broken(struct run *r, struct conn *c)
 {
 	if (c->state == CONN_BUSY && c->intended >= r->settings->warmup_ns)
 		r->result->broken++;
 	down(r, c);
 }
-
-static void finish(struct run *r, struct conn *c);
 
 /* HTTP/2: the request as it is sent on the next stream of its connection. */
 static void number(struct conn *c, const struct step *step)
@@ -97,14 +94,14 @@ static void push(struct run *r, struct conn *c)
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0) {
-			broken(r, c);
+			conn_broken(r, c);
 			return;
 		}
 		c->sent += (uint32_t)n;
 	}
 	watch(r, c, EPOLLIN);
 	if (step->flags & STEP_NOREPLY)
-		finish(r, c);
+		conn_finish(r, c);
 }
 
 /* A socket on its way to the server: 1 connected, 0 not yet, -1 refused. */
@@ -113,10 +110,11 @@ static int open_socket(const struct run *r, struct conn *c)
 	const struct settings *s = r->settings;
 	int one = 1;
 
-	c->fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	c->fd = socket(s->address.ss_family, (by_datagrams(r) ? SOCK_DGRAM : SOCK_STREAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (c->fd < 0)
 		fail("no socket: %s", strerror(errno));
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (!by_datagrams(r))
+		setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	c->interest = 0;
 	c->at = 0;
 	c->stream = c->frame.kept = c->frame.part = 0;
@@ -145,7 +143,7 @@ void conn_begin(struct run *r, struct conn *c, uint64_t intended)
 	else if (connected == 0)
 		watch(r, c, EPOLLIN | EPOLLOUT);
 	else
-		broken(r, c);
+		conn_broken(r, c);
 }
 
 static void count(struct run *r, const struct conn *c)
@@ -162,8 +160,7 @@ static void count(struct run *r, const struct conn *c)
 	histogram_add(&result->uncorrected, r->now > c->began ? r->now - c->began : 0);
 }
 
-/* The step in progress has ended. */
-static void finish(struct run *r, struct conn *c)
+void conn_finish(struct run *r, struct conn *c)
 {
 	const struct step *step = step_of(c);
 	int closes = c->frame.closes || (step->flags & STEP_CLOSE);
@@ -207,7 +204,7 @@ static void dial(struct run *r, struct conn *c)
 		c->state = CONN_CONNECTING;
 		watch(r, c, EPOLLOUT);
 	} else {
-		hang_up(c);
+		conn_hang_up(c);
 		c->state = CONN_DOWN;
 		r->retry = r->now + RETRY_NS;
 	}
@@ -234,14 +231,14 @@ static void take(struct run *r, struct conn *c)
 		if (n == 0 && (c->state == CONN_BUSY || c->state == CONN_OPENING) && frame_at_end(&c->frame, r->settings->plan.framing)) {
 			c->frame.closes = 1;
 			c->brief = !c->script->opening;
-			finish(r, c);
+			conn_finish(r, c);
 			return;
 		}
 		if (c->state == CONN_IDLE) { /* it leaves the ring when its turn comes */
-			hang_up(c);
+			conn_hang_up(c);
 			return;
 		}
-		broken(r, c);
+		conn_broken(r, c);
 		return;
 	}
 	r->result->bytes += (uint64_t)n;
@@ -251,12 +248,12 @@ static void take(struct run *r, struct conn *c)
 
 		at += used;
 		if (result == FRAME_BROKEN) {
-			broken(r, c);
+			conn_broken(r, c);
 			return;
 		}
 		if (result == FRAME_MORE)
 			return;
-		finish(r, c);
+		conn_finish(r, c);
 		if (c->fd < 0)
 			return;
 	}
@@ -272,7 +269,7 @@ void conn_event(struct run *r, struct conn *c, uint32_t events)
 	if (c->state == CONN_CONNECTING) {
 		getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len);
 		if (error) {
-			hang_up(c);
+			conn_hang_up(c);
 			c->state = CONN_DOWN;
 			r->retry = r->now + RETRY_NS;
 		} else {
@@ -282,7 +279,11 @@ void conn_event(struct run *r, struct conn *c, uint32_t events)
 	}
 	if ((events & EPOLLOUT) && (c->state == CONN_BUSY || c->state == CONN_OPENING))
 		push(r, c);
-	if (c->fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+	if (c->fd < 0 || !(events & (EPOLLIN | EPOLLHUP | EPOLLERR)))
+		return;
+	if (by_datagrams(r))
+		datagram_take(r, c);
+	else
 		take(r, c);
 }
 
@@ -310,7 +311,7 @@ void conn_settle(struct run *r)
 {
 	for (unsigned i = 0; i < r->thread->connections; i++)
 		if (r->conn[i].brief && r->conn[i].state == CONN_IDLE)
-			hang_up(&r->conn[i]);
+			conn_hang_up(&r->conn[i]);
 }
 
 /* The next connection that waits for a request, or NULL. */

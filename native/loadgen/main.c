@@ -208,6 +208,8 @@ static void run(struct settings *s)
 		all->bytes += one->bytes;
 	}
 	print(s, all, cpu_seconds() - cpu);
+	if (s->plan.framing >= FRAMING_DATAGRAM && all->sent && !all->received)
+		fail("no connection to the server: no reply to any of %" PRIu64 " datagrams", all->sent);
 	if (s->counts > 0 && all->sent && !all->received) /* as a client that would find its server broken */
 		fail("no reply to any of %" PRIu64 " requests", all->sent);
 	free(thread);

@@ -73,7 +73,7 @@ void plan_read(struct plan *plan, const char *path)
 	r.p += 4;
 	plan->framing = (enum framing)number(&r);
 	plan->scripts = number(&r);
-	if (plan->framing > FRAMING_H2)
+	if (plan->framing > FRAMING_DNS)
 		damaged(&r, "a framing that is not known");
 	if (plan->scripts == 0 || plan->scripts > MOST_STEPS)
 		damaged(&r, "no scripts");

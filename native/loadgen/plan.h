@@ -14,7 +14,8 @@
 #include <stdint.h>
 
 enum framing { FRAMING_BYTES, FRAMING_HTTP1, FRAMING_RESP2, FRAMING_MEMCACHED, FRAMING_OPAQUE, FRAMING_PGSQL,
-	       FRAMING_MYSQL, FRAMING_FASTCGI, FRAMING_H2 };
+	       FRAMING_MYSQL, FRAMING_FASTCGI, FRAMING_H2,
+	       FRAMING_DATAGRAM, FRAMING_DNS /* datagrams: the reply is the next one that comes, or that has the number */ };
 enum step_flags { STEP_NOREPLY = 1, STEP_NOBODY = 2, STEP_CLOSE = 4, STEP_NO_ENDS = 8 /* MySQL: as was agreed */ };
 
 struct step {

@@ -41,6 +41,7 @@ struct run {
 	uint64_t now;       /* ns from the start */
 	uint64_t most;      /* requests of this thread, closed loop */
 	uint64_t retry;     /* when connections that are down are tried again */
+	uint64_t look;      /* when datagrams without a reply are looked for */
 	uint8_t *buffer;
 };
 
@@ -55,5 +56,13 @@ void conn_dial_all(struct run *r); /* those that are down, unless it is too earl
 void conn_begin(struct run *r, struct conn *c, uint64_t intended); /* sends the connection's next request */
 void conn_event(struct run *r, struct conn *c, uint32_t events);
 struct conn *conn_free(struct run *r); /* the next connection that waits for a request, or NULL */
+void conn_finish(struct run *r, struct conn *c); /* the step in progress has ended */
+void conn_broken(struct run *r, struct conn *c); /* a reply that was asked for did not come */
+void conn_hang_up(struct conn *c);
+
+/* datagram.c */
+int by_datagrams(const struct run *r);
+void datagram_take(struct run *r, struct conn *c);
+void datagram_give_up(struct run *r); /* those without a reply for too long: they or their replies were lost */
 
 #endif

@@ -142,6 +142,8 @@ void *thread_main(void *argument)
 	for (tick(r); r->now < limit; tick(r)) {
 		uint64_t until = r->now < end ? end : limit;
 
+		if (by_datagrams(r))
+			datagram_give_up(r);
 		conn_dial_all(r);
 		send_due(r);
 		if (r->closed ? !more(r) && !busy(r) : r->now >= end && !busy(r))
@@ -150,6 +152,8 @@ void *thread_main(void *argument)
 			until = r->due;
 		if (r->retry < until)
 			until = r->retry;
+		if (by_datagrams(r) && r->look < until)
+			until = r->look;
 		wait_ns(r, until == NEVER ? 1000000000ull : until > r->now ? until - r->now : 0);
 	}
 	r->result->unanswered = busy(r);

@@ -12,6 +12,7 @@
  *
  * and its reply begins with the same header (length of the reply, class of the request).  A connection whose bytes do
  * not have this form is answered receive by receive: one reply for each, of the class whose word and size range fit.
+ * A datagram is a request whatever its header says of its length, and its reply has no header.
  */
 #include "codec.h"
 
@@ -89,23 +90,40 @@ static int plausible(const uint8_t *p, size_t n)
 	return n < 8 || p[7] == MARKER;
 }
 
+/* The class that a header asks for. */
+static int16_t class_asked(const uint8_t *p)
+{
+	uint32_t cls = p[4] | (uint32_t)p[5] << 8;
+
+	return cls == BY_SIZE ? class_for(DITTO_NONE, load32(p)) : cls & BY_WORD ? class_for((int32_t)(cls & 0xfff), load32(p))
+										 : (int16_t)cls;
+}
+
+static enum codec_step datagram(const uint8_t *p, size_t n, size_t *used, struct request *req)
+{
+	int headed = n >= HEADER && plausible(p, n);
+
+	*used = n;
+	*req = (struct request){.cls = headed ? class_asked(p) : class_for(word_of(p, n), (uint32_t)n), .bytes = (uint32_t)n};
+	if (headed && (p[6] & WIRE_NOREPLY))
+		req->flags |= REQ_NOREPLY;
+	return CODEC_REQUEST;
+}
+
 static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,
 				    struct request *req)
 {
-	uint32_t cls;
-
 	*used = 0;
+	if (codec_service->listener.datagrams)
+		return datagram(p, n, used, req);
 	if (st->phase == PHASE_START) {
 		if (!plausible(p, n)) {
 			st->phase = PHASE_RAW; /* and so it stays */
 		} else {
 			if (n < HEADER)
 				return CODEC_MORE;
-			cls = p[4] | (uint32_t)p[5] << 8;
 			st->first_len = load32(p);
-			st->cls = cls == BY_SIZE ? class_for(DITTO_NONE, st->first_len)
-				: cls & BY_WORD ? class_for((int32_t)(cls & 0xfff), st->first_len)
-						: (int16_t)cls;
+			st->cls = class_asked(p);
 			st->flags = p[6];
 			st->need = st->first_len;
 			st->phase = PHASE_SKIP;

@@ -3,6 +3,7 @@
  * A connection: its beginning, what its events mean, its end.
  */
 #include "link.h"
+#include "worker.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,15 +14,18 @@
 struct conn *conn_new(struct worker *w, int fd)
 {
 	uint32_t capacity;
-	struct conn *c = pool_get(&w->pool, sizeof(*c), &capacity);
+	struct conn *c = w->shared && w->role->crowd ? crowd_recycled(w) : NULL;
 
 	if (!c) {
-		close(fd);
-		return NULL;
+		c = pool_get(&w->pool, sizeof(*c), &capacity);
+		if (!c) {
+			close(fd);
+			return NULL;
+		}
+		memset(c, 0, sizeof(*c));
+		c->source.type = SOURCE_CONN;
 	}
-	memset(c, 0, sizeof(*c));
 	c->source.fd = fd;
-	c->source.type = SOURCE_CONN;
 	c->source.place = -1;
 	c->worker = w;
 	c->unwatched = 1;
@@ -29,7 +33,7 @@ struct conn *conn_new(struct worker *w, int fd)
 	c->idle_events = EPOLLIN;
 	c->send = &ditto_service.send;
 	if (w->shared) { /* nobody's list: threads come and go */
-		c->pending = EPOLLET;
+		atomic_store(&c->pending, EPOLLET);
 		return c;
 	}
 	c->next_all = w->all;
@@ -83,10 +87,8 @@ void conn_close(struct conn *c)
 	w->dead = c;
 }
 
-void conn_free(struct worker *w, struct conn *c)
+void conn_empty(struct worker *w, struct conn *c)
 {
-	uint32_t capacity;
-
 	c->worker = w;
 	c->out.pool = &w->pool;
 	conn_in_release(c);
@@ -95,6 +97,13 @@ void conn_free(struct worker *w, struct conn *c)
 	free(c->links);
 	if (c->job)
 		pool_put(&w->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+}
+
+void conn_free(struct worker *w, struct conn *c)
+{
+	uint32_t capacity;
+
+	conn_empty(w, c);
 	for (capacity = 1u << POOL_MIN_SHIFT; capacity < sizeof(*c); capacity *= 2)
 		;
 	pool_put(&w->pool, c, capacity);

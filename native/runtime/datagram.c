@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Servers of datagrams: each that comes is a request, answered by one to where it came from.  One connection without a
- * peer of its own stands for all of them; it is never closed and never waits.
+ * peer of its own stands for all of them; it is never closed and never waits.  Threads learn of one from their event loop,
+ * or block in the receive itself.
  */
 #include "runtime.h"
 
@@ -89,4 +90,11 @@ void datagram_ready(struct worker *w)
 		if (!ditto_service.recv.until_again)
 			return;
 	}
+}
+
+void datagram_main(struct worker *w)
+{
+	w->deferred_tail = &w->deferred;
+	for (;;)
+		datagram_ready(w);
 }

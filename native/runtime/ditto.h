@@ -183,7 +183,8 @@ enum ditto_role_kind {
 	DITTO_ROLE_SERVE,    /* serves one connection with blocking calls, then ends (thread or process a connection) */
 	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
 	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
-	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared) */
+	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared), or,
+	                      * where those wait themselves, only accepts for them */
 	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
@@ -225,12 +226,13 @@ struct ditto_role {
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that share connections (shared, dispatch): */
 	uint8_t polls;       /* its threads wait for events themselves, one at a time; else a dispatcher does */
+	uint8_t crowd;       /* all of its threads wait for the same events at once */
 	uint8_t polls_first; /* before it blocks, a wait asks for what there is */
 	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
 	ditto_block_fn on_unpark; /* after a thread was woken by another */
 	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
 	uint16_t running;    /* most threads that run at a time; 0: no limit */
-	/* Threads that serve one connection at a time (accept_serve): */
+	/* Threads that serve one connection at a time (accept_serve), and those that accept for a crowd (dispatch): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */
 	uint8_t receive_first; /* the wait for a request comes only after a receive that found none */

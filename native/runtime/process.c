@@ -176,6 +176,8 @@ void worker_main(struct worker *w)
 	case DITTO_ROLE_SERVE:
 		idle_main(w); /* its threads are made by whoever accepts */
 	default:
+		if (role->wait == DITTO_WAIT_BLOCKING && ditto_service.listener.datagrams)
+			datagram_main(w);
 		loop_main(w);
 	}
 }

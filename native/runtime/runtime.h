@@ -120,6 +120,7 @@ void conn_resume(struct conn *c); /* what another service was waited for has com
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
 void conn_free(struct worker *w, struct conn *c); /* memory only */
+void conn_empty(struct worker *w, struct conn *c); /* what it holds, but not itself */
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
 void conn_settle(struct conn *c);
 
@@ -261,6 +262,7 @@ void accept_ready(struct worker *w); /* accepts by the listener's policy */
 void loop_main(struct worker *w) __attribute__((noreturn));
 ssize_t datagram_send(struct conn *c, size_t n); /* n, whatever became of it */
 void datagram_ready(struct worker *w); /* receives by the receive policy and answers */
+void datagram_main(struct worker *w) __attribute__((noreturn)); /* for threads that block in the receive */
 void helper_main(struct worker *w) __attribute__((noreturn));
 void helper_wake(struct worker *from, unsigned role);
 void shared_main(struct worker *w) __attribute__((noreturn));

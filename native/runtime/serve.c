@@ -2,7 +2,7 @@
  *
  * Threads that block: one connection at a time, a period, or nothing to do.
  */
-#include "runtime.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -86,7 +86,7 @@ void serve_connection(struct worker *w, int fd)
 }
 
 /* Until there is a connection to accept, by the role's own primitive; returns at once where that is the accept. */
-static void listen_wait(struct worker *w)
+void serve_listen_wait(struct worker *w)
 {
 	fd_set set;
 
@@ -114,7 +114,7 @@ void accept_serve_main(struct worker *w)
 		int fd;
 
 		if (!w->role->accept_first || refused)
-			listen_wait(w);
+			serve_listen_wait(w);
 		worker_program(w, NULL, &w->role->before_accept);
 		fd = worker_accept(w, w->listener.fd);
 		refused = fd < 0;

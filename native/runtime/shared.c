@@ -2,31 +2,15 @@
  *
  * Threads that share their connections: one wait set, a queue of the connections that are ready, and whichever thread
  * is free serves the next one.  Where the threads wait for events themselves, one of them does at a time, and the
- * others are parked until there is more than one thing to do; else a dispatcher waits for all of them.
+ * others are parked until there is more than one thing to do, or all of them do (crowd.c); else a dispatcher waits for
+ * all of them.
  */
-#include "worker.h"
+#include "shared.h"
 
 #include <errno.h>
 #include <linux/futex.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define BUSY 0x80000000u /* in conn.pending: queued or being served (no event of epoll has this bit but EPOLLET) */
-
-_Static_assert(EPOLLET == BUSY, "a report never holds it");
-
-struct shared {
-	int wait_fd;
-	const struct ditto_role *role;
-	struct worker *first;      /* its listener is the one in the wait set */
-	atomic_flag lock;          /* held for a few instructions, over what follows */
-	struct conn *head, **tail; /* ready connections */
-	struct conn *graves;       /* closed ones: freed when no report can name them any more */
-	struct worker *idle;       /* parked threads, the last parked first */
-	unsigned running;          /* threads neither parked nor waiting for events */
-	unsigned waking;           /* woken, and have not looked at the queue yet */
-	int polling;               /* some thread waits for events, or hands out what it got */
-};
 
 struct shared *shared_new(const struct ditto_role *role)
 {
@@ -56,17 +40,6 @@ void shared_join(struct shared *s, struct worker *w)
 		if (!s->first)
 			s->first = w;
 	}
-}
-
-static void hold(struct shared *s)
-{
-	while (atomic_flag_test_and_set_explicit(&s->lock, memory_order_acquire))
-		__builtin_ia32_pause();
-}
-
-static void release(struct shared *s)
-{
-	atomic_flag_clear_explicit(&s->lock, memory_order_release);
 }
 
 static void futex(_Atomic uint32_t *word, int how, uint32_t value)
@@ -135,12 +108,6 @@ static struct conn *take(struct worker *w, int *woken)
 	return c;
 }
 
-/* Marks a report on a connection; whether it has to be queued.  Its own thread sees the mark otherwise. */
-static int mark(struct conn *c, uint32_t events)
-{
-	return !(atomic_fetch_or(&c->pending, events | BUSY) & BUSY);
-}
-
 void shared_queue(struct worker *from, struct conn *c)
 {
 	struct shared *s = from->shared;
@@ -190,12 +157,13 @@ void shared_yield(struct worker *w, struct conn *c)
 {
 	uint32_t busy = BUSY;
 
-	if (!atomic_compare_exchange_strong(&c->pending, &busy, 0))
+	if (w->shared->role->crowd)
+		crowd_yield(w, c);
+	else if (!atomic_compare_exchange_strong(&c->pending, &busy, 0))
 		shared_queue(w, c);
 }
 
-/* Serves a connection as long as there are reports on it. */
-static void serve(struct worker *w, struct conn *c)
+void shared_serve(struct worker *w, struct conn *c)
 {
 	int dispatched = !w->role->polls;
 
@@ -220,6 +188,8 @@ static void serve(struct worker *w, struct conn *c)
 			shared_bury(w);
 			break;
 		}
+		if (w->role->crowd && (c->idle_events & EPOLLONESHOT))
+			crowd_rearm(w, c);
 		if (atomic_compare_exchange_strong(&c->pending, &busy, 0))
 			break;
 		if (dispatched) {
@@ -248,7 +218,7 @@ int shared_hand_out(struct worker *w, int n, int unwatch)
 			c->unwatched = 1;
 			shared_signal(w);
 		}
-		if (!mark(c, w->ready[i].events))
+		if (!shared_mark(c, w->ready[i].events))
 			continue;
 		if (unwatch) {
 			shared_queue(w, c);
@@ -307,11 +277,13 @@ void shared_main(struct worker *w)
 
 	if (w == s->first && w->listener.fd >= 0 && wait_epoll.add(w, &w->listener, w->role->listen_events))
 		fail("listener in the wait set");
+	if (w->role->crowd)
+		crowd_main(w);
 	for (;;) {
 		struct conn *c = take(w, &woken);
 
 		if (c) {
-			serve(w, c);
+			shared_serve(w, c);
 			continue;
 		}
 		hold(s);

@@ -266,6 +266,12 @@ static void hand_shared(struct worker *w, int fd)
 		conn_close(c);
 		return;
 	}
+	if (w->role->crowd) {
+		worker_adopted(w, c);
+		if (!c->dead)
+			shared_yield(w, c);
+		return;
+	}
 	c->fresh = 1;
 	shared_queue(w, c);
 }

@@ -22,4 +22,7 @@ int shared_hand_out(struct worker *w, int n, int unwatch); /* n reports; whether
 void shared_yield(struct worker *w, struct conn *c); /* lets go of a connection that was just made */
 void shared_queue(struct worker *from, struct conn *c); /* to be served by whichever thread is free */
 
+void serve_listen_wait(struct worker *w); /* serve.c: until there is a connection, by the role's listen_wait */
+struct conn *crowd_recycled(struct worker *w); /* memory of a connection that was closed, or NULL */
+
 #endif

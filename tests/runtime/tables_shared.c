@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * Four threads that share their connections and wait for events themselves, one at a time.  TEST_DISPATCH: a thread of
- * its own waits for them, takes each connection out of the wait set, and gives it to whichever is free. */
+ *  its own waits for them, takes each connection out of the wait set, and gives it to whichever is free.  TEST_CROWD: all
+ * four wait at once, by the flags that it is (one shot or edge), and accept; TEST_ACCEPTS: a fifth thread accepts. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -26,6 +27,9 @@ static const struct ditto_op answer[] = {
 #ifdef TEST_DISPATCH
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = EPOLLIN},
 #endif
+#ifdef TEST_CROWD
+	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | TEST_CROWD)},
+#endif
 };
 static const struct ditto_class classes[] = {
 	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = page,
@@ -41,6 +45,26 @@ static const struct ditto_role roles[] = {
 	 .hand_to = DITTO_NONE, .on_close = {1, closed}},
 };
 static const uint16_t p0[] = {0, 1};
+#elif defined TEST_CROWD
+static const struct ditto_op adopted[] = {{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | TEST_CROWD)}};
+static const struct ditto_role roles[] = {
+#ifdef TEST_ACCEPTS
+	{.name = "r0", .kind = DITTO_ROLE_DISPATCH, .wait = DITTO_WAIT_EPOLL, .count = 1, .max_events = 1, .timeout_ms = -1,
+	 .listens = 1, .listen_events = EPOLLIN, .hand_to = 1, .crowd = 1, .listen_wait = DITTO_WAIT_EPOLL,
+	 .on_accept = {1, adopted}, .on_close = {1, closed}},
+#endif
+	{.name = "r1", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL, .count = 4, .max_events = 16, .timeout_ms = -1,
+#ifndef TEST_ACCEPTS
+	 .listens = 1, .listen_events = EPOLLIN | EPOLLONESHOT, .on_accept = {1, adopted},
+#endif
+	 .hand_to = DITTO_NONE, .polls = 1, .crowd = 1, .on_close = {1, closed}},
+};
+static const uint16_t p0[] = {
+	0,
+#ifdef TEST_ACCEPTS
+	1,
+#endif
+};
 #else
 static const struct ditto_op adopted[] = {
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)},

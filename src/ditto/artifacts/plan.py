@@ -43,6 +43,12 @@ class Framing(IntEnum):
     MYSQL = 6
     FASTCGI = 7
     H2 = 8
+    DATAGRAM = 9
+    DNS = 10
+
+
+WITHOUT_CODEC = (Framing.BYTES, Framing.DATAGRAM)
+"""Framings of protocols whose clones need a plan of their own, see `opaque_of`."""
 
 
 class StepFlags(IntFlag):
@@ -112,6 +118,7 @@ class LoadPlan:
 
 
 _OPAQUE_HEAD = struct.Struct("<IHBB")
+OPAQUE_HEAD_BYTES = _OPAQUE_HEAD.size
 _BY_SIZE, _BY_WORD, _NO_REPLY, _CLOSES, _MARKER = 0xFFFF, 0x8000, 1, 2, 0xD7
 _WORD = re.compile(rb"([A-Za-z][A-Za-z_]{1,23})[ \r\n]")
 
@@ -120,18 +127,21 @@ def opaque_of(plan: LoadPlan) -> LoadPlan:
     """The same scripts for a clone whose protocol has no codec: each request as long as it was, and empty.
 
     Its framing is that of ``native/runtime/codec_opaque.c``; the clone finds the class by the size, and by a
-    fingerprint of the word that the request begins with, if it does.
+    fingerprint of the word that the request begins with, if it does.  A datagram too short for a header is as long, and
+    empty.
     """
 
     def step(was: Step) -> Step:
         flags = _NO_REPLY if was.flags & StepFlags.NOREPLY else 0
         flags |= _CLOSES if was.flags & StepFlags.CLOSE else 0
+        if plan.framing is Framing.DATAGRAM and len(was.request) < _OPAQUE_HEAD.size:
+            return Step(bytes(len(was.request)), 0, was.flags)
         word = first_word(was.request)
         cls = _BY_WORD | path_print(WORD_KEY, word) if word else _BY_SIZE
         return Step(opaque_request(len(was.request), cls, flags), 0, was.flags)
 
     scripts = tuple(Script(tuple(step(s) for s in script.steps), script.opening) for script in plan.scripts)
-    return LoadPlan(Framing.OPAQUE, scripts)
+    return LoadPlan(plan.framing if plan.framing is Framing.DATAGRAM else Framing.OPAQUE, scripts)
 
 
 def opaque_request(size: int, cls: int, flags: int = 0) -> bytes:

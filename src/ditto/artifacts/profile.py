@@ -123,10 +123,11 @@ class Role(Model):
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
     they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait`` those right
-    before it.  ``polls``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share connections:
-    whether they wait for events themselves, ask without blocking before, whether a dispatcher takes each connection out
-    of the wait set, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
-    out or each time they were woken.
+    before it.  ``polls``, ``crowd``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
+    connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
+    blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
+    all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
+    a ``crowd`` only accepts, and waits by ``listen_wait``.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
@@ -147,6 +148,7 @@ class Role(Model):
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
     polls: bool = False
+    crowd: bool = False
     polls_first: bool = False
     unwatches: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0

@@ -116,9 +116,10 @@ def _serial(tables: Tables, role: Role) -> str:
     """What only threads have that serve one connection at a time, or share their connections."""
     if role.kind in ("shared", "dispatch"):
         return (
-            f", .polls = {int(role.polls)}, .polls_first = {int(role.polls_first)}, "
+            f", .polls = {int(role.polls)}, .crowd = {int(role.crowd)}, .polls_first = {int(role.polls_first)}, "
             f".unwatches = {int(role.unwatches)}, .running = {role.running}, "
-            f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}"
+            f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}, "
+            f".listen_wait = {_WAITS[role.listen_wait]}, .accept_first = {int(role.accept_first)}"
         )
     if role.kind not in ("accept_serve", "serve"):
         return ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from ditto import paths
 from ditto.artifacts.app import AppSpec, Service
 from ditto.artifacts.observation import ClientRun
-from ditto.artifacts.plan import PLAN_NAME, Framing, LoadPlan, load_plan, opaque_of
+from ditto.artifacts.plan import PLAN_NAME, WITHOUT_CODEC, Framing, LoadPlan, load_plan, opaque_of
 from ditto.artifacts.profile import load_profile
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun
@@ -25,6 +25,8 @@ from ditto.host.tap import Tap
 
 _REPLAY_S = 0.3
 _RESULTS_S = 1.5
+MOST_LOST = 0.01
+"""Share of datagrams that may get lost on the way."""
 CONNECTIONS = 20
 """Where the app tells no number."""
 
@@ -49,7 +51,7 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
         asked = spec.load.requests.lens if spec.load.counts_requests else None
         seen = record_plan(run, asked)
         plan, result = seen.plan, seen.result
-    replays = plan.framing is not Framing.BYTES
+    replays = plan.framing not in WITHOUT_CODEC
     if not replays:
         # Started anew, as it is for every comparison: what the client stored may decide what it is answered.
         with AppRun(spec) as run:
@@ -121,7 +123,8 @@ def _replays(run: AppRun, plan: LoadPlan) -> bool:
             seen = drive(path, run.port, Offered(connections=run.spec.load.connections, seconds=_REPLAY_S), run.host)
         except AppError:
             return False
-    return seen.received > 0 and not seen.unanswered and not seen.broken
+    lost = MOST_LOST * seen.sent if plan.framing is Framing.DATAGRAM else 0.0
+    return seen.received > 0 and not seen.unanswered and seen.broken <= lost
 
 
 def with_stand_in(spec: AppSpec, plan: Path, client: ClientRun) -> AppSpec:
@@ -134,7 +137,7 @@ def with_stand_in(spec: AppSpec, plan: Path, client: ClientRun) -> AppSpec:
     Args:
         plan: recorded; where its replies are framed by bytes, an opaque plan is written beside it.
     """
-    if load_plan(plan).framing is not Framing.BYTES or spec.load.clone_command is not None:
+    if load_plan(plan).framing not in WITHOUT_CODEC or spec.load.clone_command is not None:
         return spec
     words = ["--port", "{port}", "--connections", str(spec.load.connections or CONNECTIONS)]
     if client.asked:
@@ -153,7 +156,7 @@ def with_stand_in(spec: AppSpec, plan: Path, client: ClientRun) -> AppSpec:
 def clone_plan(plan: Path) -> Path:
     """The plan to send to a clone: the same one, or one in the clones' own framing written beside it."""
     known = load_plan(plan)
-    if known.framing is not Framing.BYTES:
+    if known.framing not in WITHOUT_CODEC:
         return plan
     path = plan.with_suffix(".opaque")
     opaque_of(known).save(path)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import ResultSeen
-from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags
+from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, first_word
 from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.exchanges_sql import DATABASES, database_scripts
@@ -27,6 +27,9 @@ ANSWERS = 1 << 20
 """Bytes of replies that are kept of each connection."""
 OPENED_OFTEN = 0.3
 """Share of the later requests that must be of a request's kind for it to be no part of the opening."""
+MOST_ADDRESSES = 64
+ANSWERED = 0.5
+"""Share of the datagrams of a kind that must have a reply for the others' to be lost."""
 FRAMINGS = {
     "http1": Framing.HTTP1, "resp2": Framing.RESP2, "memcached": Framing.MEMCACHED, "pgsql": Framing.PGSQL,
     "mysql": Framing.MYSQL, "fastcgi": Framing.FASTCGI,
@@ -66,7 +69,10 @@ def record_plan(run: AppRun, requests: int | None) -> RelayedLoad:
     with Tap(run.port, run.host, answers=ANSWERS) as tap:
         result = run.load(requests, port=tap.port)
         seconds = tap.seconds
-    plan = plan_of(tap.streams, seconds)
+    if sum(len(s.turns) for s in tap.datagrams) > sum(len(s.turns) for s in tap.streams):
+        plan = plan_of_datagrams(tap.datagrams)
+    else:
+        plan = plan_of(tap.streams, seconds)
     if not plan.requests:
         raise AppError(
             f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
@@ -109,6 +115,30 @@ def _h2_scripts(streams: Sequence[Stream]) -> tuple[Script, ...]:
             left -= len(asked)
             scripts.append(script_of(asked))
     return tuple(scripts)
+
+
+def plan_of_datagrams(streams: Sequence[Stream]) -> LoadPlan:
+    """A plan of recorded datagrams, of which there is one at least.
+
+    Clients' addresses mean little: those of many are joined, each with its datagrams in order.
+    """
+    turns = [turn for stream in streams for turn in stream.turns]
+    heads, answers = [request[:64] for request, _ in turns[:1000]], [stream.head[:64] for stream in streams]
+    framing = Framing.DNS if recognise(heads, [head for head in answers if head]) == "dns" else Framing.DATAGRAM
+    asked = Counter(_datagram_kind(request) for request, _ in turns)
+    answered = Counter(_datagram_kind(request) for request, reply in turns if reply)
+    joined: list[list[Step]] = [[] for _ in range(min(len(streams), MOST_ADDRESSES))]
+    for number, stream in enumerate(streams):
+        for request, reply in stream.turns:
+            kind = _datagram_kind(request)
+            silent = answered[kind] < ANSWERED * asked[kind]
+            joined[number % len(joined)].append(Step(request, reply, StepFlags.NOREPLY if silent else StepFlags.NONE))
+    most = MOST_STEPS // len(joined)
+    return LoadPlan(framing, tuple(Script(tuple(steps[:most])) for steps in joined if steps))
+
+
+def _datagram_kind(request: bytes) -> tuple[bytes, int]:
+    return first_word(request), len(request).bit_length()
 
 
 def _first_words(stream: Stream) -> bytes:

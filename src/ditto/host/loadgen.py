@@ -70,7 +70,7 @@ class LoadMeasured:
         corrected: from the time a request was meant to be sent.
         uncorrected: from the time it was.
         failed: replies that tell of an error.
-        broken: requests whose connection ended before the reply.
+        broken: requests whose connection ended before the reply, and datagrams that got none within a second.
         unanswered: requests without a reply at the end.
         unsent: requests that were due but found no free connection.
         late_p99_ns: how far behind schedule requests left though a connection was free.

@@ -56,10 +56,13 @@ class Relay(ABC):
             self._ready.set()
             return
         self.port = server.sockets[0].getsockname()[1]
+        beside = await self._beside()
         self._began = time.monotonic()
         self._ready.set()
         await self._ended.wait()
         server.close()
+        if beside is not None:
+            beside.close()
         current = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not current]
         for task in tasks:
@@ -74,6 +77,10 @@ class Relay(ABC):
         for end in (writer, back):
             if end is not None:
                 end.close()
+
+    async def _beside(self) -> asyncio.BaseTransport | None:
+        """What else is opened on the relay's port, before anyone is told of it."""
+        return None
 
     @abstractmethod
     async def _carry(

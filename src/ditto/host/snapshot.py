@@ -17,6 +17,7 @@ _PROC = Path("/proc")
 _ESTABLISHED, _LISTENING = "01", "0A"
 _PIDFD_GETFD = 438
 _NO_FILES = ("/memfd:", "/dev/zero")
+_NAMED = ("eventfd", "timerfd", "signalfd", "io_uring")
 _SHARED = ("pipe", "listener", "datagram", "connection", "downstream", "socket")
 _PATH_CALLS = numbers("open", "openat", "stat", "lstat", "newfstatat", "access", "statx")
 
@@ -92,9 +93,7 @@ def _descriptor(
             kind = "connection" if inode in connections else "socket"
     elif target.startswith("anon_inode:"):
         name = target.partition(":")[2].strip("[]")
-        kind = {"eventpoll": "epoll", "eventfd": "eventfd", "timerfd": "timerfd", "signalfd": "signalfd"}.get(
-            name, "unknown"
-        )
+        kind = "epoll" if name == "eventpoll" else name if name in _NAMED else "unknown"
     elif target.startswith("pipe:"):
         kind = "pipe"
     elif target.startswith("/"):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Protocol
 
 import numpy as np
 
-from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opaque_request
+from ditto.artifacts.plan import OPAQUE_HEAD_BYTES, Framing, LoadPlan, Script, Step, StepFlags, opaque_request
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
@@ -24,6 +25,8 @@ _WITH_PATHS = (Framing.HTTP1, Framing.FASTCGI, Framing.H2)
 _BY_SIZE = 0xFFFF
 """In place of a class in the opaque framing: whoever is asked finds it by the size."""
 _PATHS_TRIED = 200_000
+_DNS_REST, _DNS_LABEL = 16, 63
+"""Bytes of a question beside its name, and the most of a part of a name."""
 _ARITY = {
     "PING": 1, "DBSIZE": 1, "INFO": 1, "SET": 3, "SETNX": 3, "GETSET": 3, "APPEND": 3, "LPUSH": 3, "RPUSH": 3,
     "SADD": 3, "SISMEMBER": 3, "SREM": 3, "HGET": 3, "HDEL": 3, "HEXISTS": 3, "ZSCORE": 3, "ZRANK": 3, "INCRBY": 3,
@@ -53,13 +56,15 @@ def synthetic_plan(service: ServiceProfile, seed: int = 1, requests: int = REQUE
         return database_plan(service, seed, requests)
     if service.codec == "h2":
         return _h2_plan(service, seed, requests)
-    if service.codec not in _BUILDERS or service.listener.datagrams:
+    builders = _DATAGRAM_BUILDERS if service.listener.datagrams else _BUILDERS
+    if service.codec not in builders:
+        how = ", over datagrams" if service.listener.datagrams else ""
         raise BadInputError(
-            f"{service.name} takes requests that ditto load does not send ({service.codec}, over datagrams)",
+            f"{service.name} takes requests that ditto load does not send ({service.codec}{how})",
             "load it with a client of its protocol",
         )
     generator = np.random.default_rng(seed)
-    framing, build = _BUILDERS[service.codec]
+    framing, build = builders[service.codec]
     shares = np.array([c.probability for c in service.classes], dtype=np.float64)
     chosen = generator.choice(len(service.classes), requests, p=shares / shares.sum())
     paths = [_path_of(service.print_key, c) for c in service.classes] if framing in _WITH_PATHS else []
@@ -218,6 +223,20 @@ def _opaque(_cls: HasMatch, index: int, size: int, _key: int, _path: bytes) -> S
     return Step(opaque_request(size, index))
 
 
+def _short(cls: HasMatch, index: int, size: int, key: int, path: bytes) -> Step:
+    """A datagram, which may be too short for a header."""
+    return _opaque(cls, index, size, key, path) if size >= OPAQUE_HEAD_BYTES else Step(bytes(size))
+
+
+def _dns(_cls: HasMatch, _index: int, size: int, key: int, _path: bytes) -> Step:
+    """A question for an address, its name as long as there is room."""
+    room = min(253, max(5, size - _DNS_REST))
+    name = (b"%x" % key).rjust(room - 2, b"n")
+    labels = [name[at : at + _DNS_LABEL] for at in range(0, len(name), _DNS_LABEL + 1)]
+    wire = b"".join(bytes([len(label)]) + label for label in labels if label) + b"\0"
+    return Step(struct.pack(">6H", key & 0xFFFF, 0x100, 1, 0, 0, 0) + wire + struct.pack(">2H", 1, 1))
+
+
 _Builder = Callable[[HasMatch, int, int, int, bytes], Step]
 _BUILDERS: dict[str, tuple[Framing, _Builder]] = {
     "http1": (Framing.HTTP1, _http),
@@ -226,4 +245,8 @@ _BUILDERS: dict[str, tuple[Framing, _Builder]] = {
     "opaque": (Framing.OPAQUE, _opaque),
     "fastcgi": (Framing.FASTCGI, _fastcgi),
     "h2": (Framing.H2, _h2),
+}
+_DATAGRAM_BUILDERS: dict[str, tuple[Framing, _Builder]] = {
+    "opaque": (Framing.DATAGRAM, _short),
+    "dns": (Framing.DNS, _dns),
 }

@@ -41,16 +41,29 @@ class Stream:
 
 
 class Tap(Relay):
-    """A relay that keeps what passes through it.
+    """A relay that keeps what passes through it, on connections and in datagrams.
 
-    ``answers`` is how many bytes of replies are kept of each connection.
+    ``answers`` is how many bytes of replies are kept of each connection.  ``datagrams`` are the streams of clients that
+    sent such; a turn is one of them.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1", answers: int = 0) -> None:
         super().__init__(port, host)
         self.streams: list[Stream] = []
+        self.datagrams: list[Stream] = []
         self._answers = answers
         self._kept = self._answered = 0
+
+    async def _beside(self) -> asyncio.BaseTransport | None:
+        from ditto.host.tap_datagrams import DatagramRelay
+
+        try:
+            transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: DatagramRelay(self._server, self.datagrams), local_addr=(self._host, self.port)
+            )
+        except OSError:  # someone else has the port in datagrams: what comes there is not for us
+            return None
+        return transport
 
     async def _carry(
         self,

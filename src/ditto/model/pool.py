@@ -56,6 +56,7 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
     adopt = parts.program(setup_work(evidence.work, by_acceptor=False), amounts)
     unwatched = sum(pool.unwatched for pool in found) / max(1, len(found)) > UNWATCHED
     port = evidence.observation.native.port
+    crowd = any(pool.crowd for pool in found)
     role_here = Role(
         kind="dispatch" if role.kind == "dispatch" else "shared",
         count=count,
@@ -67,7 +68,17 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
         listen_events=listener_events(evidence.stream, port) if role.accepts else 1,
         on_accept=accept if role.accepts else [],
         on_close=parts.closing,
+        crowd=crowd,
     )
+    if role.kind == "dispatch" and crowd:
+        return role_here.model_copy(
+            update={
+                "hand_to": _servers_of(roles, role),
+                "listen_wait": role.wait_name,
+                "accept_first": False,
+                "on_wake_block": parts.book.after(role.wait_nr) if waits else None,
+            }
+        )
     if role.kind == "dispatch":
         return role_here.model_copy(
             update={
@@ -111,7 +122,7 @@ def without_own_calls(cls: RequestClass, sharing: Sharing) -> RequestClass:
     """
     if not sharing.shared:
         return cls
-    own = {OpKind.FUTEX_WAKE}
+    own = set() if all(pool.crowd for pool in sharing.pools.values()) else {OpKind.FUTEX_WAKE}
     if any(pool.dispatchers for pool in sharing.pools.values()):
         own |= {OpKind.EPOLL_ADD, OpKind.EPOLL_DEL}
     program = []

@@ -10,6 +10,7 @@ from typing import Literal
 from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import ThreadWork, Work
+from ditto.streams.datagrams import is_datagram
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
 from ditto.streams.pulls import pulls
 from ditto.streams.serial import serial_waits
@@ -107,6 +108,7 @@ def find_roles(
     if sharing is not None and sharing.shared:
         _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
+    _waiting_for_datagrams(processes, traits)
     process_roles = _process_roles(processes, traits, work)
     seen = RolesSeen(process_roles, [])
     for index, process_role in enumerate(process_roles):
@@ -146,10 +148,15 @@ def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], s
         waits = Counter(wake.wait.nr for thread in own for wake in thread.wakes if wake.wait is not None)
         accepts = any(thread.accepts for thread in own) or any(traits[tid][2] for tid in pool.servers if tid in traits)
         polls = not pool.dispatchers
+        if pool.crowd:
+            accepts = any(thread.accepts for thread in own)
         wait_nr = waits.most_common(1)[0][0] if waits and polls else PARKED
         for thread in process.threads:
-            if thread.tid in pool.dispatchers:
+            if thread.tid in pool.dispatchers | pool.acceptors:
                 traits[thread.tid] = ("dispatch", traits[thread.tid][1], True, False)
+            elif pool.crowd and thread.tid not in pool.servers:
+                if traits[thread.tid] == ("loop", wait_nr, False, False):  # nothing came for it
+                    traits[thread.tid] = ("shared", wait_nr, accepts, True)
             elif thread.tid in pool.servers or traits[thread.tid][:2] in _PARKED_TRAITS:
                 traits[thread.tid] = ("shared", wait_nr, accepts and polls, True)
 
@@ -175,6 +182,22 @@ def _as_their_siblings(processes: list[ProcessSeen], traits: dict[int, Trait]) -
             traits[process.pid] = model
 
 
+def _waiting_for_datagrams(processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
+    """A thread that sat in the receive that others block in is one of them, though nothing came for it."""
+    blocking = {trait[1]: trait for trait in traits.values() if trait[0] == "loop" and trait[1] not in WAIT_NAMES}
+    for process in processes:
+        for thread in process.threads:
+            if traits[thread.tid][0] == "idle" and thread.syscall in blocking:
+                traits[thread.tid] = blocking[thread.syscall]
+
+
+def blocking_receives(work: ThreadWork) -> Counter[int]:
+    """The calls by which a thread received datagrams without waiting for events before; empty where it mostly waits."""
+    receives = [(c.receive.nr, c.wake.wait is None) for c in work.cycles if is_datagram(c.connection)]
+    blocking = Counter(nr for nr, alone in receives if alone)
+    return blocking if 2 * blocking.total() > len(receives) else Counter()
+
+
 def _past(stream: Stream, tid: int) -> list[Event]:
     return [event for event in stream.outside if event.tid == tid]
 
@@ -191,6 +214,8 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
     serves = bool(work.cycles)
     if pulls(work.cycles):
         return ("pull", NUMBERS["read"], False, True)
+    if serves and (receives := blocking_receives(work)):
+        return ("loop", receives.most_common(1)[0][0], accepts, True)
     serial = serial_waits(work) if serves else None
     if serial is not None:
         waiting = serial.on_connection.most_common(1)

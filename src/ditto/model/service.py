@@ -7,7 +7,6 @@ from functools import partial
 
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.errors import UnsupportedShapeError
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
@@ -17,12 +16,13 @@ from ditto.model.network import fit_listener, fit_receive, fit_send, listener_ev
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
-from ditto.model.shape import parts_left_out, require_known_shape
+from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
+from ditto.streams.datagrams import is_datagram
 from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, plain_works
@@ -87,11 +87,7 @@ def fit(evidence: Evidence, version: str, seed: int) -> Fitted:
         UnsupportedShapeError: no request was seen, or the service serves in a way this version has no model for.
     """
     observation = evidence.observation
-    if not evidence.requests.total:
-        raise UnsupportedShapeError(
-            f"{observation.app}: no request was seen on any accepted connection",
-            "check that the load in app.toml reaches the service's port",
-        )
+    require_requests(evidence)
     require_known_shape(evidence)
     roles = find_roles(evidence.stream, evidence.work, observation.native.processes, evidence.sharing, evidence.helpers)
     catalog = FileCatalog.of(observation.native.files, evidence.stream.descriptors.objects)
@@ -153,7 +149,7 @@ def _service(this: _Fit) -> ServiceProfile:
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
-    wakes = sum(1 for t in evidence.work.threads.values() for w in t.wakes if w.received)
+    wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
         name="service-1",
         codec=evidence.requests.codec,
@@ -188,6 +184,11 @@ def _service(this: _Fit) -> ServiceProfile:
 def _without_replies(cls: RequestClass) -> RequestClass:
     """A job that was fetched: nobody waits for an answer."""
     return cls.model_copy(update={"program": [op for op in cls.program if op.kind is not OpKind.REPLY]})
+
+
+def _waits(wake: Wake) -> int:
+    """How often a thread waited in a wake-up: once, or in each receive where it blocks in those for datagrams."""
+    return len(wake.received) if wake.wait is None and is_datagram(wake.received[0].connection) else 1
 
 
 def _find_timers(this: _Fit) -> set[int]:
@@ -260,6 +261,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     accept = setup_work(evidence.work, by_acceptor=True)
     adopt = setup_work(evidence.work, by_acceptor=False)
     serving = role.serves
+    woken = gaps is not None and serving and role.wait_name != "blocking"
     accept_amounts = gaps.accept if gaps else NO_WORK
     return Role(
         **common,
@@ -275,8 +277,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         deferred_late=this.late and role.kind == "loop",
         each_wake=each_wake(role, this.placement, _timed(this, index)) if serving else [],
         each_wait=each_wait(role) if serving else [],
-        on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and serving else None,
-        before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and serving else None,
+        on_wake_block=this.book.add(NO_CLASS, role.wait_nr, gaps.on_wake, this.wakes) if gaps and woken else None,
+        before_wait_block=this.book.add(NO_CLASS, None, gaps.before_wait, this.wakes) if gaps and woken else None,
         on_accept=kept_open(_plain_program(this, accept, accept_amounts), handover) if role.accepts else [],
         on_adopt=_plain_program(this, adopt, accept_amounts) if not role.accepts and serving else [],
         on_close=_closing(this) if serving else [],

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.streams.datagrams import answered_apart
+from ditto.streams.events import RECEIVES
 from ditto.streams.evidence import Evidence
 
+_RING, _BATCH = NUMBERS["io_uring_enter"], NUMBERS["recvmmsg"]
+_BETWEEN = ("pipe", "pair", "eventfd", "socket")
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -25,27 +30,67 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             f"{overlapping / total:.0%} of the requests share a connection to another service with others that wait "
             "there: those of the clone have one each"
         )
+    between = messages_between_threads(evidence)
+    if between > SOME * total:
+        notes.append(
+            f"{between / total:.2f} messages a request pass between its threads or processes over pipes, socket pairs "
+            "or event descriptors and are left out, with what their receiver does: the clone answers without"
+        )
     return notes
+
+
+def messages_between_threads(evidence: Evidence) -> int:
+    """Receives of what others of the service sent, but for one a connection, which hands that over."""
+    received = sum(
+        event.nr in RECEIVES and event.ret > 0 and event.obj is not None and event.obj.kind in _BETWEEN
+        for thread in evidence.work.threads.values()
+        for event in thread.events
+    )
+    return max(0, received - sum(life.accept is not None for life in evidence.work.lives.values()))
+
+
+def require_requests(evidence: Evidence) -> None:
+    """Check that requests were seen, and that they were not received where they cannot be seen.
+
+    Raises:
+        UnsupportedShapeError: none was, or they came several at a time, or through io_uring.
+    """
+    app, total = evidence.observation.app, evidence.requests.total
+    events = [event for thread in evidence.work.threads.values() for event in thread.events]
+    entered = sum(event.nr == _RING for event in events)
+    batches = sum(event.nr == _BATCH and event.ret > 0 for event in events)
+    ring = any(obj.kind == "io_uring" for obj in evidence.stream.descriptors.objects)
+    if entered > SOME * total or (ring and not total):
+        raise UnsupportedShapeError(
+            f"{app}: it works through io_uring, whose operations are no system calls, which is not modelled",
+            "configure it so that it waits for events (epoll, poll, select)",
+        )
+    if batches > SOME * total:
+        raise UnsupportedShapeError(
+            f"{app}: it receives several datagrams in one call (recvmmsg), which is not modelled",
+            "configure it so that it receives one at a time",
+        )
+    if not total:
+        raise UnsupportedShapeError(
+            f"{app}: no request was seen on any accepted connection",
+            "check that the load in app.toml reaches the service's port",
+        )
 
 
 def require_known_shape(evidence: Evidence) -> None:
     """Check that requests are served in a way that can be modelled.
 
     Raises:
-        UnsupportedShapeError: datagrams of an unknown protocol or received without a wait, or connections that go from
+        UnsupportedShapeError: datagrams that others answer than received them, or connections that go from
             thread to thread.
     """
     app = evidence.observation.app
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
-    if evidence.datagrams and evidence.requests.codec == "opaque":
+    apart = answered_apart(evidence.work)
+    if evidence.datagrams and apart > SOME * len(cycles):
         raise UnsupportedShapeError(
-            f"{app}: its requests are datagrams of a protocol that has no codec, which is not modelled",
-            "clone a service over connections, or one that speaks DNS",
-        )
-    if evidence.datagrams and not any(cycle.wake.wait is not None for cycle in cycles):
-        raise UnsupportedShapeError(
-            f"{app}: its threads wait for datagrams in the receive itself, which is not modelled",
-            "configure it so that it waits for events (epoll, poll, select)",
+            f"{app}: {apart} datagrams are sent by threads that received none, which is not modelled",
+            "configure it so that whoever receives a datagram answers it",
         )
     sharing = evidence.sharing
     if sharing.shared and sum(bool(cycle.calls) for cycle in cycles) > SOME * len(cycles):

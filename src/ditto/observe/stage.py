@@ -50,16 +50,14 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
         progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
         native, notes = record_native(spec, folder, replace(options, more=further), progress)
     lens = lens_of(spec, folder, wire, native, notes, progress)
-    client = client_of(spec, folder, wire, notes, progress)
+    client = client_of(spec, folder, notes, progress)
     return save_observation(spec.name, folder, native, lens, notes, client)
 
 
-def client_of(spec: AppSpec, folder: Path, wire: Wire, notes: list[str], progress: Progress) -> ClientRun | None:
+def client_of(spec: AppSpec, folder: Path, notes: list[str], progress: Progress) -> ClientRun | None:
     """What the app's client sends to the entry, its plan saved in the observation's folder; None, with a note."""
     (folder / PLAN_NAME).unlink(missing_ok=True)
     try:
-        if wire.datagrams:
-            raise AppError("they come in datagrams", "load it with its own client")
         made = recorded(spec, progress)
         made.plan.save(folder / PLAN_NAME)
         return made.client

@@ -93,7 +93,7 @@ def observe_tiers(spec: AppSpec, out: Path, seconds: float | None, progress: Pro
         notes = list(made.notes)
         wire = wire_of(folder / native.recording)
         lens = lens_of(spec, folder, wire, native, notes, progress, only=name)
-        client = client_of(spec, folder, wire, notes, progress) if name == spec.service.name else callers.get(name)
+        client = client_of(spec, folder, notes, progress) if name == spec.service.name else callers.get(name)
         observations.append(save_observation(name, folder, native, lens, notes, client))
     return observations
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ditto.streams.events import RECEIVES, SENDS, Event, Obj
+
+if TYPE_CHECKING:
+    from ditto.streams.cycles import Work
 
 KIND = "datagram"
 """Kind of a bound socket that takes datagrams; what is made of it for each is a ``connection`` owned by it."""
@@ -33,6 +37,15 @@ def mostly(connections: Iterable[Obj]) -> bool:
     """Whether most of the connections of requests stand for datagrams."""
     kinds = [is_datagram(connection) for connection in connections]
     return sum(kinds) * 2 > len(kinds)
+
+
+def answered_apart(work: Work) -> int:
+    """Datagrams sent by threads that had received none there."""
+    return sum(
+        event.nr in SENDS and event.obj is not None and event.obj.kind == KIND
+        for thread in work.threads.values()
+        for event in thread.events
+    )
 
 
 def is_datagram(connection: Obj) -> bool:

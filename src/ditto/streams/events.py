@@ -51,6 +51,7 @@ _CREATORS = {
     NUMBERS["timerfd_create"]: "timerfd",
     NUMBERS["signalfd4"]: "signalfd",
     NUMBERS["inotify_init1"]: "inotify",
+    NUMBERS["io_uring_setup"]: "io_uring",
     NUMBERS["memfd_create"]: "file",
 }
 _SOCKET_TYPE, _DATAGRAM = 15, 2
@@ -97,7 +98,7 @@ class Obj:
 
     Attributes:
         kind: listener, datagram (a bound socket for such), connection, downstream, socket, file, epoll, eventfd,
-            timerfd, signalfd, inotify, pipe, pair, unknown.
+            timerfd, signalfd, inotify, io_uring, pipe, pair, unknown.
         serial: unique within a stream; the order in which objects were first seen.
         opened_by: the open, accept or socket event, where it was seen.
         path: first bytes of the path, for files; the address, for connections to other services (private: never leaves

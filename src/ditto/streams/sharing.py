@@ -24,6 +24,8 @@ class Pool:
     Attributes:
         servers: threads that receive and answer.
         dispatchers: threads that wait for events and serve nothing; empty where servers wait themselves.
+        crowd: servers all wait for events of the same set at once.
+        acceptors: threads that only accept, for a crowd.
         polls_first: share of the servers' waits that only ask for what there is.
         unwatched: connections taken out of the wait set by a dispatcher, by request.
         server_wakes: futex wake-ups by a server for each time it was woken, where dispatchers wait.
@@ -33,6 +35,8 @@ class Pool:
 
     servers: set[int] = field(default_factory=set)
     dispatchers: set[int] = field(default_factory=set)
+    crowd: bool = False
+    acceptors: set[int] = field(default_factory=set)
     polls_first: float = 0.0
     unwatched: float = 0.0
     running: int = 0
@@ -62,12 +66,15 @@ class Sharing:
     def complete(self) -> bool:
         """Whether it is known who waits for the connections' events, in every process."""
         return not self.strays and all(
-            len(pool.servers) > 1 and (pool.dispatchers or pool.polls_first >= 0) for pool in self.pools.values()
+            len(pool.servers) > 1 and (pool.crowd or pool.dispatchers or pool.polls_first >= 0)
+            for pool in self.pools.values()
         )
 
     def pool_of(self, tid: int) -> Pool | None:
-        """The pool in which a thread serves or dispatches."""
-        return next((pool for pool in self.pools.values() if tid in pool.servers or tid in pool.dispatchers), None)
+        """The pool in which a thread serves, dispatches or accepts."""
+        return next(
+            (pool for pool in self.pools.values() if tid in pool.servers | pool.dispatchers | pool.acceptors), None
+        )
 
 
 def find_sharing(work: Work, cycles: Iterable[Cycle]) -> Sharing:
@@ -103,6 +110,12 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
     own = [thread for thread in threads if thread.tid in pool.servers]
     served = sum(len(thread.cycles) for thread in own)
     waits = [wake.wait for thread in own for wake in thread.wakes if wake.wait is not None]
+    parks = sum(event.nr == FUTEX and is_parked(event) for thread in own for event in thread.events)
+    sets = {wait.obj for wait in waits if wait.obj is not None and wait.obj.kind == "epoll"}
+    if len(sets) == 1 and len(waits) > SOME * served and parks < SOME * len(waits):
+        pool.crowd = True
+        pool.acceptors = {thread.tid for thread in threads if thread.accepts and thread.tid not in pool.servers}
+        return
     for thread in threads:
         if thread.tid in pool.servers or thread.sleeps:
             continue
@@ -113,13 +126,11 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
             pool.unwatched += removed / max(1, served)
             pool.dispatcher_wakes = sum(map(_is_wake, thread.events)) / max(1, removed)
     if pool.dispatchers:
-        parks = sum(event.nr == FUTEX and is_parked(event) for thread in own for event in thread.events)
         pool.server_wakes = sum(_is_wake(event) for thread in own for event in thread.events) / max(1, parks)
     if not pool.dispatchers:
         pool.running = _usual_most(own)
         pool.polls_first = -1.0
-        parks = sum(event.nr == FUTEX and is_parked(event) for thread in own for event in thread.events)
-        if waits and parks >= SOME * len(waits):  # else all of them wait for the same events at once
+        if waits and parks >= SOME * len(waits):  # else all of them wait, each for events of its own
             pool.polls_first = sum(wait_timeout(wait) == 0 for wait in waits) / len(waits)
 
 
