@@ -57,14 +57,15 @@ CONNECT_BLOCKING = [
 ]
 HTTP_REPLY = ReplyShape(probability=1.0, kind="http", status=200, head_bytes=160, size=fixed(3000))
 FASTCGI_REPLY = ReplyShape(probability=1.0, kind="fastcgi", status=200, head_bytes=60, size=fixed(9000))
+GRPC_REPLY = ReplyShape(probability=1.0, kind="grpc", head_bytes=30, size=fixed(9000), second=fixed(10))
 RESP_REPLY = ReplyShape(probability=1.0, kind="bulk", size=fixed(50))
 
 
 def downstream(codec: str = "http1", **changes: object) -> Downstream:
     """A service that is called in one of the protocols, over connections kept by the thread."""
     match = {"http1": ClassMatch(verb="GET", path_print=77), "resp2": ClassMatch(verb="GET")}
-    match["fastcgi"] = match["http1"]
-    reply = {"http1": HTTP_REPLY, "resp2": RESP_REPLY, "fastcgi": FASTCGI_REPLY}
+    match["fastcgi"] = match["h2"] = match["http1"]
+    reply = {"http1": HTTP_REPLY, "resp2": RESP_REPLY, "fastcgi": FASTCGI_REPLY, "h2": GRPC_REPLY}
     opaque = ReplyShape(probability=1.0, kind="opaque", size=fixed(700))
     memcached = ReplyShape(probability=1.0, kind="value", size=fixed(90), second=fixed(1))
     values: dict[str, object] = {

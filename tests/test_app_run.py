@@ -126,6 +126,10 @@ def test_load_for_starts_again_and_ends(folder: Path) -> None:
         assert all(result.exit_code == 0 for result in results[:-1])
         results = run.load_for(0.3, requests=1_000_000)
         assert [result.ended_by_us for result in results] == [True]
+        results = run.load_for(30.0, requests=5, again=False)
+        assert [(result.exit_code, result.ended_by_us) for result in results] == [(0, False)]
+        results = run.load_for(0.3, requests=1_000_000, again=False)
+        assert [result.ended_by_us for result in results] == [True]
 
 
 def test_load_in_the_background(folder: Path) -> None:

@@ -10,7 +10,7 @@ from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
-from ditto.streams import programs
+from ditto.streams import programs, protocol
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
 from ditto.streams.lives import connect_work
@@ -197,6 +197,20 @@ def test_what_is_done_ahead_of_several_calls_is_for_each_of_them() -> None:
     assert len(cycles) == 15 and all(len(cycle.links) == 1 for cycle in cycles)
     names = {name.kind: op.count for name, op in programs.build(b"GET", cycles).ops.items() if name.slot == ("d", 0)}
     assert names == {"call": 15, "answer": 15, "epoll_del": 12}
+
+
+def test_a_proxys_first_send_holds_head_and_data() -> None:
+    begun = b"HTTP/1.1 200 OK\r\n" + b"x" * 47
+    seen = [protocol.reply_shape("http1", begun, total, first, vector) for total, first, vector in (
+        (44149, 8192, 242), (11322, 11322, 242), (5242, 242, 0), (5242, 242, 100), (5000, 5000, 0),
+    )]  # fmt: skip
+    assert [(shape.head_bytes, shape.size) for shape in seen] == [
+        (242, 43907), (242, 11080), (242, 5000), (100, 5142), (160, 4840),
+    ]  # fmt: skip
+    event = SimpleNamespace(iovcnt=3, iov=(242, 3854, 4096), ret=8192, payload=begun)
+    assert not programs.ends_head(event)  # type: ignore[arg-type]
+    event.iovcnt, event.iov = 0, ()
+    assert programs.ends_head(event)  # type: ignore[arg-type]
 
 
 def test_a_session_of_a_database_begins_with_its_connection() -> None:

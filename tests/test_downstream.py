@@ -207,7 +207,7 @@ def test_calls_side_by_side_and_one_after_the_other(tmp_path: Path) -> None:
     assert took >= 0.6
 
 
-@pytest.mark.parametrize("codec", ["http1", "resp2", "memcached", "opaque", "fastcgi"])
+@pytest.mark.parametrize("codec", ["http1", "resp2", "memcached", "opaque", "fastcgi", "h2"])
 @pytest.mark.parametrize("serial", [False, True])
 def test_the_stand_in_understands_and_answers(tmp_path: Path, codec: str, serial: bool) -> None:
     """Without being told where the service is, a clone stands in for it; every reply is found complete."""

@@ -30,6 +30,7 @@ from call_parts import (
 from ditto.artifacts.profile import ClassMatch, Listener, Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.ports import find_free
+from ditto.host.requests_h2 import begin, frame
 from ditto.streams import fastcgi
 from profile_parts import fixed
 from runtime_build import SANITIZE
@@ -202,10 +203,18 @@ FASTCGI = RequestClass(
     probability=1.0, match=ClassMatch(verb="GET"), request_bytes=fixed(120),
     replies=[ReplyShape(probability=1.0, kind="fastcgi", status=200, head_bytes=60, size=fixed(500))], program=PROGRAM,
 )  # fmt: skip
+GRPC = RequestClass(
+    probability=1.0, match=ClassMatch(verb="GET"), request_bytes=fixed(60),
+    replies=[ReplyShape(probability=1.0, kind="grpc", head_bytes=30, size=fixed(500), second=fixed(10))],
+    program=PROGRAM,
+)  # fmt: skip
 OPAQUE = RequestClass(
     probability=1.0, match=ClassMatch(min_bytes=1, max_bytes=1 << 20), request_bytes=fixed(30),
     replies=[ReplyShape(probability=1.0, kind="opaque", size=fixed(700))], program=PROGRAM,
 )  # fmt: skip
+
+
+H2_REQUEST = begin() + frame(1, 5, 1, b"\x82\x84\x86\x5f\x10application/grpc")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +228,7 @@ OPAQUE = RequestClass(
             fastcgi.request(fastcgi.param(b"REQUEST_METHOD", b"GET"), kept=True),
             struct.pack(">BBHHBB", 1, 6, 1, 560, 0, 0) + b"Status: 502 Called service is gone\r\n\r\n",
         ),
+        ("h2", GRPC, H2_REQUEST, b"\x8e"),
         ("opaque", OPAQUE, struct.pack("<IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
     ],
 )
@@ -233,10 +243,13 @@ def test_errors_are_those_of_the_protocol_and_go_up(
         with socket.create_connection(("127.0.0.1", between), timeout=10) as sock:
             sock.sendall(request_bytes)
             got = sock.recv(4096)
+            if codec == "h2":  # after settings, a window and an acknowledgement
+                got += b"" if len(got) > 60 else sock.recv(4096)
+                got = got[got.index(b"\1\4\0\0\0\1") + 6 :]
             assert got.startswith(error) and (error or got == b"")
             if codec == "fastcgi":
                 assert len(got) == 8 + 560 + 16
-            else:
+            elif codec != "h2":
                 assert got.endswith(b"\r\n" if error else b"") and got.count(b"\n") == (1 if error else 0)
         with running(caller, *at(between)) as (_, port):
             assert ask(port) == 502

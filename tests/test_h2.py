@@ -430,3 +430,32 @@ def test_requests_of_filler_are_messages_of_the_wanted_size() -> None:
         assert int.from_bytes(asked.data[1:5], "big") == len(asked.data) - 5
         script = script_of([asked])
         assert abs(len(script.steps[-1].request) - max(size, 33)) < 6 + 9 * (size // 16384)
+
+
+def test_calls_on_streams_under_way_together_get_their_own_answers() -> None:
+    """A service that calls another over one connection: two requests of its clients, called for in one send."""
+    calls = Calls()
+    calls.call(1, "accept4", 7, 3)
+    calls.call(1, "accept4", 8, 3)
+    calls.call(1, "socket", 9, 2, 1)
+    calls.call(1, "connect", 0, 9, payload=b"\2\0\x1f\x90\x7f\0\0\1" + bytes(8))
+    calls.call(1, "sendmsg", len(begin()), 9, payload=begin())
+    for round_number in range(6):
+        stream = 4 * round_number + 1
+        first, second = (request(Encoder(), number, path) for number, path in ((stream, GET), (stream + 2, LIST)))
+        calls.call(1, "epoll_wait", 2, 4)
+        calls.call(1, "read", 40, 7, payload=b"GET /a HTTP/1.1\r\n\r\n".ljust(40))
+        calls.call(1, "sendmsg", len(first), 9, payload=first)
+        calls.call(1, "read", 40, 8, payload=b"GET /b HTTP/1.1\r\n\r\n".ljust(40))
+        calls.call(1, "sendmsg", len(second), 9, payload=second)
+        calls.call(1, "epoll_wait", 1, 4)
+        calls.call(1, "recvmsg", 17, 9, payload=frame(h2.PING, 0, 0, bytes(8)))
+        calls.call(1, "sendmsg", 17, 9, payload=frame(h2.PING, 1, 0, bytes(8)))
+        for number, size, fd in ((stream + 2, 700, 8), (stream, 300, 7)):
+            data, length = reply(number, size)
+            calls.call(1, "recvmsg", length, 9, payload=data)
+            calls.call(1, "write", 90, fd, payload=b"HTTP/1.1 200 OK\r\n")
+    found = [call for cycle in requests_of(follow(calls.threads)).classes[b"GET /a"] for call in cycle.calls]
+    found += [call for cycle in requests_of(follow(calls.threads)).classes[b"GET /b"] for call in cycle.calls]
+    seen = Counter((h2.begun(call.sends[0]).key, call.answer_bytes) for call in found)
+    assert set(seen) == {(b"POST " + GET, 331), (b"POST " + LIST, 731)} and min(seen.values()) >= 5

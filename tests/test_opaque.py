@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import struct
 import subprocess
 import sys
@@ -12,11 +13,15 @@ import pytest
 
 from app_parts import write_app
 from ditto import paths
+from ditto.artifacts.app import load_app
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.observation import ClientRun
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
-from ditto.host.drive import clone_plan, with_stand_in
+from ditto.host import drive
+from ditto.host.app import AppRun
+from ditto.host.drive import clone_plan, recorded, with_stand_in
 from ditto.host.load import LoadResult
+from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
 
 CLIENT = """
@@ -60,6 +65,53 @@ def test_a_plan_for_a_clone_has_the_sizes_and_nothing_else() -> None:
         assert (length, cls, marker) == (len(now.request), 0xFFFF, 0xD7)
         assert flags == (1 if was.flags & StepFlags.NOREPLY else 0)
         assert not any(now.request[8:])
+
+
+STATEFUL = """
+import socket, sys
+kept = set()
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    connection, _ = server.accept()
+    with connection:
+        while word := connection.recv(64):
+            connection.sendall(b"known" if word in kept else b"no")
+            kept.add(word)
+"""
+ONCE = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as sock:
+    for word in (b"alpha", b"beta", b"alpha"):
+        sock.sendall(word)
+        sock.recv(64)
+"""
+
+
+def test_whether_requests_can_be_sent_again_is_seen_on_a_server_started_anew(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(STATEFUL)
+    (tmp_path / "client.py").write_text(ONCE)
+    (tmp_path / "app.toml").write_text(
+        f"""name = "stateful"
+[service]
+command = ["{sys.executable}", "server.py", "{{port}}"]
+port = 7000
+[load]
+command = ["{sys.executable}", "client.py", "{{port}}"]
+connections = 1
+"""
+    )
+    runs: list[int] = []
+
+    def told(run: AppRun, plan: LoadPlan) -> bool:
+        runs.append(run.pid)
+        with socket.create_connection(("127.0.0.1", run.port)) as sock:
+            sock.sendall(b"alpha")
+            return sock.recv(64) == b"no"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(drive, "_replays", told)
+        made = recorded(load_app(tmp_path / "app.toml"), SilentProgress())
+    assert made.client.replays and len(runs) == 1 and made.plan.framing is Framing.BYTES
 
 
 def test_the_stand_in_makes_and_counts_what_the_client_did(tmp_path: Path) -> None:

@@ -11,12 +11,12 @@ from runtime_build import DRIVERS, RUNTIME, SANITIZE, compile_c
 
 OPAQUE, HTTP1, RESP2, MEMCACHED = range(4)
 PGSQL = 5
-FASTCGI = 7
+FASTCGI, H2 = 7, 8
 
 
 @pytest.fixture(scope="module")
 def feeder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    sources = [RUNTIME / "reply_frame.c", RUNTIME / "rng.c", RUNTIME / "dist.c", DRIVERS / "feed_frame.c"]
+    sources = [*sorted(RUNTIME.glob("reply_frame*.c")), RUNTIME / "rng.c", RUNTIME / "dist.c", DRIVERS / "feed_frame.c"]
     return compile_c(tmp_path_factory.mktemp("frame") / "feed", sources, SANITIZE)
 
 
@@ -49,6 +49,14 @@ WHOLE = [
     (OPAQUE, b"\x08\x00\x00\x00\x00\x00\x00\xd7"),
     (FASTCGI, b"\1\6\0\1\0\5\3\0hello\0\0\0\1\6\0\1\0\0\0\0\1\3\0\1\0\x08\0\0" + bytes(8)),
     (FASTCGI, b"\1\3\0\1\0\0\0\0"),
+    (H2, b"\0\0\1\1\5\0\0\0\1\x88"),
+    (
+        H2,
+        (
+            b"\0\0\6\4\0\0\0\0\0\0\3\0\0\0\1\0\0\x08\6\0\0\0\0\0ABCDEFGH\0\0\1\1\4\0\0\0\1\x88"
+            b"\0\0\2\0\0\0\0\0\1ab\0\0\0\0\1\0\0\0\3\0\0\0\0\1\0\0\0\1"
+        ),
+    ),
     (PGSQL, b"T\0\0\0\x06\0\0D\0\0\0\x06\0\0C\0\0\0\x0dSELECT 1\0Z\0\0\0\5I"),
 ]
 

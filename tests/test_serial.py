@@ -20,6 +20,7 @@ from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Ro
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
+from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import set_up_before
 from ditto.model.roles import find_roles
 from ditto.paths import runtime_sources
@@ -77,6 +78,18 @@ def test_an_option_that_a_connection_gets_with_a_later_request_is_part_of_its_se
     assert [(name.kind, op.count, len(setup.cycles)) for name, op in setup.ordered()] == [("setsockopt", 2, 2)]
     (found,) = class_works(requests_of(work)).values()
     assert {name.kind: op.count for name, op in found.ordered() if name.kind == "setsockopt"} == {"setsockopt": 11}
+
+
+@pytest.mark.parametrize(("access", "a"), [(0, 2), (3, 0)])
+def test_a_mapping_without_access_is_not_touched(access: int, a: int) -> None:
+    """As the stack is of a thread that an acceptor starts."""
+    record = Recorder((10,))
+    for fd in (7, 8, 9):
+        record.call(10, "accept4", fd, LISTENER)
+        record.call(10, "mmap", 0x10000000, 0, 1 << 23, access, 0x20022, 0xFFFFFFFF)
+    placement = Placement(lambda name, op: 0, lambda slot: 0)
+    (op,) = fit_program(setup_work(record.work(), True), {}, lambda name, amount: [], placement, deferred=False)
+    assert op.size is not None and (op.kind, op.a, op.size.values) == (OpKind.MMAP, a, [1 << 23])
 
 
 def test_connections_older_than_the_recording_are_set_up_as_they_were_found() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ditto.artifacts.graph import Edge, EdgeKind, Graph, ServiceKind, load_graph
 from ditto.errors import BadInputError, FormatVersionError
 from ditto.host.progress import SilentProgress
-from ditto.topology import graph_on
+from ditto.topology import engine, graph_on
 from ditto.topology.engine import Columns
 from ditto.topology.names import endpoint_of, kind_of_peer
 from ditto.topology.rows import NONE
@@ -345,6 +346,17 @@ def test_names() -> None:
     assert kind_of_peer("my-mysql-01", "", False) is ServiceKind.DATABASE
     assert kind_of_peer("billing", "", False) is ServiceKind.EXTERNAL
     assert kind_of_peer("x", "newdb", False) is ServiceKind.DATABASE
+
+
+def test_only_few_rows_are_kept_in_memory_until_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "UNCOMMITTED_ROWS", 5)
+    made = engine.DuckEngine(tmp_path, 100)
+    made.run("CREATE TABLE t (a BIGINT)")
+    for count, transactions in ((4, 1), (8, 2)):  # one for all statements, then one for each
+        made.insert("t", {"a": np.arange(4)})
+        assert made.rows("SELECT COUNT(*) FROM t") == [(count,)]
+        assert len({made.rows("SELECT txid_current()")[0][0] for _ in range(2)}) == transactions
+    made.close()
 
 
 # The same queries on another engine.

@@ -145,6 +145,19 @@ def test_work_after_a_call_without_a_block_is_the_originals_however_often_the_cl
     assert [round(value) for number, value in enumerate(more) if number != grown] == [0] * (len(more) - 1)
 
 
+def test_a_block_that_did_not_run_is_left_as_it_is() -> None:
+    """Such as memory cleared once in thousands of requests: rounds without one had each added as much to it."""
+    profile = service_profile()
+    clone = measured_of(profile, 0)
+    segments = {place: segment for place, segment in clone.segments.items() if place != (-1, 232)}
+    wakes = amounts_of(profile.services[0].blocks[3].wanted)
+    original = Measured({**clone.segments, (-1, 232): Segment(400, work_of(wakes * 3.0, plain(1.0)))}, clone.requests)
+    left = correct(profile, original, Measured(segments, clone.requests)).services[0].blocks[3].wanted
+    assert left.instructions == pytest.approx(wakes.instructions)
+    again = correct(profile, original, clone).services[0].blocks[3].wanted
+    assert again.instructions == pytest.approx(3 * wakes.instructions, rel=0.01)
+
+
 def test_what_the_runtime_touches_in_a_request() -> None:
     distance = [100.0, 0, 0, 0, 20.0, 10.0]
     run = Measured({(0, 0): Segment(50, plain(500.0, load_distance=distance, store_distance=[]))}, {0: 50})

@@ -140,7 +140,15 @@ static void queue_second_pass(struct conn *c)
 	}
 }
 
-/* A program whose parts are chosen by chance may have left the connection watched for no requests. */
+/* Whether it would not be told of the next request, or told all the time that it can send: a program whose parts are
+ * chosen by chance may have left it so, and one that asks to be told leaves it to its reply's last send. */
+static int watched_for_none(const struct conn *c)
+{
+	uint32_t e = c->idle_events;
+
+	return !(e & EPOLLIN) || ((e & EPOLLOUT) && !(e & ((uint32_t)EPOLLET | EPOLLONESHOT)));
+}
+
 static void await_next(struct conn *c)
 {
 	c->idle_events = (c->idle_events & ~(uint32_t)EPOLLOUT) | EPOLLIN;
@@ -172,7 +180,7 @@ void conn_settle(struct conn *c)
 	}
 	if (c->armed)
 		send_disarm(c);
-	else if (w->waiter == &wait_epoll && !c->unwatched && !w->shared && !(c->idle_events & EPOLLIN))
+	else if (w->waiter == &wait_epoll && !c->unwatched && !w->shared && watched_for_none(c))
 		await_next(c);
 	if (c->unwatched && w->waiter) {
 		c->unwatched = 0;

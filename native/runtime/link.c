@@ -98,8 +98,12 @@ static void begin_request(struct link *l, const struct ditto_request *request, i
 	l->sent = 0;
 	l->calling = l->pending = l->lost = 1;
 	l->ready = l->received = 0;
-	set_part(l, bytes);
 	frame_begin(&l->frame, l->to->service->codec, request->nobody);
+	if (l->to->service->codec == DITTO_CODEC_H2) {
+		bytes = 0; /* what is said before a request goes with it */
+		l->failed |= link_h2_request(l, request) != 0;
+	}
+	set_part(l, bytes);
 	if (request->replies > 1)
 		l->frame.pending = request->replies;
 }

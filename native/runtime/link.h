@@ -32,6 +32,8 @@ struct link {
 	uint32_t trust;     /* connections to the service that had failed when this one was last known to be good */
 	struct link *next_all, *prev_all;
 	struct reply_frame frame;
+	struct ditto_request own; /* HTTP/2: the request with its stream's number, and what is said before it */
+	uint8_t *numbered;
 };
 
 /* Of one connection of a client. */
@@ -66,6 +68,9 @@ enum run link_plain(struct link *l, const struct ditto_op *op);
 enum run link_wait(struct link *l, uint32_t events); /* RUN_DONE: it is ready now */
 long link_receive(struct link *l, const struct ditto_op *op);
 void link_unwatch(struct link *l);
+
+/* link_h2.c: makes the request that is sent on the connection's next stream; -1 without memory. */
+int link_h2_request(struct link *l, const struct ditto_request *request);
 
 /* link_time.c: no call waits for ever */
 void link_time_start(struct link_pool *pool); /* of a pool's first link */

@@ -115,6 +115,7 @@ void links_free_dead(struct worker *w)
 			w->links->all = l->next_all;
 		if (l->next_all)
 			l->next_all->prev_all = l->prev_all;
+		free(l->numbered);
 		free(l);
 	}
 }
@@ -163,6 +164,8 @@ long link_receive(struct link *l, const struct ditto_op *op)
 		if (n == 0 && l->pending && frame_ends_with_connection(&l->frame))
 			l->lost = l->frame.error;
 		l->pending = 0;
+	} else if (n > 0 && l->to->service->codec == DITTO_CODEC_H2) {
+		l->failed |= frame_feed(&l->frame, pool->buffer, (size_t)n) == FRAME_BROKEN || l->frame.closes;
 	} else if (n > 0) {
 		l->failed = 1; /* nobody asked */
 	}

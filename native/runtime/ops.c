@@ -269,7 +269,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 				map_file(w, bytes, slot->fd);
 			break;
 		}
-		map_memory(w, bytes ? bytes : 4096, x->conn != NULL);
+		map_memory(w, bytes ? bytes : 4096, x->conn != NULL && op->a != 2);
 		break;
 	case OP_MUNMAP:
 		unmap_memory(w);

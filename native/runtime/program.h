@@ -43,8 +43,8 @@ enum ditto_op_kind {
 	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
 	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
 	                   * umask-free calls only; others are refused by the generator */
-	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page, unmapped by
-	                   * the next OP_MUNMAP */
+	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page (unless a is 2),
+	                   * unmapped by the next OP_MUNMAP */
 	OP_MUNMAP,
 	OP_MADVISE,       /* MADV_DONTNEED on part of the arena's spare area, size dist */
 	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake), or of a thread of the

@@ -22,7 +22,14 @@ enum { PHASE_FIRST, PHASE_HEAD, PHASE_BODY, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE
 
 void frame_begin(struct reply_frame *f, unsigned codec, int nobody)
 {
+	if (codec == DITTO_CODEC_H2 && f->stream) { /* frames go on between replies */
+		f->stream += 2;
+		f->pending = 1;
+		f->error = 0;
+		return;
+	}
 	memset(f, 0, offsetof(struct reply_frame, line));
+	f->stream = codec == DITTO_CODEC_H2;
 	f->codec = (uint8_t)codec;
 	f->nobody = (uint8_t)nobody;
 	f->pending = 1;
@@ -281,6 +288,8 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 	enum frame_state state = FRAME_MORE;
 	int whole;
 
+	if (f->codec == DITTO_CODEC_H2)
+		return frame_feed_h2(f, p, n);
 	while (n && state == FRAME_MORE) {
 		size_t took = n;
 

@@ -208,6 +208,10 @@ static void accept_all(int listener)
 		c->fd = fd;
 		c->out.pool = &pool;
 		watch(c, EPOLL_CTL_ADD, EPOLLIN);
+		if (codec->greet) {
+			codec->greet(&c->codec, &c->out, &rng);
+			send_reply(c);
+		}
 	}
 }
 

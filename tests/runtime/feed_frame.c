@@ -17,22 +17,24 @@ static const char *const samples[] = {
 	"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 	"*3\r\n$3\r\nabc\r\n:5\r\n*1\r\n$-1\r\n", "VALUE k 0 5\r\nhello\r\nEND\r\n", "\x10\0\0\0\0\0\0\xd7xxxxxxxx",
 	"\1\6\0\1\0\x05\3\0hello\0\0\0\1\3\0\1\0\x08\0\0\0\0\0\0\0\0\0\0",
+	"\0\0\4\x08\0\0\0\0\0\0\0\1\0\0\0\1\1\4\0\0\0\1\x88\0\0\5\0\1\0\0\0\1hello",
 };
 
 static int fuzz(long runs, uint64_t seed)
 {
-	struct reply_frame f;
+	struct reply_frame f = {0};
 	struct rng rng;
 
 	rng_seed(&rng, rng_mix(seed));
 	for (long run = 0; run < runs; run++) {
 		const char *sample = samples[rng_below(&rng, sizeof(samples) / sizeof(samples[0]))];
-		size_t n = 8 + rng_below(&rng, 300), length = sample[0] == 0x10 ? 16 : sample[0] == 1 ? 32 : strlen(sample);
+		size_t n = 8 + rng_below(&rng, 300), length = sample[0] == 0x10 ? 16 : sample[0] == 1 ? 32 : !sample[0] ? 37 : strlen(sample);
 		uint8_t *p = malloc(n); /* of exactly this size, so that a read past it is found */
 
 		for (size_t i = 0; i < n; i++)
 			p[i] = rng_below(&rng, 8) && i < length ? (uint8_t)sample[i] : "\r\n0$*HTVE: 7\xff"[rng_below(&rng, 14)];
-		frame_begin(&f, run % 5 ? rng_below(&rng, 4) : DITTO_CODEC_FASTCGI, (int)rng_below(&rng, 2));
+		f.stream = 0;
+		frame_begin(&f, run % 5 ? rng_below(&rng, 4) : run % 2 ? DITTO_CODEC_FASTCGI : DITTO_CODEC_H2, (int)rng_below(&rng, 2));
 		for (size_t at = 0, piece; at < n; at += piece) {
 			piece = 1 + rng_below(&rng, 40);
 			piece = piece < n - at ? piece : n - at;
@@ -47,7 +49,7 @@ static int fuzz(long runs, uint64_t seed)
 int main(int argc, char **argv)
 {
 	static uint8_t data[1 << 20];
-	struct reply_frame f;
+	struct reply_frame f = {0};
 	enum frame_state state = FRAME_MORE;
 	size_t n, piece, at = 0;
 

@@ -25,7 +25,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "pgsql"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 
 

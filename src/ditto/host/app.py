@@ -320,15 +320,15 @@ class AppRun:
         """
         return self.start_load(requests, command, port).wait(timeout_s, self.check_alive)
 
-    def load_for(self, seconds: float, requests: int | None = None) -> list[LoadResult]:
-        """Keep the client running for ``seconds``: again when it ends early, ended when it lasts longer.
+    def load_for(self, seconds: float, requests: int | None = None, again: bool = True) -> list[LoadResult]:
+        """Keep the client running for ``seconds``: again when it ends early, if asked to; ended when it lasts longer.
 
         Raises:
             AppError: a run of it failed, or the service ended.
         """
         results: list[LoadResult] = []
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0 or not results:
+        while ((left := deadline - time.monotonic()) > 0 and again) or not results:
             client = self.start_load(requests)
             until = time.monotonic() + max(left, 0.0)
             try:

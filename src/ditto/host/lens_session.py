@@ -19,6 +19,8 @@ from ditto.host.snapshot import descriptors, tree
 EVENTS = 3_000_000
 WARM_S = 1.5
 COUNT_S = 4.0
+WARM_MOST_S, COUNT_MOST_S = 20.0, 60.0
+"""After which clients that make a number of requests are ended: what was counted by then will do."""
 COMPILE_S = 25.0
 """How long an app that compiles at run time is loaded, uncounted, before: compilers wait for code to be used often."""
 
@@ -113,14 +115,14 @@ def _drive(
         progress.update("warming up under valgrind")
         instrument.control.warm()
         if counted:
-            run.load(max(100, requests // 4))
+            run.load_for(WARM_MOST_S, max(100, requests // 4), again=False)
         else:
             run.load_for(WARM_S)
         open_now = descriptors(run.pids())
         progress.update("counting instructions")
         instrument.control.count()
         if counted:
-            run.load(requests)
+            run.load_for(COUNT_MOST_S, requests, again=False)
         else:
             run.load_for(COUNT_S)
         processes = tree(run.pids())

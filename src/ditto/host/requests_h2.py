@@ -163,6 +163,11 @@ def script_of(asked: Sequence[Asked]) -> Script:
     return Script(tuple(Step(text) for text in [*opening, *steps]), len(opening))
 
 
+def whole_request(asked: Asked) -> bytes:
+    """A request that needs no table."""
+    return _frames(_Encoder().block(asked.fields, False), asked.data)
+
+
 def filler_request(verb: str, path: bytes, grpc: bool, size: int) -> Asked:
     """A request of a class with filler for its data, of about ``size`` bytes once its fields are in the table."""
     fields: list[Field] = [(b":method", verb.encode()), (b":scheme", b"http"), (b":path", path), (b":authority", b"x")]

@@ -12,7 +12,7 @@ from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, opa
 from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, Dist, ServiceProfile
 from ditto.errors import BadInputError
-from ditto.host.requests_h2 import filler_request, script_of
+from ditto.host.requests_h2 import filler_request, script_of, whole_request
 from ditto.host.synthetic_sql import database_plan, sample_statement
 from ditto.streams import fastcgi
 
@@ -20,7 +20,7 @@ REQUESTS = 4096
 MOST_SCRIPTS = 64
 _KEYS = 10_000
 _WITH_BODY = {"POST", "PUT", "PATCH"}
-_WITH_PATHS = (Framing.HTTP1, Framing.FASTCGI)
+_WITH_PATHS = (Framing.HTTP1, Framing.FASTCGI, Framing.H2)
 _BY_SIZE = 0xFFFF
 """In place of a class in the opaque framing: whoever is asked finds it by the size."""
 _PATHS_TRIED = 200_000
@@ -80,9 +80,8 @@ def _h2_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan:
     asked = []
     for index in generator.choice(len(service.classes), requests, p=shares / shares.sum()):
         cls = service.classes[int(index)]
-        grpc = any(reply.kind == "grpc" for reply in cls.replies)
         size = _drawn(cls.request_bytes, generator)
-        asked.append(filler_request(cls.match.verb or "GET", paths[int(index)], grpc, size))
+        asked.append(filler_request(cls.match.verb or "GET", paths[int(index)], is_grpc(cls), size))
     scripts = max(1, min(MOST_SCRIPTS, service.load.connections, requests))
     return LoadPlan(Framing.H2, tuple(script_of(asked[i::scripts]) for i in range(scripts)))
 
@@ -206,6 +205,15 @@ def _fastcgi(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> S
     return Step(fastcgi.request(params, kept), 0, StepFlags.NONE if kept else StepFlags.CLOSE)
 
 
+def _h2(cls: HasMatch, _index: int, size: int, _key: int, path: bytes) -> Step:
+    return Step(whole_request(filler_request(cls.match.verb or "GET", path, is_grpc(cls), size)))
+
+
+def is_grpc(cls: object) -> bool:
+    """Whether the replies of a class are gRPC's."""
+    return any(reply.kind == "grpc" for reply in getattr(cls, "replies", ()))
+
+
 def _opaque(_cls: HasMatch, index: int, size: int, _key: int, _path: bytes) -> Step:
     return Step(opaque_request(size, index))
 
@@ -217,4 +225,5 @@ _BUILDERS: dict[str, tuple[Framing, _Builder]] = {
     "memcached": (Framing.MEMCACHED, _memcached),
     "opaque": (Framing.OPAQUE, _opaque),
     "fastcgi": (Framing.FASTCGI, _fastcgi),
+    "h2": (Framing.H2, _h2),
 }

@@ -20,7 +20,7 @@ from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_names
 from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
-from ditto.streams.protocol import ReplySeen, reply_shape, value_size_from_total
+from ditto.streams.protocol import ReplySeen, reply_shape, stream_reply, value_size_from_total
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
@@ -211,9 +211,7 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
     whole = first.ret if first is not None else cycle.sent
     if codec == "h2":
-        grpc = bool(cycle.receive.said) and any(begun.grpc for begun in cycle.receive.said or ())
-        status, head, size, trailer = h2.reply_shape(first.recorded if first is not None else b"", cycle.sent, grpc)
-        return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
+        return stream_reply(first.recorded if first is not None else b"", cycle.sent, h2.begun(cycle.receive).grpc)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
 
 
@@ -401,7 +399,7 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
     if kind == "mmap" and name.slot is not None:
         return Op(kind=OpKind.MMAP, a=1, b=placement.slot_of(name.slot), size=size, **common)
     if kind in ("mmap", "munmap", "madvise", "sleep"):
-        return Op(kind=OpKind(kind), size=size, **common)
+        return Op(kind=OpKind(kind), a=a if kind == "mmap" else 0, size=size, **common)
     return None
 
 

@@ -27,7 +27,7 @@ from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import programs, protocol
+from ditto.streams import h2, programs, protocol
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
@@ -144,6 +144,8 @@ def _readable(address: bytes) -> str:
 def _codec(calls: list[Call]) -> CallCodec:
     """The protocol; one that clones do not call in is as good as unknown."""
     found = protocol.recognise([call.sends[0].payload for call in calls], [call.answers[0].payload for call in calls])
+    if 2 * sum(call.stream > 0 for call in calls) > len(calls):
+        found = "h2"
     known: tuple[CallCodec, ...] = get_args(CallCodec)
     return next((codec for codec in known if codec == found), "opaque")
 
@@ -154,7 +156,10 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
     if session := protocol.session_of(codec):
         return session.key(call.sends[0].payload)
-    key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
+    if codec == "h2":
+        key = h2.begun(call.sends[0]).key or protocol.STRANGE
+    else:
+        key = protocol.request_key(codec, call.sends[0].payload, call.sent_bytes)
     return folded(key) if folds else key
 
 
@@ -186,7 +191,7 @@ def _more(print_key: int, key: bytes, calls: list[Call]) -> list[CallPart]:
 def _match(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> ClassMatch:
     """How the called service recognises the class; it may go by paths without digits though few were called here."""
     match = match_of(codec, print_key, key, sizes)
-    if codec != "http1" or folded(key) == key:
+    if codec not in ("http1", "h2") or folded(key) == key:
         return match
     return match.model_copy(update={"fold_print": match_of(codec, print_key, folded(key), sizes).path_print})
 
@@ -226,6 +231,8 @@ def _replies(codec: str, calls: list[Call]) -> list[ReplyShape]:
 def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
     """The reply to one of the requests that were sent at once; the first may be that to all, cut off in recording."""
     first = call.answers[0]
+    if codec == "h2":
+        return protocol.stream_reply(first.recorded, call.answer_bytes, h2.begun(call.sends[0]).grpc)
     vector = first.iov[0] if first.iovcnt > 1 else 0
     request = call.sends[0].payload
     asked = len(_requests(codec, call))

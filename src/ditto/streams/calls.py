@@ -11,11 +11,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ditto.streams import pgsql
+from ditto.streams import h2, pgsql
 from ditto.streams.events import CLOSE, EPOLL_CTL, RECEIVES, SENDS, SOCKET, Event, Obj
 
 if TYPE_CHECKING:
     from ditto.streams.cycles import Cycle, Wake
+
+
+_UNDER_WAY = 256
+"""Calls over one connection of HTTP/2 among which an answer's is looked for."""
 
 
 @dataclass(eq=False)
@@ -44,6 +48,8 @@ class Call:
     delay_least_ns: int = 0
     waited: bool = False
     beside: int = 0
+    stream: int = 0
+    """HTTP/2: the one on which it was made."""
 
     @property
     def sent_bytes(self) -> int:
@@ -109,6 +115,8 @@ class Callers:
         life = self._peers.get(peer)
         if life is None:
             life = self._peers[peer] = PeerLife(peer)
+        if event.said is not None:
+            return self._on_streams(event, life, wake, current)
         if event.nr in SENDS and event.ret >= 0:
             return self._send(event, life, wake, current)
         owner = life.owner if life.owner is not None and not life.owner.complete else None
@@ -119,9 +127,34 @@ class Callers:
         if self._ahead(event, life, current):
             life.ahead.append((event, wake))
             return None
-        if event.nr in RECEIVES and owner is not None:
-            _receive(event, life, wake)
+        if event.nr in RECEIVES and owner is not None and life.call is not None:
+            _receive(event, life.call, wake)
         return owner
+
+    def _on_streams(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> Cycle | None:
+        """A send or a receive of HTTP/2, of as many requests or replies as begin in it."""
+        found: Cycle | None = None
+        if not event.said:
+            call = life.call
+            if event.nr in SENDS or h2.of_connection(event.payload) or call is None or not call.answers:
+                return None  # is of no request
+            _receive(event, call, wake)
+            return call.cycle
+        for part in h2.parts(event):
+            stream = part.said[0].stream if part.said else 0
+            if event.nr in SENDS:
+                cycle = self._begin(part, life, wake, current)
+                if cycle is not None:
+                    life.calls[-1].stream = stream
+            else:
+                call = next((known for known in life.calls[: -_UNDER_WAY - 1 : -1] if known.stream == stream), None)
+                cycle = call.cycle if call is not None and not call.cycle.complete else None
+                if call is not None and cycle is not None:
+                    _receive(part, call, wake)
+            if found is not None and cycle is not None:
+                cycle.add(part, wake)
+            found = found or cycle
+        return found
 
     def _ahead(self, event: Event, life: PeerLife, current: Cycle | None) -> bool:
         """Whether something is done to a kept connection for a request that is about to call on it.
@@ -154,6 +187,10 @@ class Callers:
                 life.overlapping += 1
             call.sends.append(event)
             return call.cycle
+        return self._begin(event, life, wake, current)
+
+    def _begin(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> Cycle | None:
+        """A request to another service."""
         cycle = self._caller(life, current)
         if cycle is None:
             life.loose += 1
@@ -225,10 +262,7 @@ def _take(cycle: Cycle) -> list[tuple[Event, Wake]]:
     return found
 
 
-def _receive(event: Event, life: PeerLife, wake: Wake) -> None:
-    call = life.call
-    if call is None:
-        return
+def _receive(event: Event, call: Call, wake: Wake) -> None:
     if event.ret == 0:
         call.ended = True
     if event.ret <= 0:

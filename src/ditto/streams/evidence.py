@@ -13,7 +13,7 @@ from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
-from ditto.streams import programs, protocol, sampled
+from ditto.streams import h2, programs, protocol, sampled
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
@@ -227,7 +227,7 @@ def class_key(codec: str, cycle: Cycle, session: protocol.Session | None = None)
     if session is not None:
         return session.key(request_head(cycle))
     if codec == "h2":
-        return next((begun.key for begun in cycle.receive.said or ()), b"") or protocol.STRANGE
+        return h2.begun(cycle.receive).key or protocol.STRANGE
     head = request_head(cycle, protocol.head_bytes(codec))
     return protocol.request_key(codec, head, cycle.received_bytes)
 

@@ -197,7 +197,9 @@ def of_connection(payload: bytes) -> bool:
 
 def looks_like_request(payload: bytes) -> bool:
     """Whether a client may begin so."""
-    return payload.startswith(PREFACE) or (plausible_frame(payload) and payload[3] in (HEADERS, WINDOW_UPDATE, PING))
+    return payload.startswith(PREFACE) or (
+        plausible_frame(payload) and payload[3] in (HEADERS, WINDOW_UPDATE, PING, SETTINGS)
+    )
 
 
 def looks_like_reply(payload: bytes) -> bool:
@@ -273,14 +275,15 @@ def annotate(events: Iterable[Event]) -> None:
     sides: dict[Obj, tuple[Side, Side] | None] = {}
     for event in events:
         obj = event.obj
-        if obj is None or obj.kind != "connection" or event.ret <= 0:
+        if obj is None or obj.kind not in ("connection", "downstream") or event.ret <= 0:
             continue
         if event.nr not in RECEIVES and event.nr not in SENDS:
             continue
+        asks = (event.nr in SENDS) == (obj.kind == "downstream")
         if obj not in sides:
             if not event.recorded:
                 continue  # an instruction run, which has no bytes
-            if event.nr in SENDS:
+            if not asks:
                 if not (plausible_frame(event.payload) and event.payload[3] == SETTINGS):
                     sides[obj] = None
                     continue
@@ -289,7 +292,12 @@ def annotate(events: Iterable[Event]) -> None:
                 continue
             sides[obj] = (Side(True), Side(False))
         if (pair := sides[obj]) is not None:
-            event.said = pair[event.nr in SENDS].feed(event.recorded, event.ret)
+            event.said = pair[not asks].feed(event.recorded, event.ret)
+
+
+def begun(event: Event) -> Begun:
+    """The first request that begins in a call; one of which nothing is known where none does."""
+    return next(iter(event.said or ()), Begun(0, b"", False, 0))
 
 
 def parts(event: Event) -> list[Event]:

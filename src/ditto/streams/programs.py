@@ -156,6 +156,8 @@ MOST_STEPS = 96
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
+UNTOUCHED = 2
+"""Argument of a mapping without access (a thread's stack, of which little is ever used)."""
 RESUME = "resume"
 """Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
 WRITABLE = "writable"
@@ -281,6 +283,8 @@ def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
 
 def ends_head(event: Event) -> bool:
     """Whether an HTTP server's first send ended with the reply's head, as far as that was recorded."""
+    if event.iovcnt > 1 and event.iov and 64 < event.iov[0] < event.ret:
+        return False  # the head is the first vector, and data follow
     end = event.payload.find(b"\r\n\r\n")
     return end < 0 or end + 4 == event.ret
 
@@ -385,6 +389,8 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
         return (signed(events), 0, 0)
     if kind in ("fcntl", "ioctl"):
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
+    if kind == "mmap":
+        return (0 if args[2] else UNTOUCHED, 0, 0)
     if kind in ("shutdown", "socket"):
         return (signed(args[1]), 0, 0)
     if kind == "drain":

@@ -151,10 +151,12 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         end = payload.find(b"\r\n\r\n")
         if end >= 0:
             head = end + 4
+        elif 64 < first_vector < first_send:
+            head = first_vector
         elif first_send < total or first_send <= 64:
             head = first_send
         else:
-            head = first_vector if 64 < first_vector < total else min(total, 160)
+            head = min(total, 160)
         chunked = b"chunked" in payload[:head].lower()
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
@@ -166,6 +168,12 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
         code, answers, others, size = dns.answer_shape(payload, total)
         return ReplySeen("dns", status=code, count=answers, second=others, size=size)
     return ReplySeen("opaque", size=total)
+
+
+def stream_reply(payload: bytes, total: int, grpc: bool) -> ReplySeen:
+    """The shape of a reply on a stream of HTTP/2; ``grpc`` is what its request told."""
+    status, head, size, trailer = h2.reply_shape(payload, total, grpc)
+    return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
 
 
 def _resp_shape(payload: bytes, total: int) -> ReplySeen:

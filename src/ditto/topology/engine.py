@@ -19,6 +19,10 @@ from ditto.topology.rows import NONE
 Columns = dict[str, NDArray[np.int64]]
 
 
+UNCOMMITTED_ROWS = 100_000
+"""Rows given to a database from which on it commits each statement."""
+
+
 class Engine(Protocol):
     """Somewhere that SQL runs."""
 
@@ -47,7 +51,10 @@ class DuckEngine:
         }
         for name, value in settings.items():
             self._connection.execute(f"SET {name} = {value}")
-        self._connection.execute("BEGIN")  # never committed: what is kept is read, and each commit waits for the disk
+        # Each commit waits for the disk, and nothing reads the file afterwards; but what is not committed stays in
+        # memory.
+        self._connection.execute("BEGIN")
+        self._uncommitted: int | None = 0
 
     def run(self, sql: str) -> None:
         self._connection.execute(sql)
@@ -57,6 +64,11 @@ class DuckEngine:
         self._connection.register("incoming", columns)
         self._connection.execute(f"INSERT INTO {table} SELECT {names} FROM incoming")
         self._connection.unregister("incoming")
+        if self._uncommitted is not None:
+            self._uncommitted += max(map(len, columns.values()), default=0)
+            if self._uncommitted > UNCOMMITTED_ROWS:
+                self._connection.execute("COMMIT")
+                self._uncommitted = None
 
     def rows(self, sql: str) -> Sequence[tuple[Any, ...]]:
         return self._connection.execute(sql).fetchall()

@@ -163,17 +163,17 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     owners = _Owners(service, clone)
     following = {r.wait_nr for r in service.roles if r.kind == "periodic" and any(t.requests for t in r.timers)}
     lacks: dict[tuple[int, ...], Amounts] = {}
+    ran: set[tuple[int, ...]] = {()}
     for place in sorted(original.segments.keys() | clone.segments.keys()):
         there, here = original.segments.get(place), clone.segments.get(place)
         who, alike = owners.of(place), clone.total_requests / max(1, original.total_requests)
         if by_clock(place) and not who:
             continue
+        elsewhere = _elsewhere(place, original, clone) if here is None else 0
         if there is None:
             wanted = Amounts()
         elif here is None:
-            wanted = there.total * alike
-            if elsewhere := _elsewhere(place, original, clone):
-                wanted = amounts_of(there.work) * elsewhere
+            wanted = amounts_of(there.work) * elsewhere if elsewhere else there.total * alike
         elif place[0] >= 0 and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
@@ -185,11 +185,15 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
             if by_clock(place):
                 a_request = there.visits / max(1, original.total_requests)
                 wanted = wanted * _by_load(a_request, here.visits, clone, place[1] in following)
+        if here is not None or elsewhere:
+            ran.add(who)
         lack = (wanted - here.total if here is not None else wanted) * damping
         lacks[who] = lacks[who] + lack if who in lacks else lack
     aims = [amounts_of(block.wanted) for block in service.blocks]
     left = Amounts()
     for who, lack in sorted(lacks.items()):
+        if who not in ran:
+            continue  # a run so rare that this one had none tells nothing, and every round would add to it
         left = left + (_spread(aims, who, lack, owners) if who else lack)
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)

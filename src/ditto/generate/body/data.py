@@ -15,13 +15,15 @@ from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
 from ditto.generate.body.fill import Filled
-from ditto.generate.body.forest import Node
+from ditto.generate.body.forest import Node, sequence
 from ditto.generate.body.lru import CAP, Stack, bucket_of
 from ditto.generate.body.pools import Cursor
 from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
+MOST_DRAWN = 1_200_000
+"""Accesses drawn for in all rounds together: large blocks have fewer rounds."""
 PAIRED = 64
 """Depth from which it does not matter where the second line of a crossing lies."""
 MAX_EVENTS = 60_000
@@ -30,8 +32,7 @@ MAX_EVENTS = 60_000
 
 @dataclass(slots=True)
 class Site:
-    """A drawn access: line (or first line of a strided range of ``trips`` lines); ``mates`` are drawn in a trip of its
-    innermost loop."""
+    """A drawn access: line (or the first of ``trips`` strided ones); ``mates``: accesses in a trip of its loop."""
 
     store: bool
     times: int
@@ -115,17 +116,6 @@ def _loop_lines(needs: tuple[list[float], list[float]], edge: int, accesses: int
             return max(1, int(scale * (farther + inside) / (1 + scale * inside / low) + 0.5))
         farther -= inside
     return 1 << edge
-
-
-def sequence(node: Node) -> list[int]:
-    """Line numbers in execution order."""
-    out: list[int] = []
-    for child in node.children:
-        if isinstance(child, Node):
-            out += sequence(child)
-        else:
-            out.append(child)
-    return out * node.trips
 
 
 class Walker:
@@ -224,7 +214,8 @@ class Walker:
         """Draw all lines; returns the steady-state counts of one pass of each block."""
         best: tuple[float, list[int], list[bool], list[Simulated]] | None = None
         rare = self._pass(draw=True, keep=False, rare=True)
-        for round_number in range(ROUNDS):
+        events = max(1, sum(len(codes) for codes in self._codes))
+        for round_number in range(max(1, min(ROUNDS, MOST_DRAWN // events))):
             self._pass(draw=True, keep=round_number > 0)
             self._pass(draw=False, keep=True)
             counted = self._pass(draw=False, keep=True)
@@ -399,11 +390,9 @@ class Walker:
                 site.line = lines[depth]
                 return
         # Only places that cannot be chosen there: the nearest fixed line below.
-        for depth in range(low, min(known, low + 200)):
-            if 0 <= lines[depth] < 1 << 40:
-                site.line = lines[depth]
-                return
-        site.line = self._once_line(request)
+        near = (lines[depth] for depth in range(low, min(known, low + 200)) if 0 <= lines[depth] < 1 << 40)
+        found = next(near, None)
+        site.line = self._once_line(request) if found is None else found
 
     def _in_loop(self, site: Site, loop: _Loop, weights: list[float]) -> int:
         """One of the loop's lines, from a depth that is wanted on: it comes back there in every trip."""

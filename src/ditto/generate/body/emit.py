@@ -10,10 +10,10 @@ from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
 from ditto.generate.body.count import Counts, code_distances, touches, walk
-from ditto.generate.body.data import Plan, Simulated, Walker, sequence
+from ditto.generate.body.data import Plan, Simulated, Walker
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
 from ditto.generate.body.fill import Filled, fill
-from ditto.generate.body.forest import Node, footprint, grow
+from ditto.generate.body.forest import Node, footprint, grow, sequence
 from ditto.generate.body.place import Placed, place
 from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout

@@ -158,3 +158,14 @@ def _node(group: _Group) -> Node:
         else:
             node.children.append(child)
     return node
+
+
+def sequence(node: Node) -> list[int]:
+    """Line numbers in execution order."""
+    out: list[int] = []
+    for child in node.children:
+        if isinstance(child, Node):
+            out += sequence(child)
+        else:
+            out.append(child)
+    return out * node.trips

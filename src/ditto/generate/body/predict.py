@@ -15,7 +15,8 @@ from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Slot
 
 COUNTERS = 4096
 """Of two bits, and as many bits of history; as in native/lens/run.c."""
-PASSES = 4
+PASSES, LONG_PASSES = 4, 2
+"""Of code in the steady state; code of more visits than there are counters is in it after one."""
 MOST_VISITS = 60_000
 """Visits of lines that are followed in one pass."""
 
@@ -35,7 +36,7 @@ def misses(order: Sequence[int], slots: Sequence[Slot], beside: float, taken: fl
     counters = bytearray(COUNTERS)
     strange = 1.0 - exp(-beside / COUNTERS)
     history = missed = 0
-    for _ in range(PASSES):
+    for _ in range(PASSES if len(order) < COUNTERS else LONG_PASSES):
         for at in range(COUNTERS) if strange > 0 else ():
             if rng.random() < strange:
                 counters[at] = 3 if rng.random() < taken else 0
