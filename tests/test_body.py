@@ -131,25 +131,21 @@ def test_data_distances_against_a_trace(tmp_path: Path) -> None:
 
 
 def _histogram(events: list[tuple[str, int, int]]) -> list[float]:
+    """Distances of all accesses; one that crosses lines is one of each, and a load and store in one is two."""
     stack: list[int] = []
     out = Counter[int]()
-    for kind, address, _ in events:
+    for kind, address, size in events:
         if kind == "I":
             continue
-        line = address >> 6
-        out[0] += kind == "M"  # a load and, on the same line, a store
-        if line in stack[:1]:
-            out[0] += 1
-        elif line in stack:
-            depth = stack.index(line)
-            out[depth.bit_length()] += 1
-            del stack[depth]
+        for line in range(address >> 6, (address + size - 1 >> 6) + 1):
+            if line in stack:
+                depth = stack.index(line)
+                out[depth.bit_length()] += 1
+                del stack[depth]
+            else:
+                out[23] += 1
             stack.insert(0, line)
-        else:
-            out[23] += 1
-            stack.insert(0, line)
-        if kind == "M":
-            out[0] += 1
+        out[0] += kind == "M"
     return [float(out[b]) for b in range(24)]
 
 

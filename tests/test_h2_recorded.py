@@ -38,7 +38,7 @@ def test_methods_of_a_grpc_server_become_classes(tmp_path: Path) -> None:
     native, notes = record_native(spec, folder, options, progress)
     wire = wire_of(folder / native.recording)
     assert (wire.codec, wire.folds) == ("h2", False)
-    client = client_of(spec, folder, wire, notes, progress)
+    client = client_of(spec, folder, notes, progress)
     assert client is not None and not notes
     save_observation(spec.name, folder, native, None, notes, client)
     service = load_profile(pipeline.model(tmp_path, progress)).services[0]

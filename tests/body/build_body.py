@@ -66,7 +66,9 @@ def instructions(program: Path, block: int, few: int = 20, many: int = 120) -> f
 def trace(program: Path, block: int, times: int) -> list[tuple[str, int, int]]:
     """Lackey's trace: (I, L, S or M; address; size)."""
     done = subprocess.run(
-        ["valgrind", "--tool=lackey", "--trace-mem=yes", str(program), str(block), str(times)],
+        # What is loaded and never used is executed nevertheless: the optimiser leaves it out unless told not to.
+        ["valgrind", "--tool=lackey", "--trace-mem=yes", "--vex-iropt-register-updates=allregs-at-each-insn",
+         str(program), str(block), str(times)],
         check=True, capture_output=True, text=True,
     )  # fmt: skip
     found = re.findall(r"^(I| [LSM])\s+([0-9a-f]+),(\d+)$", done.stderr, re.M)
