@@ -228,6 +228,17 @@ def test_a_clone_that_is_too_slow_is_first_made_faster(monkeypatch: pytest.Monke
     assert profile.knobs.dependence == 2.5 and profile.knobs.stalls > 0
 
 
+@pytest.mark.parametrize("share", [0.2, 0.35, 0.6])
+def test_fewer_branches_are_unpredictable_where_a_clone_is_too_slow(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """Whatever part of its time they take."""
+    bench = Bench(lambda k: 1.2 * (1 - share * (1 - k.entropy)) - 1, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= search.GOAL
+    assert profile.knobs.entropy < 1 and profile.knobs.dependence == 1.0 and bench.comparisons <= 4
+
+
 def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda _: 0.12, 0.15)
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 1
@@ -235,7 +246,8 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
-    assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 4
+    knobs = tuned_with(bench, monkeypatch).knobs
+    assert (knobs.dependence, knobs.entropy) == (1.0, 1.0) and bench.comparisons == 5
 
 
 def periodic_profile() -> Profile:

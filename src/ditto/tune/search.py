@@ -19,6 +19,12 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
+CALM_TRIES = 3
+CALM_SHARE = 0.35
+"""Part of a slow clone's user CPU time that unpredictable branches are taken to cost before it was measured."""
+LEAST_ENTROPY = 0.1
+CALM_HELPS = 0.85
+"""Part of the error that is left at which it is another cause that has to be found."""
 SCALINGS = 3
 """Attempts at the number of instructions of an app where it was not counted."""
 BODY_SHARE = 0.5
@@ -95,6 +101,8 @@ class Search:
         now = yield from self._attempt(step)
         if self._uncounted:
             now = yield from self._scale(now)
+        if now.error > GOAL and not now.right:
+            now = yield from self._calm(now)
         if now.error > GOAL:
             for faster in FASTER:
                 if self.over or now.error < 0:
@@ -146,6 +154,33 @@ class Search:
             now = yield from self._attempt({"instructions": factor})
             slope = (now.error - error) / (factor - before) if factor != before else float("inf")
             error = now.error
+        self._profile = self.best_profile
+        return self.best
+
+    def _calm(self, now: Compared) -> Generator[Profile, Compared, Compared]:
+        """Make fewer branches of a clone that is too slow unpredictable.
+
+        This machine's predictor learns longer patterns of the original than the reference predictor does, by whose
+        misses branches were made so; to a branch that follows no pattern both are blind.
+        """
+        slow, fast = (1.0, now.error), None
+        entropy = 1.0 - now.error / (1.0 + now.error) / CALM_SHARE
+        for _ in range(CALM_TRIES):
+            entropy = max(LEAST_ENTROPY, entropy)
+            if self.over or entropy >= slow[0]:
+                break
+            then = yield from self._attempt({"entropy": entropy})
+            if then.right or then.error > CALM_HELPS * slow[1]:
+                break
+            gain = (slow[1] - then.error) / (slow[0] - entropy)
+            if then.error > 0:
+                slow = (entropy, then.error)
+            else:
+                fast = (entropy, then.error)
+            if fast is not None:
+                entropy = fast[0] + (slow[0] - fast[0]) * fast[1] / (fast[1] - slow[1])
+            else:
+                entropy = slow[0] - slow[1] / gain
         self._profile = self.best_profile
         return self.best
 
