@@ -242,7 +242,10 @@ def test_four_tiers_are_cloned_and_call_each_other_as_often(
     fidelity = application_stages.validate(load_app(web3), out / "clone", out, options, SilentProgress())
     for edge in ("tier-1.tier-2", "tier-2.tier-3", "tier-2.tier-4"):
         record = fidelity.record(f"edge.{edge}.calls_per_request")
-        assert record is not None and record.error is not None and abs(record.error) <= 0.03, record
+        assert record is not None and record.error is not None and record.original
+        # Half a second is some hundreds of requests; calls that depend on what a cache has are made by chance.
+        chance = (max(0.0, 1.0 - record.original) / record.original / 300) ** 0.5
+        assert abs(record.error) <= 0.03 + 3 * chance, record
     for tier in application.tiers:
         record = fidelity.record(f"tier.{tier.name}.cpu.per_request")
         assert record is not None and record.original and record.clone
