@@ -26,8 +26,8 @@ from ditto.generate.clone import generate, write_clone
 from ditto.host.exchanges import plan_of_datagrams
 from ditto.host.loadgen import Offered, drive
 from ditto.host.progress import SilentProgress
+from ditto.host.spoken import Stream as Spoken
 from ditto.host.synthetic import synthetic_plan
-from ditto.host.tap import Stream as Spoken
 from ditto.host.tap import Tap
 from ditto.model.roles import find_roles
 from ditto.model.service import fit

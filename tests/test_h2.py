@@ -21,7 +21,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.exchanges import plan_of
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.requests_h2 import Asked, acknowledge, asked_of, begin, filler_request, frame, script_of
-from ditto.host.tap import Stream
+from ditto.host.spoken import Stream
 from ditto.model.classes import match_of, reply_shapes
 from ditto.streams import h2
 from ditto.streams.cycles import Cycle, follow
@@ -182,6 +182,9 @@ def test_reply_shapes_hold_sizes_of_head_data_and_trailers() -> None:
     assert h2.reply_shape(b"\0\0\x20\1\5\0\0\0\1\x88", 41, True) == (2, 41, 0, 0)  # trailers alone: it failed
     assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x8d", 41 + 9 + 300, False) == (404, 41, 300, 0)
     assert h2.reply_shape(reply(1, 500, first=True)[0], 620, True) == (0, 87, 514, 10)  # its trailers were longer
+    before = b"\0\0\0\4\1\0\0\0\0" + b"\0\0\4\x08\0\0\0\0\0\0\0\1\0"  # of the connection, each no part of the reply
+    head = before + b"\0\0\x20\1\4\0\0\0\1\x8d"
+    assert h2.reply_shape(head, len(before) + 41 + 9 + 300, False) == (404, 41, 300, 0)
     long = 41 + 3 * 9 + 16384 * 2 + 100
     assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x88", long, False) == (200, 41, 16384 * 2 + 100, 0)
 

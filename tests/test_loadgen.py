@@ -24,8 +24,9 @@ from ditto.artifacts.profile import ClassMatch, Dist, ReplyShape, RequestClass
 from ditto.errors import AppError, BadInputError
 from ditto.host.exchanges import plan_of
 from ditto.host.loadgen import Offered, drive, percentile, save_percentiles
+from ditto.host.spoken import Stream
 from ditto.host.synthetic import synthetic_plan
-from ditto.host.tap import Stream, Tap
+from ditto.host.tap import Tap
 from profile_parts import service_profile
 
 Answer = Callable[[bytes], tuple[int, bytes] | None]

@@ -19,8 +19,8 @@ from ditto.artifacts.plan import Framing, LoadPlan, StepFlags, load_plan
 from ditto.artifacts.profile import ClassMatch, ServiceProfile
 from ditto.host.exchanges import plan_of
 from ditto.host.results import joined
+from ditto.host.spoken import Stream
 from ditto.host.synthetic import synthetic_plan
-from ditto.host.tap import Stream
 from ditto.model.classes import match_of
 from ditto.model.network import fit_receive
 from ditto.model.results import sql_replies

@@ -78,7 +78,7 @@ static int class_of(const struct h2_head *head)
 /* Bytes of a head with its continuations.  0: not all there yet; -1: too long, -2: other frames between them. */
 static int64_t block_bytes(const uint8_t *p, size_t n)
 {
-	uint32_t id = h2_word(p + 5) & H2_WINDOW_MAX;
+	uint32_t id = h2_id(p);
 	size_t at = 0;
 
 	for (;;) {
@@ -86,9 +86,9 @@ static int64_t block_bytes(const uint8_t *p, size_t n)
 
 		if (n - at < H2_FRAME)
 			return 0;
-		if (at && (frame[3] != H2_CONTINUATION || (h2_word(frame + 5) & H2_WINDOW_MAX) != id))
+		if (at && (frame[3] != H2_CONTINUATION || h2_id(frame) != id))
 			return -2;
-		at += H2_FRAME + ((size_t)frame[0] << 16 | (size_t)frame[1] << 8 | frame[2]);
+		at += H2_FRAME + (size_t)h2_length(frame);
 		if (at > H2_BLOCK_MAX)
 			return -1;
 		if (at > n)
@@ -101,7 +101,7 @@ static int64_t block_bytes(const uint8_t *p, size_t n)
 static enum codec_step take_head(struct codec_state *st, const uint8_t *p, size_t n, struct request *req)
 {
 	struct h2_conn *h = st->h2;
-	uint32_t id = h2_word(p + 5) & H2_WINDOW_MAX;
+	uint32_t id = h2_id(p);
 	struct h2_stream *s = h2_stream_of(h, id);
 	struct h2_head head;
 	int error = h2_head_read(&h->table, p, p + n, &head);
@@ -132,7 +132,7 @@ static enum codec_step take_head(struct codec_state *st, const uint8_t *p, size_
 static enum codec_step take_data(struct codec_state *st, const uint8_t *p, uint32_t length, struct request *req)
 {
 	struct h2_conn *h = st->h2;
-	uint32_t id = h2_word(p + 5) & H2_WINDOW_MAX;
+	uint32_t id = h2_id(p);
 	struct h2_stream *s = h2_stream_of(h, id);
 
 	if (id > h->last || !(id & 1))
@@ -167,7 +167,7 @@ static enum codec_step data_ended(struct codec_state *st, struct request *req)
 
 static enum codec_step take_frame(struct codec_state *st, const uint8_t *p, size_t n, size_t *took, struct request *req)
 {
-	uint32_t length = n < H2_FRAME ? 0 : (uint32_t)p[0] << 16 | (uint32_t)p[1] << 8 | p[2];
+	uint32_t length = n < H2_FRAME ? 0 : h2_length(p);
 	int64_t bytes = H2_FRAME + (int64_t)length;
 
 	*took = 0;

@@ -84,8 +84,23 @@ void h2_stream_end(struct h2_conn *h, struct h2_stream *s);
 enum codec_step h2_fatal(struct codec_state *st, struct request *req, unsigned error);
 enum codec_step h2_interim(struct h2_conn *h, struct request *req);
 
+static inline uint32_t h2_word(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* Of the head of a frame: how long its content is, and whose. */
+static inline uint32_t h2_length(const uint8_t *frame)
+{
+	return h2_word(frame) >> 8;
+}
+
+static inline uint32_t h2_id(const uint8_t *frame)
+{
+	return h2_word(frame + 5) & INT32_MAX;
+}
+
 /* h2_control.c */
-uint32_t h2_word(const uint8_t *p);
 /* A frame that is due, of up to two words. */
 void h2_owe(struct h2_conn *h, unsigned type, uint32_t stream, uint32_t words, uint32_t a, uint32_t b);
 /* A frame that is all there and is neither data nor a head. */

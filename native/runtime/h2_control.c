@@ -11,11 +11,6 @@
 #define SETTING_STREAMS 3
 #define SETTING_WINDOW 4
 
-uint32_t h2_word(const uint8_t *p)
-{
-	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
-}
-
 static uint8_t *put_word(uint8_t *to, uint32_t v)
 {
 	uint8_t bytes[4] = {(uint8_t)(v >> 24), (uint8_t)(v >> 16), (uint8_t)(v >> 8), (uint8_t)v};
@@ -83,7 +78,7 @@ static enum codec_step take_settings(struct codec_state *st, const uint8_t *p, u
 static enum codec_step take_update(struct codec_state *st, const uint8_t *p, uint32_t length, struct request *req)
 {
 	struct h2_conn *h = st->h2;
-	uint32_t id = h2_word(p + 5) & H2_WINDOW_MAX, more = length == 4 ? h2_word(p + H2_FRAME) & H2_WINDOW_MAX : 0;
+	uint32_t id = h2_id(p), more = length == 4 ? h2_word(p + H2_FRAME) & H2_WINDOW_MAX : 0;
 	struct h2_stream *s = id ? h2_stream_of(h, id) : NULL;
 	int64_t *window = id ? (s ? &s->window : NULL) : &h->window;
 
@@ -103,7 +98,7 @@ static enum codec_step take_update(struct codec_state *st, const uint8_t *p, uin
 enum codec_step h2_control(struct codec_state *st, const uint8_t *p, uint32_t length, struct request *req)
 {
 	struct h2_conn *h = st->h2;
-	uint32_t id = h2_word(p + 5) & H2_WINDOW_MAX;
+	uint32_t id = h2_id(p);
 	struct h2_stream *s;
 
 	switch (p[3]) {

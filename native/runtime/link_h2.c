@@ -15,11 +15,6 @@ static const uint8_t hello[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 			       "\0\0\x0c\4\0\0\0\0\0" "\0\2\0\0\0\0" "\0\4\x3f\xff\xff\xff"
 			       "\0\0\4\x08\0\0\0\0\0" "\x3f\xff\0\0";
 
-static uint32_t length_of(const uint8_t *head)
-{
-	return (uint32_t)head[0] << 16 | (uint32_t)head[1] << 8 | head[2];
-}
-
 /* What is said before a request: once a connection, and after its first reply; windows from time to time. */
 static uint8_t *put_before(struct link *l, uint8_t *to)
 {
@@ -51,9 +46,9 @@ int link_h2_request(struct link *l, const struct ditto_request *request)
 	l->numbered = bytes;
 	to = put_before(l, bytes);
 	memcpy(to, request->bytes, request->length);
-	for (size_t at = 0; request->length - at >= H2_FRAME; at += H2_FRAME + length_of(to + at)) {
-		h2_frame(to + at, length_of(to + at), to[at + 3], to[at + 4], l->frame.stream);
-		if (length_of(to + at) > request->length - at - H2_FRAME)
+	for (size_t at = 0; request->length - at >= H2_FRAME; at += H2_FRAME + h2_length(to + at)) {
+		h2_frame(to + at, h2_length(to + at), to[at + 3], to[at + 4], l->frame.stream);
+		if (h2_length(to + at) > request->length - at - H2_FRAME)
 			break;
 	}
 	l->own = *request;

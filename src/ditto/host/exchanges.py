@@ -17,7 +17,8 @@ from ditto.host.framing import ReplyEnd, reply_framing
 from ditto.host.load import LoadResult
 from ditto.host.requests_h2 import asked_of, script_of
 from ditto.host.results import results_for
-from ditto.host.tap import Stream, Tap
+from ditto.host.spoken import Stream
+from ditto.host.tap import Tap
 from ditto.streams.fastcgi import request_end
 from ditto.streams.pipelined import request_end as resp_end
 from ditto.streams.protocol import recognise

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 
 from ditto.artifacts.plan import Framing, Script, Step, StepFlags
-from ditto.host.tap import Stream
+from ditto.host.spoken import Stream
 from ditto.streams import mysql
 
 DATABASES = (Framing.PGSQL, Framing.MYSQL)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Literal
 
-from ditto.host.tap import Stream
+from ditto.host.spoken import Stream
 
 ReplyEnd = Literal["length", "chunked", "close", ""]
 

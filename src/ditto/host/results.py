@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from ditto.artifacts.observation import ColumnSeen, ResultSeen
 from ditto.artifacts.plan import Framing
-from ditto.host.tap import Stream
+from ditto.host.spoken import Stream
 from ditto.streams import mysql, pgsql
 from ditto.streams.results import Result
 

@@ -8,36 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass, field
 
 from ditto.host.relay import CHUNK, Relay
+from ditto.host.spoken import Stream
+from ditto.host.tap_datagrams import DatagramRelay
 
 MOST_BYTES = 64 << 20
 """Request bytes kept of all connections."""
 MOST_CONNECTIONS = 4096
 HEAD_BYTES = 4096
-
-
-@dataclass
-class Stream:
-    """One connection as the relay saw it.
-
-    Attributes:
-        turns: (request bytes, bytes of the reply) in order: a turn begins when the client speaks after the server.
-        head: how the first reply begins, up to HEAD_BYTES.
-        answered: everything the server sent, as far as the relay was asked to keep it.
-        closed_s: seconds from the relay's start at which the client closed it; None while open.
-    """
-
-    turns: list[tuple[bytes, int]] = field(default_factory=list)
-    closed_s: float | None = None
-    head: bytes = b""
-    answered: bytearray = field(default_factory=bytearray)
-
-    @property
-    def said(self) -> bytes:
-        """Everything the client sent."""
-        return b"".join(request for request, _ in self.turns)
 
 
 class Tap(Relay):
@@ -55,8 +34,6 @@ class Tap(Relay):
         self._kept = self._answered = 0
 
     async def _beside(self) -> asyncio.BaseTransport | None:
-        from ditto.host.tap_datagrams import DatagramRelay
-
         try:
             transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
                 lambda: DatagramRelay(self._server, self.datagrams), local_addr=(self._host, self.port)

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from typing import Any, cast
 
-from ditto.host.tap import Stream
+from ditto.host.spoken import Stream
 
 MOST_CLIENTS = 4096
 MOST_DATAGRAM = 1 << 16

@@ -141,7 +141,7 @@ class Callers:
             _receive(event, call, wake)
             return call.cycle
         for part in h2.parts(event):
-            stream = part.said[0].stream if part.said else 0
+            stream = h2.begun(part).stream
             if event.nr in SENDS:
                 cycle = self._begin(part, life, wake, current)
                 if cycle is not None:

@@ -270,14 +270,13 @@ class _Follower:
 
     def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
         """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
-        known = [part for part in h2.parts(event) if part.said and part.said[0].stream in life.streams]
         if not event.said:
             if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
                 self.wake.loose.append(event)  # belongs to no request
                 return False
             return True
-        for part in known:
-            cycle = life.streams[part.said[0].stream] if part.said else life.cycle
+        for part in h2.parts(event):
+            cycle = life.streams.get(h2.begun(part).stream)
             if cycle is None:
                 continue
             life.cycle = cycle
@@ -338,8 +337,7 @@ class _Follower:
             cycle.received_bytes = part.ret
             cycle.together = 0 if number else len(came)
             cycle.add(part, self.wake)
-            if part.said:
-                life.streams[part.said[0].stream] = cycle
+            life.streams[h2.begun(part).stream] = cycle
             self.work.cycles.append(cycle)
             if not number:
                 life.cycle = cycle

@@ -326,7 +326,7 @@ def reply_shape(payload: bytes, total: int, grpc: bool) -> tuple[int, int, int, 
     at = 0
     while plausible_frame(payload[at : at + FRAME]) and payload[at + 3] != HEADERS:
         at += FRAME + int.from_bytes(payload[at : at + 3], "big")
-        total -= at
+    total -= at
     if payload[at + 3 : at + 4] != bytes((HEADERS,)):
         return (0 if grpc else 200), 0, max(0, total - FRAME), UNSEEN_TRAILER if grpc else 0
     size, flags = int.from_bytes(payload[at : at + 3], "big"), payload[at + 4]

@@ -7,11 +7,16 @@ from collections.abc import Iterable
 from ditto.streams import programs
 from ditto.streams.calls import PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
-from ditto.streams.events import CLOSE
+from ditto.streams.events import CLOSE, Event, Obj
 from ditto.streams.programs import ClassWork
 from ditto.streams.serial import cycles_before_accepts
 
 _NO_WAKE = Wake(0, None, 0)
+
+
+def _of_none(connection: Obj, events: list[Event]) -> Cycle:
+    """Calls of a connection that are of no request."""
+    return Cycle(connection, events[0].tid, _NO_WAKE, events[0], events, [_NO_WAKE] * len(events))
 
 
 def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
@@ -26,9 +31,7 @@ def setup_work(work: Work, by_acceptor: bool) -> ClassWork:
             continue
         events = [e for e in life.setup if (e.tid == life.acceptor) == by_acceptor]
         if events:
-            cycle = Cycle(life.connection, events[0].tid, _NO_WAKE, events[0], events=events)
-            cycle.wake_of = [_NO_WAKE] * len(events)
-            cycles.append(cycle)
+            cycles.append(_of_none(life.connection, events))
     return programs.build(b"accept" if by_acceptor else b"adopt", cycles)
 
 
@@ -37,9 +40,7 @@ def closing_work(work: Work) -> ClassWork:
     cycles = []
     for life in work.lives.values():
         if life.closing and any(e.nr == CLOSE for e in life.closing):
-            cycle = Cycle(life.connection, life.closing[0].tid, _NO_WAKE, life.closing[0], events=life.closing)
-            cycle.wake_of = [_NO_WAKE] * len(life.closing)
-            cycles.append(cycle)
+            cycles.append(_of_none(life.connection, life.closing))
     return programs.build(b"close", cycles)
 
 
@@ -53,7 +54,5 @@ def connect_work(lives: Iterable[PeerLife]) -> ClassWork:
     cycles = []
     for life in lives:
         if life.created and life.calls:
-            cycle = Cycle(life.peer, life.setup[0].tid, _NO_WAKE, life.setup[0], events=life.setup)
-            cycle.wake_of = [_NO_WAKE] * len(life.setup)
-            cycles.append(cycle)
+            cycles.append(_of_none(life.peer, life.setup))
     return programs.build(b"connect", cycles)

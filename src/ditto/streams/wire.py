@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
-from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
 from ditto.streams.events import from_recording
 from ditto.streams.evidence import requests_of
@@ -23,15 +22,13 @@ class Wire:
 
     Attributes:
         codec: the protocol.
-        datagrams: whether in datagrams.
         folds: whether digits in paths tell no class.
         pulls: whether it is not spoken to at all, but fetches its jobs.
     """
 
     codec: str
-    datagrams: bool
     folds: bool
-    pulls: bool = False
+    pulls: bool
 
 
 def wire_of(recording: Path) -> Wire:
@@ -47,4 +44,4 @@ def wire_of(recording: Path) -> Wire:
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
     requests = requests_of(work_of(from_recording(head)))
     cycles = [cycle for found in requests.classes.values() for cycle in found]
-    return Wire(requests.codec, mostly(cycle.connection for cycle in cycles), requests.folds, pulls(cycles))
+    return Wire(requests.codec, requests.folds, pulls(cycles))
