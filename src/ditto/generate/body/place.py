@@ -23,7 +23,7 @@ NEAR, FARTHEST = 16, 512
 
 @dataclass
 class Placed:
-    """Byte offset of each slot from the block's start, the total bytes, the order in which to write the slots, and those
+    """Byte offset of each slot from the block start, the total bytes, the order in which to write the slots, and those
     of them that need not lie right behind the one before."""
 
     start: list[int]
@@ -160,7 +160,7 @@ class _Sharing:
             behind = self._of[caller]
             if number == behind:
                 return self._slots[caller].transfer in (CALL, ICALL)
-            return line.first < 0 and self._head(behind) != number
+            return number > 0 and line.first < 0 and self._head(behind) != number  # the block begins with its line 0
         return slot.number not in self._follows or line.last < 0
 
     def _head(self, number: int) -> int:
