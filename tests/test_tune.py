@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -378,9 +378,9 @@ def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: py
     made: list[str] = []
     knobs = {"a": Knobs(), "b": Knobs()}
 
-    def remake(name: str, profile: Profile) -> None:
-        made.append(name)
-        knobs[name] = profile.knobs
+    def remake(some: Mapping[str, Profile]) -> None:
+        made.extend(some)
+        knobs.update({name: profile.knobs for name, profile in some.items()})
 
     def compared(tiers: object, asked: object) -> dict[str, native.Compared]:
         errors = {"a": 0.01, "b": -0.25 + knobs["b"].stalls * 0.04}

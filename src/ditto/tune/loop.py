@@ -172,7 +172,7 @@ def tune_tiers_native(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
     uncounted: Collection[str],
-    remake: Callable[[str, Profile], object],
+    remake: Callable[[Mapping[str, Profile]], object],
     progress: Progress,
     seconds: float,
 ) -> dict[str, Tuned]:
@@ -182,7 +182,7 @@ def tune_tiers_native(
         tiers: where each stands, by its name.
         profiles: as the rounds of work left them.
         uncounted: tiers whose instructions were not counted as they are here.
-        remake: generates and builds one tier's clone.
+        remake: generates and builds the clones of some.
         seconds: after which no further knob is tried.
 
     Raises:
