@@ -327,6 +327,10 @@ def test_a_clone_starts_with_what_the_original_has_besides_what_it_stores(
         assert seen - stored == 4_000_000 + 60_000 * (100 - keeps)
     clone = Filled(7_000_000, 1)
     assert stored_bytes(place, profile, Path("clone"), SilentProgress()) == 0
+    # A database's clone grows by the processes of its connections alone.
+    clone = Filled(7_000_000, keeps)
+    database = with_service(profile, {"codec": "pgsql"})
+    assert stored_bytes(place, database, Path("clone"), SilentProgress()) == 0
 
 
 @pytest.mark.parametrize("uncounted", [True, False])

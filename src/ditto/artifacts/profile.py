@@ -27,6 +27,8 @@ FORMAT_VERSION = 1
 
 CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
+KEYED_CODECS = frozenset({"resp2", "memcached"})
+"""Protocols of stores whose clones keep what they are given."""
 
 
 class Column(Model):
