@@ -391,7 +391,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         length = min(columns["payload_len"][i], 64)
         if length:
             event.payload = blob[i * 64 : i * 64 + length]
-            if more and length == 64:
+            if more:
                 event.more = more.get((tid, t_out), b"")
         event.index = i
         descriptors.apply(event)
