@@ -199,8 +199,9 @@ enum ditto_handover {
 struct ditto_timer {
 	uint64_t period_ns;
 	/* 0, or it runs once in so many requests of its thread, whatever the clock says; of a periodic thread, how many came
-	 * in a period: where fewer do, it sleeps longer */
+	 * in a period: where fewer do, it sleeps longer, by their ratio to the power of follows / 256 */
 	uint32_t requests;
+	uint16_t follows;
 	struct ditto_program program;
 };
 

@@ -111,11 +111,13 @@ class Timer(Model):
     """A background activity of a thread: ``program`` runs every ``period_ms``.
 
     With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
-    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
+    periodic thread's are those that came in a period: where fewer come, by a factor f, it sleeps f ** ``follows`` times
+    as long, as far as tuning found.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
     requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    follows: Annotated[float, Field(ge=0, le=1)] = 1.0
     program: Program
 
 

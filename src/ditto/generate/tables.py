@@ -24,6 +24,8 @@ _HANDOVERS = {
     "spawn_thread": "DITTO_HAND_SPAWN_THREAD",
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
 }
+FOLLOWS = 256
+"""What the runtime counts a whole power as."""
 
 
 def emit_tables(ir: CloneIR, body: BodyCode) -> str:
@@ -131,7 +133,8 @@ def _serial(tables: Tables, role: Role) -> str:
 
 
 def _timer(tables: Tables, timer: Timer) -> str:
-    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {tables.program(timer.program)}}}"
+    follows = round(timer.follows * FOLLOWS)
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {tables.program(timer.program)}}}"
 
 
 def _process(tables: Tables, index: int, process: Process) -> str:
