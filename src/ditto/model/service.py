@@ -147,7 +147,7 @@ def _service(this: _Fit) -> ServiceProfile:
     classes = with_helpers(classes, roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
-    processes = [_process(this, index) for index in range(len(this.roles.processes))]
+    processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
@@ -379,10 +379,12 @@ def _ticking(this: _Fit, role: RoleSeen, bursts: list[list[Event]]) -> list[Op]:
     return program
 
 
-def _process(this: _Fit, index: int) -> Process:
+def _process(this: _Fit, index: int, roles: list[Role]) -> Process:
     process = this.roles.processes[index]
     serving = any(this.roles.roles[r].serves or this.roles.roles[r].accepts for r in process.roles)
-    opens = this.catalog.opens if serving or len(this.roles.processes) == 1 else []
+    opens = this.catalog.opens
+    if not serving and len(this.roles.processes) > 1:
+        opens = this.catalog.opens_for(timer.program for r in process.roles for timer in roles[r].timers)
     siblings = len(process.pids) if process.parent >= 0 else 1
     parents = len(this.roles.processes[process.parent].pids) if process.parent >= 0 else 1
     return Process(
