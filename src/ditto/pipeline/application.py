@@ -34,8 +34,8 @@ WORK_SECONDS = 40.0
 """For one tier, after which no further round of work begins."""
 ALL_WORK_SECONDS = 280.0
 """For all tiers together."""
-NATIVE_SECONDS = 20.0
-"""For each tier, after all of which no further knob of any is tried."""
+NATIVE_SECONDS, ALL_NATIVE_SECONDS = 20.0, 180.0
+"""For each tier and for all together, after which no further knob of any is tried."""
 RECORDED_S = 2.0
 """Of the load, in each recording for the calls between tiers: following them takes several times as long."""
 RECORDINGS = 2
@@ -162,7 +162,7 @@ def tune(
     if native:
         progress.stage("tune")
         found = {name: load_profile(profile_of(profiles, name)) for name in places}
-        limit = NATIVE_SECONDS * len(places) if cpu_seconds is None else cpu_seconds
+        limit = min(NATIVE_SECONDS * len(places), ALL_NATIVE_SECONDS) if cpu_seconds is None else cpu_seconds
         uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
         for name, tuned in tune_tiers_native(places, found, uncounted, remake_all, progress, limit).items():
             keep(name, tuned)
