@@ -117,6 +117,17 @@ class Timer(Model):
     program: Program
 
 
+class Inbox(Model):
+    """By what the threads of a role learn of messages; see ``struct ditto_inbox``."""
+
+    nr: SyscallNumber
+    read_nr: SyscallNumber
+    bytes: Annotated[int, Field(ge=1, le=1 << 16)]
+    each: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    again: bool = False
+    own: bool = True
+
+
 class Role(Model):
     """What a kind of thread does; see ``struct ditto_role``.
 
@@ -130,7 +141,7 @@ class Role(Model):
     a ``crowd`` only accepts, and waits by ``listen_wait``.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -141,6 +152,7 @@ class Role(Model):
     handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
+    inbox: Inbox | None = None
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
