@@ -203,13 +203,14 @@ struct ditto_timer {
 	 * in a period: where fewer do, it sleeps longer */
 	uint32_t requests;
 	struct ditto_program program;
+	uint8_t descriptor; /* of loops: it is told of by a timerfd in the wait set, which is read, and not by the wait's time-out */
 };
 
 /* How the threads of a role learn of messages. */
 struct ditto_inbox {
-	uint16_t nr;      /* eventfd2, pipe2 or socketpair; 0: there is no descriptor */
+	uint16_t nr;      /* eventfd2, pipe2 or socketpair */
 	uint16_t read_nr; /* read or recvfrom */
-	uint32_t bytes;   /* asked for */
+	uint32_t bytes;   /* asked for; 0: there are no messages, or they are told by futex */
 	uint32_t each;    /* bytes of a message; 0: a read stands for all there are */
 	uint8_t again;    /* read until nothing is left */
 	uint8_t own;      /* each thread has one; else the threads of a process have it in common */

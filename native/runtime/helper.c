@@ -12,15 +12,14 @@ void helper_wake(struct worker *from, unsigned role)
 {
 	_Atomic uint32_t *word = &from->process->helpers[role];
 
-	/* a worker's wake-ups each stand for a message: none may be lost */
-	if (ditto_service.role[role].kind == DITTO_ROLE_WORKER ||
-	    atomic_load_explicit(word, memory_order_relaxed) < ditto_service.role[role].count)
+	if (atomic_load_explicit(word, memory_order_relaxed) < ditto_service.role[role].count)
 		atomic_fetch_add(word, 1);
 	syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
-void helper_wait(struct worker *w)
+void helper_main(struct worker *w)
 {
+	const struct ditto_role *role = w->role;
 	_Atomic uint32_t *word = &w->process->helpers[w->role_index];
 
 	for (;;) {
@@ -28,17 +27,11 @@ void helper_wait(struct worker *w)
 
 		while (left && !atomic_compare_exchange_weak(word, &left, left - 1))
 			;
-		if (left)
-			return;
-		syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
-	}
-}
-
-void helper_main(struct worker *w)
-{
-	for (;;) {
-		helper_wait(w);
-		if (w->role->timers)
-			worker_program(w, NULL, &w->role->timer[0].program);
+		if (!left) {
+			syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+			continue;
+		}
+		if (role->timers)
+			worker_program(w, NULL, &role->timer[0].program);
 	}
 }

@@ -113,6 +113,8 @@ void loop_main(struct worker *w)
 				notified(w);
 			else if (s->type == SOURCE_INBOX)
 				message_ready(w);
+			else if (s->type == SOURCE_TIMER)
+				timers_tick(w, s);
 			else if (ditto_service.listener.datagrams)
 				datagram_ready(w);
 			else

@@ -26,6 +26,7 @@ struct inbox {
 	uint32_t loose; /* messages that bring no request */
 	_Atomic uint32_t told; /* a write is not read yet */
 	_Atomic uint32_t behind; /* a write found no room: whoever reads next takes everything */
+	_Atomic uint32_t left, waiting; /* where they are told by futex: messages nobody has taken, threads that wait */
 };
 
 static void open_ends(struct inbox *in, const struct ditto_inbox *table, int blocks)
@@ -55,7 +56,7 @@ void message_join(struct worker *w)
 {
 	const struct ditto_inbox *table = &w->role->inbox;
 
-	if (!table->read_nr && w->role->kind != DITTO_ROLE_WORKER)
+	if (!table->bytes && w->role->kind != DITTO_ROLE_WORKER)
 		return;
 	for (unsigned i = 0; !table->own && i < w->number && !w->inbox; i++)
 		if (w->process->worker[i].role == w->role)
@@ -133,6 +134,28 @@ static void tell(struct inbox *in, const struct ditto_op *op)
 		atomic_store(&in->behind, 1);
 }
 
+static void wake(struct inbox *in, const struct ditto_op *op)
+{
+	atomic_fetch_add(&in->left, 1);
+	if (!(op->b & DITTO_MESSAGE_ONCE) || atomic_load(&in->waiting))
+		syscall(SYS_futex, &in->left, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+static void wait_to_be_woken(struct inbox *in)
+{
+	for (;;) {
+		uint32_t left = atomic_load(&in->left);
+
+		while (left && !atomic_compare_exchange_weak(&in->left, &left, left - 1))
+			;
+		if (left)
+			return;
+		atomic_fetch_add(&in->waiting, 1);
+		syscall(SYS_futex, &in->left, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+		atomic_fetch_sub(&in->waiting, 1);
+	}
+}
+
 static struct worker *next_reader(struct worker *from, unsigned role)
 {
 	struct process *p = from->process;
@@ -173,7 +196,7 @@ void message_pass(struct op_context *x, const struct ditto_op *op)
 	}
 	put(to->inbox, c);
 	if (op->nr == SYS_futex)
-		helper_wake(w, to->role_index);
+		wake(to->inbox, op);
 	else if (to->inbox->write_fd >= 0)
 		tell(to->inbox, op);
 }
@@ -279,7 +302,7 @@ void message_main(struct worker *w)
 
 	if (role->wait_nr == SYS_futex) {
 		for (;;) {
-			helper_wait(w);
+			wait_to_be_woken(w->inbox);
 			work(w, 1);
 		}
 	}

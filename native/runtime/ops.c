@@ -293,7 +293,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_NOTIFY:
 		if (op->a < 0 || op->a >= ditto_service.roles)
 			break;
-		if (ditto_service.role[op->a].inbox.read_nr || ditto_service.role[op->a].kind == DITTO_ROLE_WORKER)
+		if (ditto_service.role[op->a].inbox.bytes || ditto_service.role[op->a].kind == DITTO_ROLE_WORKER)
 			message_pass(x, op);
 		else
 			worker_notify(w, (unsigned)op->a);

@@ -36,7 +36,7 @@ void fail(const char *what); /* message with errno to stderr, ends the clone wit
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK, SOURCE_INBOX };
+enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK, SOURCE_INBOX, SOURCE_TIMER };
 
 struct source {
 	int fd;
@@ -216,6 +216,7 @@ struct worker {
 	uint32_t brought; /* elements that nobody has taken */
 	uint32_t conns;
 	struct pool pool;
+	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
@@ -272,7 +273,6 @@ void datagram_ready(struct worker *w); /* receives by the receive policy and ans
 void datagram_main(struct worker *w) __attribute__((noreturn)); /* for threads that block in the receive */
 void helper_main(struct worker *w) __attribute__((noreturn));
 void helper_wake(struct worker *from, unsigned role);
-void helper_wait(struct worker *w); /* until one wake-up is its own */
 void shared_main(struct worker *w) __attribute__((noreturn));
 void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));
@@ -289,9 +289,11 @@ struct pace {
 	double requests; /* that lately came in a period */
 };
 
+int timer_descriptor(uint64_t period_ns, int flags); /* a timerfd that ticks */
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
+void timers_tick(struct worker *w, struct source *s); /* the timerfd of one of them is ready */
 uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 

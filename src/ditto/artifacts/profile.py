@@ -110,11 +110,13 @@ class Timer(Model):
 
     With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
     periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
+    ``descriptor``: a loop is told of it by a timerfd.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
     requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     program: Program
+    descriptor: bool = False
 
 
 class Inbox(Model):

@@ -139,7 +139,8 @@ def _serial(tables: Tables, role: Role) -> str:
 
 
 def _timer(tables: Tables, timer: Timer) -> str:
-    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {tables.program(timer.program)}}}"
+    program = tables.program(timer.program)
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {program}, {int(timer.descriptor)}}}"
 
 
 def _process(tables: Tables, index: int, process: Process) -> str:

@@ -6,6 +6,7 @@ from ditto.artifacts.profile import Inbox, Op, OpKind, RequestClass, Role, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program
+from ditto.model.pool import STRAY
 from ditto.model.roles import RoleSeen
 from ditto.model.waits import longest_timeout, most_events
 from ditto.streams import programs
@@ -110,25 +111,35 @@ def _quiet(op: Op) -> int:
     return QUIET if op.b & _MSG_NOSIGNAL else 0
 
 
-def with_messages(classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:
+def with_messages(evidence: Evidence, classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:
     """Classes whose messages name the role of the threads they go to; without messages, where there is none."""
     worker = _index(roles, "worker")
     waits = any(role.inbox is not None for role in roles if role.kind != "worker")
-    return [cls.model_copy(update={"program": _passing(cls.program, worker, waits)}) for cls in classes]
+    seldom = evidence.work.messages is not None and evidence.work.messages.seldom
+    return [cls.model_copy(update={"program": _passing(cls.program, worker, waits, seldom)}) for cls in classes]
 
 
-def _passing(program: list[Op], worker: int, waits: bool) -> list[Op]:
+def _passing(program: list[Op], worker: int, waits: bool, seldom: bool) -> list[Op]:
     awaited = waits and sum(op.probability for op in program if op.kind is OpKind.AWAIT) > AWAITED
-    made = []
-    for op in program:
-        if op.kind is OpKind.NOTIFY:
-            if worker < 0:
-                continue
-            brings = BRINGS if awaited and op.a == PASSED[1] else 0
-            op = op.model_copy(update={"a": worker, "b": brings | _quiet(op)})
-        elif op.kind is OpKind.AWAIT:
+    made: list[Op] = []
+    share, passing = 0.0, False
+    for op in reversed(program):
+        if op.kind is OpKind.AWAIT:
+            share, passing = max(share, op.probability), False
             if not awaited:
                 continue
             op = op.model_copy(update={"probability": 1.0})  # where nothing was passed it does nothing
+        elif op.kind is OpKind.NOTIFY:
+            if worker < 0 or op.probability < STRAY:
+                continue
+            flags = _quiet(op)
+            if op.a == PASSED[1]:
+                flags |= (BRINGS if awaited else 0) | (ONCE if seldom else 0)
+                # Those are seen to come back that nobody had to be woken for.
+                op = op.model_copy(update={"probability": max(share, op.probability) if seldom else op.probability})
+                share, passing = op.probability, True
+            op = op.model_copy(update={"a": worker, "b": flags})
+        elif op.kind is OpKind.YIELD and passing and seldom:
+            op = op.model_copy(update={"probability": max(share, op.probability)})
         made.append(op)
-    return made
+    return made[::-1]

@@ -9,6 +9,7 @@ from typing import Literal
 
 from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.timers import ticks
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.datagrams import is_datagram
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
@@ -244,6 +245,8 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
     if not (serves or accepts) and len(timed := timed_out(work)) >= 2 and len(timed) > sum(waits.values()) / 2:
         return ("periodic", Counter(e.nr for e in timed).most_common(1)[0][0], False, False)
+    if not (serves or accepts or waits) and sum(map(ticks, work.events)) >= 2:
+        return ("periodic", NUMBERS["read"], False, False)
     if current in WAITS and not waits:
         waits[current] = 1
     if waits:
@@ -262,7 +265,7 @@ def timed_out(work: ThreadWork) -> list[Event]:
 
 def pauses(work: ThreadWork) -> list[Event]:
     """What a periodic thread waits with until its time has come."""
-    return work.sleeps or timed_out(work) or work.parks
+    return work.sleeps or timed_out(work) or [e for e in work.events if ticks(e)] or work.parks
 
 
 def _is_timed(parks: list[Event]) -> bool:

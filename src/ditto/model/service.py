@@ -146,7 +146,7 @@ def _service(this: _Fit) -> ServiceProfile:
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     roles = with_inboxes(evidence, this.roles.roles, roles)
     roles = [set_up_before(evidence, role) for role in roles]
-    classes = with_messages(with_helpers(classes, roles), roles)
+    classes = with_messages(evidence, with_helpers(classes, roles), roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index) for index in range(len(this.roles.processes))]
@@ -333,7 +333,7 @@ def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:
     )
     served = sum(len(thread.cycles) for thread in role.work)
     requests = round(served / len(timer.bursts)) if timer.allocates else 0
-    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops)
+    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops, descriptor=timer.descriptor)
 
 
 def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:

@@ -9,7 +9,7 @@ from statistics import mean, pstdev
 
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork
-from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
+from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, RECEIVES, SENDFILES, Event
 
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
@@ -27,9 +27,19 @@ class TimerSeen:
     bursts: list[list[Event]] = field(default_factory=list)
 
     @property
+    def descriptor(self) -> bool:
+        """Whether a timerfd tells of it."""
+        return 2 * sum(any(ticks(event) for event in burst) for burst in self.bursts) > len(self.bursts)
+
+    @property
     def allocates(self) -> bool:
         """Whether all it does is to ask for memory or give it back: that follows the load, not the clock."""
         return all(event.nr in MEMORY for burst in self.bursts for event in burst)
+
+
+def ticks(event: Event) -> bool:
+    """Whether the call reads a timerfd whose time has come."""
+    return event.nr in RECEIVES and event.ret > 0 and event.obj is not None and event.obj.kind == "timerfd"
 
 
 def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], window_ns: int) -> TimerSeen | None:

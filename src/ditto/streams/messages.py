@@ -66,6 +66,7 @@ class Messages:
         returned: messages of theirs, and ``passed`` those to them.
         by_workers, by_servers: how they read theirs, and how those read that serve the connections.
         sizes: bytes of a message to workers, where they read.
+        seldom: whether they are woken only where none works.
     """
 
     workers: set[int]
@@ -75,6 +76,7 @@ class Messages:
     by_workers: Reading = field(default_factory=Reading)
     by_servers: Reading = field(default_factory=Reading)
     sizes: Counter[int] = field(default_factory=Counter)
+    seldom: bool = False
 
     @property
     def once(self) -> bool:
@@ -141,8 +143,9 @@ def _find(work: Work) -> Messages | None:
         else:
             found.returned += event.ret > 0
     if found.woken:
-        woken = [e for t in work.threads.values() if t.cycles for e in t.events if _wakes(e)]
-        found.passed = len(woken)
+        woken = sum(_wakes(event) for t in work.threads.values() if t.cycles for event in t.events)
+        found.seldom = woken < 0.95 * found.returned
+        found.passed = found.returned
     return found if found.passed > SOME * requests else None
 
 
@@ -152,19 +155,22 @@ def _wakes(event: Event) -> bool:
 
 @dataclass(eq=False)
 class _Request:
-    """A request under way: where its thread passed it on last."""
+    """A request under way: where it began and was passed on last, and the wake-up in which it went on last."""
 
     cycle: Cycle
+    began: int
+    last: int
     passed: int = -1
-    last: int = 0
+    passes: int = 0
 
 
 def _follow(thread: ThreadWork, found: Messages) -> None:
     """Find the messages that each request passed with, and where it went on.
 
     Who passes on what it received in an earlier round is not seen to work for any request: requests are taken in their
-    order then.
+    order then.  Nobody is woken where all work already: such a request is known by its late reply.
     """
+    place = {id(event): at for at, event in enumerate(thread.events)}
     owner = {id(event): cycle for cycle in thread.cycles for event in cycle.events}
     under_way: dict[int, _Request] = {}
     loose = {id(event): wake for wake in thread.wakes for event in wake.loose}
@@ -181,19 +187,27 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
         cycle = owner.get(id(event))
         request = under_way.get(id(cycle)) if cycle is not None else None
         if passes and cycle is None and id(event) in loose:
-            request = _next(under_way, returned)
+            request = _next(under_way, returned, now)
             if request is not None:
                 cycle = request.cycle
-                loose[id(event)].loose.remove(event)
-                cycle.add(event, thread.wakes[now])
+                after = sum(place.get(id(other), -1) < at for other in cycle.events)
+                begins = at  # what its thread did for nobody right before was for it
+                while id(thread.events[begins - 1]) in loose and thread.events[begins - 1].target is None:
+                    begins -= 1
+                cycle.events[after:after] = thread.events[begins : at + 1]
+                cycle.wake_of[after:after] = [thread.wakes[now]] * (at + 1 - begins)
+                for one in thread.events[begins : at + 1]:
+                    loose.pop(id(one)).loose.remove(one)
         if cycle is None:
             continue
         if request is None:
             if event is not cycle.receive:
                 continue
-            request = under_way[id(cycle)] = _Request(cycle, last=now)
+            request = under_way[id(cycle)] = _Request(cycle, at, now)
         polled = now > request.last and wait_timeout(thread.wakes[now].wait) == 0  # type: ignore[arg-type]
-        if 0 <= request.passed < returned:
+        replies = event.nr in SENDS and event.obj is cycle.connection
+        unseen = found.woken and replies and not request.passes and request.began < returned
+        if 0 <= request.passed < returned or unseen:
             _pause(cycle, event, thread, at, [AWAIT, YIELD] if polled and back < now else [AWAIT], now)
             request.passed = -1
         elif request.passed < 0 and polled and cycle.resumed_after is None:
@@ -204,14 +218,15 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
             if first or told:
                 event.target = Obj(MESSAGE, (PASSED if first else FURTHER)[1])
             request.passed = at if first else request.passed
-        elif event.nr in SENDS and event.obj is cycle.connection:
+            request.passes += 1
+        elif replies:
             del under_way[id(cycle)]
 
 
-def _next(under_way: dict[int, _Request], returned: int) -> _Request | None:
-    """The oldest request that was passed to nobody yet, or has come back."""
-    fresh = (request for request in under_way.values() if request.passed < 0)
-    return next(fresh, next((r for r in under_way.values() if r.passed < returned), None))
+def _next(under_way: dict[int, _Request], returned: int, now: int) -> _Request | None:
+    """The oldest request of this round or the one before that was passed to nobody yet, or one that has come back."""
+    fresh = (r for r in under_way.values() if not r.passes and r.last >= now - 1)
+    return next(fresh, next((r for r in under_way.values() if 0 <= r.passed < returned), None))
 
 
 def _pause(cycle: Cycle, event: Event, thread: ThreadWork, at: int, kinds: list[str], now: int) -> None:
@@ -236,20 +251,16 @@ def worker_cycles(work: Work) -> list[Cycle]:
 
 
 def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
-    """A worker's calls from one message to the next; of one that is woken, until it waits after it has told."""
+    """A worker's calls from one message to the next; of one that is woken, from one of its answers to the next."""
     burst: list[Event] = []
-    told = False
     for event in thread.events:
         message = event.target is not None and event.target.kind == MESSAGE
-        if woken and is_parked(event):
-            if told:
-                yield burst
-                burst, told = [], False
-            continue
         if message and event.nr in RECEIVES:
             if burst:
                 yield burst
             burst = [event] if event.ret > 0 else []
-        elif not is_wait(event) and (woken or burst):
+        elif not is_wait(event) and not is_parked(event) and (woken or burst):
             burst.append(event)
-            told = told or message
+            if woken and message:
+                yield burst
+                burst = []

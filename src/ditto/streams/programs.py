@@ -42,7 +42,7 @@ MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "
                "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
-               "sched_getscheduler", "statfs", "getrandom", "brk")  # fmt: skip
+               "sched_getscheduler", "statfs", "getrandom", "brk", "timerfd_settime", "timerfd_gettime")  # fmt: skip
 """Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
@@ -350,7 +350,7 @@ def _describe(
         return ("helper_wake" if helps else "futex_wake", nr, None)
     if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
         return ("notify", nr, None)
-    if nr not in PARKS:
+    if nr not in PARKS and (obj is None or obj.kind != "timerfd"):  # a tick's read is the timer's
         work.unsupported[nr] += 1
     return None
 
