@@ -18,7 +18,8 @@ BRINGS, ONCE, QUIET = 1, 2, 4
 """Flags of a message, as ``enum ditto_message_flags`` in native/runtime/program.h."""
 AWAITED = 0.05
 """Share of the requests of a class that wait for others from which on those that pass do."""
-USUAL = 0.1
+USUAL = 0.02
+"""Share of the messages from which on what a worker does belongs to its program."""
 _EVENTFD = NUMBERS["eventfd2"]
 _MSG_NOSIGNAL = 0x4000
 _MOST_BYTES = 1 << 16
@@ -34,7 +35,7 @@ def worker_role(evidence: Evidence, role: RoleSeen, count: int, book: BlockBook,
     program: list[Op] = []
     if cycles:
         amounts = evidence.gaps.worker if evidence.gaps else {}
-        block_for = book.namer(NO_CLASS, min(1.0, found.passed / total))
+        block_for = book.namer(NO_CLASS, min(1.0, found.jobs / total))
         work = programs.build(b"worker", cycles)
         program = fit_program(work, amounts, block_for, placement, deferred=False, minimum=USUAL)
     if found.woken and (woken := book.after(role.wait_nr)) is not None:

@@ -46,15 +46,17 @@ def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], win
     """The periodic activity of a role's threads, if they have one.
 
     Rare calls without a connection of their own are gathered into bursts; they are a timer's if the bursts come
-    regularly (coefficient of variation of the intervals below 0.6).
+    regularly (coefficient of variation of the intervals below 0.6).  Where a timerfd ticks, each tick begins one.
     """
     rare = _rare_kinds(classes)
     bursts: list[list[Event]] = []
     spans: list[float] = []
     for thread in threads:
         own: list[list[Event]] = []
-        for event in sorted(_candidates(thread, rare), key=lambda e: e.t_out):
-            if own and event.t_in - own[-1][-1].t_out < BURST_GAP_NS:
+        found = sorted(_candidates(thread, rare), key=lambda e: e.t_out)
+        told = sum(map(ticks, found)) >= MIN_BURSTS
+        for event in found[next((at for at, event in enumerate(found) if ticks(event)), 0) if told else 0 :]:
+            if own and (not ticks(event) if told else event.t_in - own[-1][-1].t_out < BURST_GAP_NS):
                 own[-1].append(event)
             else:
                 own.append([event])

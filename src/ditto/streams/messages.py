@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
+from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake, Work
 from ditto.streams.events import EAGAIN, RECEIVES, SENDS, Event, Obj, is_wait, wait_timeout
 from ditto.streams.helpers import OFTEN, find_helpers
 from ditto.streams.programs import AWAIT, MESSAGE, YIELD
@@ -19,6 +19,7 @@ from ditto.streams.sharing import SOME, is_parked
 
 BETWEEN = ("pipe", "pair", "eventfd", "socket")
 """Kinds of descriptors that messages between threads pass over."""
+MOSTLY = 0.95
 PASSED, FURTHER, RETURNED = ("m", 0), ("m", 1), ("m", 2)
 """What a message is: one that a request passes with, another for the same, one that tells of its coming back."""
 _KINDS = {"eventfd": NUMBERS["eventfd2"], "pipe": NUMBERS["pipe2"]}
@@ -64,6 +65,7 @@ class Messages:
         workers: threads that do a part of the work for others.
         woken: whether these are woken (futex), and read nothing.
         returned: messages of theirs, and ``passed`` those to them.
+        jobs: how often a request passed to them, seen or not.
         by_workers, by_servers: how they read theirs, and how those read that serve the connections.
         sizes: bytes of a message to workers, where they read.
         seldom: whether they are woken only where none works.
@@ -73,6 +75,7 @@ class Messages:
     woken: bool
     passed: int = 0
     returned: int = 0
+    jobs: int = 0
     by_workers: Reading = field(default_factory=Reading)
     by_servers: Reading = field(default_factory=Reading)
     sizes: Counter[int] = field(default_factory=Counter)
@@ -81,7 +84,7 @@ class Messages:
     @property
     def once(self) -> bool:
         """Whether one who is told already is not told again until it has read that."""
-        return self.returned < 0.95 * self.passed
+        return self.returned < MOSTLY * self.jobs
 
 
 def join_messages(work: Work) -> None:
@@ -143,9 +146,8 @@ def _find(work: Work) -> Messages | None:
         else:
             found.returned += event.ret > 0
     if found.woken:
-        woken = sum(_wakes(event) for t in work.threads.values() if t.cycles for event in t.events)
-        found.seldom = woken < 0.95 * found.returned
-        found.passed = found.returned
+        found.passed = sum(_wakes(event) for t in work.threads.values() if t.cycles for event in t.events)
+        found.seldom = found.passed < MOSTLY * found.returned
     return found if found.passed > SOME * requests else None
 
 
@@ -208,6 +210,7 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
         replies = event.nr in SENDS and event.obj is cycle.connection
         unseen = found.woken and replies and not request.passes and request.began < returned
         if 0 <= request.passed < returned or unseen:
+            found.jobs += unseen
             _pause(cycle, event, thread, at, [AWAIT, YIELD] if polled and back < now else [AWAIT], now)
             request.passed = -1
         elif request.passed < 0 and polled and cycle.resumed_after is None:
@@ -218,6 +221,7 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
             if first or told:
                 event.target = Obj(MESSAGE, (PASSED if first else FURTHER)[1])
             request.passed = at if first else request.passed
+            found.jobs += first
             request.passes += 1
         elif replies:
             del under_way[id(cycle)]
@@ -243,11 +247,24 @@ def worker_cycles(work: Work) -> list[Cycle]:
     found = work.messages
     if found is None:
         return []
-    cycles = []
-    for tid in sorted(found.workers & set(work.threads)):
-        for burst in _bursts(work.threads[tid], found.woken):
-            cycles.append(Cycle(_NOBODY, tid, _NOWHERE, burst[0], burst, [_NOWHERE] * len(burst)))
-    return cycles
+    bursts = [burst for tid in sorted(found.workers) for burst in _bursts(work.threads[tid], found.woken)]
+    if found.once:  # who answers once for several is seen to do the work of all of them at once
+        apart = [part for burst in bursts for part in _apart(burst)]
+        bursts = apart if len(apart) <= found.jobs else bursts
+    cycles = [Cycle(_NOBODY, burst[0].tid, _NOWHERE, burst[0], burst, [_NOWHERE] * len(burst)) for burst in bursts]
+    missing = max(0, found.jobs - len(cycles)) if cycles else 0
+    return cycles + [Cycle(_NOBODY, cycles[0].tid, _NOWHERE, cycles[0].receive) for _ in range(missing)]
+
+
+def _apart(burst: list[Event]) -> Iterator[list[Event]]:
+    """A worker's calls cut where it makes one that it has made already."""
+    part: list[Event] = []
+    for event in burst:
+        if event.nr != FUTEX and any(event.nr == other.nr for other in part):
+            yield part
+            part = []
+        part.append(event)
+    yield part
 
 
 def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
