@@ -113,12 +113,25 @@ class Timer(Model):
     With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
     periodic thread's are those that came in a period: where fewer come, by a factor f, it sleeps f ** ``follows`` times
     as long, as far as tuning found.
+    ``descriptor``: a loop is told of it by a timerfd.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
     requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     follows: Annotated[float, Field(ge=0, le=1)] = 1.0
     program: Program
+    descriptor: bool = False
+
+
+class Inbox(Model):
+    """By what the threads of a role learn of messages; see ``struct ditto_inbox``."""
+
+    nr: SyscallNumber
+    read_nr: SyscallNumber
+    bytes: Annotated[int, Field(ge=1, le=1 << 16)]
+    each: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    again: bool = False
+    own: bool = True
 
 
 class Role(Model):
@@ -134,7 +147,7 @@ class Role(Model):
     a ``crowd`` only accepts, and waits by ``listen_wait``.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -145,6 +158,7 @@ class Role(Model):
     handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
+    inbox: Inbox | None = None
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []

@@ -63,6 +63,8 @@ class OpKind(StrEnum):
     FUTEX_WAKE = "futex_wake"
     SLEEP = "sleep"
     NOTIFY = "notify"
+    AWAIT = "await"
+    YIELD = "yield"
     SOCKET = "socket"
     CONNECT = "connect"
     CONNECTED = "connected"

@@ -38,6 +38,7 @@ from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
+    from ditto.streams.messages import Messages
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -90,6 +91,8 @@ class Cycle:
     """Calls that are begun and not answered."""
     together: int = 1
     """Requests that came in its receive; 0 where it came with an earlier one."""
+    pauses: dict[int, list[tuple[str, float]]] = field(default_factory=dict)
+    """By ``id`` of a call: what the request waited for before it (`ditto.streams.messages`), and the work after it."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -137,6 +140,8 @@ class Work:
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
+    messages: Messages | None = None
+    """Who passes requests to whom, if threads do."""
 
 
 class _Follower:
