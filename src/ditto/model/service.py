@@ -311,12 +311,17 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
+_CLOSING = frozenset(
+    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
+)
+
+
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
     if not work.cycles:
         return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
     ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in (OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE)]
+    kept = [op for op in ops if op.kind in _CLOSING]
     if not any(op.kind is OpKind.CLOSE for op in kept):
         kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
     return kept
