@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import socket
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
+from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import find_handover
-from ditto.model.roles import find_roles
+from ditto.model.network import fit_listener, relisten
+from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
 from ditto.observe.native_phase import NativeOptions, record_native
-from ditto.streams.cycles import follow
+from ditto.paths import runtime_sources
+from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
 from ditto.streams.evidence import Evidence, load_evidence, requests_of
 from ditto.streams.lives import closing_work, setup_work
+from profile_parts import fixed, service_profile
 
 PID, LISTENER, CONNECTION = 10, 3, 5
 
@@ -129,3 +141,58 @@ def test_a_load_that_ends_early_is_repeated(tmp_path: Path) -> None:
     assert evidence.requests.total >= 3 * 400
     roles = fit(evidence, "0.1.0", 1).profile.services[0].roles
     assert [(role.kind, role.handover) for role in roles] == [("accept_serve", "spawn_thread"), ("serve", "keep")]
+
+
+def accepting_loops(record: Recorder, waits_between: bool) -> Work:
+    """A loop that accepts eight connections, and after every fourth takes the listener out of its set and back."""
+    record.call(PID, "epoll_create1", 4)
+    record.call(PID, "epoll_ctl", 0, 4, 1, LISTENER, payload=b"\x01\0\0\0")
+    for number in range(8):
+        if waits_between or not number:
+            record.call(PID, "epoll_wait", 1, 4)
+        record.call(PID, "accept4", CONNECTION + number, LISTENER)
+        if number % 4 == 3:
+            record.call(PID, "epoll_ctl", 0, 4, 2, LISTENER)
+            record.call(PID, "epoll_ctl", 0, 4, 1, LISTENER, payload=b"\x01\0\0\0")
+    record.call(PID, "accept4", -11, LISTENER)
+    return follow(record.threads)
+
+
+@pytest.mark.parametrize(("waits_between", "until_again"), [(True, False), (False, True)])
+def test_how_a_loop_accepts(waits_between: bool, until_again: bool) -> None:
+    record = Recorder()
+    work = accepting_loops(record, waits_between)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    assert fit_listener(stream, work, 80, False, False).accept_until_again is until_again
+    role = RoleSeen("loop", 0, NUMBERS["epoll_wait"], True, True, [PID], [work.threads[PID]])
+    assert relisten(role) == 3  # eight connections, and added three times
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_clone_lists_a_directory_and_moves_behind_the_others_that_accept(tmp_path: Path) -> None:
+    profile = service_profile()
+    service = profile.services[0]
+    listing = [
+        Op(kind=OpKind.FILE_OPEN, nr=NUMBERS["openat"], c=os.O_DIRECTORY),
+        Op(kind=OpKind.FILE_READ, nr=NUMBERS["getdents64"], size=fixed(400)),
+        Op(kind=OpKind.FILE_CLOSE, nr=NUMBERS["close"]),
+    ]
+    first = service.classes[0].model_copy(update={"program": [*listing, *service.classes[0].program]})
+    role = service.roles[0].model_copy(update={"relisten": 3, "timers": []})
+    changed = service.model_copy(update={"classes": [first, service.classes[1]], "roles": [role]})
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
+        assert traced.stdout is not None
+        port = int(traced.stdout.readline().split()[-1])
+        for _ in range(6):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+                sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+                assert sock.recv(4096)[:1] == b"$"
+        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
+        traced.wait(timeout=10)
+    lines = log.read_text().splitlines()
+    assert len([line for line in lines if re.search(r"getdents64\(.* = [1-9]\d*$", line)]) == 6
+    assert len([line for line in lines if "EPOLL_CTL_DEL" in line]) == 2

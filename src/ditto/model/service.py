@@ -12,7 +12,7 @@ from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
@@ -269,6 +269,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         timeout_ms=longest_timeout(waits),
         listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
+        relisten=relisten(role) if role.kind == "loop" else 0,
         handover=handover.how,
         hand_to=handover.to,
         notify_nr=handover.notify_nr,
