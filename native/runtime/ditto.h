@@ -227,6 +227,7 @@ struct ditto_role {
 	int32_t timeout_ms;  /* when nothing is due: -1 for ever, 0 busy polling, else at most this */
 	uint8_t listens;     /* the listener is in this role's wait set */
 	uint32_t listen_events;  /* epoll events for the listener (EPOLLEXCLUSIVE and so on) */
+	uint16_t relisten;   /* the listener leaves the wait set and is added again with every so many accepts; 0: never */
 	uint8_t handover;
 	int16_t hand_to;     /* role index */
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */

@@ -144,7 +144,8 @@ class Role(Model):
     connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
     blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
     all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
-    a ``crowd`` only accepts, and waits by ``listen_wait``.
+    a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten`` is the number of accepts with which a loop
+    takes the listener out of its wait set and adds it again; 0 for never.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
@@ -155,6 +156,7 @@ class Role(Model):
     timeout_ms: Annotated[int, Field(ge=-1, le=1 << 30)] = -1
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
+    relisten: Annotated[int, Field(ge=0, le=65535)] = 0
     handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0

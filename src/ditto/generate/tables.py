@@ -104,6 +104,7 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f'{{.name = "r{index}", .kind = DITTO_ROLE_{role.kind.upper()}, .wait = {_WAITS[role.wait]}, '
         f".wait_nr = {role.wait_nr}, .count = {role.count}, .max_events = {role.max_events}, "
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
+        f".relisten = {role.relisten}, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
         f".inbox = {_inbox(role)}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "

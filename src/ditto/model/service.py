@@ -13,7 +13,7 @@ from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.messages import with_inboxes, with_messages, worker_role
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
@@ -273,6 +273,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         timeout_ms=longest_timeout(waits),
         listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
+        relisten=relisten(role) if role.kind == "loop" else 0,
         handover=handover.how,
         hand_to=handover.to,
         notify_nr=handover.notify_nr,
@@ -315,12 +316,17 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
+_CLOSING = frozenset(
+    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
+)
+
+
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
     if not work.cycles:
         return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
     ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in (OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE)]
+    kept = [op for op in ops if op.kind in _CLOSING]
     if not any(op.kind is OpKind.CLOSE for op in kept):
         kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
     return kept

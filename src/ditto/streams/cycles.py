@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
+from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import as_connections, is_datagram
@@ -393,5 +394,6 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    adopt_births(work)
     settle(work)
     return work
