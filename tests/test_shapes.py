@@ -34,6 +34,8 @@ SERVER = """
 import os, signal, socket, socketserver, sys, threading
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
+        if shape == "forks":
+            os.setsid()
         while self.request.recv(4096):
             answer(self.request)
 def plain(sock):
@@ -149,6 +151,12 @@ def tree(pid: int) -> tuple[int, int]:
     return len(pids), sum(len(os.listdir(f"/proc/{one}/task")) for one in pids)
 
 
+def leaders(pid: int) -> int:
+    """Children that have a session of their own."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return sum(os.getsid(child) == child for child in map(int, found.stdout.split()))
+
+
 @pytest.mark.parametrize(
     ("shape", "kinds", "handover", "idle", "busy"),
     [
@@ -175,6 +183,7 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
             for sock in socks:
                 assert sock.recv(4096)[:1] == b"$"
         assert tree(pid) == busy
+        assert leaders(pid) == (CONNECTIONS if shape == "forks" else 0)  # sessions share CPUs evenly
         for sock in socks:
             sock.close()
         time.sleep(0.5)

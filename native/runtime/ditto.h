@@ -218,6 +218,7 @@ struct ditto_role {
 	int16_t hand_to;     /* role index */
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	uint16_t connection_limit; /* 0: none */
+	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
 	uint8_t deferred_lifo;
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */

@@ -47,13 +47,14 @@ class ThreadSeen(_Facts):
 
 
 class ProcessSeen(_Facts):
-    """A process at one moment."""
+    """A process at one moment; ``session`` is the number of the session it belongs to."""
 
     pid: int
     ppid: int
     name: str
     threads: list[ThreadSeen]
     rss_bytes: int = 0
+    session: int = 0
 
 
 class FileSeen(_Facts):

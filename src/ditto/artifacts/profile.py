@@ -127,7 +127,8 @@ class Role(Model):
     connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
     blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
     all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
-    a ``crowd`` only accepts, and waits by ``listen_wait``.
+    a ``crowd`` only accepts, and waits by ``listen_wait``.  ``leads_session``: a process that begins with such a thread
+    is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
@@ -152,6 +153,7 @@ class Role(Model):
     polls_first: bool = False
     unwatches: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0
+    leads_session: bool = False
     wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
     on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -136,6 +136,12 @@ def find_roles(
             process_role.roles.append(len(seen.roles))
             seen.roles.append(role)
     return seen
+
+
+def leads_session(role: RoleSeen, processes: Iterable[ProcessSeen]) -> bool:
+    """Whether the processes that begin with this role are mostly in sessions of their own, as some daemons' are."""
+    led = [process.session == process.pid for process in processes if process.pid in role.threads]
+    return 2 * sum(led) > len(led)
 
 
 def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:

@@ -14,7 +14,7 @@ from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -144,6 +144,11 @@ def _service(this: _Fit) -> ServiceProfile:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     roles = [set_up_before(evidence, role) for role in roles]
+    seen = evidence.observation.native.processes
+    roles = [
+        role.model_copy(update={"leads_session": leads_session(of, seen)})
+        for role, of in zip(roles, this.roles.roles, strict=True)
+    ]
     classes = with_helpers(classes, roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
