@@ -110,6 +110,7 @@ struct ditto_reply {
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
 	uint16_t columns;                /* of REPLY_ROWS */
 	const struct ditto_column *column;
+	uint8_t columns_known;           /* left out for clients that remember those of a prepared statement */
 };
 
 /* How a request is recognised as of this class.

@@ -42,7 +42,10 @@ class Column(Model):
 
 
 class ReplyShape(Model):
-    """One kind of reply of a request class; see ``struct ditto_reply``."""
+    """One kind of reply of a request class; see ``struct ditto_reply``.
+
+    ``columns_known``: the columns of a prepared statement are left out for clients that remember them.
+    """
 
     probability: Probability
     kind: Literal[
@@ -57,6 +60,7 @@ class ReplyShape(Model):
     size: Dist | None = None
     second: Dist | None = None
     columns: Annotated[list[Column], Field(max_length=256)] = []
+    columns_known: bool = False
 
 
 class ClassMatch(Model):
