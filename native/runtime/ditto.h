@@ -110,6 +110,7 @@ struct ditto_reply {
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
 	uint16_t columns;                /* of REPLY_ROWS */
 	const struct ditto_column *column;
+	uint8_t columns_known;           /* left out for clients that remember those of a prepared statement */
 };
 
 /* How a request is recognised as of this class.
@@ -233,6 +234,7 @@ struct ditto_role {
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	struct ditto_inbox inbox;
 	uint16_t connection_limit; /* 0: none */
+	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
 	uint8_t deferred_lifo;
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */

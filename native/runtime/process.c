@@ -54,6 +54,8 @@ static void fork_children(unsigned index)
 				signal(SIGTERM, SIG_DFL);
 				signal(SIGINT, SIG_DFL);
 				child_count = 0;
+				if (ditto_service.role[table->role[0]].leads_session)
+					setsid();
 				process_run(i, n);
 			}
 			process_keep(child);

@@ -102,7 +102,8 @@ def _role(tables: Tables, index: int, role: Role) -> str:
     timers = tables.array("struct ditto_timer", [_timer(tables, timer) for timer in role.timers])
     return (
         f'{{.name = "r{index}", .kind = DITTO_ROLE_{role.kind.upper()}, .wait = {_WAITS[role.wait]}, '
-        f".wait_nr = {role.wait_nr}, .count = {role.count}, .max_events = {role.max_events}, "
+        f".wait_nr = {role.wait_nr}, .count = {role.count}, .leads_session = {int(role.leads_session)}, "
+        f".max_events = {role.max_events}, "
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
         f".relisten = {role.relisten}, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "

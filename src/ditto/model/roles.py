@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -164,6 +164,12 @@ def _with_one_of_those_gone(stream: Stream, work: Work, processes: list[ProcessS
         ]
     of_parent = next(process for process in processes if any(thread.tid == parent for thread in process.threads))
     return [*processes, ProcessSeen(pid=pid, ppid=of_parent.pid, name="", threads=[gone], rss_bytes=0)]
+
+
+def leads_session(role: RoleSeen, processes: Iterable[ProcessSeen]) -> bool:
+    """Whether the processes that begin with this role are mostly in sessions of their own, as some daemons' are."""
+    led = [process.session == process.pid for process in processes if process.pid in role.threads]
+    return 2 * sum(led) > len(led)
 
 
 def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:

@@ -15,7 +15,7 @@ from ditto.model.handover import find_handover, kept_open, lasting, set_up_befor
 from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -146,6 +146,11 @@ def _service(this: _Fit) -> ServiceProfile:
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     roles = with_inboxes(evidence, this.roles.roles, roles)
     roles = [set_up_before(evidence, role) for role in roles]
+    seen = evidence.observation.native.processes
+    roles = [
+        role.model_copy(update={"leads_session": leads_session(of, seen)})
+        for role, of in zip(roles, this.roles.roles, strict=True)
+    ]
     classes = with_messages(evidence, with_helpers(classes, roles), roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
