@@ -7,6 +7,7 @@ are chosen so that the touches of its bucket come out; what cannot be placed is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -111,20 +112,10 @@ def grow(target: Target, inline: float, room: float, rng: Random) -> Grown:
         near[bucket] = min(need[bucket], left)
         need[bucket] -= near[bucket]
         left -= near[bucket]
-    first = float(lines)
-    # Touches beyond the block's own reach are first touches of a run; what is left over is reused at the largest loop.
-    beyond = sum(need[top:]) - first
-    root = _Group(0, lines, 1, 0)
-    level = [root]
-    carry = 0.0
-    for bucket in range(top, -1, -1):
-        wanted = (beyond if bucket == top else need[bucket]) + carry
-        level, carry = _trips(level, wanted, bucket, rng)
-        if bucket:
-            level = _split(level, 2 ** (bucket - 1))
     each = visits / (visits - sum(near)) if visits > sum(near) else 1.0
     numbers = [int(line * each) for line in range(lines + 1)]
-    return Grown(_divided(_node(root), numbers), numbers[-1], frozenset(numbers[:-1]), tuple(near))
+    root = _divided(nested(need, lines, rng), numbers)
+    return Grown(root, numbers[-1], frozenset(numbers[:-1]), tuple(near))
 
 
 def _divided(node: Node, numbers: list[int]) -> Node:
@@ -136,6 +127,22 @@ def _divided(node: Node, numbers: list[int]) -> Node:
         else:
             out.children += range(numbers[child], numbers[child + 1])
     return out
+
+
+def nested(need: Sequence[float], lines: int, rng: Random) -> Node:
+    """Loops over ``lines`` lines that touch them as often at each distance as ``need`` tells by buckets."""
+    top = max(0, (lines - 1).bit_length())
+    # Touches beyond the block's own reach are first touches of a run; what is left over is reused at the largest loop.
+    beyond = sum(need[top:]) - lines
+    root = _Group(0, lines, 1, 0)
+    level = [root]
+    carry = 0.0
+    for bucket in range(top, -1, -1):
+        wanted = (beyond if bucket == top else need[bucket]) + carry
+        level, carry = _trips(level, wanted, bucket, rng)
+        if bucket:
+            level = _split(level, 2 ** (bucket - 1))
+    return _node(root)
 
 
 MANY_TRIPS = 16
