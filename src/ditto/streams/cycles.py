@@ -14,7 +14,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.datagrams import as_connections, is_datagram
+from ditto.streams.datagrams import apart, as_connections, is_datagram
 from ditto.streams.events import (
     ACCEPTS,
     CLOSE,
@@ -381,7 +381,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     lives: dict[Obj, ConnectionLife] = {}
     peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
-    merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
+    merged = sorted((event for events in threads.values() for event in apart(events)), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
     h2.annotate(merged)
     for event in merged:
