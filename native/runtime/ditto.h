@@ -110,6 +110,7 @@ struct ditto_reply {
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
 	uint16_t columns;                /* of REPLY_ROWS */
 	const struct ditto_column *column;
+	uint8_t columns_known;           /* left out for clients that remember those of a prepared statement */
 };
 
 /* How a request is recognised as of this class.
@@ -201,8 +202,9 @@ enum ditto_handover {
 struct ditto_timer {
 	uint64_t period_ns;
 	/* 0, or it runs once in so many requests of its thread, whatever the clock says; of a periodic thread, how many came
-	 * in a period: where fewer do, it sleeps longer */
+	 * in a period: where fewer do, it sleeps longer, by their ratio to the power of follows / 256 */
 	uint32_t requests;
+	uint16_t follows;
 	struct ditto_program program;
 	uint8_t descriptor; /* of loops: it is told of by a timerfd in the wait set, which is read, and not by the wait's time-out */
 };
@@ -227,11 +229,13 @@ struct ditto_role {
 	int32_t timeout_ms;  /* when nothing is due: -1 for ever, 0 busy polling, else at most this */
 	uint8_t listens;     /* the listener is in this role's wait set */
 	uint32_t listen_events;  /* epoll events for the listener (EPOLLEXCLUSIVE and so on) */
+	uint16_t relisten;   /* the listener leaves the wait set and is added again with every so many accepts; 0: never */
 	uint8_t handover;
 	int16_t hand_to;     /* role index */
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	struct ditto_inbox inbox;
 	uint16_t connection_limit; /* 0: none */
+	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
 	uint8_t deferred_lifo;
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */

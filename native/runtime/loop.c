@@ -10,6 +10,18 @@
 
 #define ACCEPTS_PER_WAKE 1000 /* so that a flood of connections does not starve those there are */
 
+/* Of the threads that wait for one listener, the kernel wakes the one that was added last: each moves itself now and
+ * then behind the others. */
+static void count_accept(struct worker *w)
+{
+	if (!w->role->relisten || ++w->accepts < w->role->relisten)
+		return;
+	w->accepts = 0;
+	w->waiter->remove(w, &w->listener);
+	if (w->waiter->add(w, &w->listener, w->role->listen_events))
+		fail("listener in the wait set");
+}
+
 void accept_ready(struct worker *w)
 {
 	int once = !ditto_service.listener.accept_until_again || !ditto_service.listener.nonblocking;
@@ -20,6 +32,7 @@ void accept_ready(struct worker *w)
 		if (fd < 0)
 			return;
 		worker_accepted(w, fd);
+		count_accept(w);
 		if (once)
 			return;
 	}

@@ -215,6 +215,7 @@ struct worker {
 	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
 	uint32_t brought; /* elements that nobody has taken */
 	uint32_t conns;
+	uint32_t accepts; /* since the listener was added to the wait set */
 	struct pool pool;
 	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */

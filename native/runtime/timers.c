@@ -4,6 +4,7 @@
  */
 #include "runtime.h"
 
+#include <emmintrin.h>
 #include <stdlib.h>
 #include <sys/timerfd.h>
 #include <time.h>
@@ -107,6 +108,20 @@ void timers_run(struct worker *w)
 	}
 }
 
+/* x to the power of part / 256, by square roots: clones link no mathematics. */
+static double power(double x, unsigned part)
+{
+	__m128d root = _mm_set_sd(x);
+	double result = 1;
+
+	for (unsigned bit = 256; bit; bit >>= 1) {
+		if (part & bit)
+			result *= _mm_cvtsd_f64(root);
+		root = _mm_sqrt_sd(root, root);
+	}
+	return result;
+}
+
 /* The period, or longer where fewer requests come than were observed: of a thread that looks for work, sleeps longer when
  * it found little, and never shorter than under the observed load. */
 uint64_t timers_pause(const struct worker *w, struct pace *pace)
@@ -127,11 +142,11 @@ uint64_t timers_pause(const struct worker *w, struct pace *pace)
 		pace->requests = wanted;
 	}
 	pace->served = served;
-	if (pace->requests >= wanted)
+	if (pace->requests >= wanted) {
 		pace->pause = timer->period_ns;
-	else if (pace->requests * (double)longest <= wanted * (double)timer->period_ns)
-		pace->pause = longest;
-	else
-		pace->pause = (uint64_t)((double)timer->period_ns * wanted / pace->requests);
+		return pace->pause;
+	}
+	came = (double)timer->period_ns / power(pace->requests / wanted, timer->follows); /* infinite where none came */
+	pace->pause = came < (double)longest ? (uint64_t)came : longest;
 	return pace->pause;
 }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ditto.artifacts.observation import ProcessSeen
+from ditto.artifacts.observation import ProcessSeen, ThreadSeen
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.timers import ticks
 from ditto.streams.cycles import ThreadWork, Work
@@ -100,6 +100,7 @@ def find_roles(
     Threads that never returned from a call in the window are judged by the call they were in.
     """
     traits: dict[int, Trait] = {}
+    processes = _with_one_of_those_gone(stream, work, processes)
     for process in processes:
         for thread in process.threads:
             main = thread.tid == process.pid
@@ -140,6 +141,35 @@ def find_roles(
             process_role.roles.append(len(seen.roles))
             seen.roles.append(role)
     return seen
+
+
+def _with_one_of_those_gone(stream: Stream, work: Work, processes: list[ProcessSeen]) -> list[ProcessSeen]:
+    """The processes, with one that served where all that did were born for a connection and gone when they were listed.
+
+    Args:
+        processes: as they were seen at one moment, at which there may have been no connection.
+    """
+    serving = {thread.tid for thread in work.threads.values() if thread.cycles}
+    here = {thread.tid for process in processes for thread in process.threads}
+    born = sorted(tid for tid in serving & set(stream.births) if stream.births[tid][1] in here)
+    if serving & here or not born:
+        return processes
+    tid = born[-1]
+    pid, parent = stream.births[tid]
+    gone = ThreadSeen(tid=tid, name="", syscall=-1)
+    if any(process.pid == pid for process in processes):
+        return [
+            process.model_copy(update={"threads": [*process.threads, gone]}) if process.pid == pid else process
+            for process in processes
+        ]
+    of_parent = next(process for process in processes if any(thread.tid == parent for thread in process.threads))
+    return [*processes, ProcessSeen(pid=pid, ppid=of_parent.pid, name="", threads=[gone], rss_bytes=0)]
+
+
+def leads_session(role: RoleSeen, processes: Iterable[ProcessSeen]) -> bool:
+    """Whether the processes that begin with this role are mostly in sessions of their own, as some daemons' are."""
+    led = [process.session == process.pid for process in processes if process.pid in role.threads]
+    return 2 * sum(led) > len(led)
 
 
 def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:

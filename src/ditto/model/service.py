@@ -13,9 +13,9 @@ from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.messages import with_inboxes, with_messages, worker_role
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -146,10 +146,15 @@ def _service(this: _Fit) -> ServiceProfile:
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
     roles = with_inboxes(evidence, this.roles.roles, roles)
     roles = [set_up_before(evidence, role) for role in roles]
+    seen = evidence.observation.native.processes
+    roles = [
+        role.model_copy(update={"leads_session": leads_session(of, seen)})
+        for role, of in zip(roles, this.roles.roles, strict=True)
+    ]
     classes = with_messages(evidence, with_helpers(classes, roles), roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
-    processes = [_process(this, index) for index in range(len(this.roles.processes))]
+    processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
@@ -273,6 +278,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         timeout_ms=longest_timeout(waits),
         listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
+        relisten=relisten(role) if role.kind == "loop" else 0,
         handover=handover.how,
         hand_to=handover.to,
         notify_nr=handover.notify_nr,
@@ -315,12 +321,17 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
+_CLOSING = frozenset(
+    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
+)
+
+
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
     if not work.cycles:
         return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
     ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in (OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE)]
+    kept = [op for op in ops if op.kind in _CLOSING]
     if not any(op.kind is OpKind.CLOSE for op in kept):
         kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
     return kept
@@ -383,10 +394,12 @@ def _ticking(this: _Fit, role: RoleSeen, bursts: list[list[Event]]) -> list[Op]:
     return program
 
 
-def _process(this: _Fit, index: int) -> Process:
+def _process(this: _Fit, index: int, roles: list[Role]) -> Process:
     process = this.roles.processes[index]
     serving = any(this.roles.roles[r].serves or this.roles.roles[r].accepts for r in process.roles)
-    opens = this.catalog.opens if serving or len(this.roles.processes) == 1 else []
+    opens = this.catalog.opens
+    if not serving and len(this.roles.processes) > 1:
+        opens = this.catalog.opens_for(timer.program for r in process.roles for timer in roles[r].timers)
     siblings = len(process.pids) if process.parent >= 0 else 1
     parents = len(this.roles.processes[process.parent].pids) if process.parent >= 0 else 1
     return Process(

@@ -7,11 +7,14 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
+from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import apart, as_connections, is_datagram
@@ -371,8 +374,8 @@ class _Follower:
         self.wake.loose.append(event)
 
 
-def follow(threads: dict[int, list[Event]]) -> Work:
-    """Assign every event of a window.
+def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
+    """Assign every event of a window; ``said`` is what moved data before.
 
     Events are fed in the order in which the calls returned, over all threads, so that a connection handed from one
     thread to another is followed.
@@ -383,7 +386,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in apart(events)), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
-    h2.annotate(merged)
+    h2.annotate(chain(said, merged))
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:
@@ -391,5 +394,6 @@ def follow(threads: dict[int, list[Event]]) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    adopt_births(work)
     settle(work)
     return work

@@ -13,7 +13,7 @@ SETUP_NS = 20_000_000
 
 def work_of(stream: Stream) -> Work:
     """The events of a native recording's window followed to requests, with what was done before it."""
-    work = follow(with_pulls(stream.threads))
+    work = follow(with_pulls(stream.threads), stream.said)
     take_earlier(work, stream)
     join_messages(work)
     return work

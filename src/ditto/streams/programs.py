@@ -379,7 +379,7 @@ def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:
 
 def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tuple[str, object] | None] | None:
     nr = event.nr
-    if nr in FILE_READS:
+    if nr in FILE_READS or nr == NUMBERS["getdents64"]:
         return ("file_read", nr, slot)
     if nr in FILE_WRITES:
         return ("file_write", nr, slot)
