@@ -8,19 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hpack import Encoder
 
 from app_parts import processes_in
 from ditto import paths
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import load_observation
-from ditto.artifacts.records import RECORD, Kind, Mode
+from ditto.artifacts.records import RECORD, Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import AppError, BadInputError
 from ditto.host import commands
 from ditto.host.app import AppRun
 from ditto.host.progress import SilentProgress
+from ditto.host.requests_h2 import begin, frame
 from ditto.host.server import Server
 from ditto.observe.tiers import _apart, observe_tiers
+from ditto.streams import h2
+from ditto.streams.cycles import follow
+from ditto.streams.events import KnownDescriptor, from_recording
 from ditto.streams.evidence import load_evidence
 from recorded_parts import write_tiers
 
@@ -149,3 +154,36 @@ def test_requests_that_came_one_at_a_time_are_a_recording_of_their_own() -> None
     assert load["nr"][load["kind"] == Kind.MARK].tolist() == [Mode.STRUCTURE, Mode.STRUCTURE, Mode.ALL]
     alone, load = _apart(records[:5])
     assert alone is None and len(load) == 5
+
+
+def test_what_connections_of_http2_said_before_the_load_is_kept_for_it() -> None:
+    """The path was told in the first head, one at a time; the load's heads name it by its number."""
+    encoder = Encoder()
+    fields = [(":method", "POST"), (":path", "/shop.Similar/Of"), ("content-type", "application/grpc")]
+    heads = [frame(h2.HEADERS, 5, number, encoder.encode(fields)) for number in (1, 3)]
+    begun = begin() + heads[0]
+    rows: list[tuple[str, int, bytes]] = [
+        ("ALL", 0, b""), ("accept4", 3, b""), ("recvmsg", 7, begun[:24]), ("MORE", 0, begun[24:88]),
+        ("MORE", 0, begun[88:]), ("read", 9, b"other"), ("STRUCTURE", 0, b""), ("ALL", 0, b""),
+        ("recvmsg", 7, heads[1]),
+    ]  # fmt: skip
+    records = np.zeros(len(rows), dtype=RECORD)
+    at = 0
+    for row, (name, fd, data) in zip(records, rows, strict=True):
+        at += name != "MORE"
+        row["t_ns"], row["pid"], row["tid"], row["payload_len"], row["payload"] = at, 5, 5, len(data), data
+        row["args"][0] = fd
+        if name in NUMBERS:
+            row["kind"], row["nr"], row["ret"] = Kind.SYSCALL, NUMBERS[name], len(data) or 7
+        elif name == "MORE":
+            row["kind"] = Kind.MORE
+        else:
+            row["kind"], row["nr"] = Kind.MARK, Mode[name]
+        if data == begun[:24]:
+            row["ret"] = len(begun)
+    _, load = _apart(records)
+    assert load["t_ns"].tolist() == [1, 2, 3, 3, 3, 5, 6, 7]
+    stream = from_recording(Recording("ebpf", 0, load), [KnownDescriptor(5, 3, "listener")])
+    assert [event.ret for event in stream.said] == [len(begun)] and len(stream.threads[5]) == 1
+    follow(stream.threads, stream.said)
+    assert h2.begun(stream.threads[5][0]).key == b"POST /shop.Similar/Of"

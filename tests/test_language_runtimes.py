@@ -20,7 +20,7 @@ from ditto.host.snapshot import makes_code
 from ditto.model.classes import HELPERS
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.streams.cycles import follow
-from ditto.streams.events import Event
+from ditto.streams.events import Event, Obj
 from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import RESUME, OpName, OpWork, build
 from ditto.streams.settled import resumes_late
@@ -121,6 +121,19 @@ def test_a_file_of_few_requests_is_no_part_of_a_group() -> None:
     name = OpName("file_open", NUMBERS["openat"], ("t", 0), 0)
     group = catalog.groups[catalog.group_of(name, opened)]
     assert group.count == 2 and group.size == Dist(values=[5000, 7000], weights=[1, 1])
+
+
+def test_a_file_read_here_and_written_there_is_open_for_both() -> None:
+    """A database's log is read when it is recovered, and written by others; only those who use it have it open."""
+    flags = {b"/log": (0, 2), b"/table": (0, 0), b"/errors": (0o2001, 0o2001)}
+    objects = [Obj("file", at, path=path, flags=own[at]) for at in (0, 1) for path, own in flags.items()]
+    catalog = FileCatalog.of([], objects)
+    slots = {path: catalog.slot_of(("p", path)) for path in flags}
+    assert {opened.slot: opened.flags for opened in catalog.opens} == dict(
+        zip(slots.values(), (2, 0, 0o2001), strict=True)
+    )
+    writer = [[Op(kind=OpKind.FILE_WRITE, b=slots[b"/log"]), Op(kind=OpKind.REPLY, b=slots[b"/table"])]]
+    assert [opened.slot for opened in catalog.opens_for(writer)] == [slots[b"/log"]]
 
 
 def test_a_file_sent_in_part() -> None:

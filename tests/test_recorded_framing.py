@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from hpack import Encoder
 
+from ditto.host.requests_h2 import begin, frame
+from ditto.streams import h2
 from ditto.topology.recorded.connections import Connection
 from ditto.topology.recorded.framing import (
     HTTP,
@@ -152,3 +155,30 @@ def test_bytes_from_nowhere_tear_a_connection() -> None:
     connection.request_sent(1, b"GET / HTTP/1.1\r\n\r\n", 18)
     connection.request_received(2, 20)
     assert connection.torn
+
+
+def test_replies_of_http2_belong_to_the_requests_of_their_streams() -> None:
+    """Three requests under way at once, answered in another order; pings and windows are nobody's replies."""
+    connection = Connection((1, 2, 3, 4), "4", client=10, server=20)
+    asks, answers = Encoder(), Encoder()
+    fields = [(":method", "POST"), (":scheme", "http"), (":path", ""), ("content-type", "application/grpc")]
+    ping = frame(h2.PING, 0, 0, bytes(8))
+    made = []
+    for number, path in enumerate(("/shop.Similar/Of", "/shop.Similar/All", "/shop.Similar/Of")):
+        fields[2] = (":path", path)
+        data = frame(h2.HEADERS, 4, 2 * number + 1, asks.encode(fields)) + frame(h2.DATA, 1, 2 * number + 1, bytes(9))
+        data = (begin() if not number else ping) + data
+        made += connection.request_sent(100 + number, data[:256], len(data))
+        connection.request_received(110 + number, len(data))
+    assert [exchange.name for exchange in made] == ["shop.Similar/Of", "shop.Similar/All", "shop.Similar/Of"]
+    order = []
+    for at, number in enumerate((2, 0, 1)):
+        reply = frame(h2.HEADERS, 4, 2 * number + 1, answers.encode([(":status", "200")])) + frame(
+            h2.DATA, 0, 2 * number + 1, bytes(300)
+        )
+        for piece in (ping, reply, frame(h2.DATA, 1, 2 * number + 1, bytes(40)), ping):
+            order += connection.reply_sent(200 + 10 * at, piece[:256], len(piece))
+            connection.reply_received(205 + 10 * at, len(piece))
+    assert [made.index(exchange) for exchange in order] == [2, 2, 0, 0, 1, 1]
+    assert [exchange.returned for exchange in made] == [215, 225, 205]
+    assert all(exchange.reply_bytes > 340 for exchange in made) and not connection.waiting

@@ -23,7 +23,7 @@ from recorded_parts import write_tiers
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("nginx", "redis-server", "memcached", "gunicorn", "wrk", "cc", "pg_lsclusters")
-MODULES = "import fastapi, psycopg2, uvicorn"
+MODULES = "import fastapi, grpc, psycopg2, uvicorn"
 needs_shop = pytest.mark.skipif(
     any(shutil.which(name, path="/usr/bin:/usr/sbin:/usr/local/bin") is None for name in PROGRAMS)
     or subprocess.run(["/usr/bin/python3", "-c", MODULES], capture_output=True, check=False).returncode != 0,
@@ -96,6 +96,7 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
     graph = graph_of_recording(tmp_path / "recording", SilentProgress())
     assert {service.name for service in graph.services} == {
         "web", "gateway", "catalog", "cart", "price", "reviews", "orders", "worker", "db", "store", "queue", "cache",
+        "similar",
     }  # fmt: skip
     kinds = {service.name: service.kind for service in graph.services}
     assert kinds["store"] is kinds["cache"] is ServiceKind.CACHE and kinds["db"] is ServiceKind.DATABASE
@@ -109,7 +110,7 @@ def test_the_shop_is_seen_as_its_services_counted(tmp_path: Path, monkeypatch: p
     proxied = set(json.loads((counts / "gateway.json").read_text())["requests"])
     truth |= {("web", plain_endpoint(e), "gateway", plain_endpoint(e)): 1.0 for e in proxied}
     jobs = truth.pop(("worker", "job", "db", "UPDATE"))
-    assert jobs == 1.0 and len(truth) == 29
+    assert jobs == 1.0 and len(truth) == 30
     found = calls_of(without(graph, "worker"))
     assert found.keys() == truth.keys()
     assert found == {key: pytest.approx(value, rel=0.02) for key, value in truth.items()}

@@ -22,7 +22,7 @@ from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
 from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import set_up_before
-from ditto.model.roles import find_roles
+from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
@@ -231,6 +231,16 @@ def test_background_processes_of_different_periods_are_of_different_roles() -> N
         ("periodic", NUMBERS["epoll_wait"], 2), ("periodic", NUMBERS["epoll_wait"], 1),
     ]  # fmt: skip
     assert [len(process.pids) for process in seen.processes] == [1, 2, 1]
+
+
+def test_processes_that_lead_a_session_are_told_by_most_of_them() -> None:
+    def seen(pid: int, session: int) -> ProcessSeen:
+        return ProcessSeen(pid=pid, ppid=9, name="b", threads=[], session=session)
+
+    role = RoleSeen("serve", 1, 0, False, True, threads=[10, 11, 12])
+    assert leads_session(role, [seen(9, 9), seen(10, 10), seen(11, 11), seen(12, 9)])
+    assert not leads_session(role, [seen(9, 9), seen(10, 10), seen(11, 9), seen(12, 9)])
+    assert not leads_session(role, [seen(9, 9)])
 
 
 def test_what_is_done_before_each_accept() -> None:

@@ -19,6 +19,7 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, opaque_of
 from ditto.artifacts.profile import OpKind, Profile
 from ditto.generate.clone import generate, write_clone
+from ditto.host.process import ProcessId, memory
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import Handover, find_handover
 from ditto.model.service import fit
@@ -34,6 +35,8 @@ SERVER = """
 import os, signal, socket, socketserver, sys, threading
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
+        if shape == "forks":
+            os.setsid()
         while self.request.recv(4096):
             answer(self.request)
 def plain(sock):
@@ -139,14 +142,26 @@ def running(profile: Profile, folder: Path) -> Iterator[tuple[int, int]]:
             clone.terminate()
 
 
-def tree(pid: int) -> tuple[int, int]:
-    """Processes and threads below and including a process."""
+def below(pid: int) -> list[int]:
+    """A process and those below it."""
     pending, pids = [pid], []
     while pending:
         pids.append(pending.pop())
         found = subprocess.run(["pgrep", "-P", str(pids[-1])], capture_output=True, text=True, check=False)
         pending += map(int, found.stdout.split())
+    return pids
+
+
+def tree(pid: int) -> tuple[int, int]:
+    """Processes and threads below and including a process."""
+    pids = below(pid)
     return len(pids), sum(len(os.listdir(f"/proc/{one}/task")) for one in pids)
+
+
+def leaders(pid: int) -> int:
+    """Children that have a session of their own."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return sum(os.getsid(child) == child for child in map(int, found.stdout.split()))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +177,8 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
     tmp_path: Path, shape: str, kinds: set[str], handover: str, idle: tuple[int, int], busy: tuple[int, int]
 ) -> None:
     profile = modelled(tmp_path, shape)
+    more = profile.services[0].resident_bytes + (64 << 20)  # which no child has again
+    profile = profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": 64 << 20})})
     roles = profile.services[0].roles
     assert kinds <= {role.kind for role in roles}
     assert handover in {role.handover for role in roles if role.listens}
@@ -175,6 +192,8 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
             for sock in socks:
                 assert sock.recv(4096)[:1] == b"$"
         assert tree(pid) == busy
+        assert memory([ProcessId(one, 0) for one in below(pid)]).rss_bytes < 1.3 * more
+        assert leaders(pid) == (CONNECTIONS if shape == "forks" else 0)  # sessions share CPUs evenly
         for sock in socks:
             sock.close()
         time.sleep(0.5)

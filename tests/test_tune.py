@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +205,13 @@ def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPat
     assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
 
 
+def test_without_time_for_more_tries_what_lies_between_them_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "STALL_TRIES", 1)
+    bench = Bench(lambda k: -0.5 + k.stalls * 0.1, 0.01)
+    profile = tuned_with(bench, monkeypatch)
+    assert profile.knobs.stalls == pytest.approx(5.0)
+
+
 def test_far_reads_that_cost_nothing_at_first_are_found_between_too_few_and_too_many(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -274,7 +281,10 @@ def test_only_threads_that_slept_less_often_than_a_clone_that_keeps_the_period_f
     same = paced(profile, sleeping(profile, 200, 9000.0), sleeping(profile, 300, 10.0))
     assert same == profile
     follows = paced(profile, sleeping(profile, 50, 9000.0), sleeping(profile, 300, 10.0))
-    assert [t.requests for role in follows.services[0].roles for t in role.timers][-1] == 100
+    timer = follows.services[0].roles[-1].timers[-1]
+    assert timer.requests == 100
+    # It sleeps 6 times as seldom as with its period kept, where requests came 37.5 times as seldom.
+    assert 37.5**timer.follows == pytest.approx(6.0)
     process = profile.services[0].processes[0]
     parts = [process.model_copy(update={"roles": [n], "parent": n - 1}) for n in (0, 1)]
     apart = with_service(profile, {"processes": parts})  # a process of its own knows of no requests
@@ -327,6 +337,10 @@ def test_a_clone_starts_with_what_the_original_has_besides_what_it_stores(
         assert seen - stored == 4_000_000 + 60_000 * (100 - keeps)
     clone = Filled(7_000_000, 1)
     assert stored_bytes(place, profile, Path("clone"), SilentProgress()) == 0
+    # A database's clone grows by the processes of its connections alone.
+    clone = Filled(7_000_000, keeps)
+    database = with_service(profile, {"codec": "pgsql"})
+    assert stored_bytes(place, database, Path("clone"), SilentProgress()) == 0
 
 
 @pytest.mark.parametrize("uncounted", [True, False])
@@ -373,14 +387,26 @@ def test_calls_for_a_connection_are_compared_by_their_number() -> None:
     assert aim.instructions == pytest.approx(1200, rel=0.01)
 
 
+def test_calls_for_a_connection_that_come_after_answers_on_both_sides_do_not_grow_with_the_requests() -> None:
+    """The original answers 26 requests under lens, its clone without bodies 50,000, over as many connections."""
+    profile = service_profile()
+    blocks = [*profile.services[0].blocks, block(1000.0, request_class=-1, after=51)]
+    profile = with_service(profile, {"blocks": blocks})
+    many, few = Segment(50000, plain(900.0)), Segment(26, plain(900.0))
+    original = Measured({(0, 51): Segment(6, plain(1200.0)), (-1, 51): Segment(2, plain(1200.0)), (0, 0): few}, {0: 26})
+    clone = Measured({(0, 51): Segment(8, plain(1000.0)), (0, 0): many}, {0: 50000})
+    aim = correct(profile, original, clone).services[0].blocks[-1].wanted
+    assert aim.instructions == pytest.approx(1200, rel=0.01)
+
+
 def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tier is right at once, one is too fast: only that is made again, and both are compared each time."""
     made: list[str] = []
     knobs = {"a": Knobs(), "b": Knobs()}
 
-    def remake(name: str, profile: Profile) -> None:
-        made.append(name)
-        knobs[name] = profile.knobs
+    def remake(some: Mapping[str, Profile]) -> None:
+        made.extend(some)
+        knobs.update({name: profile.knobs for name, profile in some.items()})
 
     def compared(tiers: object, asked: object) -> dict[str, native.Compared]:
         errors = {"a": 0.01, "b": -0.25 + knobs["b"].stalls * 0.04}

@@ -234,7 +234,7 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	spec = &ditto_pay[nr & (DITTO_NR_MAX - 1)];
 	if (spec->kind)
 		fill_payload(e, spec, ret);
-	if (more && e->payload_len == DITTO_REC_PAYLOAD && ret > DITTO_REC_PAYLOAD)
+	if (more && e->payload_len && ret > e->payload_len)
 		more_payload(e, spec->kind, ret);
 	bpf_ringbuf_submit(e, BPF_RB_NO_WAKEUP);
 	if (now - st->fault_ns > FAULT_PERIOD_NS)

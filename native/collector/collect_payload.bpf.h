@@ -17,6 +17,22 @@ struct user_msg {
 	__u64 iovlen;
 };
 
+#define DITTO_GATHERED (DITTO_REC_PAYLOAD * (DITTO_REC_MORE_MAX + 1)) /* a power of two */
+#define DITTO_GATHERED_MASK (2 * DITTO_GATHERED - 1)
+#define DITTO_GATHERED_VECTORS 24
+
+/* The first bytes of a message in several vectors. */
+struct gathered {
+	__u8 bytes[4 * DITTO_GATHERED]; /* as the verifier sees it; half of that is used at most */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct gathered);
+} gather SEC(".maps");
+
 static __always_inline void copy_user(struct ditto_rec *e, __u64 from, __u64 len)
 {
 	if (!from)
@@ -172,13 +188,75 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 	return 0;
 }
 
+/* One record of further bytes: n of them, from the process or from `gathered`. */
+static __always_inline int put_more(const struct ditto_rec *e, __u64 from, __u64 n, const struct gathered *whole, __u64 at)
+{
+	struct ditto_rec *m = bpf_ringbuf_reserve(&ring, sizeof(*m), 0);
+
+	if (!m) {
+		__sync_fetch_and_add(&lost_ring, 1);
+		return -1;
+	}
+	__builtin_memset(m, 0, sizeof(*m));
+	m->t_ns = e->t_ns;
+	m->kind = DITTO_REC_MORE;
+	m->pid = e->pid;
+	m->tid = e->tid;
+	if (!whole) {
+		copy_user(m, from, n);
+	} else {
+		n = n < DITTO_REC_PAYLOAD ? n : DITTO_REC_PAYLOAD;
+		asm volatile("" : "+r"(n), "+r"(at));
+		if (n <= DITTO_REC_PAYLOAD &&
+		    bpf_probe_read_kernel(m->payload, n, whole->bytes + (at & DITTO_GATHERED_MASK)) == 0)
+			m->payload_len = n;
+	}
+	bpf_ringbuf_submit(m, BPF_RB_NO_WAKEUP);
+	return 0;
+}
+
+/* The same of a message in several vectors, the first of which may hold little (gRPC sends a head in pieces of 23 bytes). */
+static __noinline int more_vectors(struct ditto_rec *e, __u64 vectors, __u64 count, __u64 moved)
+{
+	struct user_iov iov = {};
+	struct gathered *whole;
+	__u32 zero = 0, i, parts = more;
+	__u64 total = 0, at;
+
+	whole = bpf_map_lookup_elem(&gather, &zero);
+	if (!e || !whole)
+		return 0;
+	for (i = 0; i < DITTO_GATHERED_VECTORS && i < count && total < DITTO_GATHERED; i++) {
+		__u64 n;
+
+		if (bpf_probe_read_user(&iov, sizeof(iov), (void *)(vectors + i * sizeof(iov))))
+			break;
+		n = iov.len < DITTO_GATHERED ? iov.len : DITTO_GATHERED;
+		asm volatile("" : "+r"(n), "+r"(total));
+		n &= DITTO_GATHERED_MASK;
+		if (bpf_probe_read_user(whole->bytes + (total & DITTO_GATHERED_MASK), n, (void *)iov.base))
+			break;
+		total += n;
+	}
+	if (total > DITTO_GATHERED)
+		total = DITTO_GATHERED;
+	if (total > moved)
+		total = moved;
+	at = e->payload_len;
+	if (at < DITTO_REC_PAYLOAD)
+		parts++;
+	for (i = 0; i <= DITTO_REC_MORE_MAX; i++, at += DITTO_REC_PAYLOAD)
+		if (i >= parts || at >= total || put_more(e, 0, total - at, whole, at))
+			break;
+	return 0;
+}
+
 /* The bytes behind those in the payload of a call that moved data, in records of their own.  Out of line: it is used in
  * recordings of many services alone, where requests are told apart by more than their first bytes. */
 static __noinline int more_payload(struct ditto_rec *e, __u32 kind, __u64 moved)
 {
 	struct user_iov first = {};
 	struct user_msg msg = {};
-	struct ditto_rec *m;
 	__u32 i;
 
 	if (!e)
@@ -188,6 +266,8 @@ static __noinline int more_payload(struct ditto_rec *e, __u32 kind, __u64 moved)
 	if (kind == DITTO_PAY_MSG) {
 		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]))
 			return 0;
+		if (msg.iovlen > 1)
+			return more_vectors(e, msg.iov, msg.iovlen, moved);
 		first.base = msg.iov;
 	}
 	if (kind == DITTO_PAY_MSG || kind == DITTO_PAY_IOV) {
@@ -196,25 +276,15 @@ static __noinline int more_payload(struct ditto_rec *e, __u32 kind, __u64 moved)
 	} else if (kind != DITTO_PAY_BUF && (kind != DITTO_PAY_SENDTO && kind != DITTO_PAY_RECVFROM)) {
 		return 0;
 	}
+	if (e->payload_len < DITTO_REC_PAYLOAD)
+		return 0;
 	if (first.len > moved)
 		first.len = moved;
 	for (i = 1; i <= DITTO_REC_MORE_MAX; i++) {
 		__u64 at = i * DITTO_REC_PAYLOAD;
 
-		if (i > more || at >= first.len)
+		if (i > more || at >= first.len || put_more(e, first.base + at, first.len - at, NULL, 0))
 			break;
-		m = bpf_ringbuf_reserve(&ring, sizeof(*m), 0);
-		if (!m) {
-			__sync_fetch_and_add(&lost_ring, 1);
-			break;
-		}
-		__builtin_memset(m, 0, sizeof(*m));
-		m->t_ns = e->t_ns;
-		m->kind = DITTO_REC_MORE;
-		m->pid = e->pid;
-		m->tid = e->tid;
-		copy_user(m, first.base + at, first.len - at);
-		bpf_ringbuf_submit(m, BPF_RB_NO_WAKEUP);
 	}
 	return 0;
 }

@@ -200,19 +200,49 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 	copy_user(tid, rec, at, len);
 }
 
+/* The first bytes of a message in several vectors, one behind the other; how many. */
+static size_t gather(pid_t tid, const struct user_msg *msg, unsigned char *to, size_t room)
+{
+	size_t total = 0;
+
+	for (unsigned long long i = 0; i < msg->iovlen && total < room; i++) {
+		struct user_iov iov;
+		size_t n;
+
+		if (!peek(tid, &iov, msg->iov + i * sizeof(iov), sizeof(iov)))
+			break;
+		n = iov.len < room - total ? iov.len : room - total;
+		if (n && !peek(tid, to + total, iov.base, n))
+			break;
+		total += n;
+	}
+	return total;
+}
+
 bool payload_more(pid_t tid, const struct ditto_rec *call, unsigned int part, struct ditto_rec *rec)
 {
 	const struct ditto_pay_spec *spec = &ditto_pay[call->nr % DITTO_NR_MAX];
+	unsigned char whole[DITTO_REC_PAYLOAD * (DITTO_REC_MORE_MAX + 1)];
 	unsigned long long moved = call->ret > 0 ? call->ret : 0, at = part * DITTO_REC_PAYLOAD;
 	struct user_iov first = { call->args[1], moved };
 	struct user_msg msg;
 
-	if (call->payload_len < DITTO_REC_PAYLOAD)
-		return false;
 	switch (spec->kind) {
 	case DITTO_PAY_MSG:
 		if (!peek(tid, &msg, call->args[1], sizeof(msg)) || !peek(tid, &first, msg.iov, sizeof(first)))
 			return false;
+		if (msg.iovlen > 1) {
+			size_t total = gather(tid, &msg, whole, sizeof(whole)), n;
+
+			total = total < moved ? total : moved;
+			at = call->payload_len + (part - 1) * DITTO_REC_PAYLOAD;
+			if (!call->payload_len || at >= total)
+				return false;
+			n = total - at < DITTO_REC_PAYLOAD ? total - at : DITTO_REC_PAYLOAD;
+			memcpy(rec->payload, whole + at, n);
+			rec->payload_len = n;
+			return true;
+		}
 		break;
 	case DITTO_PAY_IOV:
 		if (!peek(tid, &first, call->args[1], sizeof(first)))
@@ -227,7 +257,7 @@ bool payload_more(pid_t tid, const struct ditto_rec *call, unsigned int part, st
 	}
 	if (first.len > moved)
 		first.len = moved;
-	if (at >= first.len)
+	if (call->payload_len < DITTO_REC_PAYLOAD || at >= first.len)
 		return false;
 	copy_user(tid, rec, first.base + at, first.len - at);
 	return rec->payload_len > 0;

@@ -139,7 +139,8 @@ static void put_call(struct tracee *t, long ret)
 	if (t->nr != __NR_exit && t->nr != __NR_exit_group)
 		payload_read(t->tid, &rec);
 	output_put(&tracing.out, &rec);
-	for (unsigned int part = 1; part <= tracing.more; part++) {
+	/* Where the first of several vectors is short, its rest is made up for. */
+	for (unsigned int part = 1; tracing.more && part <= tracing.more + (rec.payload_len < DITTO_REC_PAYLOAD); part++) {
 		struct ditto_rec more = start_record(t, DITTO_REC_MORE);
 
 		more.t_ns = rec.t_ns;

@@ -43,7 +43,8 @@ enum ditto_rec_kind {
 	DITTO_REC_BLOCK = 6,   /* block I/O issued: args[0] bytes, args[1] 1 for write, args[2] nanoseconds to completion or 0 */
 	DITTO_REC_MARK = 7,    /* the recorder changed mode; nr: new mode */
 	DITTO_REC_MORE = 8,    /* with --more N: the next bytes, in payload, of what the thread's last call moved (first
-				  vector); up to N records a call, each but the last full */
+				  vector; of a message all, one behind the other); up to N records a call, each but the
+				  last full, and one more behind a first vector that does not fill its payload */
 	/* BIRTH, EXIT and EXEC are recorded in every mode.  A call in flight when it began to be seen (at a MARK or the
 	 * BIRTH of its thread) is recorded at its return with wall_ns counted from then: t_ns - wall_ns is that moment.
 	 * A result of -512 to -516 is the kernel's own: the call was interrupted and is made again. */

@@ -2,6 +2,7 @@
  *
  * Processes and threads of the tables: children are forked before a process starts its threads.
  */
+#include "message.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -53,6 +54,8 @@ static void fork_children(unsigned index)
 				signal(SIGTERM, SIG_DFL);
 				signal(SIGINT, SIG_DFL);
 				child_count = 0;
+				if (ditto_service.role[table->role[0]].leads_session)
+					setsid();
 				process_run(i, n);
 			}
 			process_keep(child);
@@ -86,7 +89,8 @@ static void touch_resident(void)
 		return;
 	p = mmap(NULL, ditto_service.resident_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
 		 -1, 0);
-	if (p == MAP_FAILED)
+	/* Not for children: each would have it again, and page tables to copy. */
+	if (p == MAP_FAILED || madvise(p, ditto_service.resident_bytes, MADV_DONTFORK))
 		fail("resident memory");
 	for (uint64_t at = 0; at < ditto_service.resident_bytes; at += 4096)
 		p[at] = 1;
@@ -173,6 +177,8 @@ void worker_main(struct worker *w)
 		accept_serve_main(w);
 	case DITTO_ROLE_PULL:
 		pull_main(w);
+	case DITTO_ROLE_WORKER:
+		message_main(w);
 	case DITTO_ROLE_SERVE:
 		idle_main(w); /* its threads are made by whoever accepts */
 	default:
@@ -267,6 +273,7 @@ void process_run(unsigned index, unsigned instance)
 			if (!w->queue)
 				fail("queue of a thread");
 			make_notify(w);
+			message_join(w);
 		}
 	}
 	p->workers = total;

@@ -178,13 +178,14 @@ void accept_serve_main(struct worker *w)
 	}
 }
 
-static void sleep_for(uint16_t nr, uint64_t ns, int epoll)
+static void sleep_for(uint16_t nr, uint64_t ns, int set)
 {
 	static uint32_t word;
 	struct timespec t = {.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
 	struct timeval tv = {.tv_sec = t.tv_sec, .tv_usec = t.tv_nsec / 1000};
 	struct timespec until;
 	struct epoll_event event;
+	uint64_t times;
 	sigset_t none;
 	int ms = ns / 1000000u > 1000000000u ? 1000000000 : (int)((ns + 999999u) / 1000000u);
 
@@ -205,10 +206,13 @@ static void sleep_for(uint16_t nr, uint64_t ns, int epoll)
 		syscall(nr, 0, NULL, NULL, NULL, &t, NULL);
 		break;
 	case SYS_epoll_wait:
-		syscall(nr, epoll, &event, 1, ms);
+		syscall(nr, set, &event, 1, ms);
 		break;
 	case SYS_epoll_pwait:
-		syscall(nr, epoll, &event, 1, ms, NULL, 8);
+		syscall(nr, set, &event, 1, ms, NULL, 8);
+		break;
+	case SYS_read: /* of a timerfd */
+		syscall(nr, set, &times, sizeof(times));
 		break;
 	case SYS_futex: /* as pthread_cond_timedwait: until an absolute time */
 		clock_gettime(CLOCK_MONOTONIC, &until);
@@ -234,19 +238,21 @@ void periodic_main(struct worker *w)
 	const struct ditto_role *role = w->role;
 	struct pace pace = {0};
 	sigset_t alarm;
-	int epoll = -1;
+	int set = -1;
 
 	if (role->wait_nr == SYS_epoll_wait || role->wait_nr == SYS_epoll_pwait)
-		epoll = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+		set = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
 	if (!role->timers)
 		idle_main(w);
+	if (role->wait_nr == SYS_read)
+		set = timer_descriptor(role->timer[0].period_ns, 0);
 	if (ditto_service.downstreams) { /* ticks of late calls are for threads that call */
 		sigemptyset(&alarm);
 		sigaddset(&alarm, SIGALRM);
 		pthread_sigmask(SIG_BLOCK, &alarm, NULL);
 	}
 	for (;;) {
-		sleep_for(role->wait_nr, timers_pause(w, &pace), epoll);
+		sleep_for(role->wait_nr, timers_pause(w, &pace), set);
 		worker_program(w, NULL, &role->timer[0].program);
 	}
 }

@@ -17,9 +17,11 @@ from ditto.artifacts.files import write_atomic
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
+from ditto.artifacts.program import Inbox as Inbox
 from ditto.artifacts.program import Op as Op
 from ditto.artifacts.program import OpKind as OpKind
 from ditto.artifacts.program import Program as Program
+from ditto.artifacts.program import Timer as Timer
 from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
 
@@ -27,6 +29,8 @@ FORMAT_VERSION = 1
 
 CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
+KEYED_CODECS = frozenset({"resp2", "memcached"})
+"""Protocols of stores whose clones keep what they are given."""
 
 
 class Column(Model):
@@ -42,7 +46,10 @@ class Column(Model):
 
 
 class ReplyShape(Model):
-    """One kind of reply of a request class; see ``struct ditto_reply``."""
+    """One kind of reply of a request class; see ``struct ditto_reply``.
+
+    ``columns_known``: the columns of a prepared statement are left out for clients that remember them.
+    """
 
     probability: Probability
     kind: Literal[
@@ -57,6 +64,7 @@ class ReplyShape(Model):
     size: Dist | None = None
     second: Dist | None = None
     columns: Annotated[list[Column], Field(max_length=256)] = []
+    columns_known: bool = False
 
 
 class ClassMatch(Model):
@@ -105,18 +113,6 @@ class RequestClass(Model):
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
-class Timer(Model):
-    """A background activity of a thread: ``program`` runs every ``period_ms``.
-
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
-    periodic thread's are those that came in a period: where fewer come it sleeps longer, as far as tuning found.
-    """
-
-    period_ms: Annotated[float, Field(gt=0, le=1e9)]
-    requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    program: Program
-
-
 class Role(Model):
     """What a kind of thread does; see ``struct ditto_role``.
 
@@ -128,10 +124,11 @@ class Role(Model):
     blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
     all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
     a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten`` is the number of accepts with which a loop
-    takes the listener out of its wait set and adds it again; 0 for never.
+    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins with
+    such a thread is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -143,6 +140,7 @@ class Role(Model):
     handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
+    inbox: Inbox | None = None
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
@@ -154,6 +152,7 @@ class Role(Model):
     polls_first: bool = False
     unwatches: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0
+    leads_session: bool = False
     wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
     on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"

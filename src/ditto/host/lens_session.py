@@ -42,7 +42,10 @@ def run_under_lens(
     folds: bool = False,
     untraced: Sequence[str] = (),
 ) -> LensRun:
-    """Start under lens, fill, warm the LRU stacks with a quarter of the load, count the whole load, stop.
+    """Start under lens, fill, warm up, count the whole load, stop.
+
+    The LRU stacks of a clone are warm after a quarter of the load.  An app is loaded once before: what it does for the
+    first requests after it was filled, as rebuilding its tables, is over then, and no part of what a request costs.
 
     Args:
         spec: the app, whose client drives the run.
@@ -115,7 +118,7 @@ def _drive(
         progress.update("warming up under valgrind")
         instrument.control.warm()
         if counted:
-            run.load_for(WARM_MOST_S, max(100, requests // 4), again=False)
+            run.load_for(WARM_MOST_S, requests if clone is None else max(100, requests // 4), again=False)
         else:
             run.load_for(WARM_S)
         open_now = descriptors(run.pids())

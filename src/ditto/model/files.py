@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ditto.artifacts.observation import FileSeen
-from ditto.artifacts.profile import FileGroup, OpenAtStart, OpKind, RequestClass
+from ditto.artifacts.profile import FileGroup, OpenAtStart, OpKind, Program, RequestClass
 from ditto.model.distributions import constant, dist
 from ditto.streams.events import Obj
 from ditto.streams.programs import OpName, OpWork
@@ -22,6 +23,7 @@ _KERNEL_FILES = {
 }
 _O_APPEND = 0o2000
 _O_ACCMODE = 3
+_O_RDWR = 2
 STRAY_FILE = 0.02
 """Share of a file's mean number of uses below which it is left out of a group."""
 _PERSISTENT = 8
@@ -48,6 +50,7 @@ class FileCatalog:
     _by_paths: dict[tuple[frozenset[bytes], str], int] = field(default_factory=dict)
     _slots: dict[bytes, int] = field(default_factory=dict)
     objects: dict[bytes, Obj] = field(default_factory=dict)
+    access: dict[bytes, int] = field(default_factory=dict)
     written: Counter[bytes] = field(default_factory=Counter)
 
     @classmethod
@@ -56,6 +59,10 @@ class FileCatalog:
         for obj in objects:
             if obj.kind == "file":
                 catalog.objects.setdefault(obj.path, obj)
+                access = catalog.access.setdefault(obj.path, obj.flags & _O_ACCMODE)
+                # Opened for reading here (a log, when it is recovered) and for writing there: one slot serves both.
+                if obj.flags & _O_ACCMODE != access:
+                    catalog.access[obj.path] = _O_RDWR
         return catalog
 
     def group_of(self, name: OpName, op: OpWork) -> int:
@@ -89,6 +96,11 @@ class FileCatalog:
             )
         return self._by_paths[key]
 
+    def opens_for(self, programs: Iterable[Program]) -> list[OpenAtStart]:
+        """Those files that are open all the time which the operations of some programs work on."""
+        used = {op.b for program in programs for op in program if op.kind.value.startswith("file_")}
+        return [opened for opened in self.opens if opened.slot in used]
+
     def size_of(self, slot: tuple[str, object] | None) -> int:
         """Bytes of a file that is open all the time; 0 for any other."""
         return self.seen.get(bytes(slot[1]), 0) if slot is not None and slot[0] == "p" else 0  # type: ignore[call-overload]
@@ -107,7 +119,7 @@ class FileCatalog:
                 return _SLOTS - 1
             self._slots[path] = number
             obj = self.objects.get(path)
-            flags = obj.flags if obj is not None else 0o2
+            flags = obj.flags & ~_O_ACCMODE | self.access[path] if obj is not None else _O_RDWR
             append = bool(flags & _O_APPEND) or (flags & _O_ACCMODE) == 1
             group = self._group(frozenset([path]), append=append)
             self.opens.append(OpenAtStart(group=group, slot=number, flags=flags & _KEEP_FLAGS))

@@ -12,9 +12,10 @@ from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
+from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -143,11 +144,17 @@ def _service(this: _Fit) -> ServiceProfile:
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
+    roles = with_inboxes(evidence, this.roles.roles, roles)
     roles = [set_up_before(evidence, role) for role in roles]
-    classes = with_helpers(classes, roles)
+    seen = evidence.observation.native.processes
+    roles = [
+        role.model_copy(update={"leads_session": leads_session(of, seen)})
+        for role, of in zip(roles, this.roles.roles, strict=True)
+    ]
+    classes = with_messages(evidence, with_helpers(classes, roles), roles)
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
-    processes = [_process(this, index) for index in range(len(this.roles.processes))]
+    processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
@@ -251,6 +258,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         program = partial(_plain_program, this)
         made_of = PoolParts(this.book, program, this.wakes, _closing(this), this.placement)
         return pool_role(evidence, this.roles, role, in_each, made_of)
+    if role.kind == "worker":
+        return worker_role(evidence, role, in_each, this.book, this.placement)
     if role.kind == "helper":
         return Role(**common, timers=_helping(this, role))
     if role.kind == "periodic":
@@ -335,7 +344,7 @@ def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:
     )
     served = sum(len(thread.cycles) for thread in role.work)
     requests = round(served / len(timer.bursts)) if timer.allocates else 0
-    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops)
+    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops, descriptor=timer.descriptor)
 
 
 def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:
@@ -385,10 +394,12 @@ def _ticking(this: _Fit, role: RoleSeen, bursts: list[list[Event]]) -> list[Op]:
     return program
 
 
-def _process(this: _Fit, index: int) -> Process:
+def _process(this: _Fit, index: int, roles: list[Role]) -> Process:
     process = this.roles.processes[index]
     serving = any(this.roles.roles[r].serves or this.roles.roles[r].accepts for r in process.roles)
-    opens = this.catalog.opens if serving or len(this.roles.processes) == 1 else []
+    opens = this.catalog.opens
+    if not serving and len(this.roles.processes) > 1:
+        opens = this.catalog.opens_for(timer.program for r in process.roles for timer in roles[r].timers)
     siblings = len(process.pids) if process.parent >= 0 else 1
     parents = len(this.roles.processes[process.parent].pids) if process.parent >= 0 else 1
     return Process(

@@ -8,9 +8,9 @@ from ditto.model.downstream import calls_outside, calls_overlapping
 from ditto.streams.datagrams import answered_apart
 from ditto.streams.events import RECEIVES
 from ditto.streams.evidence import Evidence
+from ditto.streams.messages import BETWEEN
 
 _RING, _BATCH = NUMBERS["io_uring_enter"], NUMBERS["recvmmsg"]
-_BETWEEN = ("pipe", "pair", "eventfd", "socket")
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -40,9 +40,13 @@ def parts_left_out(evidence: Evidence) -> list[str]:
 
 
 def messages_between_threads(evidence: Evidence) -> int:
-    """Receives of what others of the service sent, but for one a connection, which hands that over."""
+    """Receives of what others of the service sent that have no model, but for one a connection, which hands it over."""
     received = sum(
-        event.nr in RECEIVES and event.ret > 0 and event.obj is not None and event.obj.kind in _BETWEEN
+        event.nr in RECEIVES
+        and event.ret > 0
+        and event.obj is not None
+        and event.obj.kind in BETWEEN
+        and event.target is None
         for thread in evidence.work.threads.values()
         for event in thread.events
     )

@@ -21,6 +21,7 @@ from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
 from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
+from ditto.streams import h2
 from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
 from ditto.streams.wire import wire_of
 
@@ -119,7 +120,20 @@ def _apart(records: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
     load["nr"][first] = Mode.STRUCTURE
     places = np.arange(len(records))
     moved = np.isin(records["nr"], sorted(_MOVING)) & np.isin(records["kind"], (Kind.SYSCALL, Kind.MORE))
-    return records[:second], load[~(moved & (places > first) & (places < second))]
+    return records[:second], load[~(moved & ~_multiplexed(records) & (places > first) & (places < second))]
+
+
+def _multiplexed(records: np.ndarray) -> np.ndarray:
+    """Which records are of connections of HTTP/2: later heads refer to what earlier ones told."""
+    calls = records["kind"] == Kind.SYSCALL
+    place = records["pid"].astype(np.uint64) << np.uint64(32) | (records["args"][:, 0] & np.uint64(0xFFFFFFFF))
+    preface = np.frombuffer(h2.PREFACE, np.uint8)
+    begun = np.ascontiguousarray(records["payload"]).view(np.uint8).reshape(len(records), RECORD["payload"].itemsize)
+    begins = (begun[:, : len(preface)] == preface).all(axis=1)
+    of_them: np.ndarray = calls & np.isin(place, np.unique(place[calls & begins]))
+    further: np.ndarray = (records["kind"] == Kind.MORE) & np.isin(records["t_ns"], records["t_ns"][of_them])
+    both: np.ndarray = of_them | further
+    return both
 
 
 def _part(app: AppRecording, name: str, out: Path, looks: _Looks) -> NativeRun:

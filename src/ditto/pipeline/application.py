@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -27,13 +28,14 @@ from ditto.errors import BadInputError, MissingCapabilityError
 from ditto.host.clones import application_spec, tier_names
 from ditto.host.place import Place
 from ditto.host.progress import Progress
+from ditto.host.workers import worker_pool
 
 WORK_SECONDS = 40.0
 """For one tier, after which no further round of work begins."""
 ALL_WORK_SECONDS = 280.0
 """For all tiers together."""
-NATIVE_SECONDS = 20.0
-"""For each tier, after all of which no further knob of any is tried."""
+NATIVE_SECONDS, ALL_NATIVE_SECONDS = 20.0, 180.0
+"""For each tier and for all together, after which no further knob of any is tried."""
 RECORDED_S = 2.0
 """Of the load, in each recording for the calls between tiers: following them takes several times as long."""
 RECORDINGS = 2
@@ -87,12 +89,23 @@ def profile_of(profiles: Path, tier: str) -> Path:
 
 def generate(profiles: Path, clone: Path, seed: int | None) -> None:
     """Write the clone of each tier, and what joins them."""
+    application = load_application(profiles)
+    _write({tier.name: load_profile(profile_of(profiles, tier.name)) for tier in application.tiers}, clone, seed)
+    application.save(clone)
+
+
+def _write(profiles: Mapping[str, Profile], clone: Path, seed: int | None) -> None:
+    """Generate the clones of some tiers, several at once: one may take ten seconds."""
     from ditto.pipeline import write_clone
 
-    application = load_application(profiles)
-    for tier in application.tiers:
-        write_clone(load_profile(profile_of(profiles, tier.name)), clone / tier.name, seed)
-    application.save(clone)
+    if len(profiles) < 2:
+        for tier, profile in profiles.items():
+            write_clone(profile, clone / tier, seed)
+        return
+    with worker_pool(len(profiles)) as pool:
+        made = [pool.submit(write_clone, profile, clone / tier, seed) for tier, profile in profiles.items()]
+        for one in made:
+            one.result()
 
 
 def tune(
@@ -107,6 +120,7 @@ def tune(
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
     """
+    from ditto.run.build import binary_of, build_clone
     from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_profile, tune_tiers_native
 
     profiles, clone = out / "profiles", out / "clone"
@@ -118,14 +132,16 @@ def tune(
     rounds: list[Round] = []
     made: dict[str, Profile] = {}
 
-    def remake(tier: str, profile: Profile) -> Path:
-        from ditto.pipeline import write_clone
-        from ditto.run.build import build_clone
+    def remake_all(some: Mapping[str, Profile]) -> None:
+        changed = {tier: profile for tier, profile in some.items() if made.get(tier) != profile}
+        _write(changed, clone, None)
+        made.update(changed)
+        for tier in changed:
+            build_clone(clone / tier)
 
-        if made.get(tier) != profile:
-            write_clone(profile, clone / tier, None)
-            made[tier] = profile
-        return build_clone(clone / tier)
+    def remake(tier: str, profile: Profile) -> Path:
+        remake_all({tier: profile})
+        return binary_of(clone / tier)
 
     def keep(tier: str, tuned: Tuned) -> None:
         rounds.extend(replace(round_, phase=f"{round_.phase} of {tier}") for round_ in tuned.rounds)
@@ -146,9 +162,9 @@ def tune(
     if native:
         progress.stage("tune")
         found = {name: load_profile(profile_of(profiles, name)) for name in places}
-        limit = NATIVE_SECONDS * len(places) if cpu_seconds is None else cpu_seconds
+        limit = min(NATIVE_SECONDS * len(places), ALL_NATIVE_SECONDS) if cpu_seconds is None else cpu_seconds
         uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
-        for name, tuned in tune_tiers_native(places, found, uncounted, remake, progress, limit).items():
+        for name, tuned in tune_tiers_native(places, found, uncounted, remake_all, progress, limit).items():
             keep(name, tuned)
     write_atomic(out / "tuning.json", rounds_json(rounds))
 

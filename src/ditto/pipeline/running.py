@@ -74,10 +74,16 @@ def run_here(
 
 def build_all(folder: Path, progress: Progress, again: bool = True) -> list[Path]:
     """Compile a clone, or those of an application's tiers; without ``again`` only what is not built.  The binaries."""
-    from ditto.run.build import binary_of, build_clone
+    from ditto.run.build import binary_of, build_clone, share_objects
 
     tiers = [folder / tier.name for tier in load_application(folder).tiers] if is_application(folder) else [folder]
     progress.stage("build")
-    return [
-        build_clone(tier) if again or not binary_of(tier).is_file() else binary_of(tier).absolute() for tier in tiers
-    ]
+    made = []
+    for number, tier in enumerate(tiers):
+        progress.update(tier.name, number / len(tiers))
+        if again or not binary_of(tier).is_file():
+            if number:
+                share_objects(tiers[0], tier)
+            build_clone(tier)
+        made.append(binary_of(tier).absolute())
+    return made

@@ -31,6 +31,23 @@ def build_clone(clone: Path) -> Path:
     return _make(clone, [], binary_of(clone))
 
 
+def share_objects(built: Path, clone: Path) -> None:
+    """Give a clone what was compiled of the same runtime for another, where it has nothing of its own yet."""
+    runtimes = [_contents(folder / "runtime") for folder in (built, clone)]
+    if (clone / "build").exists() or not runtimes[0] or runtimes[0] != runtimes[1]:
+        return
+    (clone / "build").mkdir()
+    for name in runtimes[0]:
+        made = (built / "build" / name).with_suffix(".o")
+        # Copied now, so it is newer than the sources.
+        if made.is_file():
+            shutil.copyfile(made, clone / "build" / made.name)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.is_file()}
+
+
 def build_static_load(sources: Path, out: Path) -> Path:
     """Build the load generator for an image that holds nothing else, into ``out``; the binary.
 

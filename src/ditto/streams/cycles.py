@@ -7,7 +7,9 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
@@ -37,6 +39,7 @@ from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
+    from ditto.streams.messages import Messages
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -89,6 +92,8 @@ class Cycle:
     """Calls that are begun and not answered."""
     together: int = 1
     """Requests that came in its receive; 0 where it came with an earlier one."""
+    pauses: dict[int, list[tuple[str, float]]] = field(default_factory=dict)
+    """By ``id`` of a call: what the request waited for before it (`ditto.streams.messages`), and the work after it."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -138,6 +143,8 @@ class Work:
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
+    messages: Messages | None = None
+    """Who passes requests to whom, if threads do."""
 
 
 class _Follower:
@@ -373,8 +380,8 @@ class _Follower:
         self.wake.loose.append(event)
 
 
-def follow(threads: dict[int, list[Event]]) -> Work:
-    """Assign every event of a window.
+def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
+    """Assign every event of a window; ``said`` is what moved data before.
 
     Events are fed in the order in which the calls returned, over all threads, so that a connection handed from one
     thread to another is followed.
@@ -385,7 +392,7 @@ def follow(threads: dict[int, list[Event]]) -> Work:
     followers: dict[int, _Follower] = {}
     merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
-    h2.annotate(merged)
+    h2.annotate(chain(said, merged))
     for event in merged:
         follower = followers.get(event.tid)
         if follower is None:

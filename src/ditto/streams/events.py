@@ -315,11 +315,12 @@ class Stream:
 
     Attributes:
         threads: tid -> events in order, of the window in which everything was recorded.
-        outside: events recorded outside that window (start-up and what follows).
+        outside: events recorded outside that window (start-up and what follows), but for those in ``said``.
         parents: pid -> parent pid, of processes born in the recording.
         births: tid -> (pid, parent tid).
         window_ns: (start, end) of the window, CLOCK_MONOTONIC; (0, 0) if there was none.
         descriptors: the tables as they are at the end.
+        said: what moved data outside the window, where that was kept.
     """
 
     threads: dict[int, list[Event]]
@@ -329,6 +330,10 @@ class Stream:
     exits: set[int]
     window_ns: tuple[int, int]
     descriptors: Descriptors
+    said: list[Event] = field(default_factory=list)
+
+
+_MOVES = RECEIVES | SENDS
 
 
 def further_bytes(records: np.ndarray) -> dict[tuple[int, int], bytes]:
@@ -356,6 +361,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     more = further_bytes(records)
     threads: dict[int, list[Event]] = {}
     outside: list[Event] = []
+    said: list[Event] = []
     parents: dict[int, int] = {}
     births: dict[int, tuple[int, int]] = {}
     exits: set[int] = set()
@@ -391,12 +397,12 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         length = min(columns["payload_len"][i], 64)
         if length:
             event.payload = blob[i * 64 : i * 64 + length]
-            if more and length == 64:
+            if more:
                 event.more = more.get((tid, t_out), b"")
         event.index = i
         descriptors.apply(event)
         if mode != Mode.ALL:
-            outside.append(event)
+            (said if event.nr in _MOVES else outside).append(event)
             continue
         run_ns = columns["run_ns"][i]
         previous = last.get(tid)
@@ -411,4 +417,4 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
             window = (t, marks[at + 1][0] if at + 1 < len(marks) else int(records["t_ns"][-1]))
     if not marks and len(records):
         window = (int(records["t_ns"][0]), int(records["t_ns"][-1]))
-    return Stream(threads, outside, parents, births, exits, window, descriptors)
+    return Stream(threads, outside, parents, births, exits, window, descriptors, said)

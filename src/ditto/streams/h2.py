@@ -195,6 +195,11 @@ def of_connection(payload: bytes) -> bool:
     return plausible_frame(payload) and payload[3] in (SETTINGS, PING, GOAWAY, WINDOW_UPDATE)
 
 
+def begins_request(payload: bytes) -> bool:
+    """Whether a frame begins so that begins a request."""
+    return plausible_frame(payload) and payload[3] == HEADERS
+
+
 def looks_like_request(payload: bytes) -> bool:
     """Whether a client may begin so."""
     return payload.startswith(PREFACE) or (

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import gc
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 
+from ditto.host.workers import worker_pool
 from ditto.topology import jaeger, otlp, zipkin
 from ditto.topology.rows import Lost, Rows, Shape
 from ditto.topology.sources import Part
@@ -76,33 +74,17 @@ def read_parts(parts: Iterable[Part]) -> Iterator[Batch]:
     else:
         yield from map(read_part, first)
         return
-    workers = max(1, len(os.sched_getaffinity(0)))
-    # Not forked: the process may have threads of the database by now.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin) as pool:
+    # What is decoded has no cycles, and looking for them is a fifth of the time.
+    most = 2 * len(os.sched_getaffinity(0)) + 2
+    with worker_pool(first=gc.disable) as pool:
         under_way: deque[Future[Batch]] = deque(pool.submit(read_part, part) for part in first)
         try:
             for part in source:
                 under_way.append(pool.submit(read_part, part))
-                if len(under_way) > 2 * workers + 2:
+                if len(under_way) > most:
                     yield under_way.popleft().result()
             while under_way:
                 yield under_way.popleft().result()
         finally:
             for future in under_way:
                 future.cancel()
-
-
-def _begin() -> None:
-    """In a reading process: leave interrupts to the process that started it, and end when it is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What is decoded has no cycles, and looking for them is a fifth of the time.
-    gc.disable()
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ditto.artifacts.observation import LensRun, Observation
-from ditto.artifacts.profile import Profile, ServiceProfile
+from ditto.artifacts.profile import KEYED_CODECS, Profile, ServiceProfile
 from ditto.errors import MissingCapabilityError
 from ditto.host.app import AppRun
 from ditto.host.place import Place
@@ -172,7 +172,7 @@ def tune_tiers_native(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
     uncounted: Collection[str],
-    remake: Callable[[str, Profile], object],
+    remake: Callable[[Mapping[str, Profile]], object],
     progress: Progress,
     seconds: float,
 ) -> dict[str, Tuned]:
@@ -182,7 +182,7 @@ def tune_tiers_native(
         tiers: where each stands, by its name.
         profiles: as the rounds of work left them.
         uncounted: tiers whose instructions were not counted as they are here.
-        remake: generates and builds one tier's clone.
+        remake: generates and builds the clones of some.
         seconds: after which no further knob is tried.
 
     Raises:
@@ -193,7 +193,8 @@ def tune_tiers_native(
 
 
 def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progress) -> int:
-    """Bytes of the original's observed resident memory that are its clients', of which the clone keeps copies.
+    """Bytes of the original's observed resident memory that are its clients', of which the clone keeps copies; 0 for
+    services without keys, whose clones only grow by what each connection needs.
 
     Both are filled and loaded alike: what the clone grows by comes on top of what it starts with, and has to be as much
     as the original has then.
@@ -206,6 +207,8 @@ def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progres
     Raises:
         AppError: app, clone or client failed.
     """
+    if profile.services[0].codec not in KEYED_CODECS:
+        return 0
     progress.update("memory for what clients store")
     with place.clone(binary, ["--skeleton"]) as run:
         before = run.memory().rss_bytes

@@ -71,7 +71,7 @@ def tune_together(
     tiers: Mapping[str, Place],
     profiles: Mapping[str, Profile],
     uncounted: Collection[str],
-    remake: Callable[[str, Profile], object],
+    remake: Callable[[Mapping[str, Profile]], object],
     progress: Progress,
     seconds: float,
 ) -> dict[str, tuple[Profile, Rows]]:
@@ -81,7 +81,7 @@ def tune_together(
         tiers: where each stands, by name.
         profiles: of each.
         uncounted: those whose instructions were not counted as they are here.
-        remake: generates and builds one tier's clone.
+        remake: generates and builds the clones of some.
 
     Raises:
         AppError: app, clones or client failed.
@@ -92,15 +92,13 @@ def tune_together(
     tried = {name: next(step) for name, step in steps.items()}
     asked = _asked(next(iter(tiers.values())))
     while tried:
-        for name, profile in tried.items():
-            remake(name, profile)
+        remake(tried)
         compared = _compare_together(tiers, asked)
         now = {}
         for name in tried:
             with suppress(StopIteration):
                 now[name] = steps[name].send(compared[name])
-        for name in tried.keys() - now.keys():
-            remake(name, searches[name].best_profile)
+        remake({name: searches[name].best_profile for name in tried.keys() - now.keys()})
         tried = now
     return {name: (search.best_profile, search.rows) for name, search in searches.items()}
 

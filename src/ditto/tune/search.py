@@ -122,8 +122,7 @@ class Search:
         number = len(self.rows)
         words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
         self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
-        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
-        tried = self._profile.model_copy(update={"knobs": knobs})
+        tried = self._turned(step)
         now = yield tried
         if not self.rows:
             tried = self._profile = _resident(tried, now)
@@ -136,6 +135,16 @@ class Search:
             f" give or take {now.doubt:.1%}, with {words} (the original's own spread is {now.noise:.1%})"
         )
         return now
+
+    def _take(self, step: dict[str, float]) -> None:
+        """Keep knobs that lie between two tries, one too fast and one too slow: there is no time to compare them."""
+        words = ", ".join(f"{name} {value:.3g}" for name, value in step.items())
+        self.best_profile = self._turned(step)
+        self.rows.append((len(self.rows), self.best.error, f"{words}: kept, as between two tries; itself not compared"))
+
+    def _turned(self, step: dict[str, float]) -> Profile:
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
+        return self._profile.model_copy(update={"knobs": knobs})
 
     def _scale(self, now: Compared) -> Generator[Profile, Compared, Compared]:
         """As many instructions as take the original's time, at the rate at which the clone executes them.
@@ -197,7 +206,7 @@ class Search:
         reads = min(most, -now.error * now.original_ns / STALL_NS)
         for _ in range(STALL_TRIES):
             if self.over or reads < 0.01:
-                return
+                break
             then = yield from self._attempt({**base, "stalls": reads})
             if then.right:
                 return
@@ -213,6 +222,8 @@ class Search:
                 reads = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
             if abs(reads - before) < 0.05 * before:
                 return
+        if above is not None and not self.best.right:
+            self._take({**base, "stalls": reads})
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import sqrt
+from math import log, sqrt
 
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
@@ -172,9 +172,11 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         elsewhere = _elsewhere(place, original, clone) if here is None else 0
         if there is None:
             wanted = Amounts()
+        elif here is None and (elsewhere or owners.by_visits(who)):
+            wanted = amounts_of(there.work) * elsewhere
         elif here is None:
-            wanted = amounts_of(there.work) * elsewhere if elsewhere else there.total * alike
-        elif place[0] >= 0 and (asked := original.requests.get(place[0])):
+            wanted = there.total * alike
+        elif place[0] >= 0 and not owners.by_visits(who) and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
         elif not who:
@@ -233,7 +235,8 @@ def paced(profile: Profile, original: Measured, clone: Measured) -> Profile:
     """The profile with the periodic threads told that sleep longer where fewer requests come.
 
     Under an instrument fewer do.  A clone that keeps the period sleeps much more often a request there than natively,
-    and than its original if that adapts.  Threads beside those that serve can do so: they see what is served.
+    and than its original if that adapts: how much of the difference the original keeps gives the power of the rate that
+    its sleeps follow.  Threads beside those that serve can do so: they see what is served.
 
     Args:
         profile: whose clone was measured; the periods and the rate of requests are those of the native run.
@@ -247,15 +250,18 @@ def paced(profile: Profile, original: Measured, clone: Measured) -> Profile:
         if any(service.roles[r].kind in _SERVING for r in process.roles)
         for number in process.roles
     }
+    slower = max(1.0, original.per_request().instructions / max(1.0, clone.per_request().instructions))
     roles = []
     for number, role in enumerate(service.roles):
         there, here = original.segments.get((-1, role.wait_nr)), clone.segments.get((-1, role.wait_nr))
         sleeps = number in beside and role.kind == "periodic" and role.timers and role.wait_nr in SLEEPS
         if sleeps and there and here:
-            often = here.visits * original.total_requests / max(1, there.visits * clone.total_requests)
+            kept = slower * here.visits / max(1, clone.total_requests)
+            often = kept * original.total_requests / max(1, there.visits)
             came = round(service.load.requests_per_second * role.timers[0].period_ms / 1000)
             if often > ADAPTS and came:
-                timer = role.timers[0].model_copy(update={"requests": came})
+                follows = log(often) / log(max(often, kept * came))
+                timer = role.timers[0].model_copy(update={"requests": came, "follows": follows})
                 role = role.model_copy(update={"timers": [timer, *role.timers[1:]]})
         roles.append(role)
     return with_service(profile, {"roles": roles})
@@ -306,6 +312,10 @@ class _Owners:
             return float(max(1, self._run.requests.get(block.request_class, 0)) * max(1, self._times[number]))
         same = len(self._by_place[-1, block.after])
         return max(1.0, self._visits.get(block.after, 0) / same)
+
+    def by_visits(self, who: tuple[int, ...]) -> bool:
+        """Whether these blocks run as often as their call is made, and not with each request of a class."""
+        return bool(who) and all(self._blocks[i].request_class < 0 for i in who)
 
     def of(self, place: Place) -> tuple[int, ...]:
         """The blocks of a place: its own, those of the same call in no class, the heaviest of the class."""

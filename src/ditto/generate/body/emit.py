@@ -9,9 +9,10 @@ from random import Random
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
+from ditto.generate.body.chapters import PASS_COST, divide, driver
 from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Plan, Simulated, Walker
-from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
+from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool, joined
 from ditto.generate.body.fill import Filled, fill
 from ditto.generate.body.forest import Node, footprint, grow, sequence
 from ditto.generate.body.place import Placed, place
@@ -71,11 +72,18 @@ def emit(
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [targets.make(i, block, knobs, code_edges[i], data_edges[i]) for i, block in enumerate(blocks)]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
-    real = [t for t in wanted if t is not None]
+    divided = {
+        t.index: chapters
+        for t in wanted
+        if t is not None and (chapters := divide(t, len(blocks), Random(f"{seed}/chapters/{t.index}"))) is not None
+    }
+    real = [part for t in wanted if t is not None for part in (divided[t.index].parts if t.index in divided else (t,))]
     streams = cursors(real)
     beside = _beside(real, orders)
     built = [_build(t, streams, beside.get(t.index, 0.0), Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
+    pieces = {i: [part.index for part in divided[i].parts] if i in divided else [i] for i in range(len(blocks))}
+    orders = [replace(order, blocks=tuple(n for i in order.blocks for n in pieces[i])) for order in orders]
     plans = [
         Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
     ]
@@ -105,9 +113,20 @@ def emit(
             facts.append(BlockFacts(symbol, goal, True, 1.0, loads=1.0, mix={"ret": 1.0}))
             text.append(_empty(symbol, before))
             continue
-        n = at[index]
-        text.append(_function(symbol, built[n], rendered[n], placed[n], before))
-        made = _facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n])
+        made_of = [at[piece] for piece in pieces[index]]
+        if index in divided:
+            entries = [f".Lb{piece}_0" for piece in pieces[index]]
+            head = f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"
+            text.append(head + driver(symbol, f".Lb{index}", before, entries, divided[index].order))
+            text += [_lines(built[n], rendered[n], placed[n]) for n in made_of]
+            text.append(f"\t.size {symbol}, .-{symbol}\n")
+        else:
+            text.append(_function(symbol, built[made_of[0]], rendered[made_of[0]], placed[made_of[0]], before))
+        each = [
+            _facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n], index in divided)
+            for n in made_of
+        ]
+        made = joined(each)
         facts.append(made if found is None else _with_fill(made, found))
     text.append('\t.section .note.GNU-stack,"",@progbits\n')
     return BodyCode("".join(text), arena, tuple(facts))
@@ -196,18 +215,28 @@ def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed, be
         )
     elif before:
         out.append(f"{symbol}:\n{before}\tjmp {label}_0\n\t.p2align 6, 0xcc\n")
+    entry = f"{symbol}:\n" if block.target.repeat == 1 and not before else ""
+    out.append(_lines(block, rendered, placed, entry))
+    out.append(f"\t.size {symbol}, .-{symbol}\n\t.p2align 6, 0xcc\n")
+    return "".join(out)
+
+
+def _lines(block: _Block, rendered: Rendered, placed: Placed, entry: str = "") -> str:
+    """The code lines of one pass and its jump tables; ``entry`` is a further label of the first."""
+    label = f".Lb{block.target.index}"
+    out = ["\t.p2align 6, 0xcc\n"]
     offset = 0
     for number in placed.order:
         gap = placed.start[number] - offset
         if gap > 0:
             out.append(f"\t.skip {gap}, 0xcc\n")
         code = rendered.slots[number]
-        if number == 0 and block.target.repeat == 1 and not before:
-            out.append(f"{symbol}:\n")
+        if number == 0:
+            out.append(entry)
         out.append(f"{label}_{number}:\n")
         out += [line + "\n" for line in code.text]
         offset = placed.start[number] + code.size
-    out.append(f"\t.size {symbol}, .-{symbol}\n\t.p2align 6, 0xcc\n")
+    out.append("\t.p2align 6, 0xcc\n")
     if rendered.tables:
         out.append('\t.section .data.rel.ro,"aw",@progbits\n\t.p2align 6\n')
         for name, entries in rendered.tables:
@@ -231,11 +260,15 @@ def _with_fill(facts: BlockFacts, fill: StringFill) -> BlockFacts:
 
 def _facts(
     symbol: str, goal: float, block: _Block, rendered: Rendered, placed: Placed, data: Simulated,
-    code: tuple[list[float], int],
+    code: tuple[list[float], int], chapter: bool = False,
 ) -> BlockFacts:  # fmt: skip
     counts, classes = walk(block.filled)
     repeat = block.target.repeat
-    if repeat > 1:
+    if chapter:
+        counts = Counts(**{**vars(counts), "instructions": counts.instructions + sum(PASS_COST.values())})
+        for name, times in PASS_COST.items():
+            classes[name] = classes.get(name, 0.0) + times
+    elif repeat > 1:
         counts = Counts(**{**vars(counts), "instructions": counts.instructions + REPEAT_COST})
         for name in ("call", "arith_m", "jcc"):
             classes[name] = classes.get(name, 0.0) + 1
@@ -244,7 +277,7 @@ def _facts(
         symbol=symbol,
         target=goal,
         empty=False,
-        instructions=counts.instructions * repeat + (REPEAT_COST if repeat > 1 else 0),
+        instructions=counts.instructions * repeat + (REPEAT_COST if repeat > 1 and not chapter else 0),
         loads=counts.loads * repeat,
         stores=counts.stores * repeat,
         load_distance=tuple(v * repeat for v in data.load),

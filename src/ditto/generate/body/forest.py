@@ -7,6 +7,7 @@ are chosen so that the touches of its bucket come out; what cannot be placed is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
@@ -76,19 +77,23 @@ def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
     need = list(target.code_distance)
     # Branches inside a line touch it again; a loop over one line is a branch too, and needs a counter besides.
     need[0] = max(0.0, need[0] - inline) if target.branches < FEW_BRANCHES * target.instructions else 0.0
+    return nested(need, lines, rng), lines
+
+
+def nested(need: Sequence[float], lines: int, rng: Random) -> Node:
+    """Loops over ``lines`` lines that touch them as often at each distance as ``need`` tells by buckets."""
     top = max(0, (lines - 1).bit_length())
-    first = float(lines)
     # Touches beyond the block's own reach are first touches of a run; what is left over is reused at the largest loop.
-    beyond = sum(need[top:]) - first
+    beyond = sum(need[top:]) - lines
     root = _Group(0, lines, 1, 0)
     level = [root]
     carry = 0.0
     for bucket in range(top, -1, -1):
-        wanted = (beyond if bucket == top else need[bucket]) + carry
+        wanted = (beyond if bucket == top else need[bucket] if bucket < len(need) else 0.0) + carry
         level, carry = _trips(level, wanted, bucket, rng)
         if bucket:
             level = _split(level, 2 ** (bucket - 1))
-    return _node(root), lines
+    return _node(root)
 
 
 MANY_TRIPS = 16

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from ditto.streams.events import Event, Obj
 from ditto.topology.recorded import framing
+from ditto.topology.recorded.interleaved import Interleaved
 
 Ends = tuple[int, int, int, int]
 """Address and port of the client, of the server."""
@@ -65,15 +66,18 @@ class Exchange:
 
 @dataclass
 class _Flow:
-    """One direction: bytes sent and received, and what begins where in it, in order, and has not arrived."""
+    """One direction: bytes sent and received, and what begins where in it, in order, and has not arrived.
+
+    Nothing (None) begins with what belongs to the connection itself.
+    """
 
     sent: int = 0
     received: int = 0
-    starts: deque[tuple[int, Exchange]] = field(default_factory=deque)
+    starts: deque[tuple[int, Exchange | None]] = field(default_factory=deque)
 
-    def arrive(self, count: int) -> list[Exchange]:
+    def arrive(self, count: int) -> list[Exchange | None]:
         self.received += count
-        found = []
+        found: list[Exchange | None] = []
         while self.starts and self.starts[0][0] < self.received:
             found.append(self.starts.popleft()[1])
         return found
@@ -89,6 +93,7 @@ class Connection:
         place: where the server listens: its port, or the path of its socket.
         bound: the requests for one of which it was connected, until it carries one.
         waiting: requests without a reply, first in, first out.
+        streams: of HTTP/2, where replies come as they like.
     """
 
     ends: Ends | None
@@ -103,18 +108,15 @@ class Connection:
     last: Exchange | None = None
     replying: Exchange | None = None
     receiving: Exchange | None = None
+    streams: Interleaved | None = None
 
     def request_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
         """The client sent bytes (or, for a client that is not recorded, the server received them): new requests."""
         if not self.protocol:
             self.protocol = framing.protocol_of(piece)
+            self.streams = Interleaved(piece) if self.protocol == framing.FRAMES else None
         flow = self.requests
-        heads = framing.request_heads(self.protocol, piece, count)
-        going_on = self.last is not None and not self.last.replied
-        if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.FRAMES, framing.PGSQL)):
-            heads = []
-        elif not heads and self.protocol not in (framing.HTTP, framing.PGSQL):
-            heads = [framing.Head(0, "request")]
+        heads = self._new_requests(piece, count)
         made = []
         for head in heads:
             exchange = Exchange(self, head.name, head.silent, caller=self.client, server=self.server)
@@ -128,13 +130,26 @@ class Connection:
         for exchange in made or ([self.last] if self.last is not None else []):
             exchange.asked_bytes += count // max(1, len(made))
         flow.sent += count
+        if self.streams is not None:
+            self.streams.began(made)
         if made:
             self.last = made[-1]
         return made
 
+    def _new_requests(self, piece: bytes, count: int) -> list[framing.Head]:
+        if self.streams is not None:
+            return self.streams.requests(piece, count)
+        heads = framing.request_heads(self.protocol, piece, count)
+        going_on = self.last is not None and not self.last.replied
+        if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.PGSQL)):
+            return []
+        if not heads and self.protocol not in (framing.HTTP, framing.PGSQL):
+            return [framing.Head(0, "request")]
+        return heads
+
     def request_received(self, at: int, count: int) -> list[Exchange]:
         """The server received bytes: the requests that begin in them."""
-        found = self.requests.arrive(count)
+        found = [exchange for exchange in self.requests.arrive(count) if exchange is not None]
         for exchange in found:
             exchange.arrived = at
             exchange.server = self.server
@@ -148,6 +163,9 @@ class Connection:
         begins = self.replies.sent
         self.replies.sent += count
         if not new:
+            if self.streams is not None and not self.streams.is_reply(piece):
+                self.replying = None
+                self.replies.starts.append((begins, None))
             if self.replying is not None:
                 self._reply(self.replying, at, count)
                 return [self.replying]
@@ -160,6 +178,11 @@ class Connection:
         return new
 
     def _new_replies(self, piece: bytes, count: int) -> list[Exchange]:
+        if self.streams is not None:
+            new = [exchange for exchange in self.streams.replies(piece, count) if exchange in self.waiting]
+            for exchange in new:
+                self.waiting.remove(exchange)
+            return new
         if not self.waiting or framing.interim(self.protocol, piece):
             return []
         number = framing.reply_heads(self.protocol, piece, count, len(self.waiting))
@@ -176,13 +199,11 @@ class Connection:
 
     def reply_received(self, at: int, count: int) -> list[Exchange]:
         """The client received bytes: whose reply they belong to."""
-        found = self.replies.arrive(count)
-        if not found and self.receiving is not None:
-            found = [self.receiving]
+        begun = self.replies.arrive(count) or [self.receiving]
+        self.receiving = begun[-1]
+        found = [exchange for exchange in begun if exchange is not None]
         for exchange in found:
             exchange.returned = at
-        if found:
-            self.receiving = found[-1]
         return found
 
     @property

@@ -70,7 +70,6 @@ def _resolved(
         event = Event(pid, tid, nr, ret, args, t_out - wall, t_out)
         if length:
             event.payload = blob[i * 64 : i * 64 + min(length, 64)]
-            if length >= 64 and (tid, t_out) in more:
-                event.payload += more[tid, t_out]
+            event.payload += more.get((tid, t_out), b"")
         descriptors.apply(event)
         yield at, event

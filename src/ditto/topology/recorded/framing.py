@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ditto.streams import pgsql
+from ditto.streams import h2, pgsql
 from ditto.streams.pipelined import reply_end, request_end
 
 HTTP, RESP, MEMCACHED, PGSQL, FRAMES, OPAQUE = "http1", "resp2", "memcached", "pgsql", "http2", "opaque"
@@ -24,7 +24,6 @@ _ASKS = {
     b"get", b"gets", b"gat", b"gats", b"delete", b"incr", b"decr", b"touch", b"version", b"stats", b"flush_all",
     b"quit", b"verbosity", b"mg", b"ms", b"md", b"ma", b"mn", b"me",
 }  # fmt: skip
-_PREFACE = b"PRI * HTTP/2"
 # In one piece: a recording may be damaged.
 _MOST_HEADS = 4096
 
@@ -40,7 +39,7 @@ class Head:
 
 def protocol_of(first: bytes) -> str:
     """The protocol of a connection, from the first bytes that its client sent."""
-    if first.startswith(_PREFACE):
+    if first.startswith(h2.PREFACE) or h2.begins_request(first):
         return FRAMES
     if _HTTP_HEAD.match(first):
         return HTTP
