@@ -18,6 +18,7 @@ REST = 16384
 MOST_HEAD = 64
 FEW_RELISTENS = 3
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
+_BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
@@ -26,11 +27,13 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
     seen: Counter[tuple[int, int, int]] = Counter()
+    batches: Counter[int] = Counter()
     for cycle in cycles:
         for event in cycle.events:
             if event.nr in RECEIVES and event.obj is cycle.connection:
-                flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
-                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"]):
+                flags = signed(event.args[3]) if event.nr in (NUMBERS["recvfrom"], _BATCH) else 0
+                batches[event.args[2]] += event.nr == _BATCH
+                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH):
                     size = sum(event.iov) or 16384
                 else:
                     size = int(event.args[2])
@@ -41,7 +44,9 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    return Receive(nr=nr, bytes=max(size, REST) if head else size, flags=flags, until_again=until_again, head=head)
+    batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
+    size = max(size, REST) if head else size
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, batch=batch)
 
 
 def _head(cycles: list[Cycle]) -> int:
@@ -120,7 +125,7 @@ def receives_until_empty(work: Work) -> bool:
 
 
 def _flags(event: Event) -> int:
-    if event.nr == NUMBERS["sendto"]:
+    if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
         return signed(event.args[3])
     return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
 
