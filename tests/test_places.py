@@ -15,7 +15,7 @@ from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body.forest import grow
 from ditto.generate.body.place import Gaps, Placed, place, spaced
-from ditto.generate.body.plan import CALL, FALL, JUMP, RET, Slot
+from ditto.generate.body.plan import ADJACENT, CALL, FALL, JUMP, RET, Slot
 from ditto.generate.body.render import WORDS, SlotCode
 from ditto.generate.body.sets import Sets, code_misses
 from ditto.generate.body.target import make
@@ -72,6 +72,15 @@ def test_what_is_fallen_into_lies_behind_a_line_and_what_is_returned_to_may_lie_
         assert placed.start[number] + 20 == placed.start[number + 1]
         assert placed.start[number + 1] % 64 == 0
     assert placed.start[6] + 20 == placed.start[8]
+
+
+def test_what_is_landed_on_is_left_by_a_jump() -> None:
+    """Else it would have to fill its line, and no lines would be shared in all of the block."""
+    target = make(0, request(), Knobs(), 9, 9)
+    assert target is not None
+    for seed in range(30):
+        slots = emit._build(target, [], 0.0, Random(seed)).filled.slots
+        assert not [slot.number for slot in slots if slot.landing and slot.transfer in ADJACENT]
 
 
 def test_gaps_keep_what_belongs_together() -> None:

@@ -158,10 +158,11 @@ class Planner:
             position += 1
 
     def _callee(self, children: list[int | Node], total: float) -> None:
-        for child in children:
+        for child, following in pairwise([*children, None]):
             if isinstance(child, Node):
                 self._connect(child, total)
-        for child, following in pairwise(children):
+            if child is None or following is None:
+                break  # the last one's transfer is the return
             here, there = self.slots[_last(child)], self.slots[_first(following)]
             kind = self._pick(here, False)
             here.transfer, here.to = kind, there.number
