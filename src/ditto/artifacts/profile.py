@@ -124,8 +124,8 @@ class Role(Model):
     blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
     all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
     a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten`` is the number of accepts with which a loop
-    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins with
-    such a thread is in a session of its own; kernels share CPUs evenly among sessions.
+    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins
+    with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
     kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
@@ -137,7 +137,7 @@ class Role(Model):
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
     relisten: Annotated[int, Field(ge=0, le=65535)] = 0
-    handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
+    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pool"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     inbox: Inbox | None = None
@@ -191,6 +191,7 @@ class Receive(Model):
     until_again: bool = False
     until_short: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
+    rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
 
 
 class Listener(Model):

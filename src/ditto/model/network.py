@@ -17,6 +17,8 @@ REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
 FEW_RELISTENS = 3
+FEW_RESTS = 0.05
+"""Further receives by request, from which on their size matters."""
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
@@ -25,23 +27,47 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 
 def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
+    head = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
     for cycle in cycles:
-        for event in cycle.events:
+        for event in cycle.events if head else (cycle.receive,):
             if event.nr in RECEIVES and event.obj is cycle.connection:
                 flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
-                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"]):
-                    size = sum(event.iov) or 16384
-                else:
-                    size = int(event.args[2])
-                seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
+                seen[(event.nr, _asked(event), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
-    head = _head(cycles)
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    return Receive(nr=nr, bytes=max(size, REST) if head else size, flags=flags, until_again=until_again, head=head)
+    if head:
+        return Receive(nr=nr, bytes=max(size, REST), flags=flags, until_again=until_again, head=head)
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, rest=_rest(cycles, size))
+
+
+def _asked(event: Event) -> int:
+    """Bytes that a receive asks for."""
+    many = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"])
+    size = sum(event.iov) or 16384 if many else int(event.args[2])
+    return max(1, min(size, 1 << 26))
+
+
+def _rest(cycles: list[Cycle], size: int) -> int:
+    """The most that is asked for behind the first part of a request, where that is more than for the first; else 0.
+
+    Of a body whose length is known servers ask for as much as there is room for.
+    """
+    asked = []
+    for cycle in cycles:
+        came = False
+        for event in cycle.events:
+            if event.nr in SENDS:
+                break
+            if event.nr in RECEIVES and event.obj is cycle.connection and event.ret > 0:
+                if came:
+                    asked.append(_asked(event))
+                came = True
+    most = max(asked, default=0)
+    return most if most > size and len(asked) > FEW_RESTS * len(cycles) else 0
 
 
 def _head(cycles: list[Cycle]) -> int:
