@@ -20,6 +20,7 @@ FEW_RELISTENS = 3
 FEW_RESTS = 0.05
 """Further receives by request, from which on their size matters."""
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
+_BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
@@ -29,24 +30,27 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
     head = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
+    batches: Counter[int] = Counter()
     for cycle in cycles:
         for event in cycle.events if head else (cycle.receive,):
             if event.nr in RECEIVES and event.obj is cycle.connection:
-                flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
+                flags = signed(event.args[3]) if event.nr in (NUMBERS["recvfrom"], _BATCH) else 0
+                batches[event.args[2]] += event.nr == _BATCH
                 seen[(event.nr, _asked(event), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    if head:
-        return Receive(nr=nr, bytes=max(size, REST), flags=flags, until_again=until_again, head=head)
-    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, rest=_rest(cycles, size))
+    batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
+    rest = 0 if head or batch else _rest(cycles, size)
+    size = max(size, REST) if head else size
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, rest=rest, batch=batch)
 
 
 def _asked(event: Event) -> int:
     """Bytes that a receive asks for."""
-    many = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"])
+    many = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH)
     size = sum(event.iov) or 16384 if many else int(event.args[2])
     return max(1, min(size, 1 << 26))
 
@@ -146,7 +150,7 @@ def receives_until_empty(work: Work) -> bool:
 
 
 def _flags(event: Event) -> int:
-    if event.nr == NUMBERS["sendto"]:
+    if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
         return signed(event.args[3])
     return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
 

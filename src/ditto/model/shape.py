@@ -10,7 +10,7 @@ from ditto.streams.events import RECEIVES
 from ditto.streams.evidence import Evidence
 from ditto.streams.messages import BETWEEN
 
-_RING, _BATCH = NUMBERS["io_uring_enter"], NUMBERS["recvmmsg"]
+_RING = NUMBERS["io_uring_enter"]
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -57,22 +57,16 @@ def require_requests(evidence: Evidence) -> None:
     """Check that requests were seen, and that they were not received where they cannot be seen.
 
     Raises:
-        UnsupportedShapeError: none was, or they came several at a time, or through io_uring.
+        UnsupportedShapeError: none was, or they came through io_uring.
     """
     app, total = evidence.observation.app, evidence.requests.total
     events = [event for thread in evidence.work.threads.values() for event in thread.events]
     entered = sum(event.nr == _RING for event in events)
-    batches = sum(event.nr == _BATCH and event.ret > 0 for event in events)
     ring = any(obj.kind == "io_uring" for obj in evidence.stream.descriptors.objects)
     if entered > SOME * total or (ring and not total):
         raise UnsupportedShapeError(
             f"{app}: it works through io_uring, whose operations are no system calls, which is not modelled",
             "configure it so that it waits for events (epoll, poll, select)",
-        )
-    if batches > SOME * total:
-        raise UnsupportedShapeError(
-            f"{app}: it receives several datagrams in one call (recvmmsg), which is not modelled",
-            "configure it so that it receives one at a time",
         )
     if not total:
         raise UnsupportedShapeError(

@@ -17,7 +17,7 @@ from ditto.streams import h2
 from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.datagrams import as_connections, is_datagram
+from ditto.streams.datagrams import apart, as_connections, is_datagram
 from ditto.streams.events import (
     ACCEPTS,
     CLOSE,
@@ -390,7 +390,7 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
     lives: dict[Obj, ConnectionLife] = {}
     peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
-    merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
+    merged = sorted((event for events in threads.values() for event in apart(events)), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
     h2.annotate(chain(said, merged))
     for event in merged:
