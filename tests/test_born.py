@@ -23,6 +23,7 @@ from ditto.model.handover import find_handover
 from ditto.model.network import fit_listener, fit_receive, relisten
 from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
+from ditto.model.shape import parts_left_out
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
@@ -155,7 +156,7 @@ def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at
     lines = log.read_text().splitlines()
     assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 2
     assert len([line for line in lines if re.search(r", 64\) += 64$", line)]) == 3
-    assert len([line for line in lines if re.search(r", 4096\) += 46\d$", line)]) == 3
+    assert len([line for line in lines if re.search(r", 4097\) += 46\d$", line)]) == 3
 
 
 def test_what_is_asked_for_behind_the_first_part_of_a_request() -> None:
@@ -264,3 +265,15 @@ def test_a_clone_lists_a_directory_and_moves_behind_the_others_that_accept(tmp_p
     lines = log.read_text().splitlines()
     assert len([line for line in lines if re.search(r"getdents64\(.* = [1-9]\d*$", line)]) == 6
     assert len([line for line in lines if "EPOLL_CTL_DEL" in line]) == 2
+
+
+@pytest.mark.parametrize(("family", "said"), [(b"\1\0", True), (b"\2\0\x1f\x90", False)])
+def test_clients_that_come_over_a_unix_socket(family: bytes, said: bool) -> None:
+    record = Recorder()
+    record.call(PID, "accept4", CONNECTION, LISTENER, payload=family)
+    record.call(PID, "read", 14, CONNECTION, 0, 4096, payload=b"*1\r\n$4\r\nPING\r\n")
+    record.call(PID, "write", 7, CONNECTION, 0, 7, payload=b"+PONG\r\n")
+    work = follow(record.threads)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
+    assert any("load.clone_command" in note for note in parts_left_out(evidence)) is said

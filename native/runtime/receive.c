@@ -30,12 +30,13 @@ void conn_greet(struct conn *c)
 	send_until(c, out_end(&c->out), NULL);
 }
 
-/* Bytes that a receive asks for. */
+/* Bytes that a receive asks for.  One more than the original does of a rest: where that comes whole, the receive was not
+ * filled, and none has to follow to find that there is nothing more. */
 static uint32_t asked(const struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
 
-	return recv->rest && c->begun ? recv->rest : recv->bytes;
+	return recv->rest && c->begun ? recv->rest + 1 : recv->bytes;
 }
 
 /* Room for a receive: the whole of what it asks for, or what a long unfinished head leaves. */
