@@ -22,7 +22,9 @@ from ditto.artifacts.app import AppSpec, load_app
 from ditto.host.app import AppRun
 from ditto.host.requests import Passes, count_requests
 
-CALLGRIND = ("valgrind", "-q", "--tool=callgrind", "--fair-sched=yes", "--trace-children=yes")
+CALLGRIND = ("valgrind", "-q", "--tool=callgrind", "--fair-sched=yes", "--trace-children=yes", "--vgdb=no")
+"""Without the debugger's pipes in /tmp: a program that becomes another user and executes one cannot remove them, and
+ends."""
 CACHES = (
     "--cache-sim=yes", "--branch-sim=yes", "--I1=32768,8,64", "--D1=49152,12,64", "--LL=33554432,16,64",
 )  # fmt: skip

@@ -26,9 +26,10 @@ from ditto.errors import DittoError
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets",
-    "fastapi", "php", "gunicorn", "node", "caddy", "lighttpd", "apache-prefork", "apache-event", "haproxy",
-    "postgres", "mariadb", "unbound",
+    "fastapi", "php", "gunicorn", "node", "caddy", "lighttpd", "apache-prefork", "apache-event", "haproxy", "php-fpm",
+    "caller", "postgres", "postgres-tpcb", "postgres-disk", "mariadb", "unbound", "grpc", "disk",
 )  # fmt: skip
+"""All examples of one service, as the tables have them."""
 FEW = ("redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets")
 """Those that `make fidelity` clones: half an hour.  The others are named one by one."""
 BEGIN, END = "<!-- fidelity: begin -->", "<!-- fidelity: end -->"
@@ -237,6 +238,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="examples (default: all)")
     parser.add_argument("--keep", action="store_true", help="use what was made before")
     arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ORDER]
+    if unknown:
+        parser.error(f"no example of one service: {', '.join(unknown)}; there are {', '.join(ORDER)}")
     folder = ROOT / "build" / "fidelity"
     for name in arguments.names or FEW:
         out = folder / name

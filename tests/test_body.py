@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,8 +16,11 @@ from hypothesis import strategies as st
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block, Work
 from ditto.generate.body import BodyCode, emit
+from ditto.generate.body.chapters import divide
 from ditto.generate.body.data import _loop_lines
+from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
+from ditto.generate.body.target import make
 
 sys.path.insert(0, str(Path(__file__).parent / "body"))
 
@@ -302,3 +306,46 @@ def test_vectors_do_not_wait_for_each_other(code: BodyCode) -> None:
     assert "ymm" not in code.assembly and "vmovdqu" in code.assembly and "mulsd" in code.assembly
     loads = re.findall(r"^\s*v?mov(?:ups|dqu) (-?\d*)\(%r(?:8|9|1\d|si|cx|dx|ax)\b[^)]*\), %xmm", code.assembly, re.M)
     assert loads and {int(at or 0) % 64 for at in loads} == {16}
+
+
+LONG = request(
+    120.0,
+    code_distance=[90_000, 6000, 6000, 6000, 6000, 6000, 6000, 4000, 4000, 14_000, 12_000, 2200],
+    code_touches=162_200.0,
+    runs_per_request=1.0,
+)
+
+
+def test_chapters_of_a_long_block_come_back_as_far_as_wanted() -> None:
+    (target,) = [make(0, LONG, Knobs(), 11, 11)]
+    assert target is not None and target.repeat > 1
+    chapters = divide(target, 1, Random(3))
+    assert chapters is not None and [part.repeat for part in chapters.parts] == [
+        chapters.order.count(n) for n in range(len(chapters.parts))
+    ]
+    stack, found = Stack(), [0.0] * 24
+    for counted in (False, True):
+        for number in chapters.order:
+            for line in range(round(chapters.parts[number].code_lines)):
+                depth = stack.touch(number << 20 | line)
+                found[bucket_of(depth) if depth >= 0 else 23] += counted
+    passes = len(chapters.order)
+    near = [v * passes for v in chapters.parts[0].code_distance[:10]]
+    assert sum(part.instructions * part.repeat for part in chapters.parts) == pytest.approx(LONG.instructions)
+    assert near == pytest.approx(list(LONG.code_distance[:10]), rel=0.01)
+    assert found[10] == pytest.approx(12_000, rel=0.2) and sum(found[11:]) == pytest.approx(2200, rel=0.35)
+    assert divide(make(0, request(), Knobs(), 9, 9), 1, Random(3)) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.valgrind
+def test_a_long_block_runs_its_chapters_in_order(tmp_path: Path) -> None:
+    code = emit([LONG, request(), Block(instructions=0)], Knobs(), 5)
+    program = build(code, tmp_path)
+    assert subprocess.run([program, "-1", "3", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
+    loop = instructions(program, 2, 1, 3) - 1
+    measured = instructions(program, 0, 1, 3) - loop
+    assert measured == pytest.approx(code.blocks[0].instructions, rel=0.01)
+    assert measured == pytest.approx(code.blocks[0].target, rel=0.01)
+    assert code.blocks[0].code_lines > 1500
+    # What belongs to a pass comes back from lists that are sized by passes, not by requests.
+    assert all(pool.lines < 40_000 for pool in code.layout.pools)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 import struct
@@ -21,6 +22,7 @@ from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
 from ditto.artifacts.profile import ClassMatch, Dist, Listener, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import AppError, UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
 from ditto.host.exchanges import plan_of_datagrams
@@ -29,6 +31,7 @@ from ditto.host.progress import SilentProgress
 from ditto.host.spoken import Stream as Spoken
 from ditto.host.synthetic import synthetic_plan
 from ditto.host.tap import Tap
+from ditto.model.network import fit_receive, fit_send
 from ditto.model.roles import find_roles
 from ditto.model.service import fit
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
@@ -289,17 +292,104 @@ def test_threads_that_block_in_one_socket_are_cloned(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_seen_is_named() -> None:
-    """A ring of the kernel's, datagrams several at a time, and neither."""
-    rings, batches = Threads(), Threads()
+    """A ring of the kernel's, and none."""
+    rings = Threads()
     for _ in range(10):
         rings.call(11, "io_uring_enter", 1, 9, 1, 1)
-        batches.call(11, "recvmmsg", 3, SOCKET)
-    for record, message in ((rings, "io_uring"), (batches, "recvmmsg"), (Threads(), "no request was seen")):
+    for record, message in ((rings, "io_uring"), (Threads(), "no request was seen")):
         with pytest.raises(UnsupportedShapeError, match=message):
             require_requests(evidence_of(record))
     served = received(1)
     served.call(11, "io_uring_setup", 9, 64)
     require_requests(evidence_of(served))  # a ring that is there and not used
+
+
+def test_datagrams_that_come_and_leave_together() -> None:
+    record = received(1)
+    for turn in range(10):
+        record.call(11, "recvmmsg", 3, SOCKET, 0, 16, 0x10000, 0, 40, payload=b"?" * 40)
+        record.threads[11][-1].gap = 900
+        record.call(11, "getpid", 1)
+        if turn % 2:
+            record.call(11, "sendmmsg", 3, SOCKET, 0, 3, 0, 0, 50, payload=b"!" * 50)
+        else:
+            for size in (51, 52, 53):
+                record.call(11, "sendto", size, SOCKET, payload=b"!" * size)
+    record.call(11, "recvmmsg", -11, SOCKET, 0, 16, 0x10000, 0, 0)
+    evidence = evidence_of(record)
+    require_requests(evidence)
+    cycles = [cycle for cycle in evidence.work.threads[11].cycles if cycle.receive.nr == NUMBERS["recvmmsg"]]
+    assert [cycle.sent for cycle in cycles] == [51, 52, 53, 50, 50, 50] * 5
+    assert {(cycle.received_bytes, cycle.receive.gap) for cycle in cycles} == {(40, 300)}
+    found = fit_receive(cycles)
+    assert (found.nr, found.batch, found.flags) == (NUMBERS["recvmmsg"], 16, 0x10000)
+    assert fit_send([cycle for cycle in cycles if cycle.sent == 50], True, None).nr == NUMBERS["sendmmsg"]
+
+
+BATCHES = """
+#define _GNU_SOURCE
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+int main(int n, char **words)
+{
+	static char in[8][2048], out[24] = "ssssssssssssssssssssss";
+	struct sockaddr_in own = {AF_INET, htons(atoi(words[1])), {htonl(INADDR_LOOPBACK)}, {0}}, from[8];
+	struct iovec taken[8], given = {out, 24};
+	struct mmsghdr came[8], leave[8];
+	int sock = socket(AF_INET, SOCK_DGRAM, 0);
+	bind(sock, (void *)&own, sizeof(own));
+	for (;;) {
+		for (int i = 0; i < 8; i++) {
+			taken[i] = (struct iovec){in[i], 2048};
+			came[i].msg_hdr = (struct msghdr){&from[i], sizeof(own), &taken[i], 1, NULL, 0, 0};
+			leave[i].msg_hdr = (struct msghdr){&from[i], sizeof(own), &given, 1, NULL, 0, 0};
+		}
+		n = recvmmsg(sock, came, 8, MSG_WAITFORONE, NULL);
+		if (n > 0)
+			sendmmsg(sock, leave, n, 0);
+	}
+}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_a_server_of_datagrams_that_come_together(tmp_path: Path) -> None:
+    app = APP.replace(f'"{sys.executable}", "server.py"', '"./server"', 1)
+    client = CLIENT.replace("700 if number == 3 else 24", "24")
+    for name, text in (("server.c", BATCHES), ("client.py", client), ("app.toml", app)):
+        (tmp_path / name).write_text(text)
+    subprocess.run(["cc", "-O1", "-o", tmp_path / "server", tmp_path / "server.c"], check=True)
+    out = tmp_path / "observation"
+    out.mkdir()
+    native, notes = record_native(load_app(tmp_path / "app.toml"), out, NativeOptions(seconds=1.0), SilentProgress())
+    observation = Observation(
+        app="noted", made_at=datetime.now(UTC).isoformat(), machine={}, native=native, lens=None, notes=notes
+    )
+    observation.save(out)
+    profile = fit(load_evidence(out, observation), "0.1.0", 1).profile
+    receive, send = profile.services[0].receive, profile.services[0].send
+    assert (receive.nr, receive.batch, send.nr) == (NUMBERS["recvmmsg"], 8, NUMBERS["sendmmsg"])
+    folder, log = tmp_path / "clone", tmp_path / "calls"
+    write_clone(generate(profile, runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    strace = ("strace", "-f", "-qq", "-o", str(log))
+    with (
+        running(folder / "build" / "clone", prefix=strace, check=False) as clone,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock,
+    ):
+        sock.connect(("127.0.0.1", clone.port))
+        sock.settimeout(10)
+        for _ in range(40):
+            for _ in range(5):
+                sock.send(b"secretword" * 4)
+            assert [len(sock.recv(2048)) for _ in range(5)] == [24] * 5
+        subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
+    text = log.read_text()
+    moved = {name: sum(map(int, re.findall(rf"{name}\(.* = (\d+)$", text, re.M))) for name in ("recvmmsg", "sendmmsg")}
+    assert moved == {"recvmmsg": 200, "sendmmsg": 200}
+    assert "sendto(" not in text and text.count("sendmmsg(") <= text.count("recvmmsg(")
 
 
 def test_messages_between_threads_are_told_of() -> None:

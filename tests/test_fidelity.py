@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -104,3 +106,14 @@ def test_a_load_command_is_shown_without_paths() -> None:
         "two words",
     ]  # fmt: skip
     assert without_paths(words) == "wrk -c 20 -s {path} --data={path} {url} {text}"
+
+
+def test_the_table_takes_every_example_of_one_service() -> None:
+    root = Path(__file__).resolve().parents[1]
+    run = subprocess.run(
+        [sys.executable, str(root / "benchmarks" / "fidelity.py"), "redis", "nonesuch"], capture_output=True, text=True
+    )
+    assert run.returncode == 2
+    assert "no example of one service: nonesuch;" in run.stderr
+    known = set(run.stderr.replace(",", " ").split())
+    assert {path.stem for path in (root / "examples").glob("*.toml")} <= known

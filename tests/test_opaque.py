@@ -13,7 +13,7 @@ import pytest
 
 from app_parts import write_app
 from ditto import paths
-from ditto.artifacts.app import load_app
+from ditto.artifacts.app import Requests, load_app
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.observation import ClientRun
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
@@ -171,3 +171,15 @@ connections = 8
     assert (
         b"secretledger" not in built and b"secretledger" not in (out / "observation" / "requests.opaque").read_bytes()
     )
+
+
+@pytest.mark.parametrize(
+    ("asked", "seconds", "native", "recorded_in_all"),
+    [(2000, 0.1, 60_000, 20_000), (2000, 0.1, 5000, 5000), (2000, 1.5, 60_000, 2000), (2000, 0.5, 60_000, 8000)],
+)
+def test_more_requests_are_recorded_of_a_fast_client(
+    tmp_path: Path, asked: int, seconds: float, native: int, recorded_in_all: int
+) -> None:
+    spec = write_app(tmp_path)
+    load = spec.load.model_copy(update={"requests": Requests(native=native, lens=asked)})
+    assert drive._enough(asked, seconds, spec.model_copy(update={"load": load})) == recorded_in_all

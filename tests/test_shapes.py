@@ -35,6 +35,8 @@ SERVER = """
 import os, signal, socket, socketserver, sys, threading
 class Handler(socketserver.BaseRequestHandler):
     def handle(self):
+        if shape == "forks":
+            os.setsid()
         while self.request.recv(4096):
             answer(self.request)
 def plain(sock):
@@ -156,6 +158,12 @@ def tree(pid: int) -> tuple[int, int]:
     return len(pids), sum(len(os.listdir(f"/proc/{one}/task")) for one in pids)
 
 
+def leaders(pid: int) -> int:
+    """Children that have a session of their own."""
+    found = subprocess.run(["pgrep", "-P", str(pid)], capture_output=True, text=True, check=False)
+    return sum(os.getsid(child) == child for child in map(int, found.stdout.split()))
+
+
 @pytest.mark.parametrize(
     ("shape", "kinds", "handover", "idle", "busy"),
     [
@@ -185,6 +193,7 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
                 assert sock.recv(4096)[:1] == b"$"
         assert tree(pid) == busy
         assert memory([ProcessId(one, 0) for one in below(pid)]).rss_bytes < 1.3 * more
+        assert leaders(pid) == (CONNECTIONS if shape == "forks" else 0)  # sessions share CPUs evenly
         for sock in socks:
             sock.close()
         time.sleep(0.5)

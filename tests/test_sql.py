@@ -307,7 +307,12 @@ def test_columns_that_the_client_remembers_are_not_told_again(other: Clone) -> N
     assert bodies[6] == b"\3\1" and len(bodies) == 6 + 1 + 3 + 1 + 3 + 1
     results = dict(mysql.results_of(said, answered))
     bound = results[b"Bind_SELECT SELECT a, b, c FROM t WHERE id"]
-    assert (bound.kind, bound.rows) == ("rows", 3)
+    assert (bound.kind, bound.rows, bound.known) == ("rows", 3, True)
+    greeting = packets(answered)[0][1]
+    assert b"MariaDB" in greeting and greeting[greeting.index(b"\0") + 28 :][:4] == struct.pack("<I", 1 << 4)
+    (shape,) = sql_replies(b"Bind_SELECT", [], joined([(b"Bind_SELECT", bound)]))
+    (told,) = sql_replies(b"SELECT", [], joined([(b"SELECT", results[b"SELECT SELECT a, b, c FROM t WHERE id"])]))
+    assert shape.columns_known and not told.columns_known
     assert [column.sizes for column in bound.columns] == [[4] * 3, [84] * 3, [-1] * 3]
 
 

@@ -387,6 +387,18 @@ def test_calls_for_a_connection_are_compared_by_their_number() -> None:
     assert aim.instructions == pytest.approx(1200, rel=0.01)
 
 
+def test_calls_for_a_connection_that_come_after_answers_on_both_sides_do_not_grow_with_the_requests() -> None:
+    """The original answers 26 requests under lens, its clone without bodies 50,000, over as many connections."""
+    profile = service_profile()
+    blocks = [*profile.services[0].blocks, block(1000.0, request_class=-1, after=51)]
+    profile = with_service(profile, {"blocks": blocks})
+    many, few = Segment(50000, plain(900.0)), Segment(26, plain(900.0))
+    original = Measured({(0, 51): Segment(6, plain(1200.0)), (-1, 51): Segment(2, plain(1200.0)), (0, 0): few}, {0: 26})
+    clone = Measured({(0, 51): Segment(8, plain(1000.0)), (0, 0): many}, {0: 50000})
+    aim = correct(profile, original, clone).services[0].blocks[-1].wanted
+    assert aim.instructions == pytest.approx(1200, rel=0.01)
+
+
 def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
     """One tier is right at once, one is too fast: only that is made again, and both are compared each time."""
     made: list[str] = []

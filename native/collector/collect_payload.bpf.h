@@ -127,7 +127,7 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 	case DITTO_PAY_MMSG:
 		/* ret counts messages; the first one's bytes follow its header. */
 		if (moved && bpf_probe_read_user(&small, sizeof(small), (void *)(e->args[1] + 56)) == 0)
-			moved = small;
+			e->aux = moved = small;
 		/* fall through */
 	case DITTO_PAY_MSG:
 		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]) == 0)

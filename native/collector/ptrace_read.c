@@ -140,7 +140,7 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 		return;
 	case DITTO_PAY_MMSG:
 		if (moved && peek(tid, &small, rec->args[1] + 56, sizeof(small)))
-			moved = small;
+			rec->aux = moved = small;
 		/* fall through */
 	case DITTO_PAY_MSG:
 		if (peek(tid, &msg, rec->args[1], sizeof(msg)))

@@ -93,6 +93,7 @@ struct ditto_rec {
 	 *   setsockopt, getsockopt: the option value; nanosleep, clock_nanosleep, timerfd_settime: the timespec/itimerspec
 	 *   pipe*, socketpair: the two descriptors; ioctl: nothing
 	 *   sendfile: the offset (8 bytes) after the call, if one was given; select, pselect6: the set of readable ones
+	 *   sendmmsg, recvmmsg: aux is the bytes of the first message, as the payload is
 	 *   sendto, recvfrom: aux is the address length if payload is the address, else 0
 	 */
 	ditto_u8 payload[DITTO_REC_PAYLOAD];

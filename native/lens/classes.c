@@ -246,7 +246,8 @@ static const HChar* payload(UInt nr, const UWord* args, ULong* n) {
    const struct vki_iovec* iov = NULL;
    if (nr == __NR_read || nr == __NR_recvfrom) return (const HChar*)args[1];
    if (nr == __NR_readv) iov = (const struct vki_iovec*)args[1];
-   if (nr == __NR_recvmsg) iov = ((const struct vki_msghdr*)args[1])->msg_iov;
+   if (nr == __NR_recvmsg || nr == __NR_recvmmsg) iov = ((const struct vki_msghdr*)args[1])->msg_iov;
+   if (nr == __NR_recvmmsg) *n = ((const struct vki_mmsghdr*)args[1])->msg_len; /* of the first message */
    if (!iov) return NULL;
    if (iov->iov_len < *n) *n = iov->iov_len;
    return (const HChar*)iov->iov_base;

@@ -116,7 +116,7 @@ void conn_free_dead(struct worker *w)
 	w->dead = NULL;
 	for (; c; c = next) {
 		next = c->next_dead;
-		if (c->queued) { /* its second pass comes after the next wait */
+		if (c->queued || c->passed) { /* its second pass comes after the next wait, or another thread has it */
 			c->next_dead = w->dead;
 			w->dead = c;
 			continue;
@@ -216,7 +216,7 @@ void conn_events(struct conn *c, uint32_t events)
 		return;
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
-	if ((c->blocked == BLOCKED_LINK && (events & (EPOLLERR | EPOLLHUP))) || (c->blocked == BLOCKED_PULL && pull_ended(c))) {
+	if (((c->blocked == BLOCKED_LINK || c->blocked == BLOCKED_MESSAGE) && (events & (EPOLLERR | EPOLLHUP))) || (c->blocked == BLOCKED_PULL && pull_ended(c))) {
 		conn_close(c); /* nobody is left to answer, and it would be reported until then */
 		return;
 	}

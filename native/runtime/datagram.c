@@ -48,13 +48,77 @@ static ssize_t take(struct conn *c)
 	return n;
 }
 
+/* What came in one call (recvmmsg), or leaves in one (sendmmsg). */
+struct batch {
+	unsigned most, sent;
+	size_t bytes; /* room for each datagram */
+	struct mmsghdr *in, *out;
+	struct iovec *in_iov, *out_iov;
+	struct sockaddr_storage *from, *to;
+	uint8_t *received, *replies;
+};
+
+static _Thread_local struct batch *batch;
+
+static struct batch *batch_make(void)
+{
+	const struct ditto_recv *recv = &ditto_service.recv;
+	struct batch *b = calloc(1, sizeof(*b));
+
+	if (!b)
+		fail("memory for datagrams");
+	b->most = recv->batch ? recv->batch : 1;
+	b->bytes = recv->bytes < DATAGRAM_BYTES ? recv->bytes : DATAGRAM_BYTES;
+	b->in = calloc(2 * (size_t)b->most, sizeof(*b->in));
+	b->in_iov = calloc(2 * (size_t)b->most, sizeof(*b->in_iov));
+	b->from = calloc(2 * (size_t)b->most, sizeof(*b->from));
+	b->received = calloc(b->most, b->bytes);
+	b->replies = malloc(DATAGRAM_BYTES * (size_t)b->most);
+	if (!b->in || !b->in_iov || !b->from || !b->received || !b->replies)
+		fail("memory for datagrams");
+	b->out = b->in + b->most;
+	b->out_iov = b->in_iov + b->most;
+	b->to = b->from + b->most;
+	for (unsigned i = 0; i < b->most; i++) {
+		b->in_iov[i] = (struct iovec){.iov_base = b->received + i * b->bytes, .iov_len = b->bytes};
+		b->in[i].msg_hdr = (struct msghdr){.msg_name = &b->from[i], .msg_iov = &b->in_iov[i], .msg_iovlen = 1};
+	}
+	return b;
+}
+
+static void batch_send(struct conn *c)
+{
+	if (batch && batch->sent)
+		syscall(SYS_sendmmsg, c->source.fd, batch->out, batch->sent, c->send->flags);
+	if (batch)
+		batch->sent = 0;
+}
+
+static void batch_add(struct conn *c, const void *data, size_t n)
+{
+	unsigned at;
+
+	batch = batch ? batch : batch_make();
+	at = batch->sent++;
+	n = n < DATAGRAM_BYTES ? n : DATAGRAM_BYTES;
+	memcpy(&batch->to[at], c->peer, sizeof(batch->to[at]));
+	batch->out_iov[at] = (struct iovec){.iov_base = batch->replies + at * (size_t)DATAGRAM_BYTES, .iov_len = n};
+	memcpy(batch->out_iov[at].iov_base, data, n);
+	batch->out[at].msg_hdr = (struct msghdr){.msg_name = &batch->to[at], .msg_namelen = c->peer_bytes,
+						 .msg_iov = &batch->out_iov[at], .msg_iovlen = 1};
+	if (batch->sent == batch->most)
+		batch_send(c);
+}
+
 /* A reply that cannot be sent is lost, as datagrams may be. */
 ssize_t datagram_send(struct conn *c, size_t n)
 {
 	struct iovec iov = {.iov_base = c->out.buf + c->out.start, .iov_len = n};
 	struct msghdr message = {.msg_name = c->peer, .msg_namelen = c->peer_bytes, .msg_iov = &iov, .msg_iovlen = 1};
 
-	if (c->send->nr == SYS_sendmsg)
+	if (c->send->nr == SYS_sendmmsg)
+		batch_add(c, iov.iov_base, n);
+	else if (c->send->nr == SYS_sendmsg)
 		syscall(SYS_sendmsg, c->source.fd, &message, c->send->flags);
 	else
 		syscall(SYS_sendto, c->source.fd, iov.iov_base, n, c->send->flags, c->peer, c->peer_bytes);
@@ -73,22 +137,49 @@ static void forget(struct conn *c)
 	out_reset(&c->out);
 }
 
+static void answer(struct conn *c, size_t n)
+{
+	c->in_end = (uint32_t)n;
+	conn_process(c);
+	if (c->job_head < c->job_run)
+		conn_run(c, 2);
+	forget(c);
+}
+
+/* How many came in one call; 0 or less: none. */
+static int take_several(struct conn *c)
+{
+	int n;
+
+	batch = batch ? batch : batch_make();
+	for (unsigned i = 0; i < batch->most; i++)
+		batch->in[i].msg_hdr.msg_namelen = sizeof(batch->from[i]);
+	n = (int)syscall(SYS_recvmmsg, c->source.fd, batch->in, batch->most, ditto_service.recv.flags, NULL);
+	for (int i = 0; i < n; i++) {
+		c->peer_bytes = batch->in[i].msg_hdr.msg_namelen;
+		memcpy(c->peer, &batch->from[i], sizeof(batch->from[i]));
+		memcpy(c->in, batch->in_iov[i].iov_base, batch->in[i].msg_len);
+		answer(c, batch->in[i].msg_len);
+	}
+	return n;
+}
+
 void datagram_ready(struct worker *w)
 {
 	struct conn *c = w->datagrams ? w->datagrams : stand_in(w);
+	ssize_t n;
 
 	for (unsigned i = 0; i < DATAGRAMS_PER_WAKE; i++) {
-		ssize_t n = take(c);
-
-		if (n < 0)
+		if (ditto_service.recv.nr == SYS_recvmmsg) {
+			n = take_several(c);
+		} else {
+			n = take(c);
+			if (n >= 0)
+				answer(c, (size_t)n);
+		}
+		batch_send(c);
+		if (n < 0 || !ditto_service.recv.until_again)
 			return; /* nothing is left, or an earlier reply found nobody */
-		c->in_end = (uint32_t)n;
-		conn_process(c);
-		if (c->job_head < c->job_run)
-			conn_run(c, 2);
-		forget(c);
-		if (!ditto_service.recv.until_again)
-			return;
 	}
 }
 

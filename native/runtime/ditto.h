@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 4
+#define DITTO_TABLES_VERSION 5
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -110,6 +110,7 @@ struct ditto_reply {
 	const struct ditto_dist *second; /* memcached: digits of the flags field */
 	uint16_t columns;                /* of REPLY_ROWS */
 	const struct ditto_column *column;
+	uint8_t columns_known;           /* left out for clients that remember those of a prepared statement */
 };
 
 /* How a request is recognised as of this class.
@@ -158,6 +159,7 @@ struct ditto_recv {
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
 	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
+	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
 };
 
 struct ditto_listener {
@@ -186,6 +188,7 @@ enum ditto_role_kind {
 	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared), or,
 	                      * where those wait themselves, only accepts for them */
 	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
+	DITTO_ROLE_WORKER,   /* runs timer[0].program for each message of its inbox, which it waits for by wait or wait_nr */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -203,6 +206,17 @@ struct ditto_timer {
 	uint32_t requests;
 	uint16_t follows;
 	struct ditto_program program;
+	uint8_t descriptor; /* of loops: it is told of by a timerfd in the wait set, which is read, and not by the wait's time-out */
+};
+
+/* How the threads of a role learn of messages. */
+struct ditto_inbox {
+	uint16_t nr;      /* eventfd2, pipe2 or socketpair */
+	uint16_t read_nr; /* read or recvfrom */
+	uint32_t bytes;   /* asked for; 0: there are no messages, or they are told by futex */
+	uint32_t each;    /* bytes of a message; 0: a read stands for all there are */
+	uint8_t again;    /* read until nothing is left */
+	uint8_t own;      /* each thread has one; else the threads of a process have it in common */
 };
 
 struct ditto_role {
@@ -215,10 +229,13 @@ struct ditto_role {
 	int32_t timeout_ms;  /* when nothing is due: -1 for ever, 0 busy polling, else at most this */
 	uint8_t listens;     /* the listener is in this role's wait set */
 	uint32_t listen_events;  /* epoll events for the listener (EPOLLEXCLUSIVE and so on) */
+	uint16_t relisten;   /* the listener leaves the wait set and is added again with every so many accepts; 0: never */
 	uint8_t handover;
 	int16_t hand_to;     /* role index */
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
+	struct ditto_inbox inbox;
 	uint16_t connection_limit; /* 0: none */
+	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
 	uint8_t deferred_lifo;
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */

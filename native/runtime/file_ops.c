@@ -5,12 +5,14 @@
 #include "runtime.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
 #define PLACE_STEP 2654435761u /* a prime: no file has a multiple of it of places */
+#define LISTING_BYTES 32768 /* what the C library asks of a directory at a time */
 #define LOG_LIMIT (64u << 20) /* where a growing file starts again */
 
 static struct slot *slot_for(struct op_context *x, int index)
@@ -40,7 +42,13 @@ static void open_slot(struct op_context *x, const struct ditto_op *op)
 	uint64_t size;
 	const char *path = file_path(x->worker, (unsigned)op->a, x->pick, &size);
 	int fd, flags = op->c & ~(O_EXCL | O_TRUNC); /* the file stays what it was made */
+	char folder[512];
 
+	if (flags & O_DIRECTORY) { /* where the group's files are */
+		snprintf(folder, sizeof(folder), "%s", path);
+		*(strrchr(folder, '/') + 1) = 0;
+		path = folder;
+	}
 	if (is_made(op->a) && (op->c & O_TRUNC) && size == 0)
 		flags |= O_TRUNC;
 	if (op->nr == SYS_open)
@@ -127,6 +135,9 @@ static void read_slot(struct op_context *x, const struct ditto_op *op)
 	struct iovec iov = {.iov_base = x->worker->scratch, .iov_len = size};
 
 	switch (op->nr) {
+	case SYS_getdents64:
+		syscall(SYS_getdents64, slot->fd, iov.iov_base, (size_t)LISTING_BYTES);
+		break;
 	case SYS_pread64:
 		syscall(SYS_pread64, slot->fd, iov.iov_base, (size_t)size, draw_offset(x, slot, op, size));
 		break;

@@ -3,11 +3,24 @@
  * The event loop: wait, handle every event, then what was deferred, then timers.
  */
 #include "link.h"
+#include "message.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define ACCEPTS_PER_WAKE 1000 /* so that a flood of connections does not starve those there are */
+
+/* Of the threads that wait for one listener, the kernel wakes the one that was added last: each moves itself now and
+ * then behind the others. */
+static void count_accept(struct worker *w)
+{
+	if (!w->role->relisten || ++w->accepts < w->role->relisten)
+		return;
+	w->accepts = 0;
+	w->waiter->remove(w, &w->listener);
+	if (w->waiter->add(w, &w->listener, w->role->listen_events))
+		fail("listener in the wait set");
+}
 
 void accept_ready(struct worker *w)
 {
@@ -19,6 +32,7 @@ void accept_ready(struct worker *w)
 		if (fd < 0)
 			return;
 		worker_accepted(w, fd);
+		count_accept(w);
 		if (once)
 			return;
 	}
@@ -63,7 +77,7 @@ static void run_late(struct worker *w)
 	}
 }
 
-static const struct waiter *waiter_for(unsigned wait)
+const struct waiter *waiter_for(unsigned wait)
 {
 	return wait == DITTO_WAIT_POLL ? &wait_poll : wait == DITTO_WAIT_SELECT ? &wait_select : &wait_epoll;
 }
@@ -82,13 +96,15 @@ void loop_main(struct worker *w)
 		fail("listener in the wait set");
 	if (w->notify.fd >= 0 && w->waiter->add(w, &w->notify, EPOLLIN))
 		fail("wake-up descriptor in the wait set");
+	if (message_source(w) && w->waiter->add(w, message_source(w), EPOLLIN))
+		fail("descriptor of messages in the wait set");
 	timers_start(w);
 	for (;;) {
 		int n;
 
 		if (w->due)
 			timeout = timers_timeout(w);
-		n = w->waiter->wait(w, w->deferred ? 0 : w->links ? links_timeout(timeout) : timeout);
+		n = w->waiter->wait(w, w->deferred || w->yielded ? 0 : w->links ? links_timeout(timeout) : timeout);
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;
@@ -97,6 +113,8 @@ void loop_main(struct worker *w)
 		worker_block(w, role->on_wake);
 		if (w->deferred)
 			run_late(w);
+		if (w->yielded)
+			message_yielded(w);
 		for (int i = 0; i < n; i++) {
 			struct source *s = w->ready[i].data.ptr;
 
@@ -106,6 +124,10 @@ void loop_main(struct worker *w)
 				link_events((struct link *)s, w->ready[i].events);
 			else if (s->type == SOURCE_NOTIFY)
 				notified(w);
+			else if (s->type == SOURCE_INBOX)
+				message_ready(w);
+			else if (s->type == SOURCE_TIMER)
+				timers_tick(w, s);
 			else if (ditto_service.listener.datagrams)
 				datagram_ready(w);
 			else

@@ -115,9 +115,21 @@ static void prepared(struct my_writer *w, const struct request *req)
 		definitions(w, shape);
 }
 
+/* Whether clients are told that they may remember columns: only some servers can leave them out. */
+static int leaves_out(void)
+{
+	for (unsigned i = 0; i < ditto_service.classes; i++)
+		for (unsigned k = 0; k < ditto_service.cls[i].replies; k++)
+			if (ditto_service.cls[i].reply[k].columns_known)
+				return 1;
+	return 0;
+}
+
 void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng)
 {
 	struct my_writer w = {.out = out};
+	/* By the version clients tell which kind of server it is, and where further capabilities are. */
+	const char *version = leaves_out() ? "\x0a""5.5.5-10.0.0-MariaDB" : "\x0a""8.0.0";
 	char salt[21];
 
 	(void)st;
@@ -125,7 +137,7 @@ void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng)
 		salt[i] = (char)('A' + rng_below(rng, 26));
 	salt[20] = 0;
 	my_begin(&w);
-	my_put(&w, "\x0a""8.0.0", 7);
+	my_put(&w, version, strlen(version) + 1);
 	my_little(&w, rng_u32(rng), 4);
 	my_put(&w, salt, 8);
 	my_little(&w, 0, 1);
@@ -135,7 +147,7 @@ void mysql_greet(struct codec_state *st, struct outbuf *out, struct rng *rng)
 	my_little(&w, (CAPABILITIES | MORE_CAPABILITIES) >> 16, 2);
 	my_little(&w, 21, 1);
 	my_put(&w, "\0\0\0\0\0", 6);
-	my_little(&w, MY_CACHE_METADATA, 4);
+	my_little(&w, leaves_out() ? MY_CACHE_METADATA : 0, 4);
 	my_put(&w, salt + 8, 13);
 	my_put(&w, "mysql_native_password", 22);
 	my_end(&w);

@@ -3,6 +3,7 @@
  * The operations of programs, apart from computing and replying.
  */
 #include "link.h"
+#include "message.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -290,9 +291,17 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_WRITABLE:
 		return x->job && x->conn ? until_writable(x) : RUN_DONE;
 	case OP_NOTIFY:
-		if (op->a >= 0 && op->a < ditto_service.roles)
+		if (op->a < 0 || op->a >= ditto_service.roles)
+			break;
+		if (ditto_service.role[op->a].inbox.bytes || ditto_service.role[op->a].kind == DITTO_ROLE_WORKER)
+			message_pass(x, op);
+		else
 			worker_notify(w, (unsigned)op->a);
 		break;
+	case OP_AWAIT:
+		return message_await(x);
+	case OP_YIELD:
+		return message_yield(x);
 	default:
 		if (op->flags >= DITTO_LINK(1))
 			return link_op(x, op);

@@ -2,6 +2,7 @@
  *
  * Processes and threads of the tables: children are forked before a process starts its threads.
  */
+#include "message.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -53,6 +54,8 @@ static void fork_children(unsigned index)
 				signal(SIGTERM, SIG_DFL);
 				signal(SIGINT, SIG_DFL);
 				child_count = 0;
+				if (ditto_service.role[table->role[0]].leads_session)
+					setsid();
 				process_run(i, n);
 			}
 			process_keep(child);
@@ -174,6 +177,8 @@ void worker_main(struct worker *w)
 		accept_serve_main(w);
 	case DITTO_ROLE_PULL:
 		pull_main(w);
+	case DITTO_ROLE_WORKER:
+		message_main(w);
 	case DITTO_ROLE_SERVE:
 		idle_main(w); /* its threads are made by whoever accepts */
 	default:
@@ -268,6 +273,7 @@ void process_run(unsigned index, unsigned instance)
 			if (!w->queue)
 				fail("queue of a thread");
 			make_notify(w);
+			message_join(w);
 		}
 	}
 	p->workers = total;

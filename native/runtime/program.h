@@ -50,7 +50,10 @@ enum ditto_op_kind {
 	OP_FUTEX_WAKE,    /* wake of a word nobody waits on (the cost of an uncontended wake), or of a thread of the
 	                   * helper role a - 1 where a is not 0 */
 	OP_SLEEP,         /* nr: nanosleep or clock_nanosleep, size dist in microseconds */
-	OP_NOTIFY,        /* write to the wake-up descriptor (eventfd or pipe) of role a */
+	OP_NOTIFY,        /* a message of c bytes to the inbox of role a, told by nr (a send, or futex), flags b of enum
+	                   * ditto_message_flags; to a role without one a write to its wake-up descriptor */
+	OP_AWAIT,         /* wait until the request has come back from those it was passed to */
+	OP_YIELD,         /* let the thread look for events once, without blocking, before the request goes on */
 	/* Calls to other services; see struct ditto_downstream. */
 	OP_SOCKET,        /* a new socket of type and flags a */
 	OP_CONNECT,       /* to the address given at start */
@@ -60,6 +63,12 @@ enum ditto_op_kind {
 	                   * connection is taken, or made by the connect program, where the slot has none */
 	OP_CALL_MORE,     /* the next c bytes of it (0: the rest), flags b */
 	OP_ANSWER,        /* wait for the reply and receive it to its end */
+};
+
+enum ditto_message_flags {
+	DITTO_MESSAGE_BRINGS = 1, /* the request passes with it, to come back */
+	DITTO_MESSAGE_ONCE = 2,   /* no write is made while an earlier one is not read, and nobody woken where none waits */
+	DITTO_MESSAGE_QUIET = 4,  /* sent with MSG_NOSIGNAL */
 };
 
 enum ditto_op_flags {

@@ -36,7 +36,7 @@ void fail(const char *what); /* message with errno to stderr, ends the clone wit
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK };
+enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK, SOURCE_INBOX, SOURCE_TIMER };
 
 struct source {
 	int fd;
@@ -83,8 +83,9 @@ struct conn {
 	struct conn *next;      /* in the list of deferred connections */
 	struct conn *next_dead;
 	struct conn *next_pull; /* waits for an element as well */
+	struct conn *next_passed; /* message.c: in an inbox, or yielded */
 	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained, passed;
 	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
@@ -106,8 +107,9 @@ struct conn {
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
 
-/* What conn.blocked waits for: the client to take the reply, another service to answer, an element to be brought. */
-enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2, BLOCKED_PULL = 3 };
+/* What conn.blocked waits for: the client to take the reply, another service to answer, an element to be brought, a
+ * message of another thread. */
+enum { BLOCKED_OUT = 1, BLOCKED_LINK = 2, BLOCKED_PULL = 3, BLOCKED_MESSAGE = 4 };
 
 #define OUT_HIGH (4u << 20) /* no further request is taken up while more output than this waits */
 #define JOBS_HIGH 4096u
@@ -186,10 +188,12 @@ struct waiter {
 };
 
 extern const struct waiter wait_epoll, wait_poll, wait_select;
+const struct waiter *waiter_for(unsigned wait); /* loop.c, enum ditto_wait */
 
 /* --- threads -------------------------------------------------------------------------------------------- */
 
 struct queue; /* process.c: descriptors handed over */
+struct inbox; /* message.c: requests passed on */
 
 #define MAPPINGS 16 /* mappings made by operations that a worker keeps */
 
@@ -203,6 +207,7 @@ struct worker {
 	int wait_fd;
 	struct source listener, notify;
 	int notify_write;
+	int listen_queue; /* serve.c: an event queue of the listener alone; 0: none */
 	int spare_fd; /* given up to refuse a connection when no descriptor is left */
 	struct epoll_event *ready;
 	void *wait_state;
@@ -211,12 +216,17 @@ struct worker {
 	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
 	uint32_t brought; /* elements that nobody has taken */
 	uint32_t conns;
+	uint32_t accepts; /* since the listener was added to the wait set */
 	struct pool pool;
+	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
+	struct inbox *inbox;
+	struct conn *passed;  /* whose work it does */
+	struct conn *yielded; /* goes on after the next wait */
 	char path[512];
 	uint8_t *scratch; /* file contents; shared by all threads */
 	struct mapping {
@@ -281,9 +291,11 @@ struct pace {
 	double requests; /* that lately came in a period */
 };
 
+int timer_descriptor(uint64_t period_ns, int flags); /* a timerfd that ticks */
 void timers_start(struct worker *w);
 int timers_timeout(struct worker *w); /* ms for the next wait */
 void timers_run(struct worker *w);
+void timers_tick(struct worker *w, struct source *s); /* the timerfd of one of them is ready */
 uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 

@@ -6,6 +6,7 @@
 
 #include <emmintrin.h>
 #include <stdlib.h>
+#include <sys/timerfd.h>
 #include <time.h>
 
 #define LONGEST_NS 1000000000u /* that a periodic thread sleeps because there is nothing to do */
@@ -18,6 +19,36 @@ uint64_t now_ns(void)
 	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
 }
 
+int timer_descriptor(uint64_t period_ns, int flags)
+{
+	struct timespec period = {(time_t)(period_ns / 1000000000u), (long)(period_ns % 1000000000u)};
+	struct itimerspec every = {.it_interval = period, .it_value = period};
+	int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | flags);
+
+	if (fd < 0 || timerfd_settime(fd, 0, &every, NULL))
+		fail("timer");
+	return fd;
+}
+
+static void tick_from_now_on(struct worker *w, unsigned timer)
+{
+	struct source *s = &w->ticks[timer];
+	int fd = timer_descriptor(w->role->timer[timer].period_ns, TFD_NONBLOCK);
+
+	*s = (struct source){.fd = fd, .type = SOURCE_TIMER, .place = -1};
+	if (w->waiter->add(w, s, EPOLLIN))
+		fail("timer in the wait set");
+	w->due[timer] = UINT64_MAX;
+}
+
+void timers_tick(struct worker *w, struct source *s)
+{
+	uint64_t times;
+
+	syscall(SYS_read, s->fd, &times, sizeof(times));
+	worker_program(w, NULL, &w->role->timer[s - w->ticks].program);
+}
+
 void timers_start(struct worker *w)
 {
 	const struct ditto_role *role = w->role;
@@ -26,11 +57,17 @@ void timers_start(struct worker *w)
 	if (!role->timers)
 		return;
 	w->due = calloc(role->timers, sizeof(*w->due));
-	if (!w->due)
+	w->ticks = calloc(role->timers, sizeof(*w->ticks));
+	if (!w->due || !w->ticks)
 		fail("memory for timers");
 	now = now_ns();
-	for (unsigned i = 0; i < role->timers; i++)
+	for (unsigned i = 0; i < role->timers; i++) {
+		if (role->timer[i].descriptor) {
+			tick_from_now_on(w, i);
+			continue;
+		}
 		w->due[i] = role->timer[i].requests ? role->timer[i].requests : now + role->timer[i].period_ns;
+	}
 }
 
 int timers_timeout(struct worker *w)

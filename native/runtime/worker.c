@@ -178,6 +178,8 @@ static void spawn_process(struct worker *from, unsigned role, int fd)
 		signal(SIGHUP, SIG_DFL);
 		signal(SIGCHLD, SIG_DFL);
 		link_time_forked();
+		if (from->spawn->role->leads_session)
+			setsid();
 		rng_seed(&from->spawn->rng, seed);
 		serve_connection(from->spawn, fd);
 		_exit(0);

@@ -44,7 +44,8 @@ static const struct ditto_column columns[] = {
 };
 static const struct ditto_reply begun[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_SESSION, .size = &session}};
 static const struct ditto_reply rows[] = {
-	{.prob = DITTO_ALWAYS, .kind = REPLY_ROWS, .count = &three, .columns = 3, .column = columns}};
+	{.prob = DITTO_ALWAYS, .kind = REPLY_ROWS, .count = &three, .columns = 3, .column = columns,
+	 .columns_known = 1}};
 static const struct ditto_reply first[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_ROWS, .count = &one, .columns = 1, .column = columns}};
 static const struct ditto_reply done[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_DONE, .count = &one}};

@@ -47,13 +47,14 @@ class ThreadSeen(_Facts):
 
 
 class ProcessSeen(_Facts):
-    """A process at one moment."""
+    """A process at one moment; ``session`` is the number of the session it belongs to."""
 
     pid: int
     ppid: int
     name: str
     threads: list[ThreadSeen]
     rss_bytes: int = 0
+    session: int = 0
 
 
 class FileSeen(_Facts):
@@ -78,13 +79,17 @@ class ColumnSeen(_Facts):
 
 
 class ResultSeen(_Facts):
-    """What one kind of database request gave: its class (Latin-1), columns, and numbers of rows as (rows, count)."""
+    """What one kind of database request gave: its class (Latin-1), columns, and numbers of rows as (rows, count).
+
+    ``known`` is how many of the results left the columns out, which their client knew.
+    """
 
     request: str
     kind: Literal["rows", "done", "failed"]
     count: int
     columns: list[ColumnSeen] = []
     rows: list[tuple[int, int]] = []
+    known: int = 0
 
 
 class NativeRun(_Facts):

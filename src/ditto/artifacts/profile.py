@@ -17,9 +17,11 @@ from ditto.artifacts.files import write_atomic
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
+from ditto.artifacts.program import Inbox as Inbox
 from ditto.artifacts.program import Op as Op
 from ditto.artifacts.program import OpKind as OpKind
 from ditto.artifacts.program import Program as Program
+from ditto.artifacts.program import Timer as Timer
 from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
 
@@ -44,7 +46,10 @@ class Column(Model):
 
 
 class ReplyShape(Model):
-    """One kind of reply of a request class; see ``struct ditto_reply``."""
+    """One kind of reply of a request class; see ``struct ditto_reply``.
+
+    ``columns_known``: the columns of a prepared statement are left out for clients that remember them.
+    """
 
     probability: Probability
     kind: Literal[
@@ -59,6 +64,7 @@ class ReplyShape(Model):
     size: Dist | None = None
     second: Dist | None = None
     columns: Annotated[list[Column], Field(max_length=256)] = []
+    columns_known: bool = False
 
 
 class ClassMatch(Model):
@@ -107,20 +113,6 @@ class RequestClass(Model):
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
 
 
-class Timer(Model):
-    """A background activity of a thread: ``program`` runs every ``period_ms``.
-
-    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
-    periodic thread's are those that came in a period: where fewer come, by a factor f, it sleeps f ** ``follows`` times
-    as long, as far as tuning found.
-    """
-
-    period_ms: Annotated[float, Field(gt=0, le=1e9)]
-    requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
-    follows: Annotated[float, Field(ge=0, le=1)] = 1.0
-    program: Program
-
-
 class Role(Model):
     """What a kind of thread does; see ``struct ditto_role``.
 
@@ -131,10 +123,12 @@ class Role(Model):
     connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
     blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
     all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
-    a ``crowd`` only accepts, and waits by ``listen_wait``.
+    a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten`` is the number of accepts with which a loop
+    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins
+    with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
+    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -142,9 +136,11 @@ class Role(Model):
     timeout_ms: Annotated[int, Field(ge=-1, le=1 << 30)] = -1
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
+    relisten: Annotated[int, Field(ge=0, le=65535)] = 0
     handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
+    inbox: Inbox | None = None
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
@@ -156,6 +152,7 @@ class Role(Model):
     polls_first: bool = False
     unwatches: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0
+    leads_session: bool = False
     wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
     on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
@@ -194,6 +191,7 @@ class Receive(Model):
     until_again: bool = False
     until_short: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
+    batch: Annotated[int, Field(ge=0, le=1024)] = 0
 
 
 class Listener(Model):

@@ -63,6 +63,8 @@ class OpKind(StrEnum):
     FUTEX_WAKE = "futex_wake"
     SLEEP = "sleep"
     NOTIFY = "notify"
+    AWAIT = "await"
+    YIELD = "yield"
     SOCKET = "socket"
     CONNECT = "connect"
     CONNECTED = "connected"
@@ -99,3 +101,30 @@ class Op(Model):
 
 
 Program = Annotated[list[Op], Field(max_length=512)]
+
+
+class Timer(Model):
+    """A background activity of a thread: ``program`` runs every ``period_ms``.
+
+    With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
+    periodic thread's are those that came in a period: where fewer come, by a factor f, it sleeps f ** ``follows`` times
+    as long, as far as tuning found.
+    ``descriptor``: a loop is told of it by a timerfd.
+    """
+
+    period_ms: Annotated[float, Field(gt=0, le=1e9)]
+    requests: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
+    follows: Annotated[float, Field(ge=0, le=1)] = 1.0
+    program: Program
+    descriptor: bool = False
+
+
+class Inbox(Model):
+    """By what the threads of a role learn of messages; see ``struct ditto_inbox``."""
+
+    nr: SyscallNumber
+    read_nr: SyscallNumber
+    bytes: Annotated[int, Field(ge=1, le=1 << 16)]
+    each: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    again: bool = False
+    own: bool = True

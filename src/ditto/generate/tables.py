@@ -54,7 +54,7 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
-\t\t {receive.head}u}},
+\t\t {receive.head}u, {receive.batch}}},
 \t.send = {send_row(service.send)},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
@@ -102,9 +102,12 @@ def _role(tables: Tables, index: int, role: Role) -> str:
     timers = tables.array("struct ditto_timer", [_timer(tables, timer) for timer in role.timers])
     return (
         f'{{.name = "r{index}", .kind = DITTO_ROLE_{role.kind.upper()}, .wait = {_WAITS[role.wait]}, '
-        f".wait_nr = {role.wait_nr}, .count = {role.count}, .max_events = {role.max_events}, "
+        f".wait_nr = {role.wait_nr}, .count = {role.count}, .leads_session = {int(role.leads_session)}, "
+        f".max_events = {role.max_events}, "
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
+        f".relisten = {role.relisten}, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
+        f".inbox = {_inbox(role)}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
         f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
         f".on_wake = {block(role.on_wake_block)}, "
@@ -112,6 +115,13 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "
         f".timers = {len(role.timers)}, .timer = {timers}{_serial(tables, role)}}}"
     )
+
+
+def _inbox(role: Role) -> str:
+    inbox = role.inbox
+    if inbox is None:
+        return "{0}"
+    return f"{{{inbox.nr}, {inbox.read_nr}, {inbox.bytes}u, {inbox.each}u, {int(inbox.again)}, {int(inbox.own)}}}"
 
 
 def _serial(tables: Tables, role: Role) -> str:
@@ -133,8 +143,8 @@ def _serial(tables: Tables, role: Role) -> str:
 
 
 def _timer(tables: Tables, timer: Timer) -> str:
-    follows = round(timer.follows * FOLLOWS)
-    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {tables.program(timer.program)}}}"
+    program, follows = tables.program(timer.program), round(timer.follows * FOLLOWS)
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {program}, {int(timer.descriptor)}}}"
 
 
 def _process(tables: Tables, index: int, process: Process) -> str:

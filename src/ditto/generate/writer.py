@@ -137,7 +137,8 @@ def reply_rows(tables: Tables, replies: Sequence[ReplyShape]) -> list[str]:
     cum = cumulative([max(r.probability, 1e-12) for r in replies])
     return [
         f"{{{part}u, REPLY_{reply.kind.upper()}, {reply.status}, {reply.head_bytes}u, {tables.dist(reply.count)}, "
-        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}, {len(reply.columns)}, {_columns(tables, reply)}}}"
+        f"{tables.dist(reply.size)}, {tables.dist(reply.second)}, {len(reply.columns)}, {_columns(tables, reply)}, "
+        f"{int(reply.columns_known)}}}"
         for reply, part in zip(replies, cum, strict=True)
     ]
 

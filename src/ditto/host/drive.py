@@ -15,7 +15,7 @@ from ditto.artifacts.plan import PLAN_NAME, WITHOUT_CODEC, Framing, LoadPlan, lo
 from ditto.artifacts.profile import load_profile
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun
-from ditto.host.exchanges import ANSWERS, record_plan
+from ditto.host.exchanges import ANSWERS, RelayedLoad, record_plan
 from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
@@ -25,6 +25,7 @@ from ditto.host.tap import Tap
 
 _REPLAY_S = 0.3
 _RESULTS_S = 1.5
+_RECORDED_S, _ENOUGH = 2.0, 20_000
 MOST_LOST = 0.01
 """Share of datagrams that may get lost on the way."""
 CONNECTIONS = 20
@@ -46,11 +47,11 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
         AppError: app or client failed, or the client cannot be relayed.
     """
     progress.update("recording the client's requests")
-    with AppRun(spec) as run:
-        run.prepare()
-        asked = spec.load.requests.lens if spec.load.counts_requests else None
-        seen = record_plan(run, asked)
-        plan, result = seen.plan, seen.result
+    asked = spec.load.requests.lens if spec.load.counts_requests else None
+    seen = _relayed(spec, asked)
+    if asked and seen.plan.framing in WITHOUT_CODEC and (more := _enough(asked, seen.result.seconds, spec)) > asked:
+        asked, seen = more, _relayed(spec, more)
+    plan, result = seen.plan, seen.result
     replays = plan.framing not in WITHOUT_CODEC
     if not replays:
         # Started anew, as it is for every comparison: what the client stored may decide what it is answered.
@@ -72,6 +73,18 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
             results=seen.results,
         ),
     )
+
+
+def _relayed(spec: AppSpec, asked: int | None) -> RelayedLoad:
+    with AppRun(spec) as run:
+        run.prepare()
+        return record_plan(run, asked)
+
+
+def _enough(asked: int, seconds: float, spec: AppSpec) -> int:
+    """How many requests to record where nothing else will be sent to the clone: the mean size of a few is uncertain."""
+    wanted = min(_RECORDED_S / max(seconds, 0.01) * asked, _ENOUGH, spec.load.requests.native)
+    return round(wanted) if wanted > 2 * asked else asked
 
 
 def callers_of(spec: AppSpec, databases: Mapping[str, Framing], progress: Progress) -> dict[str, ClientRun]:

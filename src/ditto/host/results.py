@@ -59,4 +59,5 @@ def _one(key: bytes, results: list[Result]) -> ResultSeen:
         count=len(results),
         columns=seen,
         rows=Counter(result.rows for result in alike).most_common(MOST_SIZES),
+        known=sum(result.known for result in alike),
     )

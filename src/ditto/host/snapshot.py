@@ -36,7 +36,14 @@ def _process(pid: int) -> ProcessSeen | None:
     except OSError:
         return None
     rss = int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
-    return ProcessSeen(pid=pid, ppid=int(rest[1]), name=name, threads=[t for t in threads if t], rss_bytes=rss)
+    return ProcessSeen(
+        pid=pid,
+        ppid=int(rest[1]),
+        name=name,
+        threads=[t for t in threads if t],
+        rss_bytes=rss,
+        session=int(rest[3]),
+    )
 
 
 def _thread(pid: int, tid: int) -> ThreadSeen | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
+from ditto.host.ended import EndedTasks, switches_of
 from ditto.host.limits import DiskUse
 from ditto.host.process import CpuTimes, cpu_times, memory
 
@@ -18,8 +19,8 @@ class Usage:
     Attributes:
         run_s: user and system CPU together, in the scheduler's own nanoseconds.
         user_s, system_s: split by the kernel's accounting.
-        voluntary, involuntary: context switches of the threads that are alive.
-        minor_faults, major_faults: page faults, of threads that ended too.
+        voluntary, involuntary: context switches of the threads that are alive; a `Meter` adds those that ended.
+        minor_faults, major_faults: page faults, also of threads that ended and of children that were waited for.
         user_share: of ``run_s``, by samples of the CPU clock; None where there are none.
         disk: what disks were asked for; None where that is not counted.
     """
@@ -83,11 +84,13 @@ class Meter:
     def __init__(self, run: AppRun) -> None:
         self._run = run
         self._clock = CpuClock()
+        self._ended = EndedTasks()
         self._before: Usage | None = None
         self._pids: set[int] = set()
         self.usage = Usage(0, 0, 0, 0, 0, 0, 0)
 
     def __enter__(self) -> Meter:
+        self._ended.__enter__()
         self._before = read_usage(self._run)
         self._pids = set(self._run.pids())
         self._clock.__enter__()
@@ -95,10 +98,18 @@ class Meter:
 
     def __exit__(self, *what: object) -> None:
         pids = self._pids | set(self._run.pids())
+        self._ended.__exit__(None, None, None)
         after = read_usage(self._run)
         self._clock.__exit__(None, None, None)
         if self._before is not None:
-            self.usage = replace(after - self._before, user_share=self._clock.user_share(pids))
+            used = after - self._before
+            voluntary, involuntary = switches_of(self._ended.found, pids)
+            self.usage = replace(
+                used,
+                voluntary=used.voluntary + voluntary,
+                involuntary=used.involuntary + involuntary,
+                user_share=self._clock.user_share(pids),
+            )
 
 
 class MeterEach:
@@ -175,4 +186,4 @@ def _faults(pid: int) -> tuple[int, int]:
     except OSError:
         return 0, 0
     fields = text[text.rindex(")") + 2 :].split()
-    return int(fields[7]), int(fields[9])
+    return int(fields[7]) + int(fields[8]), int(fields[9]) + int(fields[10])

@@ -353,6 +353,7 @@ def after_calls(program: list[Op]) -> list[Op]:
 _PLAIN = {
     "recv_again", "drain", "setsockopt", "getsockopt", "getpeername", "getsockname", "fcntl", "ioctl", "epoll_add",
     "epoll_mod", "epoll_del", "writable", "shutdown", "close", "misc", "futex_wake", "socket", "connect", "poll",
+    "await", "yield",
 }  # fmt: skip
 
 
@@ -380,6 +381,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.REPLY, **common)
     if kind == "reply_head":
         return Op(kind=OpKind.REPLY, a=1, **common)
+    if kind == "notify":
+        return Op(kind=OpKind.NOTIFY, a=int(str(name.slot[1])), b=b, c=c, **common) if name.slot else None
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
     if kind == "helper_wake":

@@ -7,15 +7,18 @@ from collections import Counter
 
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.roles import RoleSeen
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream
+from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream, is_wait
 from ditto.streams.programs import ends_head, signed
 
 REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
+FEW_RELISTENS = 3
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
+_BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
 _NONBLOCK = 0o4000
 _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
@@ -24,11 +27,13 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
     seen: Counter[tuple[int, int, int]] = Counter()
+    batches: Counter[int] = Counter()
     for cycle in cycles:
         for event in cycle.events:
             if event.nr in RECEIVES and event.obj is cycle.connection:
-                flags = signed(event.args[3]) if event.nr == NUMBERS["recvfrom"] else 0
-                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"]):
+                flags = signed(event.args[3]) if event.nr in (NUMBERS["recvfrom"], _BATCH) else 0
+                batches[event.args[2]] += event.nr == _BATCH
+                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH):
                     size = sum(event.iov) or 16384
                 else:
                     size = int(event.args[2])
@@ -39,7 +44,9 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
-    return Receive(nr=nr, bytes=max(size, REST) if head else size, flags=flags, until_again=until_again, head=head)
+    batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
+    size = max(size, REST) if head else size
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, batch=batch)
 
 
 def _head(cycles: list[Cycle]) -> int:
@@ -118,7 +125,7 @@ def receives_until_empty(work: Work) -> bool:
 
 
 def _flags(event: Event) -> int:
-    if event.nr == NUMBERS["sendto"]:
+    if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
         return signed(event.args[3])
     return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
 
@@ -138,7 +145,6 @@ def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams:
     calls = Counter((e.nr, signed(e.args[3]) if e.nr == NUMBERS["accept4"] else 0) for e in accepts)
     (nr, flags), _ = calls.most_common(1)[0] if calls else ((NUMBERS["accept4"], _NONBLOCK), 0)
     made = sum(e.ret >= 0 for e in accepts)
-    again = sum(e.ret == EAGAIN for e in accepts)
     options: list[tuple[int, int, int]] = []
     for obj in own[:1]:
         for option in obj.sockopts:
@@ -153,7 +159,7 @@ def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams:
         and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),
         accept_nr=nr,
         accept_flags=flags & (_NONBLOCK | 0o2000000),
-        accept_until_again=bool(made) and again >= 0.3 * _accept_rounds(accepts),
+        accept_until_again=bool(made) and _until_again(own, work, accepts),
         sockopts=[
             Op(kind=OpKind.SETSOCKOPT, nr=NUMBERS["setsockopt"], a=level, b=option, c=value)
             for level, option, value in options[:16]
@@ -161,8 +167,25 @@ def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams:
     )
 
 
-def _accept_rounds(accepts: list[Event]) -> int:
-    """Runs of accepts close to each other: one a wake-up."""
+def _until_again(own: list[Obj], work: Work, accepts: list[Event]) -> bool:
+    """Whether a wake-up accepts until no connection is left; told by all ``accepts`` if none is in the window."""
+    rounds = again = 0
+    for thread in work.threads.values():
+        waited = True
+        for event in thread.events:
+            if is_wait(event):
+                waited = True
+            elif event.nr in ACCEPTS and event.obj in own:
+                rounds += waited
+                again += event.ret == EAGAIN
+                waited = False
+    if not rounds:
+        rounds, again = _close_accepts(accepts), sum(event.ret == EAGAIN for event in accepts)
+    return again >= 0.3 * rounds
+
+
+def _close_accepts(accepts: list[Event]) -> int:
+    """Runs of accepts close to each other, one a wake-up: of those of which no waits were recorded."""
     rounds, last = 0, -(1 << 62)
     for event in sorted(accepts, key=lambda e: e.t_in):
         rounds += event.t_in - last > 1_000_000
@@ -190,3 +213,17 @@ def listener_events(stream: Stream, port: int) -> int:
         if target.port in (0, port) and len(event.payload) >= 4:
             return int(struct.unpack_from("<I", event.payload)[0])
     return 1
+
+
+def relisten(role: RoleSeen) -> int:
+    """With every how many accepts an event loop takes the listener out of its wait set and adds it again; 0 for never.
+
+    Of several that wait for one listener, the kernel wakes the one that was added last.
+    """
+    accepts = sum(event.made is not None for thread in role.work for event in thread.accepts)
+    added = sum(
+        event.nr == EPOLL_CTL and event.args[1] == 1 and event.target is not None and event.target.kind == "listener"
+        for thread in role.work
+        for event in thread.events
+    )
+    return min(65535, round(accepts / added)) if added >= FEW_RELISTENS and accepts >= 2 * added else 0

@@ -31,10 +31,9 @@ def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSee
     seen = next((result for result in results if result.request.encode("latin-1") == key), None)
     if seen is None:
         return [ReplyShape(probability=1.0, kind="done")]
-    rows = dist(dict(seen.rows))
-    return [
-        ReplyShape(probability=1.0, kind=seen.kind, count=rows, columns=[_column(column) for column in seen.columns])
-    ]
+    rows, columns = dist(dict(seen.rows)), [_column(column) for column in seen.columns]
+    known = 2 * seen.known > seen.count
+    return [ReplyShape(probability=1.0, kind=seen.kind, count=rows, columns=columns, columns_known=known)]
 
 
 def sql_reply_of_size(sizes: Counter[int], first: bytes) -> list[ReplyShape]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ditto.artifacts.observation import ProcessSeen
+from ditto.artifacts.observation import ProcessSeen, ThreadSeen
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.timers import ticks
 from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.datagrams import is_datagram
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
+from ditto.streams.messages import Messages
 from ditto.streams.pulls import pulls
 from ditto.streams.serial import serial_waits
 from ditto.streams.sharing import PARKED, Sharing
 
-Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull"]
+Kind = Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
 
 MOSTLY = 10
 """A thread that sleeps so many times as often as it looks for events only ticks."""
@@ -98,6 +100,7 @@ def find_roles(
     Threads that never returned from a call in the window are judged by the call they were in.
     """
     traits: dict[int, Trait] = {}
+    processes = _with_one_of_those_gone(stream, work, processes)
     for process in processes:
         for thread in process.threads:
             main = thread.tid == process.pid
@@ -105,6 +108,8 @@ def find_roles(
     for tid in helpers:
         if traits.get(tid, (None,))[0] == "idle":
             traits[tid] = ("helper", PARKED, False, False)
+    if work.messages is not None:
+        _working(work, work.messages, processes, traits)
     if sharing is not None and sharing.shared:
         _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
@@ -138,6 +143,35 @@ def find_roles(
     return seen
 
 
+def _with_one_of_those_gone(stream: Stream, work: Work, processes: list[ProcessSeen]) -> list[ProcessSeen]:
+    """The processes, with one that served where all that did were born for a connection and gone when they were listed.
+
+    Args:
+        processes: as they were seen at one moment, at which there may have been no connection.
+    """
+    serving = {thread.tid for thread in work.threads.values() if thread.cycles}
+    here = {thread.tid for process in processes for thread in process.threads}
+    born = sorted(tid for tid in serving & set(stream.births) if stream.births[tid][1] in here)
+    if serving & here or not born:
+        return processes
+    tid = born[-1]
+    pid, parent = stream.births[tid]
+    gone = ThreadSeen(tid=tid, name="", syscall=-1)
+    if any(process.pid == pid for process in processes):
+        return [
+            process.model_copy(update={"threads": [*process.threads, gone]}) if process.pid == pid else process
+            for process in processes
+        ]
+    of_parent = next(process for process in processes if any(thread.tid == parent for thread in process.threads))
+    return [*processes, ProcessSeen(pid=pid, ppid=of_parent.pid, name="", threads=[gone], rss_bytes=0)]
+
+
+def leads_session(role: RoleSeen, processes: Iterable[ProcessSeen]) -> bool:
+    """Whether the processes that begin with this role are mostly in sessions of their own, as some daemons' are."""
+    led = [process.session == process.pid for process in processes if process.pid in role.threads]
+    return 2 * sum(led) > len(led)
+
+
 def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], sharing: Sharing) -> None:
     """The threads of a pool are of one kind, those among them that had nothing to do just then too."""
     for process in processes:
@@ -159,6 +193,22 @@ def _share(work: Work, processes: list[ProcessSeen], traits: dict[int, Trait], s
                     traits[thread.tid] = ("shared", wait_nr, accepts, True)
             elif thread.tid in pool.servers or traits[thread.tid][:2] in _PARKED_TRAITS:
                 traits[thread.tid] = ("shared", wait_nr, accepts and polls, True)
+
+
+def _working(work: Work, messages: Messages, processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
+    """Threads that work for others, and those that sat in the same call as they do, though nothing came for them."""
+    waits: Counter[int] = Counter()
+    for tid in messages.workers & set(work.threads):
+        before = Counter(wake.wait.nr for wake in work.threads[tid].wakes if wake.wait is not None)
+        waits.update({PARKED: 1} if messages.woken else before or messages.by_workers.calls)
+    wait_nr = waits.most_common(1)[0][0]
+    for process in processes:
+        has_some = any(thread.tid in messages.workers for thread in process.threads)
+        for thread in process.threads:
+            sits = not messages.woken and thread.syscall == wait_nr and traits[thread.tid][0] in ("serve", "idle")
+            sits = sits and not traits[thread.tid][3]
+            if thread.tid in messages.workers or (has_some and sits):
+                traits[thread.tid] = ("worker", wait_nr, False, False)
 
 
 def _as_their_siblings(processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
@@ -225,6 +275,8 @@ def _trait(work: ThreadWork | None, current: int, main: bool, past: list[Event])
         return ("periodic", Counter(e.nr for e in work.sleeps).most_common(1)[0][0], False, False)
     if not (serves or accepts) and len(timed := timed_out(work)) >= 2 and len(timed) > sum(waits.values()) / 2:
         return ("periodic", Counter(e.nr for e in timed).most_common(1)[0][0], False, False)
+    if not (serves or accepts or waits) and sum(map(ticks, work.events)) >= 2:
+        return ("periodic", NUMBERS["read"], False, False)
     if current in WAITS and not waits:
         waits[current] = 1
     if waits:
@@ -243,7 +295,7 @@ def timed_out(work: ThreadWork) -> list[Event]:
 
 def pauses(work: ThreadWork) -> list[Event]:
     """What a periodic thread waits with until its time has come."""
-    return work.sleeps or timed_out(work) or work.parks
+    return work.sleeps or timed_out(work) or [e for e in work.events if ticks(e)] or work.parks
 
 
 def _is_timed(parks: list[Event]) -> bool:

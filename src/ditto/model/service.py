@@ -13,9 +13,10 @@ from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.links import numbered_alike
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty
+from ditto.model.messages import with_inboxes, with_messages, worker_role
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
-from ditto.model.roles import RoleSeen, RolesSeen, find_roles, pauses
+from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -144,8 +145,14 @@ def _service(this: _Fit) -> ServiceProfile:
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
+    roles = with_inboxes(evidence, this.roles.roles, roles)
     roles = [set_up_before(evidence, role) for role in roles]
-    classes = numbered_alike(with_helpers(classes, roles))
+    seen = evidence.observation.native.processes
+    roles = [
+        role.model_copy(update={"leads_session": leads_session(of, seen)})
+        for role, of in zip(roles, this.roles.roles, strict=True)
+    ]
+    classes = numbered_alike(with_messages(evidence, with_helpers(classes, roles), roles))
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
@@ -252,6 +259,8 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         program = partial(_plain_program, this)
         made_of = PoolParts(this.book, program, this.wakes, _closing(this), this.placement)
         return pool_role(evidence, this.roles, role, in_each, made_of)
+    if role.kind == "worker":
+        return worker_role(evidence, role, in_each, this.book, this.placement)
     if role.kind == "helper":
         return Role(**common, timers=_helping(this, role))
     if role.kind == "periodic":
@@ -270,6 +279,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         timeout_ms=longest_timeout(waits) if serving or role.accepts else longest_rest(waits),
         listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
+        relisten=relisten(role) if role.kind == "loop" else 0,
         handover=handover.how,
         hand_to=handover.to,
         notify_nr=handover.notify_nr,
@@ -312,12 +322,17 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
+_CLOSING = frozenset(
+    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
+)
+
+
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
     if not work.cycles:
         return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
     ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in (OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE)]
+    kept = [op for op in ops if op.kind in _CLOSING]
     if not any(op.kind is OpKind.CLOSE for op in kept):
         kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
     return kept
@@ -330,7 +345,7 @@ def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:
     )
     served = sum(len(thread.cycles) for thread in role.work)
     requests = round(served / len(timer.bursts)) if timer.allocates else 0
-    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops)
+    return Timer(period_ms=max(0.1, timer.period_ns / 1e6), requests=requests, program=ops, descriptor=timer.descriptor)
 
 
 def _periodic(this: _Fit, role: RoleSeen) -> list[Timer]:

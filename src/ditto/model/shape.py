@@ -8,9 +8,9 @@ from ditto.model.downstream import calls_outside, calls_overlapping
 from ditto.streams.datagrams import answered_apart
 from ditto.streams.events import RECEIVES
 from ditto.streams.evidence import Evidence
+from ditto.streams.messages import BETWEEN
 
-_RING, _BATCH = NUMBERS["io_uring_enter"], NUMBERS["recvmmsg"]
-_BETWEEN = ("pipe", "pair", "eventfd", "socket")
+_RING = NUMBERS["io_uring_enter"]
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -40,9 +40,13 @@ def parts_left_out(evidence: Evidence) -> list[str]:
 
 
 def messages_between_threads(evidence: Evidence) -> int:
-    """Receives of what others of the service sent, but for one a connection, which hands that over."""
+    """Receives of what others of the service sent that have no model, but for one a connection, which hands it over."""
     received = sum(
-        event.nr in RECEIVES and event.ret > 0 and event.obj is not None and event.obj.kind in _BETWEEN
+        event.nr in RECEIVES
+        and event.ret > 0
+        and event.obj is not None
+        and event.obj.kind in BETWEEN
+        and event.target is None
         for thread in evidence.work.threads.values()
         for event in thread.events
     )
@@ -53,22 +57,16 @@ def require_requests(evidence: Evidence) -> None:
     """Check that requests were seen, and that they were not received where they cannot be seen.
 
     Raises:
-        UnsupportedShapeError: none was, or they came several at a time, or through io_uring.
+        UnsupportedShapeError: none was, or they came through io_uring.
     """
     app, total = evidence.observation.app, evidence.requests.total
     events = [event for thread in evidence.work.threads.values() for event in thread.events]
     entered = sum(event.nr == _RING for event in events)
-    batches = sum(event.nr == _BATCH and event.ret > 0 for event in events)
     ring = any(obj.kind == "io_uring" for obj in evidence.stream.descriptors.objects)
     if entered > SOME * total or (ring and not total):
         raise UnsupportedShapeError(
             f"{app}: it works through io_uring, whose operations are no system calls, which is not modelled",
             "configure it so that it waits for events (epoll, poll, select)",
-        )
-    if batches > SOME * total:
-        raise UnsupportedShapeError(
-            f"{app}: it receives several datagrams in one call (recvmmsg), which is not modelled",
-            "configure it so that it receives one at a time",
         )
     if not total:
         raise UnsupportedShapeError(

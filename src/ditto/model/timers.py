@@ -9,7 +9,7 @@ from statistics import mean, pstdev
 
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork
-from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, SENDFILES, Event
+from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, RECEIVES, SENDFILES, Event
 
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
@@ -27,24 +27,36 @@ class TimerSeen:
     bursts: list[list[Event]] = field(default_factory=list)
 
     @property
+    def descriptor(self) -> bool:
+        """Whether a timerfd tells of it."""
+        return 2 * sum(any(ticks(event) for event in burst) for burst in self.bursts) > len(self.bursts)
+
+    @property
     def allocates(self) -> bool:
         """Whether all it does is to ask for memory or give it back: that follows the load, not the clock."""
         return all(event.nr in MEMORY for burst in self.bursts for event in burst)
+
+
+def ticks(event: Event) -> bool:
+    """Whether the call reads a timerfd whose time has come."""
+    return event.nr in RECEIVES and event.ret > 0 and event.obj is not None and event.obj.kind == "timerfd"
 
 
 def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], window_ns: int) -> TimerSeen | None:
     """The periodic activity of a role's threads, if they have one.
 
     Rare calls without a connection of their own are gathered into bursts; they are a timer's if the bursts come
-    regularly (coefficient of variation of the intervals below 0.6).
+    regularly (coefficient of variation of the intervals below 0.6).  Where a timerfd ticks, each tick begins one.
     """
     rare = _rare_kinds(classes)
     bursts: list[list[Event]] = []
     spans: list[float] = []
     for thread in threads:
         own: list[list[Event]] = []
-        for event in sorted(_candidates(thread, rare), key=lambda e: e.t_out):
-            if own and event.t_in - own[-1][-1].t_out < BURST_GAP_NS:
+        found = sorted(_candidates(thread, rare), key=lambda e: e.t_out)
+        told = sum(map(ticks, found)) >= MIN_BURSTS
+        for event in found[next((at for at, event in enumerate(found) if ticks(event)), 0) if told else 0 :]:
+            if own and (not ticks(event) if told else event.t_in - own[-1][-1].t_out < BURST_GAP_NS):
                 own[-1].append(event)
             else:
                 own.append([event])

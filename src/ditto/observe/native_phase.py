@@ -22,6 +22,10 @@ RECORDING = "native.rec"
 SAMPLES = "samples.npz"
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
+MOST_LEFT = 0.5
+"""A load that ends with more of the time left than this is started again."""
+LOOKS = 5
+"""Of the processes and threads; between two connections a server may have fewer."""
 MAX_RECORDS = 4_000_000
 
 
@@ -85,15 +89,20 @@ def _record_once(
             recorder.set_mode(Mode.ALL)
             began = time.monotonic()
             client = run.start_load(requests)
-            processes: list[ProcessSeen] = []
-            deadline = began + options.seconds * (1.6 if requests else 1.0)
-            while client.is_running() and time.monotonic() < deadline:
+            looks: list[list[ProcessSeen]] = []
+            end = began + options.seconds
+            deadline = end + 0.6 * options.seconds if requests else end
+            while time.monotonic() < deadline:
+                if not client.is_running():
+                    client.wait(check=run.check_alive)
+                    if time.monotonic() > end - MOST_LEFT * options.seconds:
+                        break
+                    client = run.start_load(requests)
                 run.check_alive()
-                time.sleep(0.05)
-                if not processes and time.monotonic() - began > options.seconds * 0.3:
-                    processes = tree(run.pids())
-            if not processes:
-                processes = tree(run.pids())
+                client.pause(0.05)
+                if len(looks) < LOOKS and time.monotonic() - began > options.seconds * 0.3:
+                    looks.append(tree(run.pids()))
+            processes = _fullest(looks) if looks else tree(run.pids())
             seconds = time.monotonic() - began
             compiles = makes_code(run.pids())
             recorder.set_mode(Mode.STRUCTURE)
@@ -119,6 +128,11 @@ def _record_once(
             samples=save_samples(sampler, folder),
         )
     return result, status
+
+
+def _fullest(looks: list[list[ProcessSeen]]) -> list[ProcessSeen]:
+    """What was seen with the most threads, the last such."""
+    return max(reversed(looks), key=lambda seen: sum(len(process.threads) for process in seen))
 
 
 def save_samples(sampler: CodeSampler, folder: Path, pids: Collection[int] | None = None) -> str:

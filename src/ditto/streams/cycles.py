@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
+from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.datagrams import as_connections, is_datagram
+from ditto.streams.datagrams import apart, as_connections, is_datagram
 from ditto.streams.events import (
     ACCEPTS,
     CLOSE,
@@ -38,6 +39,7 @@ from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
+    from ditto.streams.messages import Messages
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -90,6 +92,8 @@ class Cycle:
     """Calls that are begun and not answered."""
     together: int = 1
     """Requests that came in its receive; 0 where it came with an earlier one."""
+    pauses: dict[int, list[tuple[str, float]]] = field(default_factory=dict)
+    """By ``id`` of a call: what the request waited for before it (`ditto.streams.messages`), and the work after it."""
 
     def add(self, event: Event, wake: Wake) -> None:
         self.events.append(event)
@@ -128,6 +132,8 @@ class ThreadWork:
     accepts: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     earlier: list[Event] = field(default_factory=list)
+    siblings: bool = False
+    """Other threads serve as well."""
 
 
 @dataclass
@@ -137,6 +143,8 @@ class Work:
     threads: dict[int, ThreadWork]
     lives: dict[Obj, ConnectionLife]
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
+    messages: Messages | None = None
+    """Who passes requests to whom, if threads do."""
 
 
 class _Follower:
@@ -254,6 +262,8 @@ class _Follower:
             return
         if cycle is None:
             life.setup.append(event)
+            if self.current is None and self.fresh is None:
+                self.fresh = life
             return
         if event.said is not None and event.nr in SENDS and not self._on_streams(event, life):
             return
@@ -268,6 +278,8 @@ class _Follower:
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
                 if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
+        elif self.current is None:
+            self.current = connection  # what comes next, before a receive, is for it too
         cycle.add(event, self.wake)
 
     def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
@@ -378,7 +390,7 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
     lives: dict[Obj, ConnectionLife] = {}
     peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
-    merged = sorted((event for events in threads.values() for event in events), key=lambda e: (e.t_out, e.index))
+    merged = sorted((event for events in threads.values() for event in apart(events)), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
     h2.annotate(chain(said, merged))
     for event in merged:
@@ -388,5 +400,9 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    serving = sum(bool(thread.cycles) for thread in works.values())
+    for thread in works.values():
+        thread.siblings = serving > bool(thread.cycles)
+    adopt_births(work)
     settle(work)
     return work

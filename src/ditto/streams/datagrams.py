@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from ditto.streams.events import RECEIVES, SENDS, Event, Obj
+from ditto.streams.events import BATCHES, RECEIVES, SENDS, Event, Obj
 
 if TYPE_CHECKING:
     from ditto.streams.cycles import Work
@@ -14,12 +15,42 @@ KIND = "datagram"
 """Kind of a bound socket that takes datagrams; what is made of it for each is a ``connection`` owned by it."""
 
 
+def apart(events: Iterable[Event]) -> list[Event]:
+    """The events of a thread, with calls that move several datagrams as one for each.
+
+    All are taken to be like the first, which is the one that is recorded; what was executed after the call is divided.
+    """
+    made = []
+    for event in events:
+        if event.nr not in BATCHES or event.ret <= 0 or event.obj is None or event.obj.kind != KIND:
+            made.append(event)
+            continue
+        size = event.args[5] or _told(event)
+        for number in range(event.ret):
+            one = copy.copy(event)
+            one.ret = size
+            one.gap = event.gap / event.ret if event.gap > 0 else event.gap
+            one.cpu_ns = 0 if number else event.cpu_ns
+            made.append(one)
+    return made
+
+
+def _told(event: Event) -> int:
+    """The size of a datagram as an instruction run's class tells it; 1 where it tells none."""
+    kind, _, rest = (event.cls or b"").partition(b" ")
+    word = rest.partition(b" ")[0]
+    return int(word) if kind == b"size" and word.isdigit() else 1
+
+
 def as_connections(events: Iterable[Event]) -> None:
     """Give each datagram, and what is sent by its thread until the next, a connection of its own.
 
-    Receives that found nothing stay with the socket: they end a round and belong to no request.
+    Those that came together are answered in their order.  Receives that found nothing stay with the socket: they end a
+    round and belong to no request.
     """
     current: dict[tuple[int, Obj], Obj] = {}
+    together: dict[tuple[int, Obj], list[Obj]] = {}
+    came: dict[tuple[int, Obj], int] = {}
     serial = -1
     for event in events:
         obj = event.obj
@@ -29,8 +60,13 @@ def as_connections(events: Iterable[Event]) -> None:
         if event.nr in RECEIVES and event.ret > 0:
             current[key] = event.obj = Obj("connection", serial, creator_nr=obj.creator_nr, owner=obj)
             serial -= 1
+            if event.t_out != came.get(key):
+                together[key] = []
+            came[key] = event.t_out
+            together[key].append(event.obj)
         elif event.nr in SENDS and key in current:
-            event.obj = current[key]
+            waiting = together[key]
+            event.obj = waiting.pop(0) if len(waiting) > 1 else waiting[0]
 
 
 def mostly(connections: Iterable[Obj]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import ACCEPTS, CLOSE, EPOLL_CTL, Event, Obj, Stream
+from ditto.streams.messages import join_messages
 from ditto.streams.pulls import with_pulls
 
 SETUP_NS = 20_000_000
@@ -14,6 +15,7 @@ def work_of(stream: Stream) -> Work:
     """The events of a native recording's window followed to requests, with what was done before it."""
     work = follow(with_pulls(stream.threads), stream.said)
     take_earlier(work, stream)
+    join_messages(work)
     return work
 
 

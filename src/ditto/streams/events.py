@@ -19,8 +19,9 @@ from ditto.artifacts.syscalls import NUMBERS, numbers
 
 OPENS = numbers("open", "openat", "openat2", "creat")
 ACCEPTS = numbers("accept", "accept4")
-RECEIVES = numbers("read", "readv", "recvfrom", "recvmsg")
-SENDS = numbers("write", "writev", "sendto", "sendmsg")
+RECEIVES = numbers("read", "readv", "recvfrom", "recvmsg", "recvmmsg")
+SENDS = numbers("write", "writev", "sendto", "sendmsg", "sendmmsg")
+BATCHES = numbers("recvmmsg", "sendmmsg")
 SENDFILES = numbers("sendfile", "splice")
 WAITS = numbers("epoll_wait", "epoll_pwait", "epoll_pwait2", "poll", "ppoll", "select", "pselect6")
 SLEEPS = numbers("nanosleep", "clock_nanosleep")
@@ -354,7 +355,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     records = recording.records
     columns = {name: records[name].tolist() for name in
                ("t_ns", "wall_ns", "cpu_ns", "ret", "args", "run_ns", "pid", "tid", "kind", "nr", "iovcnt",
-                "payload_len")}  # fmt: skip
+                "payload_len", "aux")}  # fmt: skip
     iovs = records["iov"].tolist()
     payloads = records["payload"]
     blob = payloads.tobytes()
@@ -389,6 +390,8 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         if kind != Kind.SYSCALL:
             continue
         args = columns["args"][i]
+        if columns["nr"][i] in BATCHES:  # which have one argument less: the first message's bytes
+            args = [*args[:5], columns["aux"][i]]
         event = Event(pid, tid, columns["nr"][i], columns["ret"][i], args, t_out - columns["wall_ns"][i], t_out)
         event.cpu_ns = columns["cpu_ns"][i]
         event.iovcnt = columns["iovcnt"][i]

@@ -20,6 +20,7 @@ from ditto.streams.earlier import work_of
 from ditto.streams.events import RECEIVES, SENDS, Event, KnownDescriptor, Stream, from_recording
 from ditto.streams.helpers import find_helpers
 from ditto.streams.lives import closing_work, connect_work, setup_work, work_before_accepts
+from ditto.streams.messages import worker_cycles
 from ditto.streams.multiplexed import mostly_multiplexed
 from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
@@ -65,6 +66,7 @@ class Gaps:
         on_unpark: mean instructions of serving threads between a futex wait and the next call.
         closing, before_accept: likewise, for its end, and for what serial servers do before each accept.
         connect: for the making of a connection to another service.
+        worker: for what threads do for others with each message.
         requests: cycles counted.
         instructions: user instructions of the whole window, all threads.
     """
@@ -78,6 +80,7 @@ class Gaps:
     before_accept: dict[OpName, float] = field(default_factory=dict)
     connect: dict[OpName, float] = field(default_factory=dict)
     timer: dict[OpName, float] = field(default_factory=dict)
+    worker: dict[OpName, float] = field(default_factory=dict)
     on_unpark: float = 0.0
     requests: int = 0
     instructions: float = 0.0
@@ -378,6 +381,7 @@ def op_gaps(works: dict[bytes, ClassWork], work: Work) -> Gaps:
     gaps.closing = _mean_gaps(closing_work(work))
     gaps.connect = _mean_gaps(connect_work(work.peers.values()))
     gaps.before_accept = _mean_gaps(work_before_accepts(work))
+    gaps.worker = _mean_gaps(programs.build(b"worker", worker_cycles(work)))
     gaps.accept = _mean_gaps(setup_work(work, True)) | _mean_gaps(setup_work(work, False))
     return gaps
 

@@ -42,5 +42,5 @@ def find_helpers(work: Work) -> set[int]:
                     marks.append(event)
     helper = Obj("helper", 0)
     for event in marks:
-        event.target = helper
+        event.target = event.target or helper  # it may be known already what the wake-up tells
     return helpers

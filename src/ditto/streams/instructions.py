@@ -12,6 +12,7 @@ from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, find_waits_of_calls
 from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
+from ditto.streams.messages import join_messages
 from ditto.streams.segments import Segment, SegmentKey, segments_of
 
 _FORKS = numbers("clone", "clone3", "fork", "vfork")
@@ -63,6 +64,7 @@ def read_instruction_run(
         _add_events(process, table, threads)
     find_waits_of_calls(threads)
     work = follow(threads)
+    join_messages(work)
     requests = requests_of(work, codec, folds)
     gaps = op_gaps(class_works(requests), work)
     gaps.instructions = float(sum(int(p.instructions.sum()) for p in processes))

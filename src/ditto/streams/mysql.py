@@ -174,6 +174,7 @@ def _result(
         result.columns = [_column(next(replies)[1]) for _ in range(count)]
     else:
         result.columns = [replace(column, sizes=[]) for column in known]
+        result.known = True
     if not options.no_ends:
         next(replies)
     while True:

@@ -42,7 +42,7 @@ MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "
                "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
-               "sched_getscheduler", "statfs", "getrandom", "brk")  # fmt: skip
+               "sched_getscheduler", "statfs", "getrandom", "brk", "timerfd_settime", "timerfd_gettime")  # fmt: skip
 """Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
@@ -162,6 +162,8 @@ RESUME = "resume"
 """Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
 WRITABLE = "writable"
 """Kind of the pseudo-operation of a server that asks to be told when it can send, and sends after the next wait."""
+AWAIT, YIELD, MESSAGE = "await", "yield", "message"
+"""A request waits for another thread, or until its own has looked for events; what marks a message between threads."""
 EPOLLOUT = 4
 RECEIVE = "receive"
 """Kind of the pseudo-operation that stands for receiving the request: its gap is the work that follows."""
@@ -213,6 +215,9 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
     for position, event in enumerate(cycle.events):
         if id(event) in skip:
             continue
+        for pause, gap in cycle.pauses.get(id(event), ()):
+            course.append(_count_pause(work, OpName(pause, 0, None, seen[pause, 0, None]), position, gap))
+            seen[pause, 0, None] += 1
         if event.nr == EPOLL_CTL and spans_wakes and first_send < position <= last_send + 2 and event.args[1] == 3:
             work.arms += 1
             work.between.add_gap(event)
@@ -259,6 +264,17 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
     work.tails += cycle.tail_receive and not again
 
 
+def _count_pause(work: ClassWork, name: OpName, position: int, gap: float) -> OpName:
+    op = work.ops.setdefault(name, OpWork())
+    op.count += 1
+    op.position += position - (0.5 if name.kind == AWAIT else 0.4)
+    op.args[(0, 0, 0)] += 1
+    if gap >= 0:
+        op.gap_inside += gap
+        op.inside += 1
+    return name
+
+
 def _awaits_writing(cycle: Cycle, first_send: int) -> bool:
     """Whether the connection was watched for writing in an earlier wake-up than that in which the reply was sent."""
     return any(
@@ -294,6 +310,8 @@ def _describe(
 ) -> tuple[str, int, tuple[str, object] | None] | None:
     """Kind, number and slot of an event that is no send; None for what has no place in a program."""
     nr, obj = event.nr, event.obj
+    if event.target is not None and event.target.kind == MESSAGE:
+        return (RECEIVE, nr, None) if nr in RECEIVES else ("notify", nr, ("m", event.target.serial))
     if (peer := peer_of(event)) is not None:
         return _describe_peer(event, peer, cycle)
     if obj is cycle.connection or (nr == EPOLL_CTL and event.target is cycle.connection):
@@ -332,7 +350,7 @@ def _describe(
         return ("helper_wake" if helps else "futex_wake", nr, None)
     if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
         return ("notify", nr, None)
-    if nr not in PARKS:
+    if nr not in PARKS and (obj is None or obj.kind != "timerfd"):  # a tick's read is the timer's
         work.unsupported[nr] += 1
     return None
 
@@ -361,7 +379,7 @@ def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:
 
 def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tuple[str, object] | None] | None:
     nr = event.nr
-    if nr in FILE_READS:
+    if nr in FILE_READS or nr == NUMBERS["getdents64"]:
         return ("file_read", nr, slot)
     if nr in FILE_WRITES:
         return ("file_write", nr, slot)
@@ -391,6 +409,8 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
     if kind == "mmap":
         return (0 if args[2] else UNTOUCHED, 0, 0)
+    if kind == "notify":
+        return (0, signed(args[3]) if event.nr == NUMBERS["sendto"] else 0, max(0, event.ret) & 0xFFFF)
     if kind in ("shutdown", "socket"):
         return (signed(args[1]), 0, 0)
     if kind == "drain":

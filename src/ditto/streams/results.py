@@ -29,10 +29,12 @@ class Column:
 class Result:
     """What a statement gave: rows (how many, of which columns), nothing, or an error.
 
-    ``statement`` is the number that a server gave to one that it has prepared.
+    ``statement`` is the number that a server gave to one that it has prepared, ``known`` that the columns were left out
+    since the client knows them from then.
     """
 
     kind: Literal["rows", "done", "failed"] = "done"
     columns: list[Column] = field(default_factory=list)
     rows: int = 0
     statement: int = 0
+    known: bool = False

@@ -172,9 +172,11 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         elsewhere = _elsewhere(place, original, clone) if here is None else 0
         if there is None:
             wanted = Amounts()
+        elif here is None and (elsewhere or owners.by_visits(who)):
+            wanted = amounts_of(there.work) * elsewhere
         elif here is None:
-            wanted = amounts_of(there.work) * elsewhere if elsewhere else there.total * alike
-        elif place[0] >= 0 and (asked := original.requests.get(place[0])):
+            wanted = there.total * alike
+        elif place[0] >= 0 and not owners.by_visits(who) and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
         elif not who:
@@ -310,6 +312,10 @@ class _Owners:
             return float(max(1, self._run.requests.get(block.request_class, 0)) * max(1, self._times[number]))
         same = len(self._by_place[-1, block.after])
         return max(1.0, self._visits.get(block.after, 0) / same)
+
+    def by_visits(self, who: tuple[int, ...]) -> bool:
+        """Whether these blocks run as often as their call is made, and not with each request of a class."""
+        return bool(who) and all(self._blocks[i].request_class < 0 for i in who)
 
     def of(self, place: Place) -> tuple[int, ...]:
         """The blocks of a place: its own, those of the same call in no class, the heaviest of the class."""

@@ -9,17 +9,19 @@ from random import Random
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
+from ditto.generate.body.chapters import PASS_COST, divide, driver
 from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Plan, Simulated, Walker
-from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool
+from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool, joined
 from ditto.generate.body.fill import Filled, fill
-from ditto.generate.body.forest import Node, footprint, grow, sequence
-from ditto.generate.body.place import Placed, place
-from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
+from ditto.generate.body.forest import Grown, Node, grow, sequence
+from ditto.generate.body.place import Gaps, Placed, place, spaced
+from ditto.generate.body.plan import DENSE_BYTES, LINE_FILLED, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.predict import misses
-from ditto.generate.body.reach import Order, edges, reaches
+from ditto.generate.body.reach import Order, Reach, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
+from ditto.generate.body.sets import SETS, Schedule, chosen, code_misses, pass_lines
 from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
 from ditto.generate.body.target import Target, reach_out
 
@@ -29,6 +31,9 @@ REPEAT_COST = 3
 
 NEAR = 0.03
 """Relative error of a block's mispredictions at which they are right."""
+FORESTS = 4
+LOOPS_MISS = 0.6
+"""Share of a block's mispredictions that the ends of its loops may make up."""
 SHARES = 3
 """Shares of unpredictable branches that are tried between none and all."""
 LARGEST_DATA_EDGE = 11
@@ -40,6 +45,7 @@ class _Block:
     target: Target
     root: Node
     filled: Filled
+    near: tuple[float, ...]
 
 
 def emit(
@@ -71,11 +77,18 @@ def emit(
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
     wanted = [targets.make(i, block, knobs, code_edges[i], data_edges[i]) for i, block in enumerate(blocks)]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
-    real = [t for t in wanted if t is not None]
+    divided = {
+        t.index: chapters
+        for t in wanted
+        if t is not None and (chapters := divide(t, len(blocks), Random(f"{seed}/chapters/{t.index}"))) is not None
+    }
+    real = [part for t in wanted if t is not None for part in (divided[t.index].parts if t.index in divided else (t,))]
     streams = cursors(real)
     beside = _beside(real, orders)
     built = [_build(t, streams, beside.get(t.index, 0.0), Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
+    pieces = {i: [part.index for part in divided[i].parts] if i in divided else [i] for i in range(len(blocks))}
+    orders = [replace(order, blocks=tuple(n for i in order.blocks for n in pieces[i])) for order in orders]
     plans = [
         Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
     ]
@@ -85,8 +98,13 @@ def emit(
         Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render()
         for b in built
     ]
-    placed = [place(b.filled.slots, r.slots) for b, r in zip(built, rendered, strict=True)]
+    packed = [
+        place(b.filled.slots, r.slots, b.near, Random(f"{seed}/p/{b.target.index}"))
+        for b, r in zip(built, rendered, strict=True)
+    ]
     sequences = [sequence(b.root) for b in built]
+    beside_lines = _runtime_code(real, orders, code_reach)
+    placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
@@ -105,9 +123,20 @@ def emit(
             facts.append(BlockFacts(symbol, goal, True, 1.0, loads=1.0, mix={"ret": 1.0}))
             text.append(_empty(symbol, before))
             continue
-        n = at[index]
-        text.append(_function(symbol, built[n], rendered[n], placed[n], before))
-        made = _facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n])
+        made_of = [at[piece] for piece in pieces[index]]
+        if index in divided:
+            entries = [f".Lb{piece}_0" for piece in pieces[index]]
+            head = f"\t.globl {symbol}\n\t.type {symbol}, @function\n\t.p2align 6\n"
+            text.append(head + driver(symbol, f".Lb{index}", before, entries, divided[index].order))
+            text += [_lines(built[n], rendered[n], placed[n]) for n in made_of]
+            text.append(f"\t.size {symbol}, .-{symbol}\n")
+        else:
+            text.append(_function(symbol, built[made_of[0]], rendered[made_of[0]], placed[made_of[0]], before))
+        each = [
+            _facts(symbol, goal, built[n], rendered[n], placed[n], simulated[n], code[n], index in divided)
+            for n in made_of
+        ]
+        made = joined(each)
         facts.append(made if found is None else _with_fill(made, found))
     text.append('\t.section .note.GNU-stack,"",@progbits\n')
     return BodyCode("".join(text), arena, tuple(facts))
@@ -157,16 +186,53 @@ def _beside(targets: Sequence[Target], orders: Sequence[Order]) -> dict[int, flo
     return found
 
 
+def _runtime_code(targets: Sequence[Target], orders: Sequence[Order], found: Sequence[Reach]) -> int:
+    """Code lines of a request that are the runtime's: what the original has more than the blocks are to have."""
+    own = {t.index: t.code_lines for t in targets}
+    share = sum(o.share for o in orders) or 1.0
+    lacks = (o.share * (r.lines - sum(own.get(i, 0.0) for i in o.blocks)) for o, r in zip(orders, found, strict=True))
+    return max(0, int(sum(lacks) / share))
+
+
+def _spread(
+    blocks: Sequence[Block],
+    built: Sequence[_Block],
+    rendered: Sequence[Rendered],
+    packed: Sequence[Placed],
+    sequences: Sequence[list[int]],
+    schedule: Schedule,
+    beside: int,
+    rng: Random,
+) -> Sequence[Placed]:
+    """The blocks' code with gaps, so that as many of its lines are missed as share a set with too many others."""
+    weights = [b.target.runs * b.target.repeat for b in built]
+    wanted = sum(block.wanted.code_set_misses * block.runs_per_request for block in blocks)
+    others = [-1 - rng.randrange(1 << 20) for _ in range(beside)]
+
+    def make(gaps: Gaps, rng: Random) -> tuple[Sequence[Placed], float]:
+        used, bases, tried = [0] * SETS, [0], []
+        for code in packed:
+            tried.append(spaced(code, gaps, bases[-1], used, rng))
+            bases.append(bases[-1] + tried[-1].bytes // 64)
+        passes = [
+            list(pass_lines(order, touches(b.filled, r.slots, p)))
+            for order, b, r, p in zip(sequences, built, rendered, tried, strict=True)
+        ]
+        found = code_misses(passes, bases, others, schedule)
+        return tried, sum(w * m for w, m in zip(weights, found, strict=True))
+
+    touched = 2 * sum(len(sequences[at]) for _, at_blocks, _ in schedule for at in at_blocks)
+    return chosen(wanted, touched, make, rng)
+
+
 def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) -> _Block:
-    lines = footprint(target)
     touched = sum(target.code_distance)
     visits = max(1.0, touched - target.code_distance[0])
     per_visit = target.instructions / visits
     inline = min(target.code_distance[0], max(0.0, target.branches * 0.8), visits * max(0.0, per_visit / 3.5))
-    root, lines = grow(target, inline, rng)
     dense = per_visit * 4.3 > DENSE_BYTES
-    plan = Planner(target, root, lines, rng, dense)
-    _branches(plan, target, sequence(root), beside, rng)
+    grown, plan = _planned(target, inline, 1.0 if dense else LINE_FILLED / (per_visit * 4.3), dense, beside, rng)
+    _branches(plan, target, sequence(grown.root), beside, rng)
     number = -1
     for number, stream in enumerate(streams):
         if stream.block != target.index:
@@ -178,7 +244,24 @@ def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) ->
                 left -= slot.times * stream.at_once
             if left <= 0:
                 break
-    return _Block(target, root, fill(plan.slots, target, rng))
+    return _Block(target, grown.root, fill(plan.slots, target, rng), grown.near)
+
+
+def _planned(
+    target: Target, inline: float, room: float, dense: bool, beside: float, rng: Random
+) -> tuple[Grown, Planner]:
+    """A forest whose loops end foreseeably: of a few the first with no more misses than wanted, else the best."""
+    wanted = sum(min(rate, 1.0 - rate) * executions for rate, executions in target.random_rates)
+    found: list[tuple[float, Grown, Planner]] = []
+    for _ in range(FORESTS):
+        grown = grow(target, inline, room, rng)
+        plan = Planner(target, grown, rng, dense)
+        missed = misses(sequence(grown.root), plan.slots, beside, target.taken_share, Random(0))
+        found.append((missed, grown, plan))
+        if missed <= LOOPS_MISS * wanted:
+            break
+    _, grown, plan = min(found, key=lambda one: one[0])
+    return grown, plan
 
 
 def _empty(symbol: str, before: str) -> str:
@@ -196,18 +279,28 @@ def _function(symbol: str, block: _Block, rendered: Rendered, placed: Placed, be
         )
     elif before:
         out.append(f"{symbol}:\n{before}\tjmp {label}_0\n\t.p2align 6, 0xcc\n")
+    entry = f"{symbol}:\n" if block.target.repeat == 1 and not before else ""
+    out.append(_lines(block, rendered, placed, entry))
+    out.append(f"\t.size {symbol}, .-{symbol}\n\t.p2align 6, 0xcc\n")
+    return "".join(out)
+
+
+def _lines(block: _Block, rendered: Rendered, placed: Placed, entry: str = "") -> str:
+    """The code lines of one pass and its jump tables; ``entry`` is a further label of the first."""
+    label = f".Lb{block.target.index}"
+    out = ["\t.p2align 6, 0xcc\n"]
     offset = 0
     for number in placed.order:
         gap = placed.start[number] - offset
         if gap > 0:
             out.append(f"\t.skip {gap}, 0xcc\n")
         code = rendered.slots[number]
-        if number == 0 and block.target.repeat == 1 and not before:
-            out.append(f"{symbol}:\n")
+        if number == 0:
+            out.append(entry)
         out.append(f"{label}_{number}:\n")
         out += [line + "\n" for line in code.text]
         offset = placed.start[number] + code.size
-    out.append(f"\t.size {symbol}, .-{symbol}\n\t.p2align 6, 0xcc\n")
+    out.append("\t.p2align 6, 0xcc\n")
     if rendered.tables:
         out.append('\t.section .data.rel.ro,"aw",@progbits\n\t.p2align 6\n')
         for name, entries in rendered.tables:
@@ -231,11 +324,15 @@ def _with_fill(facts: BlockFacts, fill: StringFill) -> BlockFacts:
 
 def _facts(
     symbol: str, goal: float, block: _Block, rendered: Rendered, placed: Placed, data: Simulated,
-    code: tuple[list[float], int],
+    code: tuple[list[float], int], chapter: bool = False,
 ) -> BlockFacts:  # fmt: skip
     counts, classes = walk(block.filled)
     repeat = block.target.repeat
-    if repeat > 1:
+    if chapter:
+        counts = Counts(**{**vars(counts), "instructions": counts.instructions + sum(PASS_COST.values())})
+        for name, times in PASS_COST.items():
+            classes[name] = classes.get(name, 0.0) + times
+    elif repeat > 1:
         counts = Counts(**{**vars(counts), "instructions": counts.instructions + REPEAT_COST})
         for name in ("call", "arith_m", "jcc"):
             classes[name] = classes.get(name, 0.0) + 1
@@ -244,7 +341,7 @@ def _facts(
         symbol=symbol,
         target=goal,
         empty=False,
-        instructions=counts.instructions * repeat + (REPEAT_COST if repeat > 1 else 0),
+        instructions=counts.instructions * repeat + (REPEAT_COST if repeat > 1 and not chapter else 0),
         loads=counts.loads * repeat,
         stores=counts.stores * repeat,
         load_distance=tuple(v * repeat for v in data.load),

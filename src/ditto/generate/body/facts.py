@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,38 @@ class BlockFacts:
     code_lines: int = 0
     data_lines: int = 0
     code_bytes: int = 0
+
+
+_SUMS = (
+    "instructions", "loads", "stores", "code_touches", "branches", "taken", "random", "indirect", "calls", "code_lines",
+    "data_lines", "code_bytes",
+)  # fmt: skip
+_HISTOGRAMS = ("load_distance", "store_distance", "code_distance")
+
+
+def joined(parts: Sequence[BlockFacts]) -> BlockFacts:
+    """The facts of a block made of parts, each with its own passes of a run."""
+    if len(parts) == 1:
+        return parts[0]
+    sums: dict[str, Any] = {name: sum(getattr(part, name) for part in parts) for name in _SUMS}
+    whole = max(1.0, sum(part.instructions for part in parts))
+    for name in _HISTOGRAMS:
+        sums[name] = tuple(map(sum, zip(*(getattr(part, name) for part in parts), strict=True)))
+    names = sorted({name for part in parts for name in part.mix})
+
+    def mean(of: Callable[[BlockFacts], float]) -> float:
+        return sum(of(part) * part.instructions for part in parts) / whole
+
+    def share(name: str) -> float:
+        return mean(lambda part: part.mix.get(name, 0.0))
+
+    return replace(
+        parts[0],
+        **sums,
+        mix={name: share(name) for name in names},
+        raw=tuple(sum(values) / len(parts) for values in zip(*(part.raw for part in parts), strict=True)),
+        chase_share=mean(lambda part: part.chase_share),
+    )
 
 
 @dataclass(frozen=True)

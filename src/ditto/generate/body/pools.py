@@ -30,6 +30,7 @@ class Cursor:
         store: whether by stores.
         sweep: its lines lie in order, not mixed.
         at_once: lines touched for each time the cursor is loaded and kept.
+        pass_lines: of a chapter, whose passes follow on each other: its lines come back within a request.
     """
 
     block: int
@@ -39,6 +40,7 @@ class Cursor:
     store: bool = False
     sweep: bool = False
     at_once: int = 1
+    pass_lines: float = 0.0
 
 
 def cursors(targets: list[Target]) -> list[Cursor]:
@@ -54,13 +56,15 @@ def cursors(targets: list[Target]) -> list[Cursor]:
                 carry[store] = min(wanted - count, 2.0)
                 most -= count
                 # Several streams of one bucket do not wait for each other; a chain does.
-                streams = 1 if target.chase_share > 0.5 or target.sequential > 0.5 else max(1, min(4, count))
+                alone = target.chase_share > 0.5 or target.sequential > 0.5 or target.pass_lines > 0
+                streams = 1 if alone else max(1, min(4, count))
                 for part in range(streams):
                     share = count * (part + 1) // streams - count * part // streams
                     if share and len(out) < MAX_CURSORS:
                         rate = share * target.repeat * min(target.runs, 1e6)
                         at_once = max(1, min(LINES_AT_ONCE, share // ONE_BY_ONE))
-                        out.append(Cursor(target.index, bucket, share, rate, store, False, at_once))
+                        beyond = target.pass_lines if bucket <= target.run_edge else 0.0
+                        out.append(Cursor(target.index, bucket, share, rate, store, False, at_once, beyond))
     return [cursor for target in targets for cursor in _swept([c for c in out if c.block == target.index], target)]
 
 
@@ -80,20 +84,27 @@ def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:
     if not streams:
         return []
     lines = [2] * len(streams)
-    nearer = 0.0
-    before = 0.0
-    for bucket in sorted({s.bucket for s in streams}):
-        rates = sum(max(s.rate, 1e-6) for s in streams if s.bucket >= bucket)
-        wait = max(before, (1.4 * 2 ** (bucket - 1) - request_lines - nearer) / rates)
-        before = wait
-        for index, stream in enumerate(streams):
-            if stream.bucket == bucket:
-                lines[index] = max(2, int(max(stream.rate, 1e-6) * wait + 0.5))
-                nearer += lines[index]
+    by_requests = {n: max(s.rate, 1e-6) for n, s in enumerate(streams) if not s.pass_lines}
+    _lengthen(lines, streams, by_requests, request_lines)
+    for block, around in sorted({(s.block, s.pass_lines) for s in streams if s.pass_lines}):
+        by_passes = {n: float(s.per_run) for n, s in enumerate(streams) if s.block == block and s.pass_lines}
+        _lengthen(lines, streams, by_passes, around)
     total = sum(lines)
     if total > most:
         lines = _squeezed(lines, most)
     return lines
+
+
+def _lengthen(lines: list[int], streams: list[Cursor], rates: dict[int, float], around: float) -> None:
+    """Set the lines of those streams that have rates, by time, in which ``around`` lines are touched besides."""
+    nearer = before = 0.0
+    for bucket in sorted({streams[n].bucket for n in rates}):
+        rate = sum(each for n, each in rates.items() if streams[n].bucket >= bucket)
+        before = wait = max(before, (1.4 * 2 ** (bucket - 1) - around - nearer) / rate)
+        for number, each in rates.items():
+            if streams[number].bucket == bucket:
+                lines[number] = max(2, int(each * wait + 0.5))
+                nearer += lines[number]
 
 
 def _squeezed(lines: list[int], most: int) -> list[int]:

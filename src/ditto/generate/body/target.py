@@ -38,6 +38,8 @@ class Target:
     icalls: float
     ijumps: float
     targets: int
+    wandering: float
+    """Indirect jumps and calls that go elsewhere than the time before."""
     calls: float
     raw: tuple[float, ...]
     chase_share: float
@@ -47,6 +49,9 @@ class Target:
     irregular: float
     sequential: float
     """Share of the touches beyond a request's reach that go on in the page of the one before: a sweep, no lookup."""
+    pass_lines: float = 0.0
+    """Of a chapter: data lines of a pass, beyond which lists have to reach for distances up to ``run_edge``."""
+    run_edge: int = 0
 
 
 def _histogram(values: Sequence[float], total: float, default: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
@@ -168,6 +173,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         icalls=icalls,
         ijumps=indirect - icalls,
         targets=max(1, min(16, round(work.indirect_targets))),
+        wandering=min(work.indirect_misses * scale, indirect),
         calls=max(0.0, calls - icalls),
         raw=_stretch(raw, knobs.dependence),
         chase_share=min(0.9, work.chase_share * knobs.irregular),
@@ -175,6 +181,27 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         crossing=_crossing(mix, loads, pass_instructions),
         irregular=knobs.irregular,
         sequential=_sequential(block, data_edge),
+    )
+
+
+def scaled(target: Target, factor: float) -> Target:
+    """The target of a pass of another length, all counts in proportion."""
+    return replace(
+        target,
+        instructions=target.instructions * factor,
+        loads=target.loads * factor,
+        stores=target.stores * factor,
+        load_distance=tuple(v * factor for v in target.load_distance),
+        store_distance=tuple(v * factor for v in target.store_distance),
+        code_distance=tuple(v * factor for v in target.code_distance),
+        code_lines=target.code_lines * factor,
+        branches=target.branches * factor,
+        random_rates=tuple((rate, executions * factor) for rate, executions in target.random_rates),
+        icalls=target.icalls * factor,
+        ijumps=target.ijumps * factor,
+        wandering=target.wandering * factor,
+        calls=target.calls * factor,
+        crossing=target.crossing * factor,
     )
 
 

@@ -1,0 +1,216 @@
+"""Threads that are born for one connection: their own calls, and how they are seen though they are soon gone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from ditto.artifacts.app import load_app
+from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
+from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.generate.clone import generate, write_clone
+from ditto.host.progress import SilentProgress
+from ditto.model.handover import find_handover
+from ditto.model.network import fit_listener, relisten
+from ditto.model.roles import RoleSeen, find_roles
+from ditto.model.service import fit
+from ditto.observe.native_phase import NativeOptions, record_native
+from ditto.paths import runtime_sources
+from ditto.streams.cycles import Work, follow
+from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
+from ditto.streams.evidence import Evidence, load_evidence, requests_of
+from ditto.streams.lives import closing_work, setup_work
+from profile_parts import fixed, service_profile
+
+PID, LISTENER, CONNECTION = 10, 3, 5
+
+
+class Recorder:
+    """Calls of the threads of one process as a recording would tell them."""
+
+    def __init__(self) -> None:
+        self.table = Descriptors([KnownDescriptor(PID, LISTENER, "listener", port=80, identity="l")])
+        self.threads: dict[int, list[Event]] = {}
+        self.now = 0
+
+    def call(self, tid: int, name: str, ret: int = 0, *args: int, payload: bytes = b"") -> None:
+        self.now += 1000
+        event = Event(PID, tid, NUMBERS[name], ret, (*args, 0, 0, 0, 0, 0, 0)[:6], self.now - 500, self.now)
+        event.payload = payload
+        event.index = self.now
+        self.table.apply(event)
+        self.threads.setdefault(tid, []).append(event)
+
+    def connection(self, tid: int) -> None:
+        """One that the main thread accepts and a new thread serves."""
+        self.call(PID, "poll", 1, 0, 1, 500)
+        self.call(PID, "accept4", CONNECTION, LISTENER)
+        self.call(PID, "getsockname", 0, CONNECTION)
+        self.call(PID, "rt_sigprocmask")
+        self.call(PID, "clone3", tid)
+        self.call(PID, "rt_sigprocmask")
+        for name in ("rseq", "set_robust_list", "rt_sigprocmask", "gettid"):
+            self.call(tid, name)
+        self.call(tid, "futex", 0, 1 << 20, 128)
+        self.call(tid, "mmap", 1 << 41, 0, 4096, 3, 0x22)
+        self.call(tid, "recvfrom", 20, CONNECTION, 0, 4096, payload=b"GET / HTTP/1.0\r\n\r\n..")
+        self.call(tid, "sendto", 19, CONNECTION, 0, 19, payload=b"HTTP/1.0 200 OK\r\n\r\n")
+        self.call(tid, "close", 0, CONNECTION)
+        for name in ("munmap", "rt_sigprocmask", "madvise", "exit"):
+            self.call(tid, name)
+
+
+def recorded() -> Recorder:
+    record = Recorder()
+    for tid in range(20, 24):
+        record.connection(tid)
+    return record
+
+
+def test_what_such_a_thread_does_for_nobody_belongs_to_its_connection() -> None:
+    work = follow(recorded().threads)
+    accepts, adopts, closes = setup_work(work, True), setup_work(work, False), closing_work(work)
+    assert [name.nr for name, _ in accepts.ordered()] == [NUMBERS["getsockname"]]
+    assert [name.nr for name, _ in adopts.ordered()] == [NUMBERS["gettid"], NUMBERS["mmap"]]
+    assert [name.nr for name, _ in closes.ordered()] == [NUMBERS["close"], NUMBERS["munmap"]]
+    left = {event.nr for wake in work.threads[20].wakes for event in wake.loose}
+    assert not left & {NUMBERS["gettid"], NUMBERS["mmap"], NUMBERS["munmap"]}
+
+
+def test_threads_that_were_gone_when_threads_were_listed_serve_all_the_same() -> None:
+    record = recorded()
+    work = follow(record.threads)
+    stream = Stream(
+        record.threads, [], {}, dict.fromkeys(range(20, 24), (PID, PID)), set(), (0, record.now), record.table
+    )
+    main = ProcessSeen(pid=PID, ppid=1, name="s", threads=[ThreadSeen(tid=PID, name="s", syscall=NUMBERS["poll"])])
+    roles = find_roles(stream, work, [main])
+    assert [(role.kind, role.accepts, role.serves) for role in roles.roles] == [
+        ("loop", True, False), ("serve", False, True),
+    ]  # fmt: skip
+    evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
+    assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
+
+
+def test_a_pool_that_is_woken_without_a_descriptor() -> None:
+    """Its acceptor waits with select; the clone starts a thread for each connection instead."""
+    record = Recorder()
+    for number in range(2):
+        record.call(PID, "select", 1, LISTENER + 1, 1)
+        record.call(PID, "accept4", CONNECTION + number, LISTENER)
+        for _ in range(3):
+            record.call(20 + number, "recvfrom", 18, CONNECTION + number, 0, 4096, payload=b"GET / HTTP/1.1\r\n\r\n")
+            record.call(20 + number, "sendto", 19, CONNECTION + number, 0, 19, payload=b"HTTP/1.1 200 OK\r\n\r\n")
+    work = follow(record.threads)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    threads = [ThreadSeen(tid=tid, name="s", syscall=NUMBERS["recvfrom"]) for tid in (PID, 20, 21)]
+    roles = find_roles(stream, work, [ProcessSeen(pid=PID, ppid=1, name="s", threads=threads)])
+    assert [role.kind for role in roles.roles] == ["loop", "serve"]
+    evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
+    assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
+
+
+SERVER = """
+import socket, sys, threading
+def serve(c):
+    while data := c.recv(100): c.sendall(data)
+    c.close()
+s = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()
+"""
+CLIENT = """
+import socket, sys
+cs = [socket.create_connection(("127.0.0.1", int(sys.argv[1]))) for _ in range(2)]
+for _ in range(200):
+    for c in cs: c.sendall(b"hello world"); c.recv(100)
+"""
+APP = """
+name = "short"
+[service]
+command = ["{python}", "server.py", "{{port}}"]
+port = 7000
+[load]
+command = ["{python}", "client.py", "{{port}}"]
+connections = 2
+"""
+
+
+def test_a_load_that_ends_early_is_repeated(tmp_path: Path) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "client.py").write_text(CLIENT)
+    (tmp_path / "app.toml").write_text(APP.format(python=sys.executable))
+    out = tmp_path / "observation"
+    out.mkdir()
+    native, notes = record_native(load_app(tmp_path / "app.toml"), out, NativeOptions(seconds=1.5), SilentProgress())
+    observation = Observation(
+        app="short", made_at=datetime.now(UTC).isoformat(), machine={}, native=native, lens=None, notes=notes
+    )
+    observation.save(out)
+    evidence = load_evidence(out, observation)
+    assert evidence.requests.total >= 3 * 400
+    roles = fit(evidence, "0.1.0", 1).profile.services[0].roles
+    assert [(role.kind, role.handover) for role in roles] == [("accept_serve", "spawn_thread"), ("serve", "keep")]
+
+
+def accepting_loops(record: Recorder, waits_between: bool) -> Work:
+    """A loop that accepts eight connections, and after every fourth takes the listener out of its set and back."""
+    record.call(PID, "epoll_create1", 4)
+    record.call(PID, "epoll_ctl", 0, 4, 1, LISTENER, payload=b"\x01\0\0\0")
+    for number in range(8):
+        if waits_between or not number:
+            record.call(PID, "epoll_wait", 1, 4)
+        record.call(PID, "accept4", CONNECTION + number, LISTENER)
+        if number % 4 == 3:
+            record.call(PID, "epoll_ctl", 0, 4, 2, LISTENER)
+            record.call(PID, "epoll_ctl", 0, 4, 1, LISTENER, payload=b"\x01\0\0\0")
+    record.call(PID, "accept4", -11, LISTENER)
+    return follow(record.threads)
+
+
+@pytest.mark.parametrize(("waits_between", "until_again"), [(True, False), (False, True)])
+def test_how_a_loop_accepts(waits_between: bool, until_again: bool) -> None:
+    record = Recorder()
+    work = accepting_loops(record, waits_between)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    assert fit_listener(stream, work, 80, False, False).accept_until_again is until_again
+    role = RoleSeen("loop", 0, NUMBERS["epoll_wait"], True, True, [PID], [work.threads[PID]])
+    assert relisten(role) == 3  # eight connections, and added three times
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_clone_lists_a_directory_and_moves_behind_the_others_that_accept(tmp_path: Path) -> None:
+    profile = service_profile()
+    service = profile.services[0]
+    listing = [
+        Op(kind=OpKind.FILE_OPEN, nr=NUMBERS["openat"], c=os.O_DIRECTORY),
+        Op(kind=OpKind.FILE_READ, nr=NUMBERS["getdents64"], size=fixed(400)),
+        Op(kind=OpKind.FILE_CLOSE, nr=NUMBERS["close"]),
+    ]
+    first = service.classes[0].model_copy(update={"program": [*listing, *service.classes[0].program]})
+    role = service.roles[0].model_copy(update={"relisten": 3, "timers": []})
+    changed = service.model_copy(update={"classes": [first, service.classes[1]], "roles": [role]})
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
+        assert traced.stdout is not None
+        port = int(traced.stdout.readline().split()[-1])
+        for _ in range(6):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+                sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+                assert sock.recv(4096)[:1] == b"$"
+        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
+        traced.wait(timeout=10)
+    lines = log.read_text().splitlines()
+    assert len([line for line in lines if re.search(r"getdents64\(.* = [1-9]\d*$", line)]) == 6
+    assert len([line for line in lines if "EPOLL_CTL_DEL" in line]) == 2
