@@ -159,6 +159,7 @@ struct ditto_recv {
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
 	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
+	uint32_t rest;       /* bytes asked for, at once, where a request goes on behind a buffer that it filled; 0: as before */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
 };
 

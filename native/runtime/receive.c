@@ -30,16 +30,30 @@ void conn_greet(struct conn *c)
 	send_until(c, out_end(&c->out), NULL);
 }
 
-/* Room for a receive: the whole of recv.bytes, or what a long unfinished head leaves. */
+/* Whether a request has begun to come, of which the rest is not here. */
+static int unfinished(const struct conn *c)
+{
+	return c->in_end > c->in_start || c->codec.need;
+}
+
+static uint32_t asked_for(const struct conn *c)
+{
+	const struct ditto_recv *recv = &ditto_service.recv;
+
+	return recv->rest && unfinished(c) ? recv->rest : recv->bytes;
+}
+
+/* Room for a receive: the whole of what is asked for, or what a long unfinished head leaves. */
 static int in_room(struct conn *c)
 {
-	const uint32_t ask = ditto_service.recv.bytes;
+	const uint32_t ask = asked_for(c);
 	uint32_t kept = c->in_end - c->in_start, capacity;
 	uint8_t *in;
 
 	if (c->in && kept == 0) {
 		c->in_start = c->in_end = 0;
-		return 0;
+		if (!c->codec.need || c->in_cap >= ask)
+			return 0;
 	}
 	if (c->in && c->in_cap - c->in_end >= ask)
 		return 0;
@@ -98,8 +112,8 @@ int conn_receive_once(struct conn *c)
 		return -2;
 	iov.iov_base = c->in + c->in_end;
 	iov.iov_len = c->in_cap - c->in_end;
-	if (iov.iov_len > recv->bytes)
-		iov.iov_len = recv->bytes;
+	if (iov.iov_len > asked_for(c))
+		iov.iov_len = asked_for(c);
 	part = part_wanted(c);
 	if (part && iov.iov_len > part)
 		iov.iov_len = part;
@@ -222,7 +236,7 @@ void conn_receive(struct conn *c)
 		}
 		if (recv->until_again || within_request(c))
 			continue;
-		if ((recv->until_short || c->edge) && c->filled)
+		if ((recv->until_short || c->edge || (recv->rest && unfinished(c))) && c->filled)
 			continue;
 		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
 			continue;

@@ -16,6 +16,8 @@ from ditto.streams.programs import ends_head, signed
 REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
+_SEVERAL = 0.05
+"""Share of requests that come in several receives from which on it is looked at how."""
 FEW_RELISTENS = 3
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
@@ -45,8 +47,23 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
     batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
+    rest = 0 if head else _rest(cycles)
     size = max(size, REST) if head else size
-    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, batch=batch)
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, rest=rest, batch=batch)
+
+
+def _rest(cycles: list[Cycle]) -> int:
+    """Bytes that are asked for behind a first buffer that a request has filled, where they are others; else 0."""
+    asked: Counter[int] = Counter()
+    for cycle in cycles:
+        receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
+        first = cycle.receive
+        if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]):
+            size = int(receives[1].args[2])
+            asked[0 if size == first.ret else size] += 1
+    if asked.total() < _SEVERAL * len(cycles) or asked[0] > asked.total() / 2:
+        return 0
+    return min(1 << 20, max(REST, *asked))
 
 
 def _head(cycles: list[Cycle]) -> int:
