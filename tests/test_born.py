@@ -101,6 +101,24 @@ def test_threads_that_were_gone_when_threads_were_listed_serve_all_the_same() ->
     assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
 
 
+def test_a_pool_that_is_woken_without_a_descriptor() -> None:
+    """Its acceptor waits with select; the clone starts a thread for each connection instead."""
+    record = Recorder()
+    for number in range(2):
+        record.call(PID, "select", 1, LISTENER + 1, 1)
+        record.call(PID, "accept4", CONNECTION + number, LISTENER)
+        for _ in range(3):
+            record.call(20 + number, "recvfrom", 18, CONNECTION + number, 0, 4096, payload=b"GET / HTTP/1.1\r\n\r\n")
+            record.call(20 + number, "sendto", 19, CONNECTION + number, 0, 19, payload=b"HTTP/1.1 200 OK\r\n\r\n")
+    work = follow(record.threads)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    threads = [ThreadSeen(tid=tid, name="s", syscall=NUMBERS["recvfrom"]) for tid in (PID, 20, 21)]
+    roles = find_roles(stream, work, [ProcessSeen(pid=PID, ppid=1, name="s", threads=threads)])
+    assert [role.kind for role in roles.roles] == ["loop", "serve"]
+    evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
+    assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
+
+
 SERVER = """
 import socket, sys, threading
 def serve(c):

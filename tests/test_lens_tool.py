@@ -84,7 +84,7 @@ def test_counts_of_instructions_loads_and_dead_loads(tmp_path: Path) -> None:
     assert sum(mix.values()) == process.instructions.sum()
 
 
-@pytest.mark.parametrize("lines", [5, 8, 9, 16, 17, 64, 100, 300, 4097])
+@pytest.mark.parametrize("lines", [5, 8, 9, 16, 17, 64, 100, 300, 800, 4097])
 def test_cyclic_walk_has_one_distance(tmp_path: Path, lines: int) -> None:
     """Walking over n lines in a cycle: every touch after the first round has distance n - 1."""
     rounds = 7
@@ -104,6 +104,10 @@ def test_cyclic_walk_has_one_distance(tmp_path: Path, lines: int) -> None:
     expected[23] = lines
     expected[(lines - 1).bit_length()] = (rounds - 1) * lines
     assert process.load_hist.sum(0).tolist() == expected.tolist()
+    # Lines in a row fill 64 sets of 12 evenly; sets with more of them keep none until it comes again.
+    whole, more = divmod(lines, 64)
+    crowded = (whole > 12) * (64 - more) * whole + (whole + 1 > 12) * more * (whole + 1)
+    assert process.data_set_misses.sum() == lines + (rounds - 1) * crowded
     pages = (64 * lines + 4095) // 4096
     assert process.page_hist.sum(0)[23] == pages
     assert process.page_hist.sum() == rounds * lines
@@ -131,6 +135,30 @@ def test_the_deepest_buckets(tmp_path: Path, lines: int, bucket: int) -> None:
     histogram = process.load_hist.sum(0)
     assert (histogram[23], histogram[bucket]) == (lines, 2 * lines)
     assert histogram.sum() == 3 * lines
+
+
+def test_lines_of_one_set_push_each_other_out(tmp_path: Path) -> None:
+    """Thirteen lines a page apart are one more than a set of 12 keeps, though they are few."""
+    for lines, missed in ((12, 12), (13, 13 * 7)):
+        body = f"""
+        mov $7, %ecx
+        2: lea buf(%rip), %rsi
+        mov ${lines}, %edx
+        1: mov (%rsi), %rax
+        add $4096, %rsi
+        dec %edx
+        jnz 1b
+        dec %ecx
+        jnz 2b
+        """
+        folder = tmp_path / str(lines)
+        folder.mkdir()
+        process = run(folder, build_asm(folder, body, f"buf: .zero {4096 * lines}"))
+        assert process.data_set_misses.sum() == missed
+        assert process.code_set_misses.sum() == process.code_hist.sum(0)[23]
+        (path,) = folder.glob("out.*.lens")
+        path.write_bytes(path.read_bytes().replace(b"caches\0\0", b"unknown\0", 1))  # as files were before
+        assert load_lens(path).data_set_misses.tolist() == [0] * len(process.keys)
 
 
 def test_access_over_two_lines_counts_both(tmp_path: Path) -> None:
@@ -184,7 +212,8 @@ def test_branch_outcomes(tmp_path: Path) -> None:
             for b in sorted(process.branches, key=lambda b: int(b["addr"])) if b["executions"]]  # fmt: skip
     assert seen == [(900, 600, 599), (900, 300, 599), (900, 0, 0), (900, 900, 0), (900, 899, 1)]
     assert process.branch_taken.sum() == 600 + 300 + 900 + 899
-    assert 0 < process.branch_misses.sum() < 120  # a period of three is learnt
+    # Seven outcomes of five branches do not show a period of three; the others are learnt.
+    assert 300 <= process.branch_misses.sum() < 330
 
 
 def test_indirect_calls_round_robin(tmp_path: Path) -> None:

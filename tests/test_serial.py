@@ -150,6 +150,31 @@ def test_a_loop_with_one_connection_is_none(wait: str, descriptors: int) -> None
     assert serial_waits(record.work().threads[10]) is None
 
 
+def test_one_of_several_that_select_a_single_connection_serves_one_at_a_time() -> None:
+    record = Recorder((10, 11))
+    for pid in (10, 11):
+        loop(record, pid, "select", 8)
+    waits = serial_waits(record.work().threads[10])
+    assert waits is not None
+    assert (waits.on_connection, waits.on_listener) == ({NUMBERS["select"]: 12}, {NUMBERS["select"]: 3})
+
+
+def test_what_a_thread_calls_for_a_connection_before_its_receive_belongs_to_it() -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "select", 1, 8, 1)
+        record.call(10, "getpeername", 0, 7)
+        record.call(10, "alarm", 0)
+        record.call(10, "read", 20, 7, 0, 8000, payload=REQUEST)
+        record.call(10, "write", 5, 7, payload=b"$-1\r\n")
+    work = record.work()
+    (found,) = class_works(requests_of(work)).values()
+    counts = {name.nr: op.count for name, op in found.ordered()}
+    assert (counts[NUMBERS["getpeername"]], counts[NUMBERS["alarm"]]) == (4, 4)
+    assert [name.nr for name, _ in setup_work(work, True).ordered()] == [NUMBERS["getpeername"], NUMBERS["alarm"]]
+
+
 def test_two_connections_at_once_are_not_served_one_by_one() -> None:
     record = Recorder((10,))
     record.call(10, "accept4", 7, LISTENER)
@@ -260,10 +285,12 @@ def serial_profile(**role: object) -> Profile:
     return profile.model_copy(update={"services": [service.model_copy(update=changes)]})
 
 
+@pytest.mark.parametrize(("wait", "call"), [("poll", "poll"), ("select", "pselect6")])
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path) -> None:
+def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, call: str) -> None:
     folder, log = tmp_path / "clone", tmp_path / "log"
-    profile = serial_profile(before_accept=[Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])])
+    before = [Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])]
+    profile = serial_profile(before_accept=before, wait=wait, wait_nr=NUMBERS[call])
     write_clone(generate(profile, runtime_sources()), folder)
     subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
     command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
@@ -288,17 +315,30 @@ def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path) -> None:
         calls += Counter(m[1] for line in mine[begin:] if (m := re.match(r"\d+ +(\w+)\(", line)) is not None)
     assert 1 <= len(accepted) <= 3
     assert calls["write"] == 60
-    assert 54 <= calls["poll"] <= 66, calls
-    assert calls["read"] - calls["poll"] in range(60, 73), calls  # after each wait again, and one end a connection
+    assert 54 <= calls[call] <= 66, calls
+    assert calls["read"] - calls[call] in range(60, 73), calls  # after each wait again, and one end a connection
     assert calls["fcntl"] == calls["close"] == 6
     assert 6 <= calls["getppid"] <= 12 and 6 <= calls["accept4"] <= 12
     assert calls.pop("mmap", 0) <= 3 * len(accepted)  # memory of a first connection
-    assert not set(calls) - {"write", "poll", "read", "fcntl", "close", "getppid", "accept4", "rt_sigreturn"}, calls
+    assert not set(calls) - {"write", call, "read", "fcntl", "close", "getppid", "accept4", "rt_sigreturn"}, calls
 
 
-def test_a_listener_that_is_waited_for_by_select(tmp_path: Path) -> None:
+def workers_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+@pytest.mark.parametrize("wait", ["select", "epoll"])
+def test_a_listener_that_is_waited_for(tmp_path: Path, wait: str) -> None:
     folder = tmp_path / "clone"
-    profile = serial_profile(listen_wait="select", accept_first=False, wait="blocking", receive_first=False)
+    profile = serial_profile(listen_wait=wait, accept_first=False, wait="blocking", receive_first=False)
+    service = profile.services[0]
+    listener = service.listener.model_copy(update={"nonblocking": True})
+    profile = profile.model_copy(update={"services": [service.model_copy(update={"listener": listener})]})
     write_clone(generate(profile, runtime_sources()), folder)
     subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
     with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
@@ -309,6 +349,10 @@ def test_a_listener_that_is_waited_for_by_select(tmp_path: Path) -> None:
                 with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
                     sock.sendall(REQUEST)
                     assert sock.recv(4096)[:1] == b"$"
+            before = sum(map(cpu_ticks, workers_of(clone.pid)))
+            time.sleep(0.7)
+            spent = sum(map(cpu_ticks, workers_of(clone.pid))) - before
+            assert spent < 3, "they spin while there is no connection"
         finally:
             clone.terminate()
 

@@ -101,7 +101,6 @@ Branch* branch_get(Addr addr, Addr target) {
    b->addr = addr;
    b->target = target;
    b->id = nbranches++;
-   b->hash = (UInt)(addr ^ (addr >> 12));
    b->next = *slot;
    *slot = b;
    return b;

@@ -20,6 +20,7 @@
  *   branches  struct branch_item
  *   indirect  struct indirect_item
  *   events    struct Event of lens.h
+ *   caches    u64 misses of code, u64 of data in caches with sets, by key
  *   depth     u64: calls made at call depth = index, deeper ones in the last */
 #include "lens.h"
 
@@ -65,7 +66,7 @@ struct indirect_item {
    ULong execs, misses, other, targets[MAX_TARGETS], counts[MAX_TARGETS];
 };
 
-enum { META, COMMAND, THREADS, CLASSES, KEYS, TRANS, BLOCKS, CODE, EXECS, ACC, SITES, BRANCHES, INDIRECT, EVENTS, DEPTH, NSECT };
+enum { META, COMMAND, THREADS, CLASSES, KEYS, TRANS, BLOCKS, CODE, EXECS, ACC, SITES, BRANCHES, INDIRECT, EVENTS, CACHES, DEPTH, NSECT };
 
 static Section sections[NSECT];
 #define NONE 0xffffffffu
@@ -112,6 +113,11 @@ static void put_key(Key* k) {
    VG_(memcpy)(p->store, k->store, sizeof p->store);
    VG_(memcpy)(p->code, k->code, sizeof p->code);
    VG_(memcpy)(p->page, k->page, sizeof p->page);
+}
+
+static void put_caches(Key* k) {
+   ULong item[2] = {k->code_set_misses, k->data_set_misses};
+   VG_(memcpy)(sections[CACHES].data + (SizeT)k->id * sizeof item, item, sizeof item);
 }
 
 static void put_transition(UInt key, UInt next, ULong count) {
@@ -255,6 +261,7 @@ static void collect(Bool stopped) {
                       {"branches", sizeof(struct branch_item)},
                       {"indirect", sizeof(struct indirect_item)},
                       {"events", sizeof(Event)},
+                      {"caches", 16},
                       {"depth", 8}};
    for (UInt i = 0; i < NSECT; i++) open_section(i, layout[i].name, layout[i].item);
    block_out = 0;
@@ -262,6 +269,8 @@ static void collect(Bool stopped) {
    threads_each(put_thread);
    put(KEYS, keys_count());
    keys_each(put_key);
+   put(CACHES, keys_count());
+   keys_each(put_caches);
    transitions_each(put_transition);
    blocks_each(number_block);
    blocks_each(put_block);

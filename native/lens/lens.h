@@ -10,6 +10,7 @@
 
 #include "pub_tool_basics.h"
 #include "lru.h"
+#include "sets.h"
 
 #define LENS_VERSION 1
 #define PREV_START 0xffffu /* "no call yet": a thread's birth, or counting began in the middle of a segment */
@@ -27,6 +28,7 @@ typedef struct Key {
    ULong rep_extra;     /* fetches of a rep instruction beyond its first, which a per-iteration count would add */
    ULong taken, misses; /* conditional branches */
    ULong ind_misses;    /* indirect jumps, calls and returns under the last-target predictor */
+   ULong code_set_misses, data_set_misses; /* of caches with sets, see sets.h */
    ULong clock_calls;   /* calls that are a vDSO read outside Valgrind; they end no segment */
    ULong load[BUCKETS], store[BUCKETS], code[BUCKETS], page[BUCKETS];
    struct Key* next;
@@ -52,7 +54,7 @@ typedef struct Site { /* a static memory instruction's n-th access */
 typedef struct Branch { /* a static conditional branch */
    ULong execs, taken, transitions, misses;
    Addr addr, target;
-   UInt hash, id;
+   UInt id;
    UChar last, seen;
    struct Branch* next;
 } Branch;
@@ -114,7 +116,8 @@ typedef struct Thread {
    UInt history; /* of conditional branch outcomes */
    UInt depth;   /* of calls */
    Lru data, pages, code;
-   UChar predictor[4096];
+   UChar predictor[1 << 14];
+   Sets code_sets, data_sets;
 } Thread;
 
 /* What generated code and its helper use at every block.  Valgrind runs one thread at a time and switches only

@@ -7,12 +7,13 @@ Hot G;
 ULong g_depth[DEPTH_BUCKETS];
 
 /* One access of the line or lines that [addr, addr + size) covers. */
-static void __attribute__((noinline)) touch_data_slow(Thread* t, ULong* hist, ULong* page_hist, Addr addr, UInt size,
+static void __attribute__((noinline)) touch_data_slow(Thread* t, Key* key, ULong* hist, Addr addr, UInt size,
                                                       ULong inc) {
    ULong first = addr >> 6, last = (addr + size - 1) >> 6;
    for (ULong line = first; line <= last; line++) {
       hist[lru_touch(&t->data, line)] += inc;
-      page_hist[lru_touch(&t->pages, line >> 6)] += inc;
+      key->data_set_misses += sets_miss(&t->data_sets, DATA_WAYS, line) * inc;
+      key->page[lru_touch(&t->pages, line >> 6)] += inc;
    }
 }
 
@@ -32,7 +33,7 @@ static inline void run_accesses(Thread* t, Key* key, const Desc* d, ULong inc) {
       else if (stride == s->stride) s->same += inc;
       s->stride = stride;
       if (UNLIKELY((addr & 63) + a->size > 64)) {
-         touch_data_slow(t, hists[a->store], key->page, addr, a->size, inc);
+         touch_data_slow(t, key, hists[a->store], addr, a->size, inc);
          continue;
       }
       ULong line = addr >> 6;
@@ -41,11 +42,17 @@ static inline void run_accesses(Thread* t, Key* key, const Desc* d, ULong inc) {
          continue;
       }
       hists[a->store][lru_touch(&t->data, line)] += inc;
+      key->data_set_misses += sets_miss(&t->data_sets, DATA_WAYS, line) * inc;
       key->page[lru_touch(&t->pages, line >> 6)] += inc;
    }
    key->load[0] += same_line[0];
    key->store[0] += same_line[1];
    key->page[0] += same_line[0] + same_line[1];
+}
+
+static inline void touch_code(Thread* t, Key* key, ULong line, ULong inc) {
+   key->code[lru_touch(&t->code, line)] += inc;
+   key->code_set_misses += sets_miss(&t->code_sets, CODE_WAYS, line) * inc;
 }
 
 /* A touch of code is the entry of a block (its first line) or the step to the next line inside one.  A block that
@@ -55,15 +62,16 @@ static inline void run_code(Thread* t, Key* key, const Desc* d, ULong inc) {
    if (line == t->code.top[0]) {
       if (LIKELY(!t->last_desc || !t->last_desc->falls)) key->code[0] += inc;
    } else {
-      key->code[lru_touch(&t->code, line)] += inc;
+      touch_code(t, key, line, inc);
    }
-   for (UInt i = 1; i < d->nlines; i++) key->code[lru_touch(&t->code, line + i)] += inc;
+   for (UInt i = 1; i < d->nlines; i++) touch_code(t, key, line + i, inc);
 }
 
-/* Reference predictor: gshare, 12 bits of history, 4096 two-bit counters, all starting at 0 (strongly not taken);
- * table and history per thread. */
+/* Reference predictor: 16384 two-bit counters, all starting at 0 (strongly not taken), chosen by the last 7 outcomes and
+ * the low 7 bits of the branch's address; table and history per thread.  Little history and room for many branches: what
+ * it misses is hard to foresee, or the exit of a loop. */
 static inline void run_branch(Thread* t, Key* key, Branch* b, UInt taken, ULong inc) {
-   UChar* counter = &t->predictor[(b->hash ^ t->history) & 4095];
+   UChar* counter = &t->predictor[(t->history & 127) << 7 | (b->addr & 127)];
    UInt c = *counter;
    ULong miss = ((c >> 1) != taken) ? inc : 0;
    if (taken) {

@@ -75,6 +75,8 @@ static void begin_thread(Thread* t) {
    t->depth = 0;
    t->history = 0;
    VG_(memset)(t->predictor, PREDICTOR_START, sizeof t->predictor);
+   VG_(memset)(&t->code_sets, 0, sizeof t->code_sets);
+   VG_(memset)(&t->data_sets, 0, sizeof t->data_sets);
    t->key = key_get(t->serial, 0, PREV_START);
    t->key->visits += G.inc;
 }

@@ -9,26 +9,9 @@
 /* Accepts, for threads that wait for the events of all connections themselves. */
 static void accept_for_crowd(struct worker *w)
 {
-	const struct ditto_role *role = w->role;
-	int set = -1;
-
-	if (role->listen_wait == DITTO_WAIT_EPOLL || role->listen_wait == DITTO_WAIT_EPOLL_PWAIT) {
-		struct epoll_event event = {.events = role->listen_events ? role->listen_events : EPOLLIN};
-
-		set = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
-		if (set < 0 || syscall(SYS_epoll_ctl, set, EPOLL_CTL_ADD, w->listener.fd, &event))
-			fail("listener in the wait set");
-	}
 	for (;;) {
-		struct epoll_event event;
-
-		if (set < 0)
-			serve_listen_wait(w);
-		else if (role->listen_wait == DITTO_WAIT_EPOLL)
-			syscall(SYS_epoll_wait, set, &event, 1, -1);
-		else
-			syscall(SYS_epoll_pwait, set, &event, 1, -1, NULL, 8);
-		worker_block(w, role->on_wake);
+		serve_listen_wait(w);
+		worker_block(w, w->role->on_wake);
 		accept_ready(w);
 		shared_bury(w);
 	}

@@ -7,6 +7,8 @@
 
 #define SLAB_SHIFT 18 /* smaller buffers are cut from address space of at least this size */
 #define PAGE ((size_t)4096)
+#define LINE ((size_t)64)
+#define PLACES 16 /* in a page at which buffers of whole pages begin in turn */
 #define FRESH_BYTES ((size_t)256 << 20) /* of address space, of which only what is used costs memory */
 
 static unsigned shift_for(size_t bytes)
@@ -60,10 +62,22 @@ static void *map(size_t bytes)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* Bytes to leave out before a buffer.  Connections use the same parts of theirs: if these were as far apart as powers of
+ * two are, all of them would share a few sets of a cache.  Large ones go back to the kernel, page by page. */
+static size_t gap(struct pool *pool, size_t bytes)
+{
+	size_t place = -(size_t)(uintptr_t)pool->fresh;
+
+	if (bytes < PAGE)
+		return (place & (LINE - 1)) + LINE;
+	place &= PAGE - 1;
+	return bytes < (size_t)1 << SLAB_SHIFT ? place + pool->cuts++ * 7 % PLACES * (PAGE / PLACES) : place;
+}
+
 /* A power of two of bytes that nobody had yet, cut when it is wanted: no page is touched before that. */
 static void *cut(struct pool *pool, size_t bytes)
 {
-	size_t skip = -(size_t)(uintptr_t)pool->fresh & ((bytes < PAGE ? bytes : PAGE) - 1);
+	size_t skip = gap(pool, bytes);
 	void *p;
 
 	if (skip + bytes > pool->left) {

@@ -18,6 +18,7 @@ struct pool {
 	size_t kept; /* bytes of free buffers that came from a mapping of their own */
 	char *fresh; /* address space that no buffer has had yet */
 	size_t left; /* bytes of it */
+	unsigned cuts; /* buffers of whole pages cut from it */
 };
 
 /* Sets address space aside, so that connections that come later ask the kernel for none. */

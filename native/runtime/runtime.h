@@ -207,6 +207,7 @@ struct worker {
 	int wait_fd;
 	struct source listener, notify;
 	int notify_write;
+	int listen_queue; /* serve.c: an event queue of the listener alone; 0: none */
 	int spare_fd; /* given up to refuse a connection when no descriptor is left */
 	struct epoll_event *ready;
 	void *wait_state;

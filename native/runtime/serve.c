@@ -24,14 +24,35 @@ int wait_descriptor(int descriptor, short events, int timeout_ms)
 	return n < 0 ? -1 : n == 0;
 }
 
+/* Until a connection can be read from, by the call that the original makes. */
+static int wait_readable(int descriptor, uint16_t nr)
+{
+	struct pollfd fd = {.fd = descriptor, .events = POLLIN};
+	fd_set set;
+	long n;
+
+	if (nr != SYS_ppoll && (nr != SYS_select || descriptor >= FD_SETSIZE) &&
+	    (nr != SYS_pselect6 || descriptor >= FD_SETSIZE))
+		return wait_descriptor(descriptor, POLLIN, -1);
+	do {
+		FD_ZERO(&set);
+		if (nr != SYS_ppoll)
+			FD_SET(descriptor, &set);
+		n = nr == SYS_ppoll ? syscall(nr, &fd, 1, NULL, NULL, 0) : syscall(nr, descriptor + 1, &set, NULL, NULL, NULL, NULL);
+	} while (n < 0 && errno == EINTR);
+	return n < 0 ? -1 : 0;
+}
+
 int serve_wait(struct conn *c, short events)
 {
 	struct worker *w = c->worker;
 	struct epoll_event event;
 	int n;
 
-	if (w->wait_fd < 0 || events != POLLIN)
+	if (events != POLLIN)
 		return wait_descriptor(c->source.fd, events, -1);
+	if (w->wait_fd < 0)
+		return wait_readable(c->source.fd, w->role->wait_nr);
 	do
 		n = w->role->wait == DITTO_WAIT_EPOLL_PWAIT ? (int)syscall(SYS_epoll_pwait, w->wait_fd, &event, 1, -1, NULL, 8)
 							    : (int)syscall(SYS_epoll_wait, w->wait_fd, &event, 1, -1);
@@ -54,7 +75,7 @@ static void open_set(struct worker *w)
 /* Serves one connection to its end.  A descriptor that does not block after all is waited for with poll. */
 void serve_connection(struct worker *w, int fd)
 {
-	int calls = w->role->wait == DITTO_WAIT_POLL || w->role->wait == DITTO_WAIT_EPOLL ||
+	int calls = w->role->wait == DITTO_WAIT_POLL || w->role->wait == DITTO_WAIT_SELECT || w->role->wait == DITTO_WAIT_EPOLL ||
 		    w->role->wait == DITTO_WAIT_EPOLL_PWAIT;
 	int wait_first = calls && !w->role->receive_first;
 	struct conn *c;
@@ -85,6 +106,23 @@ void serve_connection(struct worker *w, int fd)
 	conn_free_dead(w);
 }
 
+/* An event queue that has the listener and nothing else. */
+static void wait_in_queue(struct worker *w)
+{
+	struct epoll_event event = {.events = w->role->listen_events ? w->role->listen_events : EPOLLIN};
+	int queue = w->listen_queue;
+
+	if (!queue) {
+		queue = w->listen_queue = (int)syscall(SYS_epoll_create1, EPOLL_CLOEXEC);
+		if (queue < 0 || syscall(SYS_epoll_ctl, queue, EPOLL_CTL_ADD, w->listener.fd, &event))
+			fail("listener in an event queue");
+	}
+	if (w->role->listen_wait == DITTO_WAIT_EPOLL_PWAIT)
+		syscall(SYS_epoll_pwait, queue, &event, 1, -1, NULL, 8);
+	else
+		syscall(SYS_epoll_wait, queue, &event, 1, -1);
+}
+
 /* Until there is a connection to accept, by the role's own primitive; returns at once where that is the accept. */
 void serve_listen_wait(struct worker *w)
 {
@@ -100,6 +138,10 @@ void serve_listen_wait(struct worker *w)
 		break;
 	case DITTO_WAIT_POLL:
 		wait_descriptor(w->listener.fd, POLLIN, -1);
+		break;
+	case DITTO_WAIT_EPOLL:
+	case DITTO_WAIT_EPOLL_PWAIT:
+		wait_in_queue(w);
 		break;
 	default:
 		break;

@@ -12,7 +12,10 @@ from ditto.artifacts.work import DISTANCE_BUCKETS, Work
 
 Vector = NDArray[np.float64]
 
-_SCALARS = ("instructions", "loads", "stores", "branches", "predictor_misses", "indirect", "calls")
+_SCALARS = (
+    "instructions", "loads", "stores", "branches", "predictor_misses", "indirect", "indirect_misses", "calls",
+    "code_set_misses", "data_set_misses",
+)  # fmt: skip
 _COUNTED = {
     "load_distance": DISTANCE_BUCKETS, "store_distance": DISTANCE_BUCKETS, "code_distance": DISTANCE_BUCKETS,
     "page_distance": DISTANCE_BUCKETS, "branch_bins": 100,

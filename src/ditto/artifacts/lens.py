@@ -59,11 +59,12 @@ EVENT = np.dtype(
 )  # fmt: skip
 _CLASS = np.dtype([("length", "<u4"), ("name", "V76")])
 _THREAD = np.dtype([("tid", "<u4"), ("os_tid", "<u4")])
+_CACHES = np.dtype([("code", "<u8"), ("data", "<u8")])
 _LAYOUT: dict[str, np.dtype[Any]] = {
     "meta": np.dtype("<u8"), "command": np.dtype("u1"), "threads": _THREAD, "classes": _CLASS,
     "keys": KEY, "trans": TRANSITION, "blocks": BLOCK, "code": np.dtype("u1"), "execs": EXEC,
     "acc": np.dtype("<u4"), "sites": SITE, "branches": BRANCH, "indirect": INDIRECT,
-    "events": EVENT, "depth": np.dtype("<u8"),
+    "events": EVENT, "caches": _CACHES, "depth": np.dtype("<u8"),
 }  # fmt: skip
 
 
@@ -106,6 +107,7 @@ class LensProcess:
         instructions: [k] instructions executed, a rep instruction being one.
         rep_extra: [k] fetches of rep instructions beyond the first.
         branch_taken, branch_misses, indirect_misses: [k].
+        code_set_misses, data_set_misses: [k] misses of caches of 64 sets of 8 and of 12 lines.
         clock_calls: [k] calls the vDSO answers outside Valgrind.
         load_hist, store_hist, code_hist, page_hist: [k, 24] stack-distance histograms.
         transitions: (key, next call) -> how often; only those seen.
@@ -129,6 +131,8 @@ class LensProcess:
     branch_taken: U64
     branch_misses: U64
     indirect_misses: U64
+    code_set_misses: U64
+    data_set_misses: U64
     clock_calls: U64
     load_hist: U64
     store_hist: U64
@@ -171,11 +175,13 @@ class KeySummary:
         indirect, indirect_sites, indirect_targets: indirect jumps and calls, their sites, distinct targets of a site
             (mean by execution).
         indirect_misses: of jumps, calls and returns, last-target predictor.
+        jump_misses: of jumps and calls alone, as often a site's execution as in the whole run.
         calls, returns: executed; calls both direct and indirect.
         raw, war, waw: [8] register dependences by distance in instructions: 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more
             (also: none within 64).  Across blocks along each block's usual predecessor; flags and rsp left out.
         chase_share: share of loads whose address comes from an earlier load.
         code_lines: distinct code lines executed.
+        code_set_misses, data_set_misses: of caches with sets.
     """
 
     keys: tuple[int, ...]
@@ -198,6 +204,7 @@ class KeySummary:
     indirect_sites: int
     indirect_targets: float
     indirect_misses: int
+    jump_misses: float
     calls: int
     returns: int
     raw: NDArray[np.float64]
@@ -205,6 +212,8 @@ class KeySummary:
     waw: NDArray[np.float64]
     chase_share: float
     code_lines: int
+    code_set_misses: int
+    data_set_misses: int
 
 
 def _sections(path: Path, data: bytes) -> dict[str, Table]:
@@ -226,6 +235,8 @@ def _sections(path: Path, data: bytes) -> dict[str, Table]:
             sections[name] = np.frombuffer(data, layout, items, offset)
     except (struct.error, ValueError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: damaged lens file ({error})", "make the recording again") from error
+    if "keys" in sections:  # not in files of earlier versions
+        sections.setdefault("caches", np.zeros(sections["keys"].size, _CACHES))
     missing = sorted(set(_LAYOUT) - set(sections))
     if missing:
         raise BadInputError(f"{path}: damaged lens file (no section {missing[0]})", "make the recording again")
@@ -261,6 +272,8 @@ def load_lens(path: Path) -> LensProcess:
         branch_taken=keys["taken"],
         branch_misses=keys["misses"],
         indirect_misses=keys["indirect_misses"],
+        code_set_misses=s["caches"]["code"],
+        data_set_misses=s["caches"]["data"],
         clock_calls=keys["clock_calls"],
         load_hist=keys["load"],
         store_hist=keys["store"],

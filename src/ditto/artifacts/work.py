@@ -33,10 +33,13 @@ class Work(Model):
         predictor_misses: misses of the reference predictor in one run.
         indirect: indirect jumps and calls of one run (returns apart).
         indirect_sites, indirect_targets: static sites, and the mean number of distinct targets of a site by execution.
+        indirect_misses: of these, how many went elsewhere than the site's last one.
         calls: calls of one run, direct and indirect.
         raw, war, waw: register dependence distances, shares in buckets 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
         chase_share: share of loads whose address comes from an earlier load.
         code_lines, data_lines: distinct lines that all runs together touch, as far as known (0: unknown).
+        code_set_misses, data_set_misses: misses in one run of caches of 64 sets, of 8 lines for code and 12 for data:
+            beyond the distances, they tell how evenly lines are spread over sets.
     """
 
     instructions: Count
@@ -56,6 +59,7 @@ class Work(Model):
     indirect: Count = 0.0
     indirect_sites: Count = 0.0
     indirect_targets: Count = 1.0
+    indirect_misses: Count = 0.0
     calls: Count = 0.0
     raw: Histogram = []
     war: Histogram = []
@@ -63,6 +67,8 @@ class Work(Model):
     chase_share: Probability = 0.0
     code_lines: Count = 0.0
     data_lines: Count = 0.0
+    code_set_misses: Count = 0.0
+    data_set_misses: Count = 0.0
 
 
 class Block(Work):

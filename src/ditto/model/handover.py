@@ -52,7 +52,7 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
     to, how = takers.most_common(1)[0][0], ways.most_common(1)[0][0]
     if how != "queue":
         return Handover(to, how)
-    if not notify and role.kind == "accept_serve":
+    if not notify and (role.kind == "accept_serve" or roles.roles[to].kind == "serve"):
         # Threads of a pool that are woken without a descriptor: the clone starts one for each connection instead.
         return Handover(to, "spawn_thread")
     nr = notify.most_common(1)[0][0] if notify else 0

@@ -10,6 +10,7 @@ from ditto.artifacts.profile import Op, OpKind, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program
+from ditto.model.network import listener_events
 from ditto.model.roles import WAIT_NAMES, RoleSeen
 from ditto.streams.events import EAGAIN, RECEIVES
 from ditto.streams.evidence import Evidence
@@ -73,6 +74,7 @@ def serial_role(
         wait=WAIT_NAMES.get(on_connection[0][0], "blocking") if on_connection else "blocking",
         wait_nr=role.wait_nr,
         listens=True,
+        listen_events=listener_events(evidence.stream, evidence.observation.native.port),
         listen_wait=WAIT_NAMES.get(on_listener[0][0], "blocking") if on_listener else "blocking",
         accept_first=waits.refused_accepts >= 0.5 * sum(waits.on_listener.values()),
         receive_first=receives_first(role),

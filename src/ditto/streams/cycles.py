@@ -132,6 +132,8 @@ class ThreadWork:
     accepts: list[Event] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     earlier: list[Event] = field(default_factory=list)
+    siblings: bool = False
+    """Other threads serve as well."""
 
 
 @dataclass
@@ -260,6 +262,8 @@ class _Follower:
             return
         if cycle is None:
             life.setup.append(event)
+            if self.current is None and self.fresh is None:
+                self.fresh = life
             return
         if event.said is not None and event.nr in SENDS and not self._on_streams(event, life):
             return
@@ -274,6 +278,8 @@ class _Follower:
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
                 if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
+        elif self.current is None:
+            self.current = connection  # what comes next, before a receive, is for it too
         cycle.add(event, self.wake)
 
     def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
@@ -394,6 +400,9 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
             follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
         follower.feed(event)
     work = Work(works, lives, peers)
+    serving = sum(bool(thread.cycles) for thread in works.values())
+    for thread in works.values():
+        thread.siblings = serving > bool(thread.cycles)
     adopt_births(work)
     settle(work)
     return work

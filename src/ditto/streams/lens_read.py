@@ -203,12 +203,15 @@ class LensReader:
             indirect_sites=int((jumps > 0).sum()),
             indirect_targets=float(jumps @ p.indirects["ntargets"] / jumps.sum()) if jumps.sum() else 0.0,
             indirect_misses=int(p.indirect_misses[rows].sum()),
+            jump_misses=float(jumps @ (p.indirects["misses"] / np.maximum(p.indirects["executions"], 1))),
             calls=int(counts[p.blocks["call"] == 1].sum()),
             returns=int(counts[p.blocks["call"] == 2].sum()),
             raw=counts @ facts.raw,
             war=counts @ facts.war,
             waw=counts @ facts.waw,
             chase_share=float(counts @ facts.chased / total_loads) if total_loads else 0.0,
+            code_set_misses=int(p.code_set_misses[rows].sum()),
+            data_set_misses=int(p.data_set_misses[rows].sum()),
             code_lines=len({line for b in ran
                             for line in range(int(b["addr"]) >> 6, (int(b["addr"] + b["length"]) - 1 >> 6) + 1)}),
         )  # fmt: skip

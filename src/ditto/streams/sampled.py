@@ -179,6 +179,7 @@ def _work(seen: _Seen, instructions: float, footprint: float, request: float) ->
         indirect=seen.counts["indirect"] * scale,
         indirect_sites=float(len(seen.sites["indirect"])),
         indirect_targets=usual.INDIRECT_TARGETS,
+        indirect_misses=usual.MISSES_PER_INDIRECT * seen.counts["indirect"] * scale,
         calls=seen.counts["calls"] * scale,
         raw=usual.READ_AFTER_WRITE,
         war=usual.WRITE_AFTER_READ,

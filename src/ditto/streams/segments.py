@@ -70,12 +70,15 @@ def work_of_summary(summary: KeySummary) -> Work:
         indirect=summary.indirect * scale,
         indirect_sites=float(summary.indirect_sites),
         indirect_targets=summary.indirect_targets,
+        indirect_misses=summary.jump_misses * scale,
         calls=summary.calls * scale,
         raw=shares(summary.raw),
         war=shares(summary.war),
         waw=shares(summary.waw),
         chase_share=_share(summary.chase_share),
         code_lines=float(summary.code_lines),
+        code_set_misses=summary.code_set_misses * scale,
+        data_set_misses=summary.data_set_misses * scale,
     )
 
 

@@ -11,6 +11,7 @@ from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
 from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, Event, Obj, is_wait
 
 _POLLS = numbers("poll", "ppoll")
+_SELECTS = numbers("select", "pselect6")
 _ADD, _DELETE = 1, 2
 
 
@@ -40,6 +41,7 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     """
     waits = SerialWaits()
     sets = _OwnSets()
+    number = -1
     for event in thread.earlier:
         sets.follow(event)
     current: Obj | None = None
@@ -58,6 +60,10 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 waits.on_listener[event.nr] += 1
             elif event.nr in _POLLS and event.args[1] == 1:
                 waits.on_connection[event.nr] += 1
+            elif event.nr in _SELECTS and thread.siblings and event.args[0] == number + 1:
+                # Which descriptors a select is for was not recorded beyond the highest, and a loop with one connection
+                # looks like this too: one of several threads that never has two is taken to serve one at a time.
+                waits.on_connection[event.nr] += 1
             else:
                 return None
         elif event.nr in ACCEPTS:
@@ -65,14 +71,14 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
             if event.made is not None:
                 if current is not None:
                     return None
-                current = event.made
+                current, number = event.made, event.ret
         elif obj is not None and obj.kind == "connection":
             if event.nr == CLOSE:
                 current = None if obj is current else current
             elif event.nr in RECEIVES:
                 if current is not None and obj is not current:
                     return None
-                current = obj
+                current, number = obj, event.args[0]
                 served = served or event.ret > 0
                 waits.refused_receives += event.ret == EAGAIN
     return waits if served else None

@@ -28,6 +28,7 @@ STRIDE_SHARE = 0.04
 CHASE_SHARE = 0.3
 MISSES_PER_BRANCH = 0.06
 INDIRECT_TARGETS = 1.8
+MISSES_PER_INDIRECT = 0.25
 CODE_SAME_LINE = 0.42
 """Of touches of code lines: of the line before."""
 

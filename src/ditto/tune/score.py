@@ -12,6 +12,9 @@ from ditto.artifacts.amounts import Amounts, Vector
 RELATIVE = {
     "instructions": 0.02, "loads": 0.03, "stores": 0.03, "branches": 0.03, "indirect": 0.05, "predictor_misses": 0.10,
 }  # fmt: skip
+MISSED = ("indirect_misses", "code_set_misses")
+"""Judged by their number per 1000 instructions: within `MISSES` of the original's, or `FEW` apart."""
+FEW = 0.3
 MIX = 0.04
 POINTS = 0.015
 MISSES = 0.10
@@ -54,6 +57,9 @@ def score(original: Amounts, clone: Amounts) -> Score:
         a, b = original.number(name), clone.number(name)
         errors[name] = abs(b - a) / max(a, 1.0) / bound
     instructions = max(original.instructions, 1.0), max(clone.instructions, 1.0)
+    for name in MISSED:
+        a, b = (1e3 * side.number(name) / n for side, n in zip((original, clone), instructions, strict=True))
+        errors[name] = abs(b - a) / max(MISSES * a, FEW)
     names = original.mix.keys() | clone.mix.keys()
     parts = [abs(original.mix.get(n, 0) / instructions[0] - clone.mix.get(n, 0) / instructions[1]) for n in names]
     errors["mix"] = sum(parts) / 2 / MIX

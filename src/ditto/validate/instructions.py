@@ -190,7 +190,7 @@ def miss_ratios(histogram: NDArray[np.float64]) -> list[float]:
 
 
 _HOW = "measured: lens, all server threads, over the client's run under it, divided by its requests"
-_PREDICTOR = f"{_HOW}; gshare with 12 bits of history, a reference and not this machine's predictor"
+_PREDICTOR = f"{_HOW}; counters by 7 outcomes and 7 bits of the address, a reference and not this machine's predictor"
 _LRU = "measured: lens, exact LRU stack distances of 64-byte lines, one stack a thread; misses per access"
 
 

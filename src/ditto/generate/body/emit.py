@@ -14,13 +14,14 @@ from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Plan, Simulated, Walker
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool, joined
 from ditto.generate.body.fill import Filled, fill
-from ditto.generate.body.forest import Node, footprint, grow, sequence
-from ditto.generate.body.place import Placed, place
-from ditto.generate.body.plan import DENSE_BYTES, Planner, spread_inline
+from ditto.generate.body.forest import Grown, Node, grow, sequence
+from ditto.generate.body.place import Gaps, Placed, place, spaced
+from ditto.generate.body.plan import DENSE_BYTES, LINE_FILLED, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.predict import misses
-from ditto.generate.body.reach import Order, edges, reaches
+from ditto.generate.body.reach import Order, Reach, edges, reaches
 from ditto.generate.body.render import Rendered, Renderer
+from ditto.generate.body.sets import SETS, Schedule, chosen, code_misses, pass_lines
 from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
 from ditto.generate.body.target import Target, reach_out
 
@@ -30,6 +31,9 @@ REPEAT_COST = 3
 
 NEAR = 0.03
 """Relative error of a block's mispredictions at which they are right."""
+FORESTS = 4
+LOOPS_MISS = 0.6
+"""Share of a block's mispredictions that the ends of its loops may make up."""
 SHARES = 3
 """Shares of unpredictable branches that are tried between none and all."""
 LARGEST_DATA_EDGE = 11
@@ -41,6 +45,7 @@ class _Block:
     target: Target
     root: Node
     filled: Filled
+    near: tuple[float, ...]
 
 
 def emit(
@@ -93,8 +98,13 @@ def emit(
         Renderer(b.filled, walker.sites, f"b{b.target.index}", Random(f"{seed}/r/{b.target.index}")).render()
         for b in built
     ]
-    placed = [place(b.filled.slots, r.slots) for b, r in zip(built, rendered, strict=True)]
+    packed = [
+        place(b.filled.slots, r.slots, b.near, Random(f"{seed}/p/{b.target.index}"))
+        for b, r in zip(built, rendered, strict=True)
+    ]
     sequences = [sequence(b.root) for b in built]
+    beside_lines = _runtime_code(real, orders, code_reach)
+    placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
@@ -176,16 +186,53 @@ def _beside(targets: Sequence[Target], orders: Sequence[Order]) -> dict[int, flo
     return found
 
 
+def _runtime_code(targets: Sequence[Target], orders: Sequence[Order], found: Sequence[Reach]) -> int:
+    """Code lines of a request that are the runtime's: what the original has more than the blocks are to have."""
+    own = {t.index: t.code_lines for t in targets}
+    share = sum(o.share for o in orders) or 1.0
+    lacks = (o.share * (r.lines - sum(own.get(i, 0.0) for i in o.blocks)) for o, r in zip(orders, found, strict=True))
+    return max(0, int(sum(lacks) / share))
+
+
+def _spread(
+    blocks: Sequence[Block],
+    built: Sequence[_Block],
+    rendered: Sequence[Rendered],
+    packed: Sequence[Placed],
+    sequences: Sequence[list[int]],
+    schedule: Schedule,
+    beside: int,
+    rng: Random,
+) -> Sequence[Placed]:
+    """The blocks' code with gaps, so that as many of its lines are missed as share a set with too many others."""
+    weights = [b.target.runs * b.target.repeat for b in built]
+    wanted = sum(block.wanted.code_set_misses * block.runs_per_request for block in blocks)
+    others = [-1 - rng.randrange(1 << 20) for _ in range(beside)]
+
+    def make(gaps: Gaps, rng: Random) -> tuple[Sequence[Placed], float]:
+        used, bases, tried = [0] * SETS, [0], []
+        for code in packed:
+            tried.append(spaced(code, gaps, bases[-1], used, rng))
+            bases.append(bases[-1] + tried[-1].bytes // 64)
+        passes = [
+            list(pass_lines(order, touches(b.filled, r.slots, p)))
+            for order, b, r, p in zip(sequences, built, rendered, tried, strict=True)
+        ]
+        found = code_misses(passes, bases, others, schedule)
+        return tried, sum(w * m for w, m in zip(weights, found, strict=True))
+
+    touched = 2 * sum(len(sequences[at]) for _, at_blocks, _ in schedule for at in at_blocks)
+    return chosen(wanted, touched, make, rng)
+
+
 def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) -> _Block:
-    lines = footprint(target)
     touched = sum(target.code_distance)
     visits = max(1.0, touched - target.code_distance[0])
     per_visit = target.instructions / visits
     inline = min(target.code_distance[0], max(0.0, target.branches * 0.8), visits * max(0.0, per_visit / 3.5))
-    root, lines = grow(target, inline, rng)
     dense = per_visit * 4.3 > DENSE_BYTES
-    plan = Planner(target, root, lines, rng, dense)
-    _branches(plan, target, sequence(root), beside, rng)
+    grown, plan = _planned(target, inline, 1.0 if dense else LINE_FILLED / (per_visit * 4.3), dense, beside, rng)
+    _branches(plan, target, sequence(grown.root), beside, rng)
     number = -1
     for number, stream in enumerate(streams):
         if stream.block != target.index:
@@ -197,7 +244,24 @@ def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) ->
                 left -= slot.times * stream.at_once
             if left <= 0:
                 break
-    return _Block(target, root, fill(plan.slots, target, rng))
+    return _Block(target, grown.root, fill(plan.slots, target, rng), grown.near)
+
+
+def _planned(
+    target: Target, inline: float, room: float, dense: bool, beside: float, rng: Random
+) -> tuple[Grown, Planner]:
+    """A forest whose loops end foreseeably: of a few the first with no more misses than wanted, else the best."""
+    wanted = sum(min(rate, 1.0 - rate) * executions for rate, executions in target.random_rates)
+    found: list[tuple[float, Grown, Planner]] = []
+    for _ in range(FORESTS):
+        grown = grow(target, inline, room, rng)
+        plan = Planner(target, grown, rng, dense)
+        missed = misses(sequence(grown.root), plan.slots, beside, target.taken_share, Random(0))
+        found.append((missed, grown, plan))
+        if missed <= LOOPS_MISS * wanted:
+            break
+    _, grown, plan = min(found, key=lambda one: one[0])
+    return grown, plan
 
 
 def _empty(symbol: str, before: str) -> str:

@@ -30,6 +30,8 @@ _DRAWN_STORE: tuple[tuple[bool, int | None], ...] = ((True, None),)
 _DRAWN_BOTH: tuple[tuple[bool, int | None], ...] = ((False, None), (True, None))
 _GROUPED = {"push_r": 2, "div_r": 3}
 """Instructions of fillers that are more than one: a pop goes with each push."""
+LEAST = 1e-9
+"""Executions of a class below which it is not scaled up: a profile may hold anything."""
 LEAD = ("mov_r", "lea_r", "movx_r")
 
 
@@ -50,22 +52,21 @@ class Filled:
 def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
     from ditto.generate.body.isa import COUNTERS, WORD
 
-    spread = 1 << max(0, (target.targets - 1).bit_length())
-    indirect = any(s.transfer in (ICALL, IJUMP) for s in slots)
-    word = any(i.kind == "random" for s in slots for i in s.inline) or (indirect and spread > 1)
+    _wander(slots, target)
+    word = any(i.kind == "random" for s in slots for i in s.inline) or any(s.spread > 1 for s in slots)
     budget = {c: share * target.instructions for c, share in target.mix.items()}
-    context = Context(rng, word=word, targets=spread if indirect else 1, setters=dict(budget))
+    context = Context(rng, word=word, setters=dict(budget))
     heights = {h for s in slots for h, _ in s.enters if h <= 4}
     saved = [COUNTERS[h - 1] for h in sorted(heights)] + ([WORD] if word else [])
     filled = Filled(slots, target, context, saved)
-    entered = {s.to for s in slots if s.transfer in (ICALL, IJUMP)} if spread > 1 else set()
+    entered = {s.to: s.spread for s in slots if s.spread > 1}
 
     groups: list[list[list[Step]]] = []
     tails: list[list[Step]] = []
     heads: list[list[Step]] = []
     for slot in slots:
         head: list[Step] = []
-        if slot.number in entered:
+        if (spread := entered.get(slot.number, 1)) > 1:
             head += [
                 Step(rng.choice(LEAD), "lead", k, weight=(k + 1) / spread * slot.entries / slot.times)
                 for k in range(spread - 1)
@@ -117,6 +118,17 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
         filled.steps.append(head + _weave(inner, body, rng) + tail)
         del slot
     return filled
+
+
+def _wander(slots: list[Slot], target: Target) -> None:
+    """Give some indirect transfers several places to go to, so that as many as wanted go elsewhere than before."""
+    spread = 1 << (max(2, target.targets) - 1).bit_length()
+    left = target.wandering
+    for slot in sorted(slots, key=lambda s: -s.exits):
+        missed = slot.exits * (1 - 1 / spread)
+        if slot.transfer in (ICALL, IJUMP) and left >= 0.5 * missed:
+            slot.spread = spread
+            left -= missed
 
 
 def _vector_steps(target: Target) -> list[Step]:
@@ -180,7 +192,7 @@ def _rest(
         fixed = sum(used.get(c, 0.0) for c in (*classes, *UPDATE_CLASSES))
         have = sum(rest.get(c, 0.0) for c in sorted(classes))
         need = max(0.0, wanted - fixed - update)
-        if have > 0:
+        if have > LEAST:
             for cls in sorted(classes & rest.keys()):
                 rest[cls] *= need / have
         elif need > 0:
@@ -191,7 +203,7 @@ def _rest(
     taken = sum(rest[c] for c in memory)
     plain = sum(v for c, v in rest.items() if c not in memory)
     room = max(0.0, total - taken)
-    if plain > 0:
+    if plain > LEAST:
         for cls in rest.keys() - memory:
             rest[cls] *= room / plain
     elif room > 0:

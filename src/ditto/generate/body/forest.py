@@ -67,17 +67,66 @@ def footprint(target: Target) -> int:
     return int(max(1, min(lines, MAX_LINES, target.instructions / 3)))
 
 
-def grow(target: Target, inline: float, rng: Random) -> tuple[Node, int]:
-    """The forest over ``footprint`` lines, and the number of lines.
+MOST_EACH, LEAST_EACH = 4.0, 3.0
+"""Slots of a line at most, and instructions of a slot on average at least."""
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The code of one pass.
+
+    Attributes:
+        root: the forest; its leaves are slots, numbered in order.
+        slots: how many there are.
+        opening: the slots that have a line of their own; the others are put onto lines that are there already.
+        near: touches, by bucket of distances, that come from slots on the same line.
+    """
+
+    root: Node
+    slots: int
+    opening: frozenset[int]
+    near: tuple[float, ...]
+
+
+def grow(target: Target, inline: float, room: float, rng: Random) -> Grown:
+    """The forest over ``footprint`` lines.
+
+    Code comes back to a line soon because it left it in the middle, for a call or for a branch, or because it loops.
+    The exit of a loop is a branch that few predictors foresee, so the nearest touches are met by lines of several slots
+    as far as these fit, and loops are left with the farther ones, of which one loop gives many.
 
     Args:
         inline: touches at distance 0 that branches inside a line give; the rest come from one-line loops.
+        room: slots that a line holds.
     """
     lines = footprint(target)
     need = list(target.code_distance)
     # Branches inside a line touch it again; a loop over one line is a branch too, and needs a counter besides.
     need[0] = max(0.0, need[0] - inline) if target.branches < FEW_BRANCHES * target.instructions else 0.0
-    return nested(need, lines, rng), lines
+    top = max(0, (lines - 1).bit_length())
+    visits = sum(need[1:])
+    room = min(room, MOST_EACH, target.instructions / LEAST_EACH / lines)
+    near = [0.0] * len(need)
+    left = visits * (1 - 1 / room) if room > 1 else 0.0
+    for bucket in range(1, top):
+        near[bucket] = min(need[bucket], left)
+        need[bucket] -= near[bucket]
+        left -= near[bucket]
+    each = visits / (visits - sum(near)) if visits > sum(near) else 1.0
+    numbers = [int(line * each) for line in range(lines + 1)]
+    root = _divided(nested(need, lines, rng), numbers)
+    return Grown(root, numbers[-1], frozenset(numbers[:-1]), tuple(near))
+
+
+def _divided(node: Node, numbers: list[int]) -> Node:
+    """The forest with slots in place of lines: those of line i are ``numbers[i]`` to ``numbers[i + 1]``."""
+    out = Node(node.trips)
+    for child in node.children:
+        if isinstance(child, Node):
+            out.children.append(_divided(child, numbers))
+        else:
+            out.children += range(numbers[child], numbers[child + 1])
+    return out
 
 
 def nested(need: Sequence[float], lines: int, rng: Random) -> Node:
@@ -89,7 +138,7 @@ def nested(need: Sequence[float], lines: int, rng: Random) -> Node:
     level = [root]
     carry = 0.0
     for bucket in range(top, -1, -1):
-        wanted = (beyond if bucket == top else need[bucket] if bucket < len(need) else 0.0) + carry
+        wanted = (beyond if bucket == top else need[bucket]) + carry
         level, carry = _trips(level, wanted, bucket, rng)
         if bucket:
             level = _split(level, 2 ** (bucket - 1))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
 
-from ditto.generate.body.forest import Node
+from ditto.generate.body.forest import Grown, Node
 from ditto.generate.body.target import Target
 
 FALL, JUMP, TAKEN, NOT_TAKEN, CALL, ICALL, IJUMP, RET, END = (
@@ -20,6 +20,8 @@ FALL, JUMP, TAKEN, NOT_TAKEN, CALL, ICALL, IJUMP, RET, END = (
 ADJACENT = (FALL, NOT_TAKEN, CALL, ICALL)
 DENSE_BYTES = 50
 """Mean bytes a slot from which lines are joined without gaps."""
+LINE_FILLED = 54.0
+"""Bytes of a line that slots of uneven lengths fill."""
 
 KEPT_INSIDE = 0.75
 """Share of the touches of the same line for which branches inside of lines are kept, though more jumps are needed."""
@@ -43,6 +45,7 @@ class Slot:
         leaves: (height, trips) of loops that end here, innermost first.
         transfer: how control leaves; goes to ``to`` (a slot number).
         landing: the slot begins at the start of the line after the one physically before it.
+        opens: it has a line of its own; else it is put onto one that is there already.
         fill: filler instructions.
         trips: trip count of the innermost loop around, 1 outside loops.
         loop: number of the innermost loop; 0 outside loops.
@@ -55,6 +58,7 @@ class Slot:
     transfer: str = END
     to: int = -1
     landing: bool = False
+    opens: bool = True
     inline: list[Inline] = field(default_factory=list)
     pools: list[tuple[int, bool, int, bool]] = field(default_factory=list)
     fill: int = 0
@@ -63,6 +67,8 @@ class Slot:
     loop: int = 0
     first: bool = False
     last: bool = False
+    spread: int = 1
+    """Places that an indirect transfer goes to."""
 
     @property
     def entries(self) -> float:
@@ -84,10 +90,11 @@ class Slot:
 class Planner:
     """Walks the forest once and gives every slot its transfer, meeting the target's counts of each kind."""
 
-    def __init__(self, target: Target, root: Node, lines: int, rng: Random, dense: bool) -> None:
+    def __init__(self, target: Target, grown: Grown, rng: Random, dense: bool) -> None:
         self._rng = rng
         self._dense = dense
-        self.slots = [Slot(i, 0) for i in range(lines)]
+        root = grown.root
+        self.slots = [Slot(i, 0, opens=i in grown.opening) for i in range(grown.slots)]
         self._loops = 0
         self._mark(root, 1, 1, 0, 0)
         total = float(sum(s.exits for s in self.slots))
@@ -95,7 +102,11 @@ class Planner:
         self.loop_branches = loop_branches
         jumps = target.mix.get("jmp", 0.0) * target.instructions
         taken = max(0.0, target.branches * target.taken_share - loop_branches)
-        rest = max(0.0, total - jumps - 2 * (target.calls + target.icalls) - target.ijumps - taken)
+        others = jumps + 2 * (target.calls + target.icalls) + target.ijumps
+        # Touches that no block begins with are of code that goes on from one line into the next.
+        crossings = max(0.0, sum(target.code_distance) - target.branches - others)
+        taken = max(0.0, min(taken, total - others - crossings))
+        rest = max(0.0, total - others - taken)
         at_end = max(0.0, target.branches - loop_branches - target.code_distance[0] - taken)
         self._left = {
             CALL: target.calls, ICALL: target.icalls, IJUMP: target.ijumps, JUMP: jumps, TAKEN: taken,
@@ -169,11 +180,14 @@ class Planner:
         for kind in allowed:
             weight = max(0.0, left[kind])
             if kind in (CALL, ICALL):
-                weight *= 4.0 if left[kind] >= 0.5 * slot.exits else 0.0
+                weight *= 6.0 if left[kind] >= 0.5 * slot.exits else 0.0
             elif kind == IJUMP and left[kind] < 0.8 * slot.exits:
                 weight = 0.0
-            elif kind == FALL and slot.leaves:
-                weight *= 3.0
+            elif kind == FALL:
+                # Hardly every other line may be left so.
+                weight *= 3.0 if slot.leaves else 1.0 if self._dense else 2.0
+            if kind in (ICALL, IJUMP):
+                weight *= slot.exits  # of a few places that are come to often, as programs have them
             weights.append(weight)
         if sum(weights) > 0:
             kind = self._rng.choices(allowed, weights)[0]

@@ -8,17 +8,19 @@ clones of interpreters and of Go servers had twice the mispredictions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
 from random import Random
 
 from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Slot
 
-COUNTERS = 4096
-"""Of two bits, and as many bits of history; as in native/lens/run.c."""
+HISTORY, ADDRESS = 128, 128
+"""Outcomes and addresses told apart: the last 7 of the ones, the low 7 bits of the others; as in native/lens/run.c."""
 PASSES, LONG_PASSES = 4, 2
-"""Of code in the steady state; code of more visits than there are counters is in it after one."""
+"""Of code in the steady state; long code is in it after one."""
+LONG = 4096
+"""Visits of lines from which code is long."""
 MOST_VISITS = 60_000
 """Visits of lines that are followed in one pass."""
+MOST_BESIDE = 20_000
 
 
 def misses(order: Sequence[int], slots: Sequence[Slot], beside: float, taken: float, rng: Random) -> float:
@@ -31,41 +33,41 @@ def misses(order: Sequence[int], slots: Sequence[Slot], beside: float, taken: fl
         taken: share of these that is taken.
     """
     order = order[:MOST_VISITS]
-    hashes = [[rng.randrange(COUNTERS) for _ in range(len(s.inline) + len(s.leaves) + 1)] for s in slots]
+    places = [[rng.randrange(ADDRESS) for _ in range(len(s.inline) + len(s.leaves) + 1)] for s in slots]
     inline = [[_rate(branch.kind, branch.rate) for branch in s.inline] for s in slots]
-    counters = bytearray(COUNTERS)
-    strange = 1.0 - exp(-beside / COUNTERS)
+    counters = bytearray(HISTORY * ADDRESS)
+    others = [(rng.randrange(ADDRESS), rng.random() < taken) for _ in range(min(MOST_BESIDE, int(beside)))]
     history = missed = 0
-    for _ in range(PASSES if len(order) < COUNTERS else LONG_PASSES):
-        for at in range(COUNTERS) if strange > 0 else ():
-            if rng.random() < strange:
-                counters[at] = 3 if rng.random() < taken else 0
+
+    def follow(place: int, outcome: bool) -> bool:
+        nonlocal history
+        at = history * ADDRESS + place
+        state = counters[at]
+        counters[at] = min(3, state + 1) if outcome else max(0, state - 1)
+        history = (history << 1 | outcome) % HISTORY
+        return (state > 1) != outcome
+
+    for _ in range(PASSES if len(order) < LONG else LONG_PASSES):
+        for place, outcome in others:
+            follow(place, outcome)
         missed = 0
         visits = [0] * len(slots)
         for number in order:
             visits[number] += 1
-            slot, places = slots[number], hashes[number]
-            outcomes = [rate if rate in (0.0, 1.0) else float(rng.random() < rate) for rate in inline[number]]
+            slot = slots[number]
+            outcomes = [rate == 1.0 if rate in (0.0, 1.0) else rng.random() < rate for rate in inline[number]]
             visit = visits[number]
             for _height, trips in slot.leaves:
                 again = visit % trips != 0
-                outcomes.append(float(again))
+                outcomes.append(again)
                 if again:
                     break
                 visit //= trips
             else:
                 if slot.transfer in (TAKEN, NOT_TAKEN):
-                    outcomes.append(float(slot.transfer == TAKEN))
-            for place, outcome in zip(places, outcomes, strict=False):
-                at = (place ^ history) & (COUNTERS - 1)
-                state = counters[at]
-                if outcome:
-                    missed += state < 2
-                    counters[at] = min(3, state + 1)
-                else:
-                    missed += state > 1
-                    counters[at] = max(0, state - 1)
-                history = (history << 1 | int(outcome)) & (COUNTERS - 1)
+                    outcomes.append(slot.transfer == TAKEN)
+            for place, outcome in zip(places[number], outcomes, strict=False):
+                missed += follow(place, outcome)
     return float(missed)
 
 

@@ -325,11 +325,11 @@ class Renderer:
         self._put(f"lea .L{self._label}_t{step.a}(%rip), {r64(RCX)}", 7, 0, 1 << RCX)
 
     def _do_icall(self, step: Step) -> None:
-        self._table(step.a, step.b, self._filled.context.targets)
+        self._table(step.a, step.b, self._filled.slots[self._number].spread)
         self._put(f"call *({r64(RCX)},{r64(RAX)},8)", 3, 1 << RCX | 1 << RAX | 1 << isa.RSP, 1 << isa.RSP)
 
     def _do_ijmp(self, step: Step) -> None:
-        self._table(step.a, step.b, self._filled.context.targets)
+        self._table(step.a, step.b, self._filled.slots[self._number].spread)
         self._put(f"jmp *({r64(RCX)},{r64(RAX)},8)", 3, 1 << RCX | 1 << RAX)
 
     def _do_lead(self, step: Step) -> None:

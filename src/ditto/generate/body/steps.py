@@ -49,7 +49,6 @@ class Context:
     bits: int = 0
     tables: int = 0
     table_words: int = 0
-    targets: int = 1
     setters: dict[str, float] | None = None
 
 
@@ -158,7 +157,7 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
     assert kind in (ICALL, IJUMP)
     table, context.tables = context.tables, context.tables + 1
     place: tuple[bool, int | None] = (False, TABLE_LINES - context.table_words // 8)
-    spread = context.targets
+    spread = slot.spread
     context.table_words += spread
     cls = "icall" if kind == ICALL else "ijmp"
     last = Step(cls, cls, table, slot.to, lines=(place, *(PUSH if kind == ICALL else ())))

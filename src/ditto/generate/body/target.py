@@ -38,6 +38,8 @@ class Target:
     icalls: float
     ijumps: float
     targets: int
+    wandering: float
+    """Indirect jumps and calls that go elsewhere than the time before."""
     calls: float
     raw: tuple[float, ...]
     chase_share: float
@@ -171,6 +173,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         icalls=icalls,
         ijumps=indirect - icalls,
         targets=max(1, min(16, round(work.indirect_targets))),
+        wandering=min(work.indirect_misses * scale, indirect),
         calls=max(0.0, calls - icalls),
         raw=_stretch(raw, knobs.dependence),
         chase_share=min(0.9, work.chase_share * knobs.irregular),
@@ -196,6 +199,7 @@ def scaled(target: Target, factor: float) -> Target:
         random_rates=tuple((rate, executions * factor) for rate, executions in target.random_rates),
         icalls=target.icalls * factor,
         ijumps=target.ijumps * factor,
+        wandering=target.wandering * factor,
         calls=target.calls * factor,
         crossing=target.crossing * factor,
     )
