@@ -18,17 +18,23 @@ import pytest
 import test_shapes
 from ditto.artifacts.profile import Op, OpKind, Role, Timer
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.model.messages import BRINGS, ONCE, with_messages
+from ditto.model.messages import ANSWERS, BRINGS, ONCE, with_inboxes, with_messages
 from ditto.model.timers import find_timer
 from ditto.streams.events import KnownDescriptor
 from ditto.streams.evidence import class_works, op_gaps, requests_of
-from ditto.streams.messages import Messages, join_messages, worker_cycles
+from ditto.streams.messages import ANSWERED, PASSED, Messages, join_messages, worker_cycles
+from ditto.streams.programs import build
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
 from test_sharing import EPOLL, LISTENER, PID, REQUEST, Threads
 
 PIPE, EVENTFD, TIMER = 20, 21, 22
-SHAPES = {"read": (), "once": ("-DTEST_ONCE",), "woken": ("-DTEST_WOKEN", "-DTEST_ONCE")}
+SHAPES = {
+    "read": (),
+    "once": ("-DTEST_ONCE",),
+    "woken": ("-DTEST_WOKEN", "-DTEST_ONCE"),
+    "answered": ("-DTEST_ANSWERED",),
+}
 REPLY = b"HTTP/1.1 200 OK\r\n"
 
 
@@ -136,6 +142,42 @@ def tasks(seen: int, rounds: int = 20) -> Passing:
     return record
 
 
+def test_workers_that_answer_the_client() -> None:
+    record = Passing()
+    for turn in range(20):
+        record.wait(1)
+        record.taken(7)
+        record.gap(11, 300)
+        record.call(11, "write", 16, PIPE, 0, 16)
+        record.call(21 + turn % 2, "read", 16, PIPE, 0, 16)
+        record.gap(21 + turn % 2, 5000)
+        record.call(21 + turn % 2, "write", 100, 7, payload=REPLY)
+    record.end()
+    work = record.work()
+    join_messages(work)
+    found = work.messages
+    assert found is not None and (found.jobs, found.answered, found.returned) == (20, 20, 0)
+    works = class_works(requests_of(work))
+    gaps = op_gaps(works, work)
+    assert {name.kind: amount for name, amount in next(iter(gaps.inside.values())).items()}["receive"] == 300
+    (kinds,) = {tuple((name.kind, name.slot) for name, _ in only.ordered()) for only in works.values()}
+    assert kinds == (("receive", None), ("notify", PASSED), ("reply", None))
+    (burst,) = {tuple(name.slot for name in build(b"", worker_cycles(work)).ops)}
+    assert burst == (None, ANSWERED)
+    cls = service_profile().services[0].classes[0]
+    program = [Op(kind=OpKind.NOTIFY, nr=1, c=16), Op(kind=OpKind.REPLY, nr=1)]
+    back = Timer(period_ms=1, program=[Op(kind=OpKind.NOTIFY, nr=1, a=ANSWERED[1])])
+    roles = [Role(kind="loop", count=1), Role(kind="worker", count=2, timers=[back])]
+    evidence = SimpleNamespace(work=work)
+    seen = [SimpleNamespace(threads=[11]), SimpleNamespace(threads=[21, 22])]
+    roles = with_inboxes(evidence, seen, roles)  # type: ignore[arg-type]
+    assert [op.kind for op in roles[1].timers[0].program] == [OpKind.REPLY]
+    (made,) = with_messages(evidence, [cls.model_copy(update={"program": program})], roles)  # type: ignore[arg-type]
+    assert [(op.kind, op.a, op.b) for op in made.program] == [
+        (OpKind.NOTIFY, 1, BRINGS | ANSWERS), (OpKind.AWAIT, 0, 0), (OpKind.REPLY, 0, 0),
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("seen", [20, 14])
 def test_requests_that_wake_a_worker(seen: int) -> None:
     work = tasks(seen).work()
@@ -239,9 +281,14 @@ def test_calls_of_threads_that_pass_requests(tmp_path: Path, shape: str) -> None
     text = log.read_text()
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", text, re.M))
     assert calls["getppid"] == 50
-    assert calls["write"] - text.count('write(1, "listening') == (50 if shape == "woken" else 100)  # none is left out
+    told = calls["write"] - text.count('write(1, "listening')
+    assert told == (100 if shape in ("read", "once") else 50)  # none is left out
     assert calls["getuid"] >= 25 and len(re.findall(r"read\(\d+, .*8\) += 8", text)) >= 25  # ticks of 10 ms
-    assert len(re.findall(r"64, 0\) += 0", text)) == (0 if shape == "read" else 50)
+    assert len(re.findall(r"64, 0[) ]", text)) == (50 if "-DTEST_ONCE" in SHAPES[shape] else 0)
+    assert calls["sendto"] == 50
+    if shape == "answered":
+        answering = set(re.findall(r"^(\d+) +sendto\(", text, re.M))
+        assert not answering & set(re.findall(r"^(\d+) +epoll_wait\(", text, re.M))
     if shape == "woken":
         assert 25 <= len(re.findall(r"FUTEX_WAKE_PRIVATE, 1\) += 1", text)) <= 50
 

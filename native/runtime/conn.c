@@ -3,6 +3,7 @@
  * A connection: its beginning, what its events mean, its end.
  */
 #include "link.h"
+#include "message.h"
 #include "worker.h"
 
 #include <stdlib.h>
@@ -212,8 +213,13 @@ static void not_now(struct conn *c)
 
 void conn_events(struct conn *c, uint32_t events)
 {
-	if (c->dead)
-		return;
+	if (c->dead || (c->blocked == BLOCKED_MESSAGE && !message_answered(c)))
+		return; /* or another thread has it, and is about to answer */
+	if (c->blocked == BLOCKED_MESSAGE && !c->passed) {
+		conn_resume(c);
+		if (c->dead)
+			return;
+	}
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
 	if (((c->blocked == BLOCKED_LINK || c->blocked == BLOCKED_MESSAGE) && (events & (EPOLLERR | EPOLLHUP))) || (c->blocked == BLOCKED_PULL && pull_ended(c))) {

@@ -170,10 +170,20 @@ static struct worker *next_reader(struct worker *from, unsigned role)
 	return NULL;
 }
 
-/* Whether a request of this thread can wait for a message. */
-static int may_wait(const struct op_context *x)
+/* Whether nothing is left to do for a connection after this reply, until its client says more: whoever sends the reply
+ * tells nobody. */
+static int is_last(const struct conn *c, const struct job *job)
 {
-	return x->job && x->conn && !x->conn->peer && !x->worker->shared && x->worker->inbox;
+	return job == &c->job[c->job_tail - 1] && c->job_head == c->job_run && !(job->traits & TRAIT_DEFERRED) &&
+	       !job->body_left && c->in_start == c->in_end && !c->backlog && !c->closing && !c->eof;
+}
+
+/* Whether a request of this thread can pass to another one. */
+static int may_pass(const struct op_context *x, const struct ditto_op *op)
+{
+	if (!(op->b & DITTO_MESSAGE_BRINGS) || !x->job || !x->conn || x->conn->passed || x->conn->peer || x->worker->shared)
+		return 0;
+	return op->b & DITTO_MESSAGE_ANSWERED ? x->worker->waiter && is_last(x->conn, x->job) : x->worker->inbox != NULL;
 }
 
 void message_pass(struct op_context *x, const struct ditto_op *op)
@@ -189,9 +199,11 @@ void message_pass(struct op_context *x, const struct ditto_op *op)
 		to = next_reader(w, (unsigned)op->a);
 		if (!to || to == w)
 			return;
-		if ((op->b & DITTO_MESSAGE_BRINGS) && may_wait(x) && !x->conn->passed) {
+		if (may_pass(x, op)) {
 			c = x->conn;
 			c->passed = 1;
+			if (op->b & DITTO_MESSAGE_ANSWERED)
+				message_want_answer(c, x->job);
 		}
 	}
 	put(to->inbox, c);
@@ -203,7 +215,7 @@ void message_pass(struct op_context *x, const struct ditto_op *op)
 
 enum run message_await(struct op_context *x)
 {
-	if (!x->conn || !x->conn->passed)
+	if (!x->conn || !x->conn->passed || (atomic_load(&x->conn->answer) && message_answered(x->conn)))
 		return RUN_DONE;
 	while (!x->worker->waiter && x->conn->passed)
 		message_ready(x->worker);
@@ -291,6 +303,8 @@ static void work(struct worker *w, uint32_t most)
 		w->wakes++;
 		if (role->timers)
 			worker_program(w, NULL, &role->timer[0].program);
+		if (w->passed && atomic_load(&w->passed->answer)) /* likewise */
+			message_answer(w, &back);
 		if (w->passed) /* a program that does not say so gives it back all the same */
 			message_pass(&(struct op_context){.worker = w}, &back);
 	}

@@ -245,7 +245,9 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		worker_block(w, op->block);
 		break;
 	case OP_REPLY:
-		break; /* jobs.c; means nothing outside a request */
+		if (w->passed)
+			message_answer(w, op);
+		break; /* else jobs.c; means nothing outside a request */
 	case OP_SENDFILE:
 		return send_slot(x, op);
 	case OP_FILE_OPEN:

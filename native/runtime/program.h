@@ -69,6 +69,7 @@ enum ditto_message_flags {
 	DITTO_MESSAGE_BRINGS = 1, /* the request passes with it, to come back */
 	DITTO_MESSAGE_ONCE = 2,   /* no write is made while an earlier one is not read, and nobody woken where none waits */
 	DITTO_MESSAGE_QUIET = 4,  /* sent with MSG_NOSIGNAL */
+	DITTO_MESSAGE_ANSWERED = 8, /* whoever gets the request sends its reply, by OP_REPLY, and tells nobody */
 };
 
 enum ditto_op_flags {

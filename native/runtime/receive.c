@@ -232,7 +232,7 @@ void conn_receive(struct conn *c)
 		}
 		if (recv->until_again || within_request(c))
 			continue;
-		if ((recv->until_short || c->edge) && c->filled)
+		if ((recv->until_short || c->edge || (recv->rest && c->begun)) && c->filled)
 			continue;
 		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
 			continue;

@@ -104,6 +104,8 @@ struct conn {
 	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
 	socklen_t peer_bytes;
 	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
+	_Atomic uint8_t answer;   /* message.c: whether another thread sends the reply */
+	uint32_t answered;        /* bytes it is to send, and has sent then */
 };
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };

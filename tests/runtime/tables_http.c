@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
  * A parent that waits for signals and worker processes that share its listener; replies with a file by sendfile, a log
- * that grows.  TEST_BODY: bodies are filler instead. */
+ * that grows.  TEST_BODY: bodies are filler instead.  TEST_REST: what goes on behind a full buffer is asked for at once. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -74,7 +74,11 @@ static const struct ditto_file_group files[] = {
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 9, .codec = DITTO_CODEC_HTTP1, .print_key = 0x1234abcd,
 	.classes = 4, .cls = classes,
+#ifdef TEST_REST
+	.recv = {.nr = SYS_recvfrom, .bytes = 1024, .rest = 16384},
+#else
 	.recv = {.nr = SYS_recvfrom, .bytes = 1024, .until_short = 1},
+#endif
 	.send = {.nr = SYS_writev, .iovs = 1, .arm = 1},
 	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 04000},
 	.roles = 2, .role = roles, .processes = 2, .process = processes, .file_groups = 2, .file_group = files,

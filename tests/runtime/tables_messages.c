@@ -2,7 +2,8 @@
  *
  * A loop that passes each request to three workers and answers once it has come back through an eventfd; a timerfd ticks
  * beside.  The workers read a pipe; TEST_WOKEN: they are woken by futex, and only where one waits.  TEST_ONCE: the loop is
- * not told again of what it has not read yet, and looks for events once before it passes a request on. */
+ * not told again of what it has not read yet, and looks for events once before it passes a request on.  TEST_ANSWERED: the
+ * workers send the replies. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -15,7 +16,9 @@
 
 DIST(body_size, 612);
 
-#ifdef TEST_WOKEN
+#ifdef TEST_ANSWERED
+#define PASS .nr = SYS_write, .b = DITTO_MESSAGE_BRINGS | DITTO_MESSAGE_ANSWERED, .c = 16
+#elif defined TEST_WOKEN
 #define PASS .nr = SYS_futex, .b = DITTO_MESSAGE_BRINGS | DITTO_MESSAGE_ONCE
 #else
 #define PASS .nr = SYS_write, .b = DITTO_MESSAGE_BRINGS, .c = 16
@@ -43,7 +46,11 @@ static const struct ditto_class classes[] = {
 static const struct ditto_op closed[] = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS}};
 static const struct ditto_op worked[] = {
 	{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getppid},
+#ifdef TEST_ANSWERED
+	{.kind = OP_REPLY, .prob = DITTO_ALWAYS, .nr = SYS_sendto},
+#else
 	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS, .nr = SYS_write, .a = 0, .b = BACK, .c = 8},
+#endif
 };
 static const struct ditto_timer work[] = {{.period_ns = 1000000, .program = {2, worked}}};
 static const struct ditto_op ticked[] = {{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getuid}};

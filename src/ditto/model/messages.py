@@ -11,10 +11,10 @@ from ditto.model.roles import RoleSeen
 from ditto.model.waits import longest_timeout, most_events
 from ditto.streams import programs
 from ditto.streams.evidence import Evidence
-from ditto.streams.messages import PASSED, RETURNED, Messages, Reading, worker_cycles
+from ditto.streams.messages import ANSWERED, PASSED, RETURNED, Messages, Reading, worker_cycles
 
 NO_CLASS = b"none"
-BRINGS, ONCE, QUIET = 1, 2, 4
+BRINGS, ONCE, QUIET, ANSWERS = 1, 2, 4, 8
 """Flags of a message, as ``enum ditto_message_flags`` in native/runtime/program.h."""
 AWAITED = 0.05
 """Share of the requests of a class that wait for others from which on those that pass do."""
@@ -89,6 +89,8 @@ def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) ->
     worker, server = _index(made, "worker"), next((i for i, r in enumerate(made) if r.inbox and r.kind != "worker"), -1)
     if worker < 0:
         return made
+    if answers(evidence):
+        server = -1
     timer = made[worker].timers[0]
     told = [_returned(op, server, found) if op.kind is OpKind.NOTIFY else op for op in timer.program]
     timer = timer.model_copy(update={"program": [op for op in told if op is not None]})
@@ -96,12 +98,20 @@ def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) ->
     return made
 
 
+def answers(evidence: Evidence) -> bool:
+    """Whether workers send the replies themselves."""
+    found = evidence.work.messages
+    return found is not None and 2 * found.answered > found.jobs
+
+
 def _index(roles: list[Role], kind: str) -> int:
     return next((index for index, role in enumerate(roles) if role.kind == kind), -1)
 
 
 def _returned(op: Op, server: int, found: Messages) -> Op | None:
-    """A worker's message that it is done; None where nobody waits for it."""
+    """A worker's message that it is done, or its reply; None where nobody waits for it."""
+    if op.a == ANSWERED[1]:
+        return Op(kind=OpKind.REPLY, nr=op.nr)
     if server < 0 or op.a != RETURNED[1]:
         return None
     flags = (ONCE if found.once else 0) | _quiet(op)
@@ -115,9 +125,26 @@ def _quiet(op: Op) -> int:
 def with_messages(evidence: Evidence, classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:
     """Classes whose messages name the role of the threads they go to; without messages, where there is none."""
     worker = _index(roles, "worker")
+    if answers(evidence):
+        return [cls.model_copy(update={"program": _answered(cls.program, worker)}) for cls in classes]
     waits = any(role.inbox is not None for role in roles if role.kind != "worker")
     seldom = evidence.work.messages is not None and evidence.work.messages.seldom
     return [cls.model_copy(update={"program": _passing(cls.program, worker, waits, seldom)}) for cls in classes]
+
+
+def _answered(program: list[Op], worker: int) -> list[Op]:
+    """A program whose reply is sent by the worker that the request passes to."""
+    made = []
+    for op in program:
+        if op.kind is OpKind.NOTIFY:
+            if worker < 0 or op.probability < STRAY:
+                continue
+            passes = op.a == PASSED[1]
+            op = op.model_copy(update={"a": worker, "b": (BRINGS | ANSWERS if passes else 0) | _quiet(op)})
+        elif op.kind is OpKind.REPLY:
+            made.append(Op(kind=OpKind.AWAIT))
+        made.append(op)
+    return made
 
 
 def _passing(program: list[Op], worker: int, waits: bool, seldom: bool) -> list[Op]:

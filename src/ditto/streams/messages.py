@@ -20,8 +20,9 @@ from ditto.streams.sharing import SOME, is_parked
 BETWEEN = ("pipe", "pair", "eventfd", "socket")
 """Kinds of descriptors that messages between threads pass over."""
 MOSTLY = 0.95
-PASSED, FURTHER, RETURNED = ("m", 0), ("m", 1), ("m", 2)
-"""What a message is: one that a request passes with, another for the same, one that tells of its coming back."""
+PASSED, FURTHER, RETURNED, ANSWERED = ("m", 0), ("m", 1), ("m", 2), ("m", 3)
+"""What a message is: one that a request passes with, another for the same, one that tells of its coming back; or that
+is a worker's reply to the client."""
 _KINDS = {"eventfd": NUMBERS["eventfd2"], "pipe": NUMBERS["pipe2"]}
 _NOBODY = Obj("none", 0)
 _NOWHERE = Wake(0, None, 0)
@@ -69,6 +70,7 @@ class Messages:
         by_workers, by_servers: how they read theirs, and how those read that serve the connections.
         sizes: bytes of a message to workers, where they read.
         seldom: whether they are woken only where none works.
+        answered: how often a worker sent the reply itself.
     """
 
     workers: set[int]
@@ -80,6 +82,7 @@ class Messages:
     by_servers: Reading = field(default_factory=Reading)
     sizes: Counter[int] = field(default_factory=Counter)
     seldom: bool = False
+    answered: int = 0
 
     @property
     def once(self) -> bool:
@@ -96,6 +99,8 @@ def join_messages(work: Work) -> None:
     for thread in work.threads.values():
         if thread.cycles:
             _follow(thread, found)
+    if found.answered:
+        _leave_to_workers(work, found)
 
 
 def _between(event: Event) -> Obj | None:
@@ -131,6 +136,10 @@ def _find(work: Work) -> Messages | None:
         return None
     found = Messages(workers, not reading)
     own = {obj for obj, tids in readers.items() if len(tids) == 1 and tids == writers[obj]}
+    for event in (e for tid in workers for e in work.threads[tid].events):
+        if event.nr in SENDS and event.ret > 0 and event.obj is not None and event.obj.kind == "connection":
+            event.target = Obj(MESSAGE, ANSWERED[1])
+            found.answered += 1
     for event in told:
         assert event.obj is not None
         serves = event.tid not in idle
@@ -205,6 +214,8 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
         if request is None:
             if event is not cycle.receive:
                 continue
+            for other in [k for k, r in under_way.items() if r.cycle.connection is cycle.connection]:
+                del under_way[other]  # a worker has answered it
             request = under_way[id(cycle)] = _Request(cycle, at, now)
         polled = now > request.last and wait_timeout(thread.wakes[now].wait) == 0  # type: ignore[arg-type]
         replies = event.nr in SENDS and event.obj is cycle.connection
@@ -225,6 +236,17 @@ def _follow(thread: ThreadWork, found: Messages) -> None:
             request.passes += 1
         elif replies:
             del under_way[id(cycle)]
+
+
+def _leave_to_workers(work: Work, found: Messages) -> None:
+    """What workers do that answer the client themselves is their own, but for what they do to its connection."""
+    for cycle in (cycle for thread in work.threads.values() for cycle in thread.cycles):
+        kept = [
+            (event, wake)
+            for event, wake in zip(cycle.events, cycle.wake_of, strict=True)
+            if event.tid not in found.workers or cycle.connection in (event.obj, event.target)
+        ]
+        cycle.events, cycle.wake_of = [event for event, _ in kept], [wake for _, wake in kept]
 
 
 def _next(under_way: dict[int, _Request], returned: int, now: int) -> _Request | None:

@@ -1,0 +1,86 @@
+"""Requests that are longer than the buffer they are received into: what is asked for behind it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from ditto.model.network import REST, fit_receive
+from ditto.streams.cycles import Cycle
+from runtime_build import STATIC, build_clone, receive, running
+from test_serial import Recorder
+
+SIZES = (500, 1500, 2500, 3500)
+
+
+def received(*asked: tuple[int, int]) -> list[Cycle]:
+    """Requests that come in receives of so many bytes asked for and got."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, 3)
+    for _ in range(10):
+        for size, got in asked:
+            record.call(10, "recvfrom", got, 7, 0, size, payload=b"POST / HTTP/1.1\r\n")
+        record.call(10, "sendto", 20, 7, 0, 20, payload=b"HTTP/1.1 200 OK\r\n")
+    return record.work().threads[10].cycles
+
+
+@pytest.mark.parametrize(
+    ("asked", "rest"),
+    [
+        (((1024, 1024), (570, 570)), 0),  # what is asked for anyway will do
+        (((1024, 1024), (60000, 570)), 60000),
+        (((1024, 1024), (1024, 570)), 0),
+        (((1024, 700),), 0),
+        (((1024, 700), (2000, 570)), 2000),
+    ],
+)
+def test_what_is_asked_for_behind_a_first_buffer(asked: tuple[tuple[int, int], ...], rest: int) -> None:
+    found = fit_receive(received(*asked))
+    assert (found.bytes, found.rest) == (1024, rest)
+
+
+def post(size: int) -> bytes:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    body = size - len(head % (size - 60))
+    return head % body + b"x" * (size - len(head % body))
+
+
+def test_long_requests_are_answered(tmp_path: Path) -> None:
+    """Under the address sanitizer: whole, in pieces, and several at once."""
+    with (
+        running(build_clone(tmp_path / "rest", "http", "-DTEST_BODY", "-DTEST_REST")) as clone,
+        clone.connect() as sock,
+    ):
+        for size in SIZES * 3:
+            sock.sendall(post(size))
+            assert len(receive(sock, 190)) == 190
+            for at in range(0, size, 700):
+                sock.sendall(post(size)[at : at + 700])
+                time.sleep(0.001)
+            assert len(receive(sock, 190)) == 190
+        sock.sendall(b"".join(map(post, SIZES)))
+        assert len(receive(sock, 190 * len(SIZES))) == 190 * len(SIZES)
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
+def test_the_rest_is_received_at_once(tmp_path: Path) -> None:
+    log = tmp_path / "calls"
+    binary = build_clone(tmp_path / "rest", "http", "-DTEST_BODY", "-DTEST_REST", mode=STATIC)
+    with running(binary, prefix=("strace", "-f", "-qq", "-o", str(log)), check=False) as clone:
+        with clone.connect() as sock:
+            for size in SIZES:
+                sock.sendall(post(size))
+                assert len(receive(sock, 190)) == 190
+        time.sleep(0.2)
+        subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
+        clone.process.wait(timeout=10)
+    got = re.findall(r"recvfrom\(\d+, .*, (\d+), 0, NULL, NULL\) += ([1-9]\d*)$", log.read_text(), re.M)
+    assert got == [
+        ("1024", "500"),
+        *[pair for size in SIZES[1:] for pair in (("1024", "1024"), (str(REST + 1), str(size - 1024)))],
+    ]
