@@ -24,6 +24,7 @@ from ditto.model.network import fit_listener, fit_receive, relisten
 from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
 from ditto.model.shape import parts_left_out
+from ditto.model.timers import find_timer
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
@@ -277,3 +278,16 @@ def test_clients_that_come_over_a_unix_socket(family: bytes, said: bool) -> None
     stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
     evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
     assert any("load.clone_command" in note for note in parts_left_out(evidence)) is said
+
+
+@pytest.mark.parametrize(("window", "found"), [(8_000_000_000, False), (1_000_000_000, True)])
+def test_what_is_done_at_regular_times_is_a_timer_where_it_lasts(window: int, found: bool) -> None:
+    """The first handshakes of a few connections come one after the other as well."""
+    record = Recorder()
+    for _ in range(6):
+        record.now += 100_000_000
+        record.call(PID, "epoll_wait", 1, 4)
+        record.call(PID, "getpid", PID)
+        record.call(PID, "epoll_wait", 1, 4)
+    work = follow(record.threads)
+    assert (find_timer([work.threads[PID]], {}, window) is not None) is found

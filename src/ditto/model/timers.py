@@ -13,6 +13,8 @@ from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, RECEIVES, SENDFILES,
 
 BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
+SPREAD = 0.4
+"""Share of the window from the first burst to the last, from which on they are a timer's."""
 MEMORY = numbers("mmap", "munmap", "mremap", "brk", "madvise")
 _EVENTFUL = ("eventfd", "pipe", "pair", "connection", "downstream", "listener", "datagram")
 RARE = 0.05
@@ -46,7 +48,8 @@ def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], win
     """The periodic activity of a role's threads, if they have one.
 
     Rare calls without a connection of their own are gathered into bursts; they are a timer's if the bursts come
-    regularly (coefficient of variation of the intervals below 0.6).  Where a timerfd ticks, each tick begins one.
+    regularly (coefficient of variation of the intervals below 0.6) and over most of the window: a client that connects
+    several times in a row is no clock.  Where a timerfd ticks, each tick begins one.
     """
     rare = _rare_kinds(classes)
     bursts: list[list[Event]] = []
@@ -63,7 +66,8 @@ def find_timer(threads: list[ThreadWork], classes: dict[bytes, list[Cycle]], win
         if len(own) >= MIN_BURSTS:
             starts = [burst[0].t_in for burst in own]
             intervals = [b - a for a, b in pairwise(starts)]
-            if mean(intervals) > 0 and pstdev(intervals) < 0.6 * mean(intervals):
+            lasts = starts[-1] - starts[0] >= SPREAD * window_ns
+            if lasts and mean(intervals) > 0 and pstdev(intervals) < 0.6 * mean(intervals):
                 bursts += own
                 spans.append(mean(intervals))
     if not spans:
