@@ -23,6 +23,7 @@ _HANDOVERS = {
     "queue": "DITTO_HAND_QUEUE",
     "spawn_thread": "DITTO_HAND_SPAWN_THREAD",
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
+    "pool": "DITTO_HAND_POOL",
 }
 FOLLOWS = 256
 """What the runtime counts a whole power as."""
@@ -54,7 +55,7 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
-\t\t {receive.head}u, {receive.batch}}},
+\t\t {receive.head}u, {receive.rest}u, {receive.batch}}},
 \t.send = {send_row(service.send)},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},

@@ -17,6 +17,8 @@ REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
 FEW_RELISTENS = 3
+FEW_RESTS = 0.05
+"""Further receives by request, from which on their size matters."""
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
 _NONBLOCK = 0o4000
@@ -26,27 +28,50 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 
 def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
+    head = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
     batches: Counter[int] = Counter()
     for cycle in cycles:
-        for event in cycle.events:
+        for event in cycle.events if head else (cycle.receive,):
             if event.nr in RECEIVES and event.obj is cycle.connection:
                 flags = signed(event.args[3]) if event.nr in (NUMBERS["recvfrom"], _BATCH) else 0
                 batches[event.args[2]] += event.nr == _BATCH
-                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH):
-                    size = sum(event.iov) or 16384
-                else:
-                    size = int(event.args[2])
-                seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
+                seen[(event.nr, _asked(event), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
-    head = _head(cycles)
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
     batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
+    rest = 0 if head or batch else _rest(cycles, size)
     size = max(size, REST) if head else size
-    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, batch=batch)
+    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, rest=rest, batch=batch)
+
+
+def _asked(event: Event) -> int:
+    """Bytes that a receive asks for."""
+    many = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH)
+    size = sum(event.iov) or 16384 if many else int(event.args[2])
+    return max(1, min(size, 1 << 26))
+
+
+def _rest(cycles: list[Cycle], size: int) -> int:
+    """The most that is asked for behind the first part of a request, where that is more than for the first; else 0.
+
+    Of a body whose length is known servers ask for as much as there is room for.
+    """
+    asked = []
+    for cycle in cycles:
+        came = False
+        for event in cycle.events:
+            if event.nr in SENDS:
+                break
+            if event.nr in RECEIVES and event.obj is cycle.connection and event.ret > 0:
+                if came:
+                    asked.append(_asked(event))
+                came = True
+    most = max(asked, default=0)
+    return most if most > size and len(asked) > FEW_RESTS * len(cycles) else 0
 
 
 def _head(cycles: list[Cycle]) -> int:
