@@ -15,14 +15,15 @@ import pytest
 
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
-from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.profile import Op, OpKind, Process, Receive, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import find_handover
-from ditto.model.network import fit_listener, relisten
+from ditto.model.network import fit_listener, fit_receive, relisten
 from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
+from ditto.model.shape import parts_left_out
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
@@ -101,8 +102,9 @@ def test_threads_that_were_gone_when_threads_were_listed_serve_all_the_same() ->
     assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
 
 
-def test_a_pool_that_is_woken_without_a_descriptor() -> None:
-    """Its acceptor waits with select; the clone starts a thread for each connection instead."""
+@pytest.mark.parametrize(("born_ns", "how"), [(500, "pool"), (1 << 40, "spawn_thread")])
+def test_threads_that_are_woken_without_a_descriptor(born_ns: int, how: str) -> None:
+    """A pool where they were there before the first accept; else more may be started."""
     record = Recorder()
     for number in range(2):
         record.call(PID, "select", 1, LISTENER + 1, 1)
@@ -111,12 +113,61 @@ def test_a_pool_that_is_woken_without_a_descriptor() -> None:
             record.call(20 + number, "recvfrom", 18, CONNECTION + number, 0, 4096, payload=b"GET / HTTP/1.1\r\n\r\n")
             record.call(20 + number, "sendto", 19, CONNECTION + number, 0, 19, payload=b"HTTP/1.1 200 OK\r\n\r\n")
     work = follow(record.threads)
-    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    births, born = dict.fromkeys((20, 21), (PID, PID)), dict.fromkeys((20, 21), born_ns)
+    stream = Stream(record.threads, [], {}, births, set(), (0, record.now), record.table, born_ns=born)
     threads = [ThreadSeen(tid=tid, name="s", syscall=NUMBERS["recvfrom"]) for tid in (PID, 20, 21)]
     roles = find_roles(stream, work, [ProcessSeen(pid=PID, ppid=1, name="s", threads=threads)])
     assert [role.kind for role in roles.roles] == ["loop", "serve"]
     evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
-    assert find_handover(evidence, roles, roles.roles[0]).how == "spawn_thread"
+    assert find_handover(evidence, roles, roles.roles[0]).how == how
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at_once(tmp_path: Path) -> None:
+    profile = service_profile()
+    service = profile.services[0]
+    acceptor = Role(kind="accept_serve", count=1, wait="blocking", listens=True, handover="pool", hand_to=1)
+    server = Role(kind="serve", count=2, wait="blocking", on_close=[Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])])
+    changed = service.model_copy(
+        update={
+            "roles": [acceptor, server],
+            "processes": [Process(roles=[0, 1])],
+            "receive": Receive(nr=NUMBERS["read"], bytes=64, rest=4096),
+            "listener": service.listener.model_copy(update={"nonblocking": False}),
+        }
+    )
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
+    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
+    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
+    request = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500\r\n" + b"v" * 500 + b"\r\n"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
+        assert traced.stdout is not None
+        port = int(traced.stdout.readline().split()[-1])
+        socks = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(3)]
+        for sock in socks[:2]:
+            sock.sendall(request)
+            assert sock.recv(4096)[:1] == b"+"
+        socks[2].sendall(request)
+        socks[0].close()  # a thread is free
+        assert socks[2].recv(4096)[:1] == b"+"
+        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
+        traced.wait(timeout=10)
+    lines = log.read_text().splitlines()
+    assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 2
+    assert len([line for line in lines if re.search(r", 64\) += 64$", line)]) == 3
+    assert len([line for line in lines if re.search(r", 4097\) += 46\d$", line)]) == 3
+
+
+def test_what_is_asked_for_behind_the_first_part_of_a_request() -> None:
+    record = Recorder()
+    record.call(PID, "accept4", CONNECTION, LISTENER)
+    for _ in range(9):
+        record.call(PID, "recvfrom", 1024, CONNECTION, 0, 1024, payload=b"POST / HTTP/1.1\r\nContent-Length: 3000\r\n")
+        record.call(PID, "recvfrom", 2000, CONNECTION, 0, 2000)
+        record.call(PID, "sendto", 19, CONNECTION, 0, 19, payload=b"HTTP/1.1 200 OK\r\n\r\n")
+    cycles = follow(record.threads).threads[PID].cycles
+    assert (fit_receive(cycles).bytes, fit_receive(cycles).rest) == (1024, 2000)
 
 
 SERVER = """
@@ -214,3 +265,15 @@ def test_a_clone_lists_a_directory_and_moves_behind_the_others_that_accept(tmp_p
     lines = log.read_text().splitlines()
     assert len([line for line in lines if re.search(r"getdents64\(.* = [1-9]\d*$", line)]) == 6
     assert len([line for line in lines if "EPOLL_CTL_DEL" in line]) == 2
+
+
+@pytest.mark.parametrize(("family", "said"), [(b"\1\0", True), (b"\2\0\x1f\x90", False)])
+def test_clients_that_come_over_a_unix_socket(family: bytes, said: bool) -> None:
+    record = Recorder()
+    record.call(PID, "accept4", CONNECTION, LISTENER, payload=family)
+    record.call(PID, "read", 14, CONNECTION, 0, 4096, payload=b"*1\r\n$4\r\nPING\r\n")
+    record.call(PID, "write", 7, CONNECTION, 0, 7, payload=b"+PONG\r\n")
+    work = follow(record.threads)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    evidence = Evidence(None, stream, work, requests_of(work))  # type: ignore[arg-type]
+    assert any("load.clone_command" in note for note in parts_left_out(evidence)) is said

@@ -6,13 +6,16 @@ from types import SimpleNamespace
 
 import pytest
 
-from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.profile import Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
+from ditto.model.links import numbered_alike
+from ditto.model.waits import longest_rest
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Work
 from ditto.streams.events import find_waits_of_calls
+from ditto.streams.evidence import Requests, one_after_the_other
 from ditto.streams.lives import connect_work
 from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
@@ -349,3 +352,53 @@ def test_what_a_reply_takes_without_a_queue(queue_ns: int, service_ns: int) -> N
     ]
     found = _delays(calls)  # type: ignore[arg-type]
     assert found is not None and found.mean == pytest.approx(service_ns / 1000, rel=0.1)
+
+
+@pytest.mark.parametrize(("connections", "certain"), [(3, False), (1, True)])
+def test_requests_that_threads_have_one_after_the_other_need_no_others_to_tell_their_calls(
+    connections: int, certain: bool
+) -> None:
+    work = batched(connections, rounds=6)
+    cycles = [cycle for thread in work.threads.values() for cycle in thread.cycles]
+    assert one_after_the_other(Requests("resp2", {b"GET": cycles}, len(cycles))) is certain
+
+
+def test_a_kept_connection_has_the_same_number_whatever_the_request() -> None:
+    """One class calls a cache, and a database where that has nothing; another the database first, then the cache."""
+
+    def calling(*services: int) -> RequestClass:
+        links = {service: number for number, service in enumerate(dict.fromkeys(services))}
+        program = [
+            op
+            for service in services
+            for op in (
+                Op(kind=OpKind.CALL, a=service, link=links[service]),
+                Op(kind=OpKind.ANSWER, link=links[service]),
+            )
+        ]
+        return RequestClass(
+            probability=0.5,
+            match={"verb": "GET"},
+            request_bytes=fixed(10),
+            replies=[ReplyShape(probability=1.0, kind="simple", size=fixed(2))],
+            program=[*program, Op(kind=OpKind.SETSOCKOPT, link=5)],
+        )
+
+    made = numbered_alike([calling(0, 1, 0), calling(1, 0), calling(1)])
+    assert [[op.link for op in cls.program] for cls in made] == [
+        [0, 0, 1, 1, 0, 0, 5], [1, 1, 0, 0, 5], [1, 1, 5],
+    ]  # fmt: skip
+    twice = calling(0)  # two connections to one service at a time
+    twice = twice.model_copy(update={"program": [*twice.program[:2], Op(kind=OpKind.CALL, a=0, link=1)]})
+    assert [[op.link for op in cls.program] for cls in numbered_alike([calling(1), twice])] == [[0, 0, 5], [1, 1, 2]]
+    many = [calling(*range(at, at + 5)) for at in (0, 5)]
+    assert numbered_alike(many) == many, "more than a connection may keep"
+
+
+@pytest.mark.parametrize(("timeouts", "rest"), [((0, 0), -1), ((0, 50), 50), ((-1, 0), -1)])
+def test_a_thread_that_only_looks_rests_for_ever(timeouts: tuple[int, ...], rest: int) -> None:
+    record = Recorder((PID,))
+    for timeout in timeouts:
+        record.call(PID, "epoll_wait", 0, 5, 0, 100, timeout)
+    looks = [event for event in record.threads[PID] if event.nr == NUMBERS["epoll_wait"]]
+    assert len(looks) == 2 and longest_rest(looks) == rest

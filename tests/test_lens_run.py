@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ditto.artifacts.lens import load_lens
+from ditto.artifacts.lens import VERSION, load_lens
 from ditto.errors import BadInputError, FormatVersionError, MissingCapabilityError
 from ditto.host import lens as lens_run
 from ditto.host.lens import LensControl, LensMode, LensRun, lens_command
@@ -136,7 +136,7 @@ def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"DITTOLNS" + struct.pack("<II", 99, 0))
     with pytest.raises(FormatVersionError, match="99"):
         load_lens(path)
-    path.write_bytes(b"DITTOLNS" + struct.pack("<II8sQQII", 1, 1, b"meta", 4000, 8, 8, 0))
+    path.write_bytes(b"DITTOLNS" + struct.pack("<II8sQQII", VERSION, 1, b"meta", 4000, 8, 8, 0))
     with pytest.raises(BadInputError, match="damaged"):
         load_lens(path)
     with pytest.raises(BadInputError, match="cannot be read"):

@@ -23,6 +23,7 @@ from ditto.host.drive import clone_plan, recorded, with_stand_in
 from ditto.host.load import LoadResult
 from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
+from ditto.streams.protocol import recognise
 
 CLIENT = """
 import selectors, socket, struct, sys, random
@@ -183,3 +184,8 @@ def test_more_requests_are_recorded_of_a_fast_client(
     spec = write_app(tmp_path)
     load = spec.load.model_copy(update={"requests": Requests(native=native, lens=asked)})
     assert drive._enough(asked, seconds, spec.model_copy(update={"load": load})) == recorded_in_all
+
+
+def test_another_protocol_that_begins_with_a_word_of_http() -> None:
+    assert recognise([b'CONNECT {"verbose":true}\r\n'], []) == "opaque"
+    assert recognise([b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"x" * 59], []) == "http1"

@@ -61,6 +61,7 @@ def test_the_runtime_leaves_out_the_same_digits(tmp_path: Path) -> None:
     source = tmp_path / "prints.c"
     source.write_text(
         '#include "codec.h"\n#include <stdio.h>\n#include <string.h>\n'
+        "const struct ditto_service ditto_service;\n"
         "int main(int argc, char **argv) { (void)argc;"
         f' printf("%u\\n", ditto_fold_print({KEY}, argv[1], strlen(argv[1]))); }}\n'
     )

@@ -248,6 +248,7 @@ def test_path_prints_agree_with_the_runtime(tmp_path: Path) -> None:
     source = tmp_path / "prints.c"
     source.write_text(
         '#include "codec.h"\n#include <stdio.h>\n#include <string.h>\n#include <stdlib.h>\n'
+        "const struct ditto_service ditto_service;\n"
         "int main(int argc, char **argv) { (void)argc;"
         ' printf("%u\\n", ditto_path_print((uint32_t)strtoul(argv[1], 0, 10), argv[2], strlen(argv[2]))); }\n'
     )

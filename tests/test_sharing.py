@@ -81,15 +81,19 @@ def test_a_connection_that_was_given_away_once_is_its_threads_own() -> None:
     assert sharing_of(record).passed == 1
 
 
-@pytest.mark.parametrize(("kind", "how"), [("accept_serve", "spawn_thread"), ("loop", "queue")])
-def test_a_pool_that_is_given_connections_without_a_descriptor(kind: str, how: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "to", "how"),
+    [("accept_serve", "serve", "spawn_thread"), ("loop", "serve", "spawn_thread"), ("loop", "loop", "queue")],
+)
+def test_a_pool_that_is_given_connections_without_a_descriptor(kind: str, to: str, how: str) -> None:
     record = Threads()
     accept(record, 1)
     for fd in (7, 8, 9):
         record.serve(fd, fd)
     acceptor = SimpleNamespace(accepts=True, threads=[1], kind=kind)
-    roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve")], role_of=lambda tid: 0)
-    evidence = SimpleNamespace(work=record.work(), stream=SimpleNamespace(births={}))
+    roles = SimpleNamespace(roles=[SimpleNamespace(kind=to, threads=[7, 8, 9])], role_of=lambda tid: 0)
+    stream = SimpleNamespace(births={}, born_ns={}, outside=[], threads={})
+    evidence = SimpleNamespace(work=record.work(), stream=stream)
     assert find_handover(evidence, roles, acceptor) == Handover(0, how)  # type: ignore[arg-type]
 
 

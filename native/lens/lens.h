@@ -12,7 +12,7 @@
 #include "lru.h"
 #include "sets.h"
 
-#define LENS_VERSION 1
+#define LENS_VERSION 2
 #define PREV_START 0xffffu /* "no call yet": a thread's birth, or counting began in the middle of a segment */
 #define MAX_CLASSES 256
 #define CLASS_LEN 76

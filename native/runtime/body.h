@@ -40,8 +40,8 @@ struct ditto_body_layout {
 /* Blocks know these offsets. */
 struct ditto_body {
 	uint8_t *arena;             /* offset 0 */
-	uint64_t random;            /* offset 8: xorshift state for random branches, never 0 */
-	uint64_t runs;              /* offset 16: unused by blocks */
+	uint64_t random;            /* offset 8: of this run of a block, for random branches and targets */
+	uint64_t turn;              /* offset 16: runs of blocks, which choose the random word */
 	uint8_t *base;              /* offset 24: arena + DITTO_BODY_BIAS */
 	uint64_t counter[4];        /* offset 32: of loops nested too deep for registers */
 	uint64_t cursor[DITTO_BODY_CURSORS]; /* offset 64 */

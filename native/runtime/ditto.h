@@ -159,7 +159,7 @@ struct ditto_recv {
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
 	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
-	uint32_t rest;       /* bytes asked for, at once, where a request goes on behind a buffer that it filled; 0: as before */
+	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
 };
 
@@ -183,7 +183,7 @@ enum ditto_role_kind {
 	DITTO_ROLE_LOOP = 1, /* waits for events, handles them, waits again; may accept, may serve connections */
 	DITTO_ROLE_PERIODIC, /* sleeps for timer[0].period_ns by wait_nr, runs timer[0].program, again */
 	DITTO_ROLE_IDLE,     /* waits for ever (wait_nr: futex, rt_sigsuspend, wait4, pause) */
-	DITTO_ROLE_SERVE,    /* serves one connection with blocking calls, then ends (thread or process a connection) */
+	DITTO_ROLE_SERVE,    /* serves one connection with blocking calls, then ends (thread or process a connection), or the next one */
 	DITTO_ROLE_HELPER,   /* runs timer[0].program whenever OP_FUTEX_WAKE wakes it */
 	DITTO_ROLE_SHARED,   /* serves whichever connection of its role's common wait set is ready */
 	DITTO_ROLE_DISPATCH, /* waits for events and gives ready connections to the threads of role hand_to (shared), or,
@@ -198,6 +198,7 @@ enum ditto_handover {
 	DITTO_HAND_QUEUE,      /* to the threads of role hand_to, in turn, through a queue and an eventfd or pipe write */
 	DITTO_HAND_SPAWN_THREAD,  /* a new thread of role hand_to for each connection */
 	DITTO_HAND_SPAWN_PROCESS, /* a new process */
+	DITTO_HAND_POOL,       /* to whichever thread of role hand_to, which serves, is free first */
 };
 
 struct ditto_timer {

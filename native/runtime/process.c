@@ -180,7 +180,7 @@ void worker_main(struct worker *w)
 	case DITTO_ROLE_WORKER:
 		message_main(w);
 	case DITTO_ROLE_SERVE:
-		idle_main(w); /* its threads are made by whoever accepts */
+		crew_main(w); /* other threads that serve are made by whoever accepts */
 	default:
 		if (role->wait == DITTO_WAIT_BLOCKING && ditto_service.listener.datagrams)
 			datagram_main(w);
@@ -213,7 +213,9 @@ static unsigned threads_of(unsigned role)
 {
 	const struct ditto_role *r = &ditto_service.role[role];
 
-	return r->kind == DITTO_ROLE_SERVE ? 0 : r->count ? r->count : 1;
+	if (r->kind == DITTO_ROLE_SERVE && !crew_serves(role))
+		return 0;
+	return r->count ? r->count : 1;
 }
 
 /* The threads of each role that shares connections, and the dispatchers that hand out to them, get what they share. */

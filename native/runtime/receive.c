@@ -30,34 +30,29 @@ void conn_greet(struct conn *c)
 	send_until(c, out_end(&c->out), NULL);
 }
 
-/* Whether a request has begun to come, of which the rest is not here. */
-static int unfinished(const struct conn *c)
-{
-	return c->in_end > c->in_start || c->codec.need;
-}
-
-static uint32_t asked_for(const struct conn *c)
+/* Bytes that a receive asks for.  One more than the original does of a rest: where that comes whole, the receive was not
+ * filled, and none has to follow to find that there is nothing more. */
+static uint32_t asked(const struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
 
-	return recv->rest && unfinished(c) ? recv->rest : recv->bytes;
+	return recv->rest && c->begun ? recv->rest + 1 : recv->bytes;
 }
 
-/* Room for a receive: the whole of what is asked for, or what a long unfinished head leaves. */
+/* Room for a receive: the whole of what it asks for, or what a long unfinished head leaves. */
 static int in_room(struct conn *c)
 {
-	const uint32_t ask = asked_for(c);
+	const uint32_t ask = asked(c), least = ask == ditto_service.recv.bytes ? ask / 2 : ask;
 	uint32_t kept = c->in_end - c->in_start, capacity;
 	uint8_t *in;
 
-	if (c->in && kept == 0) {
+	if (c->in && kept == 0 && c->in_cap >= least) {
 		c->in_start = c->in_end = 0;
-		if (!c->codec.need || c->in_cap >= ask)
-			return 0;
+		return 0;
 	}
 	if (c->in && c->in_cap - c->in_end >= ask)
 		return 0;
-	if (c->in && c->in_cap - kept >= ask / 2 && c->in_cap > kept) {
+	if (c->in && c->in_cap - kept >= least && c->in_cap > kept) {
 		memmove(c->in, c->in + c->in_start, kept);
 		c->in_start = 0;
 		c->in_end = kept;
@@ -112,8 +107,8 @@ int conn_receive_once(struct conn *c)
 		return -2;
 	iov.iov_base = c->in + c->in_end;
 	iov.iov_len = c->in_cap - c->in_end;
-	if (iov.iov_len > asked_for(c))
-		iov.iov_len = asked_for(c);
+	if (iov.iov_len > asked(c))
+		iov.iov_len = asked(c);
 	part = part_wanted(c);
 	if (part && iov.iov_len > part)
 		iov.iov_len = part;
@@ -164,7 +159,8 @@ static void take_requests(struct conn *c)
 		request.note_len = 0;
 		step = codec->parse(&c->codec, c->in + c->in_start, c->in_end - c->in_start, &used, &request);
 		c->in_start += (uint32_t)used;
-		if (step == CODEC_MORE)
+		c->begun = step == CODEC_MORE;
+		if (c->begun)
 			break;
 		if (request.cls != DITTO_NONE && closes_after(c, request.cls))
 			request.flags |= REQ_CLOSE;
@@ -236,7 +232,7 @@ void conn_receive(struct conn *c)
 		}
 		if (recv->until_again || within_request(c))
 			continue;
-		if ((recv->until_short || c->edge || (recv->rest && unfinished(c))) && c->filled)
+		if ((recv->until_short || c->edge || (recv->rest && c->begun)) && c->filled)
 			continue;
 		if (c->edge && c->hung_up) /* its end is to be read, and will not be reported again */
 			continue;

@@ -86,6 +86,7 @@ struct conn {
 	struct conn *next_passed; /* message.c: in an inbox, or yielded */
 	struct conn *prev_all, *next_all;
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained, passed;
+	uint8_t begun; /* a part of a request has come */
 	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */

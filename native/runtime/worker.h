@@ -22,6 +22,10 @@ int shared_hand_out(struct worker *w, int n, int unwatch); /* n reports; whether
 void shared_yield(struct worker *w, struct conn *c); /* lets go of a connection that was just made */
 void shared_queue(struct worker *from, struct conn *c); /* to be served by whichever thread is free */
 
+int crew_serves(unsigned role); /* crew.c: whether its threads take connections from the queue of a pool */
+int crew_hand(int fd);          /* -1: too many wait already */
+void crew_main(struct worker *w) __attribute__((noreturn));
+
 void serve_listen_wait(struct worker *w); /* serve.c: until there is a connection, by the role's listen_wait */
 struct conn *crowd_recycled(struct worker *w); /* memory of a connection that was closed, or NULL */
 

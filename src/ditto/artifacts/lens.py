@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ditto.errors import BadInputError, FormatVersionError
 
 MAGIC = b"DITTOLNS"
-VERSION = 1
+VERSION = 2
 BUCKETS = 24
 """Stack-distance buckets: 0 the same line again; k in 1..21: 2**(k-1) <= d < 2**k; 22: 2**21 and more; 23: first."""
 PREV_START = 0xFFFF
@@ -235,8 +235,6 @@ def _sections(path: Path, data: bytes) -> dict[str, Table]:
             sections[name] = np.frombuffer(data, layout, items, offset)
     except (struct.error, ValueError, UnicodeDecodeError) as error:
         raise BadInputError(f"{path}: damaged lens file ({error})", "make the recording again") from error
-    if "keys" in sections:  # not in files of earlier versions
-        sections.setdefault("caches", np.zeros(sections["keys"].size, _CACHES))
     missing = sorted(set(_LAYOUT) - set(sections))
     if missing:
         raise BadInputError(f"{path}: damaged lens file (no section {missing[0]})", "make the recording again")

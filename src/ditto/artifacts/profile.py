@@ -137,7 +137,7 @@ class Role(Model):
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
     relisten: Annotated[int, Field(ge=0, le=65535)] = 0
-    handover: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
+    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pool"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     inbox: Inbox | None = None
@@ -191,7 +191,7 @@ class Receive(Model):
     until_again: bool = False
     until_short: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
-    rest: Annotated[int, Field(ge=0, le=1 << 20)] = 0
+    rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
     batch: Annotated[int, Field(ge=0, le=1024)] = 0
 
 

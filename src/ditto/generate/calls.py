@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 
 from ditto.artifacts.plan import StepFlags
-from ditto.artifacts.profile import CallClass, CallPart, Dist, Downstream
-from ditto.generate.writer import CODECS, Tables, chance, cumulative, receive_row, reply_rows
+from ditto.artifacts.profile import CallClass, CallPart, Dist, Downstream, Receive
+from ditto.generate.writer import CODECS, Tables, chance, cumulative, reply_rows
 from ditto.host.synthetic import sample_requests
 
 VARIANTS = 32
@@ -26,14 +26,18 @@ def downstream_rows(tables: Tables, downstreams: Sequence[Downstream], seed: int
 
 def _row(tables: Tables, downstream: Downstream, seed: int) -> str:
     calls = tables.array("struct ditto_call_class", _calls(tables, downstream))
-    further = tables.array("struct ditto_recv", [receive_row(receive) for receive in downstream.further])
+    further = tables.array("struct ditto_recv", [_receive(receive) for receive in downstream.further])
     return (
         f"{{.pool = DITTO_POOL_{downstream.pool.upper()}, .blocking = {int(downstream.blocking)}, "
-        f".recv = {receive_row(downstream.receive)}, "
+        f".recv = {_receive(downstream.receive)}, "
         f".further = {further}, .furthers = {len(downstream.further)}, "
         f".connect = {tables.program(downstream.connect)}, .call = {calls}, "
         f".service = {_stand_in(tables, downstream, seed)}}}"
     )
+
+
+def _receive(receive: Receive) -> str:
+    return f"{{{receive.nr}, {receive.bytes}u, {receive.flags}, 0, 0, 0, 0, 0}}"
 
 
 def _stand_in(tables: Tables, downstream: Downstream, seed: int) -> str:

@@ -9,7 +9,7 @@ from ditto.generate.body import BodyCode
 from ditto.generate.calls import downstream_rows
 from ditto.generate.ir import CloneIR
 from ditto.generate.memory import touched_bytes
-from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, receive_row, reply_rows, send_row
+from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, reply_rows, send_row
 
 _WAITS = {
     "epoll": "DITTO_WAIT_EPOLL",
@@ -23,6 +23,7 @@ _HANDOVERS = {
     "queue": "DITTO_HAND_QUEUE",
     "spawn_thread": "DITTO_HAND_SPAWN_THREAD",
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
+    "pool": "DITTO_HAND_POOL",
 }
 FOLLOWS = 256
 """What the runtime counts a whole power as."""
@@ -43,6 +44,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     layout = _layout(tables, body)
     downstreams = tables.array("struct ditto_downstream", downstream_rows(tables, service.downstreams, ir.seed))
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
+    receive = service.receive
     main = f"""
 const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
@@ -52,7 +54,8 @@ const struct ditto_service ditto_service = {{
 \t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
-\t.recv = {receive_row(service.receive)},
+\t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
+\t\t {receive.head}u, {receive.rest}u, {receive.batch}}},
 \t.send = {send_row(service.send)},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},

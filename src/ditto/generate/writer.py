@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ditto.artifacts.profile import Dist, Op, Receive, ReplyShape, Send
+from ditto.artifacts.profile import Dist, Op, ReplyShape, Send
 
 ALWAYS = 0xFFFFFFFF
 
@@ -122,14 +122,6 @@ def integer(value: int) -> str:
 def chance(probability: float) -> int:
     """A probability as a fraction of 2^32 - 1."""
     return round(probability * 0xFFFFFFFF)
-
-
-def receive_row(receive: Receive) -> str:
-    """The initialiser of a ``struct ditto_recv``."""
-    return (
-        f"{{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)}, "
-        f"{receive.head}u, {receive.rest}u, {receive.batch}}}"
-    )
 
 
 def send_row(send: Send) -> str:

@@ -11,6 +11,7 @@ from typing import Literal
 from ditto.artifacts.profile import Op, OpKind, Process, Role
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen, RolesSeen
+from ditto.streams.events import ACCEPTS
 from ditto.streams.evidence import Evidence
 
 
@@ -19,7 +20,7 @@ class Handover:
     """To which role connections go, how, and by which descriptor its threads are woken; ``to`` is -1 for no other."""
 
     to: int = -1
-    how: Literal["keep", "queue", "spawn_thread", "spawn_process"] = "keep"
+    how: Literal["keep", "queue", "spawn_thread", "spawn_process", "pool"] = "keep"
     notify_nr: int = 0
 
 
@@ -39,7 +40,8 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
             continue
         takers[roles.role_of(life.server)] += 1
         born = evidence.stream.births.get(life.server)
-        if born is None or born[1] != life.acceptor or not _alone(roles, life.server):
+        there = life.accept is not None and evidence.stream.born_ns.get(life.server, 1 << 63) < life.accept.t_in
+        if born is None or born[1] != life.acceptor or there or not _alone(roles, life.server):
             ways["queue"] += 1
         else:
             ways["spawn_thread" if life.accept is not None and born[0] == life.accept.pid else "spawn_process"] += 1
@@ -53,8 +55,9 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
     if how != "queue":
         return Handover(to, how)
     if not notify and (role.kind == "accept_serve" or roles.roles[to].kind == "serve"):
-        # Threads of a pool that are woken without a descriptor: the clone starts one for each connection instead.
-        return Handover(to, "spawn_thread")
+        # Threads that are woken without a descriptor: a pool, if they were there first, else more may be started.
+        pool = roles.roles[to].kind == "serve" and _older(evidence, roles.roles[to].threads, own)
+        return Handover(to, "pool" if pool else "spawn_thread")
     nr = notify.most_common(1)[0][0] if notify else 0
     return Handover(to, how, NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr)
 
@@ -65,11 +68,21 @@ def _alone(roles: RolesSeen, tid: int) -> bool:
     return at < 0 or roles.roles[at].kind == "serve"
 
 
+def _older(evidence: Evidence, threads: Iterable[int], acceptors: set[int]) -> bool:
+    """Whether all of the threads were born before the first accept."""
+    stream = evidence.stream
+    events = (*stream.outside, *(event for tid in acceptors for event in stream.threads.get(tid, ())))
+    accepted = min((e.t_out for e in events if e.tid in acceptors and e.nr in ACCEPTS), default=0)
+    return all(stream.born_ns.get(tid, accepted) < accepted for tid in threads)
+
+
 def kept_open(program: list[Op], handover: Handover) -> list[Op]:
-    """What is done after an accept, without closing the copy left to a child: the runtime does that itself."""
-    if handover.how != "spawn_process":
-        return program
-    return [op for op in program if op.kind is not OpKind.CLOSE]
+    """What is done after an accept, without what the runtime does itself.
+
+    That is closing the copy left to a child, and waking a thread of a pool.
+    """
+    own = {"spawn_process": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
+    return [op for op in program if op.kind is not own]
 
 
 def set_up_before(evidence: Evidence, role: Role) -> Role:

@@ -16,9 +16,9 @@ from ditto.streams.programs import ends_head, signed
 REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
-_SEVERAL = 0.05
-"""Share of requests that come in several receives from which on it is looked at how."""
 FEW_RELISTENS = 3
+FEW_RESTS = 0.05
+"""Further receives by request, from which on their size matters."""
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
 _BATCH, _MOST_TOGETHER = NUMBERS["recvmmsg"], 1024
 _NONBLOCK = 0o4000
@@ -28,42 +28,50 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 
 def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
+    head = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
     batches: Counter[int] = Counter()
     for cycle in cycles:
-        for event in cycle.events:
+        for event in cycle.events if head else (cycle.receive,):
             if event.nr in RECEIVES and event.obj is cycle.connection:
                 flags = signed(event.args[3]) if event.nr in (NUMBERS["recvfrom"], _BATCH) else 0
                 batches[event.args[2]] += event.nr == _BATCH
-                if event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH):
-                    size = sum(event.iov) or 16384
-                else:
-                    size = int(event.args[2])
-                seen[(event.nr, max(1, min(size, 1 << 26)), flags)] += 1
+                seen[(event.nr, _asked(event), flags)] += 1
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
-    head = _head(cycles)
     if head:
         seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
     batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
-    rest = 0 if head else _rest(cycles)
+    rest = 0 if head or batch else _rest(cycles, size)
     size = max(size, REST) if head else size
     return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, rest=rest, batch=batch)
 
 
-def _rest(cycles: list[Cycle]) -> int:
-    """Bytes that are asked for behind a first buffer that a request has filled, where they are others; else 0."""
-    asked: Counter[int] = Counter()
+def _asked(event: Event) -> int:
+    """Bytes that a receive asks for."""
+    many = event.nr in (NUMBERS["readv"], NUMBERS["recvmsg"], _BATCH)
+    size = sum(event.iov) or 16384 if many else int(event.args[2])
+    return max(1, min(size, 1 << 26))
+
+
+def _rest(cycles: list[Cycle], size: int) -> int:
+    """The most that is asked for behind the first part of a request, where that is more than for the first; else 0.
+
+    Of a body whose length is known servers ask for as much as there is room for.
+    """
+    asked = []
     for cycle in cycles:
-        receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
-        first = cycle.receive
-        if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]):
-            size = int(receives[1].args[2])
-            asked[0 if size == first.ret else size] += 1
-    if asked.total() < _SEVERAL * len(cycles) or asked[0] > asked.total() / 2:
-        return 0
-    return min(1 << 20, max(REST, *asked))
+        came = False
+        for event in cycle.events:
+            if event.nr in SENDS:
+                break
+            if event.nr in RECEIVES and event.obj is cycle.connection and event.ret > 0:
+                if came:
+                    asked.append(_asked(event))
+                came = True
+    most = max(asked, default=0)
+    return most if most > size and len(asked) > FEW_RESTS * len(cycles) else 0
 
 
 def _head(cycles: list[Cycle]) -> int:

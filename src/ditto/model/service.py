@@ -12,6 +12,7 @@ from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
+from ditto.model.links import numbered_alike
 from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
@@ -19,7 +20,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pa
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
-from ditto.model.waits import longest_timeout, most_events
+from ditto.model.waits import longest_rest, longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
@@ -151,7 +152,7 @@ def _service(this: _Fit) -> ServiceProfile:
         role.model_copy(update={"leads_session": leads_session(of, seen)})
         for role, of in zip(roles, this.roles.roles, strict=True)
     ]
-    classes = with_messages(evidence, with_helpers(classes, roles), roles)
+    classes = numbered_alike(with_messages(evidence, with_helpers(classes, roles), roles))
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
@@ -275,7 +276,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
     return Role(
         **common,
         max_events=most_events(waits),
-        timeout_ms=longest_timeout(waits),
+        timeout_ms=longest_timeout(waits) if serving or role.accepts else longest_rest(waits),
         listens=role.accepts or (serving and evidence.datagrams),
         listen_events=listener_events(evidence.stream, evidence.observation.native.port) if role.accepts else 1,
         relisten=relisten(role) if role.kind == "loop" else 0,

@@ -11,6 +11,8 @@ from ditto.streams.evidence import Evidence
 from ditto.streams.messages import BETWEEN
 
 _RING = NUMBERS["io_uring_enter"]
+_AF_UNIX = b"\1\0"
+"""Family of the address that an accept returns."""
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -30,6 +32,11 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             f"{overlapping / total:.0%} of the requests share a connection to another service with others that wait "
             "there: those of the clone have one each"
         )
+    if _local(evidence) > SOME * total:
+        notes.append(
+            "clients come over a Unix socket, and the clone listens on a TCP port: give load.clone_command in "
+            "app.toml, the client as it goes to {port}"
+        )
     between = messages_between_threads(evidence)
     if between > SOME * total:
         notes.append(
@@ -37,6 +44,12 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             "or event descriptors and are left out, with what their receiver does: the clone answers without"
         )
     return notes
+
+
+def _local(evidence: Evidence) -> int:
+    """Requests on connections that came over a Unix socket."""
+    lives = evidence.work.lives.values()
+    return sum(life.requests for life in lives if life.accept is not None and life.accept.payload[:2] == _AF_UNIX)
 
 
 def messages_between_threads(evidence: Evidence) -> int:

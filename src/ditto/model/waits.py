@@ -24,3 +24,11 @@ def longest_timeout(waits: list[Event]) -> int:
     if not values or min(values) < 0:
         return -1
     return min(max(values), LONGEST_MS)
+
+
+def longest_rest(waits: list[Event]) -> int:
+    """The same of a thread that nothing comes to.
+
+    One that was only seen looking, without a wait, rests elsewhere: a loop of such looks would never rest.
+    """
+    return longest_timeout(waits) or -1

@@ -319,6 +319,7 @@ class Stream:
         outside: events recorded outside that window (start-up and what follows), but for those in ``said``.
         parents: pid -> parent pid, of processes born in the recording.
         births: tid -> (pid, parent tid).
+        born_ns: tid -> when it was born, CLOCK_MONOTONIC.
         window_ns: (start, end) of the window, CLOCK_MONOTONIC; (0, 0) if there was none.
         descriptors: the tables as they are at the end.
         said: what moved data outside the window, where that was kept.
@@ -332,6 +333,7 @@ class Stream:
     window_ns: tuple[int, int]
     descriptors: Descriptors
     said: list[Event] = field(default_factory=list)
+    born_ns: dict[int, int] = field(default_factory=dict)
 
 
 _MOVES = RECEIVES | SENDS
@@ -365,6 +367,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     said: list[Event] = []
     parents: dict[int, int] = {}
     births: dict[int, tuple[int, int]] = {}
+    born_ns: dict[int, int] = {}
     exits: set[int] = set()
     last: dict[int, tuple[Event, int]] = {}
     marks: list[tuple[int, int]] = []
@@ -380,6 +383,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         if kind == Kind.BIRTH:
             parent_tid, parent_pid = columns["args"][i][0], columns["args"][i][1]
             births[tid] = (pid, parent_tid)
+            born_ns[tid] = t_out
             if parent_pid != pid:
                 parents[pid] = parent_pid
                 descriptors.fork(parent_pid, pid)
@@ -420,4 +424,4 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
             window = (t, marks[at + 1][0] if at + 1 < len(marks) else int(records["t_ns"][-1]))
     if not marks and len(records):
         window = (int(records["t_ns"][0]), int(records["t_ns"][-1]))
-    return Stream(threads, outside, parents, births, exits, window, descriptors, said)
+    return Stream(threads, outside, parents, births, exits, window, descriptors, said, born_ns)

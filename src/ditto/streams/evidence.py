@@ -275,10 +275,24 @@ def _limited(classes: dict[bytes, list[Cycle]]) -> dict[bytes, list[Cycle]]:
 def plain_works(evidence: Evidence, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
     """The counted operations of every class; of requests that came one at a time where their calls are plainer."""
     works = class_works(evidence.requests, skip)
-    if evidence.alone is None:
+    if evidence.alone is None or one_after_the_other(evidence.requests):
         return works
     alone = class_works(evidence.alone)
     return {key: plainer(work, alone.get(key)) for key, work in works.items()}
+
+
+def one_after_the_other(requests: Requests) -> bool:
+    """Whether each thread had one request under way at a time, so that its calls are that request's without doubt."""
+    cycles = sorted(
+        (cycle for found in requests.classes.values() for cycle in found), key=lambda cycle: cycle.receive.t_out
+    )
+    ends: dict[int, int] = {}
+    beside = 0
+    for cycle in cycles:
+        beside += cycle.receive.t_out < ends.get(cycle.tid, 0)
+        last = max((event.t_out for event in cycle.events), default=cycle.receive.t_out)
+        ends[cycle.tid] = max(ends.get(cycle.tid, 0), last)
+    return beside <= STRAY_CALLS * len(cycles)
 
 
 def plainer(work: ClassWork, alone: ClassWork | None) -> ClassWork:

@@ -49,7 +49,7 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
     if not request_list:
         return "opaque"
     scores = {
-        "http1": (sum(bool(_HTTP_REQUEST.match(r)) for r in request_list),
+        "http1": (sum(map(_looks_like_http, request_list)),
                   sum(bool(_HTTP_REPLY.match(r)) for r in reply_list)),
         "resp2": (sum(bool(_RESP_MULTI.match(r)) for r in request_list),
                   sum(bool(_RESP_REPLY.match(r)) for r in reply_list)),
@@ -66,6 +66,12 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
         if asked >= 0.9 * len(request_list) and answered >= 0.9 * len(reply_list):
             return codec
     return "opaque"
+
+
+def _looks_like_http(request: bytes) -> bool:
+    """Whether a request begins as one of HTTP, as far as it was recorded: others have a CONNECT of their own."""
+    line, end, _ = request.partition(b"\n")
+    return _HTTP_REQUEST.match(line) is not None and (not end or b" HTTP/" in line)
 
 
 def _first_word(payload: bytes) -> bytes:

@@ -12,8 +12,10 @@ from ditto.generate.body.isa import BASE, BIAS, BODY, COUNTERS, RAX, RCX, RDX, W
 from ditto.generate.body.registers import Registers
 from ditto.generate.body.steps import NEXT_LINE, Step
 
-BODY_RANDOM, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 24, 32, 64
+BODY_RANDOM, BODY_TURN, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 16, 24, 32, 64
 """Offsets in struct ditto_body."""
+WORDS = 64
+"""Random words that come in turn, one for each run of a block: few outcomes before tell nothing of it, many do."""
 
 
 @dataclass
@@ -164,23 +166,20 @@ class Renderer:
     def _do_one(self, step: Step) -> None:
         self._put(f"movsd {16 - BIAS}({r64(BASE)}), %xmm{isa.VEC_FP[step.a]}", 5, 1 << BASE)
 
-    def _do_word_load(self, step: Step) -> None:
-        self._put(f"mov {BODY_RANDOM}({r64(BODY)}), {r64(WORD)}", 4, 1 << BODY, 1 << WORD)
+    def _do_word_turn(self, step: Step) -> None:
+        self._put(f"mov {BODY_TURN}({r64(BODY)}), {r64(WORD)}", 4, 1 << BODY, 1 << WORD)
+
+    def _do_word_next(self, step: Step) -> None:
+        self._put(f"lea 1({r64(WORD)}), {r64(WORD)}", 4, 1 << WORD, 1 << WORD)
+
+    def _do_word_keep(self, step: Step) -> None:
+        self._put(f"mov {r64(WORD)}, {BODY_TURN}({r64(BODY)})", 4, 1 << BODY | 1 << WORD)
+
+    def _do_word_mask(self, step: Step) -> None:
+        self._put(f"or ${-WORDS}, {r32(WORD)}", 3 + isa.rex32(WORD), 1 << WORD, 1 << WORD)
 
     def _do_word_store(self, step: Step) -> None:
         self._put(f"mov {r64(WORD)}, {BODY_RANDOM}({r64(BODY)})", 4, 1 << BODY | 1 << WORD)
-
-    def _do_word_copy(self, step: Step) -> None:
-        self._put(f"mov {r64(WORD)}, {r64(RAX)}", 3, 1 << WORD, 1 << RAX)
-
-    def _do_word_shl(self, step: Step) -> None:
-        self._put(f"shl ${step.a}, {r64(RAX)}", 4, 1 << RAX, 1 << RAX)
-
-    def _do_word_shr(self, step: Step) -> None:
-        self._put(f"shr ${step.a}, {r64(RAX)}", 4, 1 << RAX, 1 << RAX)
-
-    def _do_word_xor(self, step: Step) -> None:
-        self._put(f"xor {r64(RAX)}, {r64(WORD)}", 3, 1 << RAX | 1 << WORD, 1 << WORD)
 
     def _do_remix(self, step: Step) -> None:
         self._put(f"imul $0x2545f491, {r64(WORD)}, {r64(WORD)}", 7, 1 << WORD, 1 << WORD)

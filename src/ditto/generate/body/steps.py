@@ -59,14 +59,15 @@ POP = ((False, STACK_LINE),)
 
 
 def next_word() -> list[Step]:
-    """Load the random word, one xorshift round, store it back."""
-    steps = [Step("mov_l", "word_load", lines=LOAD_BODY)]
-    for amount, shift in ((13, "shl"), (7, "shr"), (17, "shl")):
-        steps.append(Step("mov_r", "word_copy"))
-        steps.append(Step("shift_r", f"word_{shift}", amount))
-        steps.append(Step("logic_r", "word_xor"))
-    steps.append(Step("mov_s", "word_store", lines=STORE_BODY))
-    return steps
+    """The next of the random words, which come in turn; mixed from which turn it is."""
+    return [
+        Step("mov_l", "word_turn", lines=LOAD_BODY),
+        Step("lea_r", "word_next"),
+        Step("mov_s", "word_keep", lines=STORE_BODY),
+        Step("logic_r", "word_mask"),
+        *(step for _ in range(2) for step in (Step("mul_r", "remix"), Step("shift_r", "rotate"))),
+        Step("mov_s", "word_store", lines=STORE_BODY),
+    ]
 
 
 def _setter(context: Context, times: float) -> str:
