@@ -20,6 +20,8 @@ from ditto.generate.body.chapters import divide
 from ditto.generate.body.data import _loop_lines
 from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
+from ditto.generate.body.pools import Cursor, sizes
+from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.target import make
 
 sys.path.insert(0, str(Path(__file__).parent / "body"))
@@ -317,7 +319,7 @@ LONG = request(
 
 
 def test_chapters_of_a_long_block_come_back_as_far_as_wanted() -> None:
-    (target,) = [make(0, LONG, Knobs(), 11, 11)]
+    (target,) = [make(0, LONG, Knobs(), 11, 6, True)]
     assert target is not None and target.repeat > 1
     chapters = divide(target, 1, Random(3))
     assert chapters is not None and [part.repeat for part in chapters.parts] == [
@@ -349,3 +351,22 @@ def test_a_long_block_runs_its_chapters_in_order(tmp_path: Path) -> None:
     assert code.blocks[0].code_lines > 1500
     # What belongs to a pass comes back from lists that are sized by passes, not by requests.
     assert all(pool.lines < 40_000 for pool in code.layout.pools)
+
+
+def test_lists_of_long_requests_come_back_within_a_part_of_one() -> None:
+    streams = [Cursor(0, 8, 300, 300.0), Cursor(0, 10, 100, 100.0)]
+    near, far = sizes(streams, 400.0, 1 << 20)
+    # Of all that is touched in so much of a request, 1.4 times the smallest distance of the bucket are other lines.
+    passed = near / 300.0
+    assert passed * (400.0 + 300.0 + 100.0) == pytest.approx(1.4 * 2**7, rel=0.02)
+    assert 400.0 + near + far == pytest.approx(1.4 * 2**9, rel=0.02) or far / 100.0 < 1.0
+    chapter = [Cursor(0, 8, 300, 300.0 * 50, pass_lines=40.0), Cursor(0, 10, 100, 100.0)]
+    assert sizes(chapter, 400.0, 1 << 20)[0] == pytest.approx(300 * 1.4 * 2**7 / (40 + 300), rel=0.02)
+
+
+def test_only_long_requests_leave_their_far_data_to_lists() -> None:
+    short, long = request(), request(8.0)
+    orders = [Order((0,), 0.5), Order((1,), 0.5)]
+    found = reaches([short, long], orders, ("load_distance", "store_distance"), 11, 6)
+    assert (found[0].capped, found[1].capped, found[1].edge) == (False, True, 6) and found[0].edge > 6
+    assert [reach.capped for reach in edges(2, orders, found)] == [False, True]

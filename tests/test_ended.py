@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ditto.host.ended import Ended, EndedTasks, switches_of, tasks_in
+from ditto.host.ended import Ended, EndedTasks, family_of, switches_of, tasks_in
 
 
 def attribute(kind: int, value: bytes) -> bytes:
@@ -40,6 +40,7 @@ def test_what_a_known_process_began_is_its_own() -> None:
     assert switches_of(ended, [1]) == (123, 13)
     assert switches_of(ended, [4]) == (120, 12)
     assert switches_of(ended, []) == (0, 0)
+    assert family_of(ended, [1, 2]) == {1, 2, 4, 5}
 
 
 def test_threads_and_children_that_ended_are_counted() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from ditto.artifacts.observation import DescriptorSeen, ProcessSeen, ThreadSeen
 from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Role
-from ditto.artifacts.syscalls import NUMBERS
+from ditto.artifacts.syscalls import NUMBERS, name_of
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
 from ditto.model.classes import Placement, fit_program
@@ -28,6 +28,7 @@ from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
 from ditto.streams.evidence import class_works, requests_of
 from ditto.streams.lives import setup_work
+from ditto.streams.programs import MISC
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
 
@@ -409,3 +410,8 @@ def test_a_reply_that_ends_with_the_connection(tmp_path: Path) -> None:
     head, _, body = data.partition(b"\r\n\r\n")
     assert len(head) + 4 == 120 and len(body) == 300
     assert b"content-length" not in head.lower() and b"Connection: close" in head
+
+
+def test_the_runtime_makes_every_call_that_is_no_more_than_a_call() -> None:
+    made = set(re.findall(r"case SYS_(\w+):", (runtime_sources() / "misc.c").read_text()))
+    assert {name_of(nr) for nr in MISC} <= made

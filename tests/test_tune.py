@@ -205,6 +205,16 @@ def test_a_clone_that_is_too_fast_waits_for_memory(monkeypatch: pytest.MonkeyPat
     assert profile.knobs.resident_bytes == -4096 and bench.comparisons <= 4 and profile.knobs.dependence == 1.0
 
 
+def test_processes_born_for_connections_get_the_pages_that_they_lack() -> None:
+    profile = service_profile()
+    lacking = search._resident(profile, search.Compared(0.0, 0.01, 0.02, 1000.0, -5000.0, -1200.0))
+    assert (lacking.knobs.resident_bytes, lacking.knobs.born_pages) == (5000, 1200)
+    more = search._resident(lacking, search.Compared(0.0, 0.01, 0.02, 1000.0, 0.0, 1500.0))
+    assert more.knobs.born_pages == 0
+    used = [native.Used(1e-5, 100.0, 1500.0)] * 3, [native.Used(1e-5, 90.0, 300.0)] * 3
+    assert native._compared("bench", *used).faults == -1200.0
+
+
 def test_without_time_for_more_tries_what_lies_between_them_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "STALL_TRIES", 1)
     bench = Bench(lambda k: -0.5 + k.stalls * 0.1, 0.01)

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Write what a resolver with a small zone of its own needs on one port: unbound/setup.sh PORT makes
-# build/unbound-PORT.conf and the questions, build/unbound-PORT.txt.  Run in examples/.
+# build/unbound-PORT.conf and the questions, build/unbound.txt, which are the same for all ports: a client that is sent
+# through a relay is told another one.  Run in examples/.
 set -eu
 mkdir -p build
 find build -maxdepth 1 -name 'unbound-*' -mmin +60 -exec rm -rf {} +
@@ -33,3 +34,4 @@ while [ $i -lt 220 ]; do # one in eleven does not exist
 	echo "host$i.example. A"
 	i=$((i + 1))
 done >"build/unbound-$1.txt"
+mv "build/unbound-$1.txt" build/unbound.txt

@@ -298,6 +298,7 @@ struct ditto_service {
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
+	uint32_t born_pages; /* touched by each process that is made for a connection */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
 	uint16_t downstreams;

@@ -96,6 +96,30 @@ static void touch_resident(void)
 		p[at] = 1;
 }
 
+#define PAGE ((size_t)4096)
+
+/* Of every child its own, though the address space is set aside once; huge pages would be few faults in place of many. */
+static uint8_t *born;
+
+void born_set_aside(void)
+{
+	size_t bytes = ditto_service.born_pages * PAGE;
+
+	if (!bytes)
+		return;
+	born = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (born == MAP_FAILED)
+		born = NULL;
+	else
+		madvise(born, bytes, MADV_NOHUGEPAGE);
+}
+
+void born_touch(void)
+{
+	for (size_t i = 0; born && i < ditto_service.born_pages; i++)
+		born[i * PAGE] = 1;
+}
+
 /* Contents of files, and behind them the spare area that OP_MADVISE gives back; all threads of a process share it. */
 static void make_scratch(void)
 {

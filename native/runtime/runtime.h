@@ -259,6 +259,8 @@ struct process {
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
 void process_keep(pid_t child); /* to be ended with it */
+void born_set_aside(void); /* once, before the first process is made for a connection */
+void born_touch(void); /* in each such process */
 int listener_open(void);
 extern int listener_fd; /* shared listener, -1 with reuseport */
 unsigned listener_port(int fd);

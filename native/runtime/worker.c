@@ -168,6 +168,7 @@ static void spawn_process(struct worker *from, unsigned role, int fd)
 		struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
 
 		from->spawn = worker_new(from->process, role, seed);
+		born_set_aside();
 		sigaction(SIGCHLD, &action, NULL);
 	}
 	child = from->spawn ? fork() : -1;
@@ -181,6 +182,7 @@ static void spawn_process(struct worker *from, unsigned role, int fd)
 		if (from->spawn->role->leads_session)
 			setsid();
 		rng_seed(&from->spawn->rng, seed);
+		born_touch();
 		serve_connection(from->spawn, fd);
 		_exit(0);
 	}

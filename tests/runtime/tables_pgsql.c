@@ -93,6 +93,9 @@ static const uint16_t p0[] = {0};
 static const struct ditto_process processes[] = {
 	{.name = "p0", .parent = DITTO_NONE, .count = 1, .roles = sizeof(p0) / sizeof(p0[0]), .role = p0}};
 
+#ifndef TEST_BORN_PAGES
+#define TEST_BORN_PAGES 0
+#endif
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 5, .codec = TEST_CODEC, .print_key = 0x1234ABCD,
 	.classes = sizeof(classes) / sizeof(classes[0]), .cls = classes,
@@ -100,4 +103,5 @@ const struct ditto_service ditto_service = {
 	.send = {.nr = SYS_sendto, .iovs = 1, .arm = 1},
 	.listener = {.backlog = 200, .nonblocking = 1, .accept_nr = SYS_accept},
 	.roles = sizeof(roles) / sizeof(roles[0]), .role = roles, .processes = 1, .process = processes,
+	.born_pages = TEST_BORN_PAGES,
 };

@@ -317,6 +317,7 @@ class Knobs(Model):
         stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
             instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
+        born_pages: that a process made for a connection touches at birth, for as many page faults as the original's.
     """
 
     instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
@@ -325,6 +326,7 @@ class Knobs(Model):
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
     stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
+    born_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0
 
 
 class Profile(Model):

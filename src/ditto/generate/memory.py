@@ -31,7 +31,7 @@ def arena_limit(service: ServiceProfile) -> int:
 
 def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
     """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
-    return max(0, _room(service) - service.born_bytes - arena_bytes * threads_with_arena(service) + correction)
+    return max(0, max(0, _room(service) - service.born_bytes - arena_bytes * threads_with_arena(service)) + correction)
 
 
 def _room(service: ServiceProfile) -> int:

@@ -41,14 +41,17 @@ class Ended:
     involuntary: int
 
 
+def family_of(ended: Collection[Ended], known: Collection[int]) -> set[int]:
+    """The ``known`` processes, and those that ended and were begun by them."""
+    of = set(known)
+    while more := {task.process for task in ended if task.parent in of} - of:
+        of |= more
+    return of
+
+
 def switches_of(ended: Collection[Ended], known: Collection[int]) -> tuple[int, int]:
     """Voluntary and involuntary switches of those that belong to ``known`` processes or were begun by them."""
-    of = set(known)
-    while True:
-        more = {task.process for task in ended if task.parent in of} - of
-        if not more:
-            break
-        of |= more
+    of = family_of(ended, known)
     ours = [task for task in ended if task.process in of]
     return sum(task.voluntary for task in ours), sum(task.involuntary for task in ours)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ditto.host.app import AppRun
 from ditto.host.cpu_clock import CpuClock
-from ditto.host.ended import EndedTasks, switches_of
+from ditto.host.ended import EndedTasks, family_of, switches_of
 from ditto.host.limits import DiskUse
 from ditto.host.process import CpuTimes, cpu_times, memory
 
@@ -79,7 +79,10 @@ def use_by_service(run: AppRun) -> dict[str, ServiceUse]:
 
 
 class Meter:
-    """What a run's processes use while it is entered: `usage`, once that is over."""
+    """What a run's processes use while it is entered: `usage`, once that is over.
+
+    `born` is how many processes began meanwhile, as far as the kernel tells.
+    """
 
     def __init__(self, run: AppRun) -> None:
         self._run = run
@@ -88,6 +91,7 @@ class Meter:
         self._before: Usage | None = None
         self._pids: set[int] = set()
         self.usage = Usage(0, 0, 0, 0, 0, 0, 0)
+        self.born = 0
 
     def __enter__(self) -> Meter:
         self._ended.__enter__()
@@ -104,6 +108,7 @@ class Meter:
         if self._before is not None:
             used = after - self._before
             voluntary, involuntary = switches_of(self._ended.found, pids)
+            self.born = len((pids | family_of(self._ended.found, pids)) - self._pids)
             self.usage = replace(
                 used,
                 voluntary=used.voluntary + voluntary,

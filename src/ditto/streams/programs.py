@@ -38,11 +38,11 @@ FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
 MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
-               "times",
-               "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
+               "times", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
-               "sched_getscheduler", "statfs", "getrandom", "brk", "timerfd_settime", "timerfd_gettime")  # fmt: skip
+               "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
+               "timerfd_gettime")  # fmt: skip
 """Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",

@@ -215,8 +215,10 @@ def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progres
         grown = _filled(run) - before
     if grown < STORED_FROM:
         return 0
+    service = profile.services[0]
     with place.original() as run:
-        return max(0, profile.services[0].resident_bytes - (_filled(run) - grown))
+        # Observed were also the processes of the connections that there were, which have ended here.
+        return max(0, service.resident_bytes - service.born_bytes - (_filled(run) - grown))
 
 
 def _filled(run: AppRun) -> int:

@@ -10,6 +10,7 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.profile import Profile
@@ -32,6 +33,15 @@ MEDIAN = 1.25
 """Standard error of a median in those of a mean, for runs spread normally."""
 SHARE = 0.4
 """Share of the time left that one comparison may take for pairs beyond the least number."""
+
+
+@dataclass(frozen=True)
+class Used:
+    """One run: user seconds per request, resident bytes at its end, page faults for each process that began in it."""
+
+    user_s: float
+    resident: float
+    born_faults: float = 0.0
 
 
 def tune_native(
@@ -106,15 +116,15 @@ def tune_together(
 def _compare_together(tiers: Mapping[str, Place], asked: int | None) -> dict[str, Compared]:
     """All tiers of the original and of the clone in turn, each time started anew."""
     any_place = next(iter(tiers.values()))
-    original: list[dict[str, tuple[float, float]]] = []
-    clone: list[dict[str, tuple[float, float]]] = []
+    original: list[dict[str, Used]] = []
+    clone: list[dict[str, Used]] = []
     for _ in range(PAIRS):
         for side, run in ((original, any_place.whole_original()), (clone, any_place.whole_clone())):
             side.append(_each(run, tiers, asked))
     return {name: _compared(name, [r[name] for r in original], [r[name] for r in clone]) for name in tiers}
 
 
-def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[str, tuple[float, float]]:
+def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[str, Used]:
     """User seconds per request and resident bytes of each tier in one run."""
     with run:
         run.prepare()
@@ -123,7 +133,7 @@ def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[st
         requests = max(1.0, count_requests(result, asked, run.spec.load.count).requests)
         used = use_by_service(run)
         return {
-            name: (meter.user_s[place.name] / requests, float(used[place.name].resident_bytes))
+            name: Used(meter.user_s[place.name] / requests, float(used[place.name].resident_bytes))
             for name, place in tiers.items()
         }
 
@@ -139,8 +149,8 @@ def compare(place: Place, binary: Path, asked: int | None, seconds: float) -> Co
     Raises:
         AppError: app, clone or client failed.
     """
-    original: list[tuple[float, float]] = []
-    clone: list[tuple[float, float]] = []
+    original: list[Used] = []
+    clone: list[Used] = []
     began = time.monotonic()
     while True:
         original.append(_one(place.original(), asked))
@@ -154,25 +164,26 @@ def compare(place: Place, binary: Path, asked: int | None, seconds: float) -> Co
             return now
 
 
-def _compared(name: str, original: list[tuple[float, float]], clone: list[tuple[float, float]]) -> Compared:
-    times = [t for t, _ in original]
-    a, b = statistics.median(times), statistics.median(t for t, _ in clone)
+def _compared(name: str, original: list[Used], clone: list[Used]) -> Compared:
+    times = [used.user_s for used in original]
+    a, b = statistics.median(times), statistics.median(used.user_s for used in clone)
     if a <= 0:
         raise AppError(f"{name}: the original used no CPU time under its load", "give the load more requests")
-    ratios = [after / before for before, (after, _) in zip(times, clone, strict=True) if before > 0]
+    ratios = [after.user_s / before for before, after in zip(times, clone, strict=True) if before > 0]
     doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
-    memory = statistics.median(m for _, m in clone) - statistics.median(m for _, m in original)
-    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory)
+    memory = statistics.median(u.resident for u in clone) - statistics.median(u.resident for u in original)
+    faults = statistics.median(u.born_faults for u in clone) - statistics.median(u.born_faults for u in original)
+    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory, faults)
 
 
-def _one(run: AppRun, asked: int | None) -> tuple[float, float]:
-    """User seconds per request of one run, and resident bytes at its end."""
+def _one(run: AppRun, asked: int | None) -> Used:
     with run:
         run.prepare()
         with Meter(run) as meter:
             result = run.load(asked)
         requests = count_requests(result, asked, run.spec.load.count).requests
-        return meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes)
+        born = meter.usage.minor_faults / meter.born if meter.born else 0.0
+        return Used(meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes), born)
 
 
 def _asked(place: Place) -> int | None:

@@ -48,6 +48,7 @@ class Compared:
         noise: relative spread of the original's own runs.
         original_ns: user nanoseconds a request of the original, median.
         resident: median resident bytes of the clone less the original's.
+        faults: page faults for each process born for a connection, of the clone less the original's; 0 without such.
     """
 
     error: float
@@ -55,6 +56,7 @@ class Compared:
     noise: float
     original_ns: float
     resident: float
+    faults: float = 0.0
 
     @property
     def right(self) -> bool:
@@ -118,7 +120,7 @@ class Search:
                 yield from self._attempt({**slower, "stalls": self.knobs.stalls})
 
     def _attempt(self, step: dict[str, float]) -> Generator[Profile, Compared, Compared]:
-        """Compare a clone with these knobs turned; the first attempt puts the resident memory right too."""
+        """Compare a clone with these knobs turned; the first attempt puts memory right too."""
         number = len(self.rows)
         words = ", ".join(f"{name} {value:.3g}" for name, value in step.items()) or "as the work left it"
         self._progress.update(f"user CPU time, round {number}", number / (len(SLOWER) + 3))
@@ -228,7 +230,9 @@ class Search:
 
 def _resident(profile: Profile, now: Compared) -> Profile:
     wanted = max(-(1 << 42), min(1 << 42, int(profile.knobs.resident_bytes - now.resident)))
-    return profile.model_copy(update={"knobs": profile.knobs.model_copy(update={"resident_bytes": wanted})})
+    born = max(0, min(1 << 16, int(profile.knobs.born_pages - now.faults)))
+    knobs = profile.knobs.model_copy(update={"resident_bytes": wanted, "born_pages": born})
+    return profile.model_copy(update={"knobs": knobs})
 
 
 def _instructions(profile: Profile) -> float:

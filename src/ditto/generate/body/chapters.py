@@ -62,14 +62,15 @@ def divide(target: Target, blocks: int, rng: Random) -> Chapters | None:
     near = [v / len(order) for v in whole[:bucket]]
     part = scaled(target, target.repeat / len(order))
     data = [a + b for a, b in zip(part.load_distance, part.store_distance, strict=True)]
-    edge = min(target.data_edge, edge_of(data))
+    reach, edge = edge_of([v * len(order) for v in data]), min(target.data_edge, edge_of(data))
     part = replace(
         part,
         code_distance=(*near, each, *(0.0 for _ in range(DISTANCE_BUCKETS - bucket - 1))),
         code_lines=each,
         data_edge=edge,
-        pass_lines=max(sum(data[edge:]), ROOM * 2 ** (edge - 1)),
-        run_edge=target.data_edge,
+        data_capped=True,
+        pass_lines=max(data[edge], ROOM * 2 ** (edge - 1)),
+        run_edge=reach,
     )
     parts = (replace(part, index=target.index + n * blocks, repeat=order.count(n)) for n in range(count))
     return Chapters(tuple(parts), order)

@@ -70,6 +70,7 @@ class _Request:
     touched: set[int] = field(default_factory=set)
     fresh: int = 0
     next_once: int = 0
+    once: int = -1
 
     def distance(self, depth: int) -> int:
         """A depth of the stack with the runtime's lines put in, which it touches before the blocks of the request."""
@@ -273,6 +274,7 @@ class Walker:
         hists = (result.load, result.store)
         stack, sites, streams = self.stack, self.sites, self._streams
         edge = target.data_edge
+        request.once = -1 if target.data_capped else edge  # the bucket of lines that come back with the next request
         codes = self._codes[at]
         scale = []
         for store in (0, 1):
@@ -375,7 +377,7 @@ class Walker:
                 site.line = self._more(site.trips)
             site.strided = True
             return
-        if bucket == edge:
+        if bucket == request.once:
             site.line = self._once_line(request)
             return
         low, high = request.depths(*((0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)))

@@ -36,8 +36,9 @@ LOOPS_MISS = 0.6
 """Share of a block's mispredictions that the ends of its loops may make up."""
 SHARES = 3
 """Shares of unpredictable branches that are tried between none and all."""
-LARGEST_DATA_EDGE = 11
-"""Lines that come back later are followed along lists, for there are more of them than accesses in the code."""
+LARGEST_DATA_EDGE, LONG_DATA_EDGE = 11, 6
+"""Lines that come back later are followed along lists, for there are more of them than accesses in the code; in long
+requests already those that come back within one."""
 
 
 @dataclass
@@ -73,9 +74,12 @@ def emit(
     fills = [string_fill(block.wanted) for block in blocks]
     blocks = [block if found is None else without(block, found) for block, found in zip(blocks, fills, strict=True)]
     code_reach = reaches(blocks, orders, ("code_distance",))
-    data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE)
+    data_reach = reaches(blocks, orders, ("load_distance", "store_distance"), LARGEST_DATA_EDGE, LONG_DATA_EDGE)
     code_edges, data_edges = edges(len(blocks), orders, code_reach), edges(len(blocks), orders, data_reach)
-    wanted = [targets.make(i, block, knobs, code_edges[i], data_edges[i]) for i, block in enumerate(blocks)]
+    wanted = [
+        targets.make(i, block, knobs, code_edges[i].edge, data_edges[i].edge, data_edges[i].capped)
+        for i, block in enumerate(blocks)
+    ]
     wanted = reach_out(wanted, orders, data_reach, runtime_lines)
     divided = {
         t.index: chapters
@@ -83,12 +87,12 @@ def emit(
         if t is not None and (chapters := divide(t, len(blocks), Random(f"{seed}/chapters/{t.index}"))) is not None
     }
     real = [part for t in wanted if t is not None for part in (divided[t.index].parts if t.index in divided else (t,))]
+    pieces = {i: [part.index for part in divided[i].parts] if i in divided else [i] for i in range(len(blocks))}
+    orders = [replace(order, blocks=tuple(n for i in order.blocks for n in pieces[i])) for order in orders]
     streams = cursors(real)
     beside = _beside(real, orders)
     built = [_build(t, streams, beside.get(t.index, 0.0), Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
-    pieces = {i: [part.index for part in divided[i].parts] if i in divided else [i] for i in range(len(blocks))}
-    orders = [replace(order, blocks=tuple(n for i in order.blocks for n in pieces[i])) for order in orders]
     plans = [
         Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
     ]

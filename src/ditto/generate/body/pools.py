@@ -96,11 +96,14 @@ def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:
 
 
 def _lengthen(lines: list[int], streams: list[Cursor], rates: dict[int, float], around: float) -> None:
-    """Set the lines of those streams that have rates, by time, in which ``around`` lines are touched besides."""
+    """Set the lines of those streams that have rates by a time, in which ``around`` lines are touched besides."""
     nearer = before = 0.0
     for bucket in sorted({streams[n].bucket for n in rates}):
         rate = sum(each for n, each in rates.items() if streams[n].bucket >= bucket)
-        before = wait = max(before, (1.4 * 2 ** (bucket - 1) - around - nearer) / rate)
+        left = 1.4 * 2 ** (bucket - 1) - nearer
+        # Within that time, as many of the lines besides as time has passed.
+        wait = left / (around + rate) if left < around + rate else (left - around) / rate
+        before = wait = max(before, wait)
         for number, each in rates.items():
             if streams[number].bucket == bucket:
                 lines[number] = max(2, int(each * wait + 0.5))

@@ -40,13 +40,25 @@ class Reach:
     Attributes:
         edge: bucket of distances from which on a touch is the request's first of its line.
         lines: distinct lines of a request.
+        capped: whether the request reaches farther, and what lies beyond the edge is not left to the code's own places.
     """
 
     edge: int
     lines: float
+    capped: bool = False
 
 
-def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[str], largest: int = FAR) -> list[Reach]:
+LONG = 25_000.0
+"""Instructions of a request from which on it has more far touches than places in its code to make them."""
+
+
+def reaches(
+    blocks: Sequence[Block],
+    orders: Sequence[Order],
+    names: Sequence[str],
+    largest: int = FAR,
+    largest_of_long: int = FAR,
+) -> list[Reach]:
     """The reach of each order, by the histograms of these names together; no edge beyond ``largest``.
 
     A line that a request touches once comes back at the distance of all lines of the request, whichever block they
@@ -59,15 +71,19 @@ def reaches(blocks: Sequence[Block], orders: Sequence[Order], names: Sequence[st
             for name in names:
                 for bucket, value in enumerate(getattr(blocks[number], name)[:24]):
                     total[bucket] += value
-        edge = min(largest, edge_of(total))
-        found.append(Reach(edge, max(sum(total[edge:]), ROOM * 2 ** (edge - 1))))
+        whole = edge_of(total)
+        long = sum(blocks[number].wanted.instructions for number in order.blocks) >= LONG
+        edge = min(largest, largest_of_long if long else FAR, whole)
+        capped = long and edge < whole
+        beyond = total[edge] if capped else sum(total[edge:])
+        found.append(Reach(edge, max(beyond, ROOM * 2 ** (edge - 1)), capped))
     return found
 
 
-def edges(count: int, orders: Sequence[Order], found: Sequence[Reach]) -> list[int]:
-    """The edge for each block: that of the most frequent order it is in."""
-    out = [1] * count
+def edges(count: int, orders: Sequence[Order], found: Sequence[Reach]) -> list[Reach]:
+    """The reach for each block: that of the most frequent order it is in."""
+    out = [Reach(1, 1.0)] * count
     for order, reach in sorted(zip(orders, found, strict=True), key=lambda pair: pair[0].share):
         for number in order.blocks:
-            out[number] = reach.edge
+            out[number] = reach
     return out

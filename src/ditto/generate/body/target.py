@@ -31,6 +31,7 @@ class Target:
     code_distance: tuple[float, ...]
     code_lines: float
     data_edge: int
+    data_capped: bool
     branches: float
     taken_share: float
     random_rates: tuple[tuple[float, float], ...]
@@ -110,7 +111,7 @@ def _branching(
     return taken, tuple(picked)
 
 
-def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> Target | None:
+def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int, capped: bool = False) -> Target | None:
     """The target of one block, or None if it is too small to be anything but a return.
 
     Args:
@@ -118,6 +119,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         block: its aim is what to generate.
         knobs: scales.
         edge, data_edge: first buckets of code and data distances that reach back to the request before.
+        capped: whether data distances of one request go beyond that.
     """
     work = block.wanted
     wanted = work.instructions * knobs.instructions
@@ -166,6 +168,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int) -> T
         store_distance=_fold_far(_histogram(work.store_distance, stores, _DATA_DEFAULT)),
         code_distance=code,
         data_edge=data_edge,
+        data_capped=capped,
         code_lines=sum(code[edge:]) if work.code_distance else 0.0,
         branches=branches,
         taken_share=taken,
