@@ -223,7 +223,7 @@ def test_a_process_that_leaves_its_connections_to_children(parent_first: bool) -
     assert all(cycle.sent == 5 and not cycle.closed for t in work.threads.values() for cycle in t.cycles)
     acceptor = SimpleNamespace(accepts=True, threads=[10])
     roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve")], role_of=lambda tid: 0)
-    evidence = SimpleNamespace(work=work, stream=SimpleNamespace(births=births))
+    evidence = SimpleNamespace(work=work, stream=SimpleNamespace(births=births, born_ns={}))
     assert find_handover(evidence, roles, acceptor) == Handover(0, "spawn_process")  # type: ignore[arg-type]
 
 
