@@ -21,7 +21,7 @@ from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 
 WORK_ROUNDS = 12
-WORK_SECONDS = 36.0
+WORK_SECONDS = 30.0
 """After which no further round begins: clients that take seconds a run make rounds long."""
 PATIENCE = 4
 """Rounds without a better one after which it ends."""

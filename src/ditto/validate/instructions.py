@@ -1,7 +1,8 @@
 """Instructions, instruction mix and miss ratios of both sides, from runs under the lens tool where it is there.
 
-The original runs twice, for its own spread, the others once: what the lens counts hardly varies.  LRU stacks are
-warmed by a quarter of the load before counting.
+The original runs twice, for its own spread, the others once: what the lens counts hardly varies.  Before counting it is
+loaded once, so that what it does for the first requests after it was filled is over; the others' LRU stacks are warm
+after a quarter of that.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _MARKS = (32 << 10, 1 << 20)
 """Cache sizes that have a record of their own."""
 _WARM_S = 1.0
 """How long a client that is bound by time warms up."""
+_WARM_MOST_S = 20.0
+"""How long a client that makes a number of requests warms up at most."""
 _CURVES = ("loads", "stores", "code")
 
 
@@ -130,7 +133,7 @@ def lens_side(sides: Sides, side: Side, passes: Passes, pattern: str | None) -> 
             asked = sides.spec.load.requests.lens if sides.spec.load.counts_requests else None
             lens.control.warm()
             if asked is not None:
-                run.load(max(1, asked // 4))
+                run.load_for(_WARM_MOST_S, asked if side == "original" else max(1, asked // 4), again=False)
             else:
                 run.load_for(_WARM_S)
             lens.control.count()
