@@ -364,9 +364,10 @@ def test_lists_of_long_requests_come_back_within_a_part_of_one() -> None:
     assert sizes(chapter, 400.0, 1 << 20)[0] == pytest.approx(300 * 1.4 * 2**7 / (40 + 300), rel=0.02)
 
 
-def test_only_long_requests_leave_their_far_data_to_lists() -> None:
-    short, long = request(), request(8.0)
-    orders = [Order((0,), 0.5), Order((1,), 0.5)]
-    found = reaches([short, long], orders, ("load_distance", "store_distance"), 11, 6)
-    assert (found[0].capped, found[1].capped, found[1].edge) == (False, True, 6) and found[0].edge > 6
-    assert [reach.capped for reach in edges(2, orders, found)] == [False, True]
+def test_only_long_requests_that_follow_addresses_leave_their_far_data_to_lists() -> None:
+    short, long, straight = request(chase_share=0.4), request(8.0, chase_share=0.4), request(8.0, chase_share=0.2)
+    orders = [Order((0,), 0.5), Order((1,), 0.3), Order((2,), 0.2)]
+    found = reaches([short, long, straight], orders, ("load_distance", "store_distance"), 11, 6)
+    assert [reach.capped for reach in found] == [False, True, False]
+    assert found[1].edge == 6 and found[0].edge > 6 and found[2].edge > 6
+    assert [reach.capped for reach in edges(3, orders, found)] == [False, True, False]

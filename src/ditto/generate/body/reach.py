@@ -50,6 +50,8 @@ class Reach:
 
 LONG = 25_000.0
 """Instructions of a request from which on it has more far touches than places in its code to make them."""
+CHASED = 0.3
+"""Share of loads whose address was loaded, from which on those touches follow lists: a processor waits for each."""
 
 
 def reaches(
@@ -72,7 +74,9 @@ def reaches(
                 for bucket, value in enumerate(getattr(blocks[number], name)[:24]):
                     total[bucket] += value
         whole = edge_of(total)
+        chased = sum(blocks[number].chase_share * blocks[number].loads for number in order.blocks)
         long = sum(blocks[number].wanted.instructions for number in order.blocks) >= LONG
+        long = long and chased >= CHASED * sum(blocks[number].loads for number in order.blocks)
         edge = min(largest, largest_of_long if long else FAR, whole)
         capped = long and edge < whole
         beyond = total[edge] if capped else sum(total[edge:])
