@@ -28,8 +28,8 @@ BESIDE_OTHERS = [
         "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",
         "access", "sql", "serial", "calls_followed", "deploy", "generated_clone", "fastcgi", "lens_tool",
         "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate", "topology", "report", "study_report",
-        "topology_page", "tune", "born", "h2", "messages.py::test_requests_that_pass_are_all_answered", "receives",
-        "dns", "database_calls", "pulled_jobs", "build", "places", "recorded_courses", "recorded_framing", "app_spec",
+        "topology_page", "tune", "born", "h2", "messages.py::test_requests_that_pass_are_all_answered", "dns",
+        "database_calls", "pulled_jobs", "build", "places", "recorded_courses", "recorded_framing", "app_spec",
         "application", "certificates", "fidelity", "graph_difference", "path_classes", "predict", "profile",
         "reply_frame", "structure", "validate_requests", "validate_statistics",
     )
