@@ -20,7 +20,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import find_handover
-from ditto.model.network import fit_listener, fit_receive, relisten
+from ditto.model.network import fit_listener, relisten
 from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
 from ditto.model.shape import parts_left_out
@@ -158,17 +158,6 @@ def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at
     assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 2
     assert len([line for line in lines if re.search(r", 64\) += 64$", line)]) == 3
     assert len([line for line in lines if re.search(r", 4097\) += 46\d$", line)]) == 3
-
-
-def test_what_is_asked_for_behind_the_first_part_of_a_request() -> None:
-    record = Recorder()
-    record.call(PID, "accept4", CONNECTION, LISTENER)
-    for _ in range(9):
-        record.call(PID, "recvfrom", 1024, CONNECTION, 0, 1024, payload=b"POST / HTTP/1.1\r\nContent-Length: 3000\r\n")
-        record.call(PID, "recvfrom", 2000, CONNECTION, 0, 2000)
-        record.call(PID, "sendto", 19, CONNECTION, 0, 19, payload=b"HTTP/1.1 200 OK\r\n\r\n")
-    cycles = follow(record.threads).threads[PID].cycles
-    assert (fit_receive(cycles).bytes, fit_receive(cycles).rest) == (1024, 2000)
 
 
 SERVER = """

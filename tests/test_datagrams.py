@@ -21,7 +21,7 @@ import pytest
 from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
-from ditto.artifacts.profile import ClassMatch, Dist, Listener, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.profile import ClassMatch, Dist, Listener, OpKind, Profile, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import AppError, UnsupportedShapeError
 from ditto.generate.clone import generate, write_clone
@@ -259,18 +259,23 @@ connections = 4
 """
 
 
-@pytest.mark.slow
-def test_threads_that_block_in_one_socket_are_cloned(tmp_path: Path) -> None:
-    for name, text in (("server.py", SERVER), ("client.py", CLIENT), ("app.toml", APP)):
-        (tmp_path / name).write_text(text)
-    out = tmp_path / "observation"
+def fitted(folder: Path) -> Profile:
+    """The profile of the app in a folder, from one recording."""
+    out = folder / "observation"
     out.mkdir()
-    native, notes = record_native(load_app(tmp_path / "app.toml"), out, NativeOptions(seconds=1.0), SilentProgress())
+    native, notes = record_native(load_app(folder / "app.toml"), out, NativeOptions(seconds=1.0), SilentProgress())
     observation = Observation(
         app="noted", made_at=datetime.now(UTC).isoformat(), machine={}, native=native, lens=None, notes=notes
     )
     observation.save(out)
-    profile = fit(load_evidence(out, observation), "0.1.0", 1).profile
+    return fit(load_evidence(out, observation), "0.1.0", 1).profile
+
+
+@pytest.mark.slow
+def test_threads_that_block_in_one_socket_are_cloned(tmp_path: Path) -> None:
+    for name, text in (("server.py", SERVER), ("client.py", CLIENT), ("app.toml", APP)):
+        (tmp_path / name).write_text(text)
+    profile = fitted(tmp_path)
     service = profile.services[0]
     assert service.codec == "opaque" and service.listener.datagrams
     assert [(role.kind, role.wait, role.count, role.listens) for role in service.roles] == [
@@ -361,14 +366,7 @@ def test_a_server_of_datagrams_that_come_together(tmp_path: Path) -> None:
     for name, text in (("server.c", BATCHES), ("client.py", client), ("app.toml", app)):
         (tmp_path / name).write_text(text)
     subprocess.run(["cc", "-O1", "-o", tmp_path / "server", tmp_path / "server.c"], check=True)
-    out = tmp_path / "observation"
-    out.mkdir()
-    native, notes = record_native(load_app(tmp_path / "app.toml"), out, NativeOptions(seconds=1.0), SilentProgress())
-    observation = Observation(
-        app="noted", made_at=datetime.now(UTC).isoformat(), machine={}, native=native, lens=None, notes=notes
-    )
-    observation.save(out)
-    profile = fit(load_evidence(out, observation), "0.1.0", 1).profile
+    profile = fitted(tmp_path)
     receive, send = profile.services[0].receive, profile.services[0].send
     assert (receive.nr, receive.batch, send.nr) == (NUMBERS["recvmmsg"], 8, NUMBERS["sendmmsg"])
     folder, log = tmp_path / "clone", tmp_path / "calls"

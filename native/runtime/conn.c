@@ -222,7 +222,8 @@ void conn_events(struct conn *c, uint32_t events)
 	}
 	if (events & (EPOLLRDHUP | EPOLLHUP))
 		c->hung_up = 1;
-	if (((c->blocked == BLOCKED_LINK || c->blocked == BLOCKED_MESSAGE) && (events & (EPOLLERR | EPOLLHUP))) || (c->blocked == BLOCKED_PULL && pull_ended(c))) {
+	if (((c->blocked == BLOCKED_LINK || c->blocked == BLOCKED_MESSAGE) && (events & (EPOLLERR | EPOLLHUP))) ||
+	    (c->blocked == BLOCKED_PULL && pull_ended(c))) {
 		conn_close(c); /* nobody is left to answer, and it would be reported until then */
 		return;
 	}

@@ -303,9 +303,10 @@ static void work(struct worker *w, uint32_t most)
 		w->wakes++;
 		if (role->timers)
 			worker_program(w, NULL, &role->timer[0].program);
-		if (w->passed && atomic_load(&w->passed->answer)) /* likewise */
+		/* What a program does not say is done all the same: an answer that is wanted, and giving the request back. */
+		if (w->passed && atomic_load(&w->passed->answer))
 			message_answer(w, &back);
-		if (w->passed) /* a program that does not say so gives it back all the same */
+		if (w->passed)
 			message_pass(&(struct op_context){.worker = w}, &back);
 	}
 }

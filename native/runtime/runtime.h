@@ -85,7 +85,9 @@ struct conn {
 	struct conn *next_pull; /* waits for an element as well */
 	struct conn *next_passed; /* message.c: in an inbox, or yielded */
 	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled, shell, drained, passed;
+	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled;
+	uint8_t shell, drained;
+	uint8_t passed; /* another thread has it, or it waits in the list of the yielded */
 	uint8_t begun; /* a part of a request has come */
 	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */

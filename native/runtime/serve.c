@@ -27,18 +27,21 @@ int wait_descriptor(int descriptor, short events, int timeout_ms)
 /* Until a connection can be read from, by the call that the original makes. */
 static int wait_readable(int descriptor, uint16_t nr)
 {
+	const int selects = (nr == SYS_select || nr == SYS_pselect6) && descriptor < FD_SETSIZE;
 	struct pollfd fd = {.fd = descriptor, .events = POLLIN};
 	fd_set set;
 	long n;
 
-	if (nr != SYS_ppoll && (nr != SYS_select || descriptor >= FD_SETSIZE) &&
-	    (nr != SYS_pselect6 || descriptor >= FD_SETSIZE))
+	if (!selects && nr != SYS_ppoll)
 		return wait_descriptor(descriptor, POLLIN, -1);
 	do {
-		FD_ZERO(&set);
-		if (nr != SYS_ppoll)
+		if (selects) {
+			FD_ZERO(&set);
 			FD_SET(descriptor, &set);
-		n = nr == SYS_ppoll ? syscall(nr, &fd, 1, NULL, NULL, 0) : syscall(nr, descriptor + 1, &set, NULL, NULL, NULL, NULL);
+			n = syscall(nr, descriptor + 1, &set, NULL, NULL, NULL, NULL);
+		} else {
+			n = syscall(nr, &fd, 1, NULL, NULL, 0);
+		}
 	} while (n < 0 && errno == EINTR);
 	return n < 0 ? -1 : 0;
 }

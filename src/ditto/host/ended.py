@@ -7,6 +7,7 @@ namespaces of a kernel that has it.
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from collections.abc import Collection, Iterator
@@ -131,10 +132,10 @@ def _read(listener: socket.socket) -> Iterator[Ended]:
     while True:
         try:
             data = listener.recv(_RECEIVE)
-        except BlockingIOError:
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                continue  # more came than the buffer takes: what is in it is read
             return
-        except OSError:
-            continue  # more came than the buffer takes: what is in it is read
         yield from tasks_in(data)
 
 

@@ -44,9 +44,6 @@ def run_under_lens(
 ) -> LensRun:
     """Start under lens, fill, warm up, count the whole load, stop.
 
-    The LRU stacks of a clone are warm after a quarter of the load.  An app is loaded once before: what it does for the
-    first requests after it was filled, as rebuilding its tables, is over then, and no part of what a request costs.
-
     Args:
         spec: the app, whose client drives the run.
         folder: gets the files; earlier ones there are removed.
@@ -117,10 +114,7 @@ def _drive(
             run.load_for(compile_s, requests if counted else None)
         progress.update("warming up under valgrind")
         instrument.control.warm()
-        if counted:
-            run.load_for(WARM_MOST_S, requests if clone is None else max(100, requests // 4), again=False)
-        else:
-            run.load_for(WARM_S)
+        warm_up(run, requests if counted else None, clone is None)
         open_now = descriptors(run.pids())
         progress.update("counting instructions")
         instrument.control.count()
@@ -132,3 +126,23 @@ def _drive(
         instrument.stop()
     instrument.control.close()
     return open_now, processes
+
+
+def warm_up(run: AppRun, requests: int | None, original: bool) -> None:
+    """Load what runs under lens before anything is counted.
+
+    The LRU stacks of a clone are warm after a quarter of the load.  An app is loaded once before: what it does for the
+    first requests after it was filled, as rebuilding its tables, is over then, and no part of what a request costs.
+
+    Args:
+        run: filled.
+        requests: of the load that will be counted; None for a client that is bound by time.
+        original: whether it is the app itself.
+
+    Raises:
+        AppError: the service or its client failed.
+    """
+    if requests is None:
+        run.load_for(WARM_S)
+    else:
+        run.load_for(WARM_MOST_S, requests if original else min(requests, max(100, requests // 4)), again=False)

@@ -1,8 +1,6 @@
 """Instructions, instruction mix and miss ratios of both sides, from runs under the lens tool where it is there.
 
-The original runs twice, for its own spread, the others once: what the lens counts hardly varies.  Before counting it is
-loaded once, so that what it does for the first requests after it was filled is over; the others' LRU stacks are warm
-after a quarter of that.
+The original runs twice, for its own spread, the others once: what the lens counts hardly varies.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from ditto.artifacts.iforms import classify
 from ditto.artifacts.lens import BUCKETS, LensProcess
 from ditto.errors import DittoError, MissingCapabilityError
 from ditto.host.lens import LensRun
+from ditto.host.lens_session import warm_up
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.validate.compare import INSTRUCTIONS, Figures, figure, missing
@@ -32,10 +31,6 @@ SIZES = [LINE_BYTES << step for step in range(BUCKETS - 2)]
 """Cache sizes of the curves, 64 B to 128 MiB."""
 _MARKS = (32 << 10, 1 << 20)
 """Cache sizes that have a record of their own."""
-_WARM_S = 1.0
-"""How long a client that is bound by time warms up."""
-_WARM_MOST_S = 20.0
-"""How long a client that makes a number of requests warms up at most."""
 _CURVES = ("loads", "stores", "code")
 
 
@@ -132,10 +127,7 @@ def lens_side(sides: Sides, side: Side, passes: Passes, pattern: str | None) -> 
             run.prepare()
             asked = sides.spec.load.requests.lens if sides.spec.load.counts_requests else None
             lens.control.warm()
-            if asked is not None:
-                run.load_for(_WARM_MOST_S, asked if side == "original" else max(1, asked // 4), again=False)
-            else:
-                run.load_for(_WARM_S)
+            warm_up(run, asked, side == "original")
             lens.control.count()
             result = run.load(asked)
             processes = lens.stop()

@@ -14,7 +14,7 @@ from ditto.generate.body.count import Touched
 from ditto.generate.body.place import Gaps
 
 SETS = 64
-CODE_WAYS, DATA_WAYS = 8, 12
+CODE_WAYS = 8
 """As in native/lens/sets.h."""
 GAPS = (Gaps(2), Gaps(4), Gaps(8), Gaps(8, 2), Gaps(8, 3), Gaps(8, 5), Gaps(8, 8))
 """That are tried, each several times."""
