@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BESIDE_OTHERS = [
     f"test_{name}"
     for name in (
+        "application_clone", "databases_end_to_end", "fastcgi_end_to_end", "opaque", "disk_end_to_end",
         "runtime_calls.py::test_compiles_without_warnings",
         "runtime_calls.py::test_the_makefile_fragment_needs_only_make_and_cc",
         "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",

@@ -119,7 +119,10 @@ def running(
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
     finally:
         if process.poll() is None:
-            process.terminate()
+            if prefix:  # the clone below a tool ends, and with it the tool
+                subprocess.run(["pkill", "-TERM", "-P", str(process.pid)], check=False)
+            else:
+                process.terminate()
         try:
             _, errors = process.communicate(timeout=10)
         except subprocess.TimeoutExpired:

@@ -256,6 +256,12 @@ def test_fewer_branches_are_unpredictable_where_a_clone_is_too_slow(
     assert profile.knobs.entropy < 1 and profile.knobs.dependence == 1.0 and bench.comparisons <= 4
 
 
+def test_far_reads_are_changed_while_noisy_pairs_still_tell_of_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: -0.3 + min(k.stalls, 5.0) * 0.03 + max(0.0, k.stalls - 5.0) * 0.04, 0.2)
+    profile = tuned_with(bench, monkeypatch)
+    assert abs(bench.error(profile.knobs)) <= search.DOUBTED and bench.comparisons <= 4
+
+
 def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda _: 0.12, 0.15)
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 1

@@ -26,7 +26,10 @@ PAIRS = 3
 MOST_PAIRS = 7
 SURE = 0.03
 """Standard error of a comparison from which on further pairs tell nothing new."""
-SECONDS = 1.2
+SECONDS = 2.5
+"""Of one run, about as long as those of validation: what a service keeps for its clients grows with their requests, and
+with it what each request waits for memory."""
+LEAST_REQUESTS = 100
 LEAST_SECONDS = 30.0
 """For which knobs are tried, however long everything before took."""
 MEDIAN = 1.25
@@ -179,6 +182,8 @@ def _compared(name: str, original: list[Used], clone: list[Used]) -> Compared:
 def _one(run: AppRun, asked: int | None) -> Used:
     with run:
         run.prepare()
+        if asked is not None:
+            run.load(max(LEAST_REQUESTS, asked // 20))  # as validation does
         with Meter(run) as meter:
             result = run.load(asked)
         requests = count_requests(result, asked, run.spec.load.count).requests
@@ -194,5 +199,5 @@ def _asked(place: Place) -> int | None:
     asked = spec.load.requests.native
     with place.original() as run:
         run.prepare()
-        took = run.load(max(100, asked // 10)).seconds
-    return max(100, int(asked / 10 * SECONDS / max(took, 0.01)))
+        took = run.load(max(LEAST_REQUESTS, asked // 10)).seconds
+    return max(LEAST_REQUESTS, int(asked / 10 * SECONDS / max(took, 0.01)))

@@ -13,6 +13,9 @@ Rows = list[tuple[int, float, str]]
 
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
+DOUBTED = 0.08
+"""Error above which far reads, once some were needed, are changed even where the pairs may agree: what these tell is
+the best guess there is."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
     {"irregular": 0.5, "dependence": 1.5},
@@ -63,6 +66,11 @@ class Compared:
         """Whether the pairs cannot tell clone from original any more."""
         return abs(self.error) <= max(GOAL, self.doubt)
 
+    @property
+    def near(self) -> bool:
+        """Whether it is right, and not only because the pairs tell little."""
+        return abs(self.error) <= max(GOAL, min(self.doubt, DOUBTED))
+
 
 class Search:
     """Comparisons so far, and the best of them.
@@ -90,7 +98,12 @@ class Search:
     @property
     def over(self) -> bool:
         """Whether there is nothing to gain or no time left."""
-        return self.best.right or time.monotonic() > self.ends
+        return self.best.right or self.late
+
+    @property
+    def late(self) -> bool:
+        """Whether no time is left."""
+        return time.monotonic() > self.ends
 
     @property
     def knobs(self) -> Knobs:
@@ -207,10 +220,10 @@ class Search:
         below, above = (0.0, now.error), None
         reads = min(most, -now.error * now.original_ns / STALL_NS)
         for _ in range(STALL_TRIES):
-            if self.over or reads < 0.01:
+            if self.late or reads < 0.01:
                 break
             then = yield from self._attempt({**base, "stalls": reads})
-            if then.right:
+            if then.near:
                 return
             before = reads
             if then.error > 0:
@@ -224,7 +237,7 @@ class Search:
                 reads = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
             if abs(reads - before) < 0.05 * before:
                 return
-        if above is not None and not self.best.right:
+        if above is not None and not self.best.near:
             self._take({**base, "stalls": reads})
 
 
