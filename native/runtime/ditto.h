@@ -284,6 +284,7 @@ struct ditto_service {
 	uint64_t seed;
 	uint32_t print_key;
 	uint8_t folds; /* HTTP: digits in paths tell no class, path_print is of the path without them */
+	uint8_t starts_empty; /* reads hit what clients have stored, from the first request on; see keys.h */
 	uint8_t codec;
 	uint16_t classes;
 	const struct ditto_class *cls;

@@ -281,7 +281,8 @@ class ServiceProfile(Model):
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
     part of the resident memory that it takes for what clients store, both as tuning found.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
-    digits in paths tell no class: fingerprints are of paths without them.
+    digits in paths tell no class: fingerprints are of paths without them.  ``starts_empty`` where a keyed store's reads
+    hit what its clients have stored since it was started, and nothing else.
     ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
@@ -289,6 +290,7 @@ class ServiceProfile(Model):
     codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
+    starts_empty: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
     send: Send

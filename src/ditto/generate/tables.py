@@ -51,6 +51,7 @@ const struct ditto_service ditto_service = {{
 \t.seed = {ir.seed}u,
 \t.print_key = {service.print_key}u,
 \t.folds = {int(service.folds)},
+\t.starts_empty = {int(service.starts_empty)},
 \t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},

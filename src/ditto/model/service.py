@@ -163,6 +163,7 @@ def _service(this: _Fit) -> ServiceProfile:
         codec=evidence.requests.codec,
         print_key=this.print_key,
         folds=evidence.requests.folds,
+        starts_empty=client is not None and client.starts_empty,
         classes=classes,
         receive=fit_receive(cycles, evidence.datagrams and receives_until_empty(evidence.work)),
         send=send,
