@@ -147,7 +147,8 @@ def _serial(tables: Tables, role: Role) -> str:
 
 def _timer(tables: Tables, timer: Timer) -> str:
     program, follows = tables.program(timer.program), round(timer.follows * FOLLOWS)
-    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {program}, {int(timer.descriptor)}}}"
+    told = int(timer.descriptor)
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {program}, {told}, {timer.times}u}}"
 
 
 def _process(tables: Tables, index: int, process: Process) -> str:
