@@ -190,6 +190,7 @@ enum ditto_role_kind {
 	                      * where those wait themselves, only accepts for them */
 	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
 	DITTO_ROLE_WORKER,   /* runs timer[0].program for each message of its inbox, which it waits for by wait or wait_nr */
+	DITTO_ROLE_CHILD,    /* in no process: what a process that OP_FORK makes does, each timer's program so many times */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -209,6 +210,7 @@ struct ditto_timer {
 	uint16_t follows;
 	struct ditto_program program;
 	uint8_t descriptor; /* of loops: it is told of by a timerfd in the wait set, which is read, and not by the wait's time-out */
+	uint32_t times; /* how often a child runs it */
 };
 
 /* How the threads of a role learn of messages. */
@@ -286,6 +288,7 @@ struct ditto_service {
 	uint64_t seed;
 	uint32_t print_key;
 	uint8_t folds; /* HTTP: digits in paths tell no class, path_print is of the path without them */
+	uint8_t starts_empty; /* reads hit what clients have stored, from the first request on; see keys.h */
 	uint8_t codec;
 	uint16_t classes;
 	const struct ditto_class *cls;
