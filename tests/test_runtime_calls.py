@@ -344,6 +344,21 @@ def test_wrk(tmp_path: Path) -> None:
         assert "Socket errors" not in output and "Non-2xx" not in output, output
 
 
+def test_requests_touch_memory_that_is_not_there(tmp_path: Path) -> None:
+    flag = f"-DTEST_FRESH_PAGES={3 << 15}"  # one and a half for each of 1000 requests: the pages that there are six times
+    with running(build_clone(tmp_path / "clone", "resp", flag, mode=STATIC)) as clone, clone.connect() as sock:
+        _ask(sock, b"PING\r\n", 7)
+        faults, resident = _minor_faults(clone), _resident(clone)
+        for _ in range(1000):
+            _ask(sock, b"PING\r\n", 7)
+        assert 1500 <= _minor_faults(clone) - faults < 1600
+        assert _resident(clone) - resident < 1_200_000
+
+
+def _minor_faults(clone: Clone) -> int:
+    return int(Path(f"/proc/{clone.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[7])
+
+
 @pytest.mark.parametrize("wait", ["EPOLL", "POLL", "SELECT"])
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_waiting_for_a_slow_reader_does_not_spin(tmp_path: Path, wait: str, half_closed: bool) -> None:

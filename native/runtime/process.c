@@ -120,6 +120,35 @@ void born_touch(void)
 		born[i * PAGE] = 1;
 }
 
+/* Pages that requests touch anew, of all threads.  Once all were, they are given back by one call for many faults; a
+ * service that only grows by a little keeps them. */
+#define FRESH_PAGES 256u
+
+static uint8_t *fresh;
+
+static void fresh_set_aside(void)
+{
+	if (!ditto_service.fresh_pages)
+		return;
+	fresh = mmap(NULL, FRESH_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (fresh == MAP_FAILED)
+		fail("memory that is taken anew");
+	madvise(fresh, FRESH_PAGES * PAGE, MADV_NOHUGEPAGE);
+}
+
+void fresh_touch(uint32_t pages)
+{
+	static atomic_uint touched;
+
+	for (; fresh && pages; pages--) {
+		uint32_t n = atomic_fetch_add_explicit(&touched, 1, memory_order_relaxed);
+
+		if (n && n % FRESH_PAGES == 0)
+			madvise(fresh, FRESH_PAGES * PAGE, MADV_DONTNEED);
+		fresh[n % FRESH_PAGES * PAGE] = 1;
+	}
+}
+
 /* Contents of files, and behind them the spare area that OP_MADVISE gives back; all threads of a process share it. */
 static void make_scratch(void)
 {
@@ -288,6 +317,7 @@ void process_run(unsigned index, unsigned instance)
 		touch_resident();
 	open_files(p);
 	make_scratch();
+	fresh_set_aside();
 	for (unsigned r = 0; r < table->roles; r++) {
 		for (unsigned i = 0; i < threads_of(table->role[r]); i++, n++) {
 			struct worker *w = &p->worker[n];
