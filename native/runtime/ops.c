@@ -302,6 +302,9 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		else
 			worker_notify(w, (unsigned)op->a);
 		break;
+	case OP_FORK:
+		child_fork(w, op->a);
+		break;
 	case OP_AWAIT:
 		return message_await(x);
 	case OP_YIELD:

@@ -283,6 +283,8 @@ void datagram_ready(struct worker *w); /* receives by the receive policy and ans
 void datagram_main(struct worker *w) __attribute__((noreturn)); /* for threads that block in the receive */
 void helper_main(struct worker *w) __attribute__((noreturn));
 void helper_wake(struct worker *from, unsigned role);
+void child_fork(struct worker *from, int role); /* child.c */
+void children_reaped(void); /* from now on, as they end */
 void shared_main(struct worker *w) __attribute__((noreturn));
 void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));

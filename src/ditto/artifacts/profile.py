@@ -128,7 +128,9 @@ class Role(Model):
     with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
+    kind: Literal[
+        "loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker", "child"
+    ]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -279,9 +281,11 @@ class ServiceProfile(Model):
     """One service of the app.
 
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
-    part of the resident memory that it takes for what clients store, both as tuning found.
+    part of the resident memory that it takes for what clients store; ``stored_scale`` is what a stored value takes of
+    memory, in its own size.  Tuning finds all three.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
-    digits in paths tell no class: fingerprints are of paths without them.
+    digits in paths tell no class: fingerprints are of paths without them.  ``starts_empty`` where a keyed store's reads
+    hit what its clients have stored since it was started, and nothing else.
     ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
@@ -289,6 +293,7 @@ class ServiceProfile(Model):
     codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
+    starts_empty: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
     send: Send
@@ -302,6 +307,7 @@ class ServiceProfile(Model):
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_scale: Annotated[float, Field(ge=1, le=16)] = 1.0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
 
@@ -384,6 +390,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
         if process.parent >= index:
             problems.append(f"process {index} has a parent that comes after it")
         problems += [f"role {r} does not exist" for r in process.roles if r >= len(service.roles)]
+        if any(r < len(service.roles) and service.roles[r].kind == "child" for r in process.roles):
+            problems.append("a process has a role that is for children")
         problems += [
             f"file group {o.group} does not exist" for o in process.open_at_start if o.group >= len(service.files)
         ]
@@ -400,6 +408,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
                 problems.append(f"file slot {op.b} does not exist")
             if op.kind is OpKind.COMPUTE and op.block is None:
                 problems.append("a compute operation names no block")
+            if op.kind is OpKind.FORK and not (0 <= op.a < len(service.roles) and service.roles[op.a].kind == "child"):
+                problems.append(f"a fork is for role {op.a}, which is no child's")
             if op.kind is OpKind.CALL:
                 problems += _dangling_call(service, op)
     return problems
