@@ -385,6 +385,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.NOTIFY, a=int(str(name.slot[1])), b=b, c=c, **common) if name.slot else None
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
+    if kind == "fork":
+        return Op(kind=OpKind.FORK, **common)
     if kind == "helper_wake":
         return Op(kind=OpKind.FUTEX_WAKE, a=HELPERS, **common)
     size: Dist | None = dist(op.sizes)

@@ -16,6 +16,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
 from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
+from ditto.streams.children import find_children
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import apart, as_connections, is_datagram
 from ditto.streams.events import (
@@ -145,6 +146,8 @@ class Work:
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
     messages: Messages | None = None
     """Who passes requests to whom, if threads do."""
+    children: dict[int, ThreadWork] = field(default_factory=dict)
+    """Processes that requests start, by their number."""
 
 
 class _Follower:
@@ -405,4 +408,5 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
         thread.siblings = serving > bool(thread.cycles)
     adopt_births(work)
     settle(work)
+    find_children(work)
     return work
