@@ -189,3 +189,15 @@ def test_more_requests_are_recorded_of_a_fast_client(
 def test_another_protocol_that_begins_with_a_word_of_http() -> None:
     assert recognise([b'CONNECT {"verbose":true}\r\n'], []) == "opaque"
     assert recognise([b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"x" * 59], []) == "http1"
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"), [("8 36", "36 whole 0 "), ("5 39", "39 whole 0 "), ("8 10 26", "36 26 whole 0 ")]
+)
+def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, parts: str, wanted: str) -> None:
+    here = Path(__file__).parent
+    options = ["-std=gnu11", "-D_GNU_SOURCE", "-static", "-w", f"-I{here.parent / 'native/runtime'}"]
+    never = "-Wl,--unresolved-symbols=ignore-all"  # nothing is sent here
+    program = tmp_path / "parts"
+    subprocess.run(["cc", *options, str(here / "runtime/opaque_parts.c"), never, "-o", str(program)], check=True)
+    assert subprocess.run([str(program), *parts.split()], capture_output=True, text=True, check=True).stdout == wanted

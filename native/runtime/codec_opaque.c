@@ -150,6 +150,14 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 	return CODEC_REQUEST;
 }
 
+/* What is missing of a request whose header, or the length in it, is there: of servers that receive it part by part. */
+static uint32_t opaque_wants(const struct codec_state *st, const uint8_t *p, size_t n)
+{
+	if (st->phase == PHASE_SKIP)
+		return n < st->need ? (uint32_t)(st->need - n) : 0;
+	return st->phase == PHASE_START && n >= 4 && plausible(p, n) && load32(p) > n ? load32(p) - (uint32_t)n : 0;
+}
+
 static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	const struct ditto_reply *shape = codec_shape(req->cls, rng);
@@ -186,4 +194,5 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 
 const struct codec codec_opaque = {
 	.name = "opaque", .max_head = HEADER, .setup = opaque_setup, .parse = opaque_parse, .reply = opaque_reply,
+	.wants = opaque_wants,
 };
