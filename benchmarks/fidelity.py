@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import unseen
 from callgrind import CACHES, MISSES, command_of, compared, load_for_callgrind, per_thousand
 
 from ditto.errors import DittoError
@@ -67,6 +68,19 @@ def by_callgrind(name: str, out: Path, passes: float) -> None:
         return
     misses = {"original": per_thousand(caches.original), "clone": per_thousand(caches.clone)}
     path.write_text(json.dumps(asdict(found) | {"misses": misses}, indent=1) + "\n")
+
+
+def under_another_load(name: str, out: Path) -> None:
+    """Both sides under the load that the clone was not made from, kept beside the clone."""
+    path = out / "unseen.json"
+    path.unlink(missing_ok=True)
+    try:
+        found = unseen.compared(name, out / "clone")
+    except DittoError as error:
+        print(f"{name}: no figures under another load: {error}", flush=True)
+        return
+    if found is not None:
+        path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def passes_of(fidelity: dict[str, Any]) -> float:
@@ -147,6 +161,14 @@ it what the clones of the paper's artifact had of the same.
 |---|---|---|---|---|---|---|"""
 
 
+UNSEEN = (
+    "Other connection counts and other mixes of the same requests, each clone as it is. Errors of the clone, in "
+    "brackets the original's own spread; of the mix and the miss curves (from 1 KiB on) the distance.\n\n"
+    f"| example | load | {' | '.join((*unseen.METRICS.values(), unseen.WIDEST))} |\n"
+    f"|{'---|' * (len(unseen.METRICS) + 3)}"
+)
+
+
 def table(rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
@@ -219,16 +241,32 @@ def simulated(name: str, callgrind: dict[str, Any] | None) -> list[str]:
     return ["| " + " | ".join(cells) + " |" for cells in rows]
 
 
+def another_load(name: str, found: dict[str, Any] | None) -> list[str]:
+    """The row of an example in the table of loads that no clone was made from."""
+    if found is None:
+        return []
+    cells = [name, f"`{found['load']}`"]
+    for words in (*unseen.METRICS.values(), unseen.WIDEST):
+        _, clone, error, noise, kind = found.get(words, (None, None, None, None, ""))
+        spread = "" if noise is None else f" ({noise * 100:.0f})"
+        absolute = "-" if clone is None else f"{clone:.3g}"
+        cells.append(percent(error) + spread if kind == "relative" else absolute)
+    return ["| " + " | ".join(cells) + " |"]
+
+
 def entry(name: str, out: Path) -> dict[str, Any]:
     """What the tables say of an example, from what lies beside its clone."""
     fidelity = json.loads((out / "fidelity.json").read_text())
-    path = out / "callgrind.json"
-    counted = json.loads(path.read_text()) if path.is_file() else None
+    counted, other = (
+        json.loads(path.read_text()) if path.is_file() else None
+        for path in (out / "callgrind.json", out / "unseen.json")
+    )
     facts = fidelity["machine"]
     return {
         "row": row(name, fidelity, counted, json.loads((out / "made.json").read_text())),
         "detail": detail(name, fidelity, counted),
         "simulated": simulated(name, counted),
+        "unseen": another_load(name, other),
         "machine": f"{facts.get('cpu_model', '')}, {facts.get('cpus', '')} CPUs, Linux {facts.get('kernel', '')}",
     }
 
@@ -249,6 +287,7 @@ def main() -> None:
         print(f"== {name}", flush=True)
         clone(name, out)
         by_callgrind(name, out, passes_of(json.loads((out / "fidelity.json").read_text())))
+        under_another_load(name, out)
     kept = ROOT / "docs" / "fidelity.json"
     known: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.is_file() else {}
     for name in ORDER:
@@ -264,9 +303,11 @@ def main() -> None:
     )
     (ROOT / "docs").mkdir(exist_ok=True)
     by_another = "\n".join(line for found in known.values() for line in found.get("simulated", ()))
+    loads = "\n".join(line for found in known.values() for line in found.get("unseen", ()))
     (ROOT / "docs" / "fidelity.md").write_text(
         f"# Fidelity\n\nMade by `make fidelity`. {note}\n\n{text}\n\n"
-        f"## By callgrind\n\n{BY_CALLGRIND}\n{by_another}\n\n## All figures\n\n"
+        f"## By callgrind\n\n{BY_CALLGRIND}\n{by_another}\n\n"
+        f"## Under a load that no clone was made from\n\n{UNSEEN}\n{loads}\n\n## All figures\n\n"
         + "\n\n".join(found["detail"] for found in known.values())
         + "\n"
     )

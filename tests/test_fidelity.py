@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.app import load_app
 from ditto.artifacts.fidelity import Conditions, Fidelity, Record, Samples, load_fidelity, without_paths
 from ditto.artifacts.verdict import Bound, Verdict, judge
 from ditto.errors import BadInputError, FormatVersionError
@@ -117,3 +119,15 @@ def test_the_table_takes_every_example_of_one_service() -> None:
     assert "no example of one service: nonesuch;" in run.stderr
     known = set(run.stderr.replace(",", " ").split())
     assert {path.stem for path in (root / "examples").glob("*.toml")} <= known
+
+
+def test_loads_that_no_clone_is_made_from_are_of_the_same_client() -> None:
+    found = []
+    for path in sorted((Path(__file__).resolve().parents[1] / "examples").glob("*.toml")):
+        data = tomllib.loads(path.read_text())
+        if (own := data.get("x-unseen")) is not None:
+            found.append(path.stem)
+            assert own["command"][0] == data["load"]["command"][0]
+            assert own["connections"] != data["load"]["connections"]
+            load_app(path)
+    assert {"redis", "memcached", "nginx", "php", "fastapi"} <= set(found)

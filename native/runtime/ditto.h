@@ -281,6 +281,8 @@ struct ditto_process {
 
 struct ditto_body_layout; /* generated with the blocks; see body.h */
 
+#define STORED_AS_IT_IS 256u
+
 struct ditto_service {
 	uint32_t version; /* DITTO_TABLES_VERSION */
 	uint64_t seed;
@@ -302,6 +304,7 @@ struct ditto_service {
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	uint32_t born_pages; /* touched by each process that is made for a connection */
+	uint32_t stored_scale; /* memory that a stored value takes, in STORED_AS_IT_IS-ths of its own size */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
 	uint16_t downstreams;

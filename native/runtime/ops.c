@@ -147,11 +147,13 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	}
 }
 
+/* The call that asks to be told may have been left out by chance: an edge that was reported before does not come again. */
 static enum run until_writable(struct op_context *x)
 {
 	struct conn *c = x->conn;
 
-	if (x->job->resumed || !x->worker->waiter || c->unwatched || !(c->source.events & EPOLLOUT))
+	if (x->job->resumed || !x->worker->waiter || c->unwatched || !(c->source.events & EPOLLOUT) ||
+	    ((c->source.events & EPOLLET) && !c->source.out_due))
 		return RUN_DONE;
 	c->blocked = BLOCKED_OUT;
 	return RUN_BLOCKED;

@@ -43,6 +43,7 @@ struct source {
 	uint8_t type;
 	int place; /* index in the set of poll and select */
 	uint32_t events;
+	uint8_t out_due; /* of epoll: it was asked anew whether it can be sent on, and not reported since */
 };
 
 struct slot {

@@ -70,6 +70,7 @@ const struct ditto_service ditto_service = {{
 \t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)}u,
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.born_pages = {ir.knobs.born_pages}u,
+\t.stored_scale = {round(256 * service.stored_scale)}u,
 \t.body = {layout},
 \t.on_error = NULL,
 \t.downstreams = {len(service.downstreams)},
