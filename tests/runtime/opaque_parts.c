@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A request in the clones' own framing that comes in parts of the sizes told: how many more bytes are wanted after each. */
+ * A request in the clones' own framing that comes in parts of the sizes told: how many more bytes are wanted after each,
+ * and the classes of requests of 8, 14 and 20 bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "codec_opaque.c"
 
-static const struct ditto_class one[1] = {{.match = {.path_print = DITTO_NONE, .max_bytes = 1 << 20}}};
-static const struct ditto_service service = {.classes = 1, .cls = one};
+static const struct ditto_class classes[3] = {
+	{.match = {.path_print = DITTO_NONE, .min_bytes = 8, .max_bytes = 15}},
+	{.match = {.path_print = DITTO_NONE, .min_bytes = 8, .max_bytes = 8}},
+	{.match = {.path_print = DITTO_NONE, .max_bytes = 1 << 20}},
+};
+static const struct ditto_service service = {.classes = 3, .cls = classes};
 const struct ditto_service *codec_service = &service;
 
 int main(int argc, char **argv)
@@ -24,5 +29,6 @@ int main(int argc, char **argv)
 		start += used;
 		printf("%u ", opaque_wants(&state, request + start, end - start));
 	}
+	printf("%d%d%d", class_for(DITTO_NONE, 8), class_for(DITTO_NONE, 14), class_for(DITTO_NONE, 20));
 	return 0;
 }
