@@ -13,8 +13,9 @@ from ditto.model.downstream import _delays, _further, calls_outside, calls_overl
 from ditto.model.links import numbered_alike
 from ditto.model.waits import longest_rest
 from ditto.streams import programs, protocol
+from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
-from ditto.streams.events import Descriptors, KnownDescriptor
+from ditto.streams.events import Descriptors, Event, KnownDescriptor
 from ditto.streams.evidence import Requests, one_after_the_other
 from ditto.streams.lives import connect_work
 from ditto.streams.peer_waits import find_waits_of_calls, most_polled
@@ -428,3 +429,14 @@ def test_a_thread_that_only_looks_rests_for_ever(timeouts: tuple[int, ...], rest
         record.call(PID, "epoll_wait", 0, 5, 0, 100, timeout)
     looks = [event for event in record.threads[PID] if event.nr == NUMBERS["epoll_wait"]]
     assert len(looks) == 2 and longest_rest(looks) == rest
+
+
+@pytest.mark.parametrize(("payload", "value"), [(b"\1\0\0\0", 1), (b"\0\0\0\0", 0), (b"", 1)])
+def test_whether_calls_may_block_is_behind_the_address(payload: bytes, value: int) -> None:
+    """With 0 for what could not be seen, a proxy's connections to its backend blocked its loop."""
+    event = Event(1, 1, NUMBERS["ioctl"], 0, [5, 0x5421, 0x7FFD12345678, 0, 0, 0], 1, 2)
+    event.payload = payload
+    assert arguments(event, "ioctl") == (0x5421, value, 0)
+    assert forbids_blocking(event) == bool(value)
+    event.args = [5, 0x5451, 0, 0, 0, 0]
+    assert arguments(event, "ioctl") == (0x5451, 0, 0) and not forbids_blocking(event)
