@@ -39,8 +39,8 @@ def longest_rest(waits: list[Event]) -> int:
 def watched_last(program: list[Op]) -> list[Op]:
     """The program with the connection not left unwatched: a server's call for that comes before the receive.
 
-    What is done to a connection before it is received from is counted to the request before; after the reply to that one
-    the clone would wait for ever.
+    What is done to a connection before it is received from is counted to the request before: after the reply to that
+    one, the clone would wait for ever.
     """
     changes = [at for at, op in enumerate(program) if op.kind is OpKind.EPOLL_MOD and op.link is None]
     if len(changes) < 2 or program[changes[-1]].a & EPOLLIN or not any(program[at].a & EPOLLIN for at in changes):
