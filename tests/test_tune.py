@@ -215,6 +215,13 @@ def test_processes_born_for_connections_get_the_pages_that_they_lack() -> None:
     assert native._compared("bench", *used).faults == -1200.0
 
 
+def test_requests_that_take_memory_anew_get_the_pages_that_they_lack() -> None:
+    used = [native.Used(1e-5, 100.0, faults=1.75)] * 3, [native.Used(1e-5, 90.0, faults=0.25)] * 3
+    lacking = search._resident(service_profile(), native._compared("bench", *used))
+    assert lacking.knobs.fresh_pages == 1.5 and lacking.knobs.born_pages == 0
+    assert search._resident(lacking, search.Compared(0.0, 0.01, 0.02, 1000.0, 0.0, fresh=2.0)).knobs.fresh_pages == 0
+
+
 def test_without_time_for_more_tries_what_lies_between_them_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "STALL_TRIES", 1)
     bench = Bench(lambda k: -0.5 + k.stalls * 0.1, 0.01)

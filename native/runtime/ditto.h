@@ -306,6 +306,7 @@ struct ditto_service {
 	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	uint32_t born_pages; /* touched by each process that is made for a connection */
 	uint32_t stored_scale; /* memory that a stored value takes, in STORED_AS_IT_IS-ths of its own size */
+	uint32_t fresh_pages; /* not in memory, touched a request, in 65536ths: see fresh_touch */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
 	uint16_t downstreams;

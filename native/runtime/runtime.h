@@ -229,6 +229,7 @@ struct worker {
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
+	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	struct inbox *inbox;
@@ -263,8 +264,11 @@ struct process {
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
 void process_keep(pid_t child); /* to be ended with it */
+void resident_touch(void);
+void fresh_set_aside(void);
 void born_set_aside(void); /* once, before the first process is made for a connection */
 void born_touch(void); /* in each such process */
+void fresh_touch(uint32_t pages);
 int listener_open(void);
 extern int listener_fd; /* shared listener, -1 with reuseport */
 unsigned listener_port(int fd);
@@ -310,9 +314,14 @@ void timers_tick(struct worker *w, struct source *s); /* the timerfd of one of t
 uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 
-/* What a request waits for memory beyond what its blocks make it wait. */
+/* What a request waits for memory beyond what its blocks make it wait, and takes of it anew. */
 static inline void worker_stall(struct worker *w)
 {
+	if (ditto_service.fresh_pages) {
+		w->fresh += ditto_service.fresh_pages;
+		fresh_touch(w->fresh >> 16);
+		w->fresh &= 65535;
+	}
 	if (!ditto_service.stalls || options.skeleton)
 		return;
 	w->stalls += ditto_service.stalls;

@@ -71,6 +71,7 @@ const struct ditto_service ditto_service = {{
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.born_pages = {ir.knobs.born_pages}u,
 \t.stored_scale = {round(256 * service.stored_scale)}u,
+\t.fresh_pages = {round(65536 * ir.knobs.fresh_pages)}u,
 \t.body = {layout},
 \t.on_error = NULL,
 \t.downstreams = {len(service.downstreams)},
