@@ -40,6 +40,7 @@ enum ditto_file_kind {
 	DITTO_FILE_REGULAR = 0, /* made by the clone in its data directory, filled with filler */
 	DITTO_FILE_PROC_SELF_STAT,
 	DITTO_FILE_PROC_SELF_STATUS,
+	DITTO_FILE_PROC_SELF_SMAPS,
 	DITTO_FILE_PROC_MEMINFO,
 	DITTO_FILE_PROC_LOADAVG,
 	DITTO_FILE_PROC_STAT,

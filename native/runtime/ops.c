@@ -89,16 +89,6 @@ static void advise(struct worker *w, uint32_t bytes)
 		w->scratch[SCRATCH_BYTES + at] = 1;
 }
 
-static void pause_for(uint16_t nr, uint32_t microseconds)
-{
-	struct timespec t = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
-
-	if (nr == SYS_clock_nanosleep)
-		syscall(nr, CLOCK_MONOTONIC, 0, &t, NULL);
-	else
-		syscall(SYS_nanosleep, &t, NULL);
-}
-
 static void receive_again(struct conn *c)
 {
 	int n;

@@ -170,6 +170,7 @@ struct op_context {
 
 enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
+void pause_for(uint16_t nr, uint32_t microseconds);
 int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);

@@ -7,7 +7,7 @@
 #include "keys.c"
 #include "values.c"
 
-const struct ditto_service ditto_service;
+const struct ditto_service ditto_service = {.version = DITTO_TABLES_VERSION};
 
 uint8_t *codec_fill(uint8_t *to, int ch, size_t n)
 {

@@ -215,8 +215,8 @@ class FileGroup(Model):
     """Files the service uses, by kind; never by name."""
 
     kind: Literal[
-        "regular", "proc_self_stat", "proc_self_status", "proc_meminfo", "proc_loadavg", "proc_stat", "dev_urandom",
-        "dev_null", "missing",
+        "regular", "proc_self_stat", "proc_self_status", "proc_self_smaps", "proc_meminfo", "proc_loadavg", "proc_stat",
+        "dev_urandom", "dev_null", "missing",
     ]  # fmt: skip
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     depth: Annotated[int, Field(ge=0, le=32)] = 1

@@ -83,7 +83,7 @@ class Cycle:
     """What the thread executed between the two, where that is not counted to the call before."""
     complete: bool = False
     closed: bool = False
-    """The server closed the connection after the reply, before the client did."""
+    """The server closed the connection after the reply, or without one, before the client did."""
     tail_receive: bool = False
     """Its thread received again on the connection before it waited for anything, and found the next request."""
     calls: list[Call] = field(default_factory=list)
@@ -244,6 +244,7 @@ class _Follower:
             if event.ret != EAGAIN:
                 if cycle is not None:
                     cycle.complete = True
+                    cycle.closed = not cycle.sent  # a goodbye: whoever was first, nothing comes after it
                     life.cycle = None
                 settle_streams(life, ended=True)
                 life.closing.append(event)
@@ -255,7 +256,7 @@ class _Follower:
         if event.nr in (CLOSE, SHUTDOWN) or life.closing:
             if cycle is not None:
                 cycle.complete = True
-                cycle.closed = not life.closing and cycle.sent > 0
+                cycle.closed = not life.closing
                 life.cycle = None
             settle_streams(life, ended=True)
             life.closing.append(event)

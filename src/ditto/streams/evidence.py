@@ -13,7 +13,7 @@ from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
-from ditto.streams import h2, programs, protocol, sampled
+from ditto.streams import h2, programs, protocol, sampled, silent
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
@@ -207,6 +207,8 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         classes[class_key(codec, cycle, session)].append(cycle)
         if session is not None:
             session.answered(_first_sent(cycle))
+    if codec == "opaque":
+        classes = silent.apart(classes)
     total = len(cycles)
     if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
         # Where threads take over each other's work, some cycles begin in the middle of a request.
