@@ -11,7 +11,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
-from ditto.model.waits import longest_rest
+from ditto.model.waits import longest_rest, watched_last
 from ditto.streams import programs, protocol
 from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
@@ -302,6 +302,13 @@ def test_a_thread_that_polls_its_client_beside_its_own_connection_serves_one_at_
     assert waits is not None and waits.on_connection == {NUMBERS["poll"]: 3}
     kinds = [name.kind for name, _ in programs.build(b"GET", work.threads[PID].cycles[1:3]).ordered()]
     assert kinds == ["receive", "call", "poll", "answer", "reply"]
+
+
+@pytest.mark.parametrize(("events", "order"), [((1, 0), [2, 0, 1]), ((0, 1), [0, 1, 2]), ((1, 5), [0, 1, 2])])
+def test_a_connection_is_not_left_unwatched(events: tuple[int, int], order: list[int]) -> None:
+    first, last = (Op(kind=OpKind.EPOLL_MOD, nr=NUMBERS["epoll_ctl"], a=a) for a in events)
+    program = [first, Op(kind=OpKind.REPLY, nr=1), last]
+    assert watched_last(program) == [program[at] for at in order]
 
 
 @pytest.mark.parametrize("datagram", [True, False])
