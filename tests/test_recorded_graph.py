@@ -65,7 +65,7 @@ def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, coll
     # more where the machine is busy, so that it is recorded again.
     for attempt in range(3):
         folder = tmp_path / f"recording{attempt}"
-        made = record_app(spec, folder, AppOptions(collector), SilentProgress())
+        made = record_app(spec, folder, AppOptions(collector, apart=True), SilentProgress())
         graph = graph_of_recording(folder, SilentProgress())
         edges = {edge.target: edge for edge in sorted(graph.edges, key=lambda edge: edge.calls)}
         if edges["GET /x"].calls >= 55 and edges["GET /y"].calls >= 55:
@@ -81,6 +81,10 @@ def test_calls_from_worker_threads_belong_to_their_requests(tmp_path: Path, coll
     front = next(service for service in graph.services if service.name == "front")
     asked = {endpoint.name: endpoint.requests for endpoint in front.endpoints}
     assert asked["GET /both/{id}"] == asked["GET /one"] == 60, "of both runs of the client"
+    load = graph_of_recording(folder, SilentProgress(), load_only=True)
+    asked = {e.name: e.requests for service in load.services if service.name == "front" for e in service.endpoints}
+    assert asked["GET /both/{id}"] == asked["GET /one"] == 30, "of the second"
+    assert calls_of(load) == {key: pytest.approx(value) for key, value in truth.items()}
     assert graph.dropped.unfinished == graph.dropped.torn_connections == 0
 
 

@@ -214,8 +214,9 @@ def _graph(spec: AppSpec, progress: Progress) -> Graph:
     from ditto.topology.recorded import graph_of_recording
 
     with tempfile.TemporaryDirectory(prefix="ditto-app-") as scratch:
-        record_app(spec, Path(scratch), AppOptions(seconds=RECORDED_S), progress)
-        return graph_of_recording(Path(scratch), progress)
+        # As tiers are observed: what requests do depends on what earlier ones left in caches.
+        record_app(spec, Path(scratch), AppOptions(seconds=RECORDED_S, apart=True), progress)
+        return graph_of_recording(Path(scratch), progress, load_only=True)
 
 
 def entry_driven(spec: AppSpec, out: Path) -> AppSpec:

@@ -37,11 +37,16 @@ class Made:
     kinds: dict[str, ServiceKind] = field(default_factory=dict)
 
 
-def spans_of(exchanges: list[Exchange], services: dict[int, str], app: AppRecording) -> Made:
-    """The spans of all exchanges that were answered; ``services`` by process."""
+def spans_of(exchanges: list[Exchange], services: dict[int, str], app: AppRecording, since_ns: int = 0) -> Made:
+    """The spans of all exchanges that were answered; ``services`` by process.
+
+    Args:
+        since_ns: what was made for requests that came before this time is left out.
+    """
     made = Made()
     used = _finished(exchanges)
     made.unfinished = len(exchanges) - len(used)
+    used = [exchange for exchange in used if _began(_root(exchange)) >= since_ns]
     made.guessed = sum(exchange.guessed for exchange in used)
     numbers = {exchange: number for number, exchange in enumerate(used)}
     ports = {service.port: service.name for service in app.services}
@@ -52,7 +57,7 @@ def spans_of(exchanges: list[Exchange], services: dict[int, str], app: AppRecord
         protocols.setdefault(server, Counter())[exchange.connection.protocol] += 1
         trace = numbers.get(_root(exchange), number) + 1
         parent = _parent_span(exchange, numbers, caller, trace, number, made.rows)
-        begins = exchange.called or exchange.arrived
+        begins = _began(exchange)
         if caller:
             peer = server or _peer(exchange, ports)
             system = "" if server else _SYSTEMS.get(exchange.connection.protocol, "")
@@ -100,6 +105,10 @@ def _finished(exchanges: list[Exchange]) -> list[Exchange]:
 
 def _id(number: int, part: int) -> int:
     return number * 4 + part
+
+
+def _began(exchange: Exchange) -> int:
+    return exchange.called or exchange.arrived
 
 
 def _root(exchange: Exchange) -> Exchange:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ditto.artifacts.app_recording import RECORDING, load_app_recording, owners
 from ditto.artifacts.graph import Dropped, Graph, Repaired
-from ditto.artifacts.records import load_recording
+from ditto.artifacts.records import Kind, Mode, Recording, load_recording
 from ditto.errors import RecordingError
 from ditto.host.progress import Progress
 from ditto.topology.assemble import assemble
@@ -24,8 +24,11 @@ SOURCE = "recording"
 _MEMORY_MB = 1000
 
 
-def graph_of_recording(folder: Path, progress: Progress) -> Graph:
+def graph_of_recording(folder: Path, progress: Progress, load_only: bool = False) -> Graph:
     """The graph of the calls that a recording of all services of an app shows.
+
+    Args:
+        load_only: requests that came before the last mark are followed, and not counted.
 
     Raises:
         BadInputError: the folder holds no recording of an app.
@@ -35,7 +38,7 @@ def graph_of_recording(folder: Path, progress: Progress) -> Graph:
     recording = load_recording(folder / RECORDING)
     progress.update("following requests", 0.1)
     followed = follow(recording)
-    made = spans_of(followed.exchanges, owners(app, recording), app)
+    made = spans_of(followed.exchanges, owners(app, recording), app, _load_began(recording) if load_only else 0)
     if not made.rows.packed:
         raise RecordingError(
             f"{app.app}: not one request to a service was recorded",
@@ -48,6 +51,12 @@ def graph_of_recording(folder: Path, progress: Progress) -> Graph:
         finally:
             engine.close()
     return _counted(graph, made, followed, app.lost)
+
+
+def _load_began(recording: Recording) -> int:
+    records = recording.records
+    marks = records["t_ns"][(records["kind"] == Kind.MARK) & (records["nr"] == Mode.ALL)]
+    return int(marks[-1]) if len(marks) else 0
 
 
 def _passed(engine: DuckEngine, made: Made, progress: Progress) -> Graph:
