@@ -120,8 +120,7 @@ void born_touch(void)
 		born[i * PAGE] = 1;
 }
 
-/* Pages that requests touch anew, of all threads.  Once all were, they are given back by one call for many faults; a
- * service that only grows by a little keeps them. */
+/* Pages that requests touch anew.  Once all were, one call gives them back: one for many faults. */
 #define FRESH_PAGES 256u
 
 static uint8_t *fresh;

@@ -106,6 +106,8 @@ struct conn {
 	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
 	socklen_t peer_bytes;
 	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
+	int copy;                 /* of its descriptor, which the server made; 0: none */
+	uint64_t parts_at;        /* position in the output from which the parts of its reply are counted */
 	_Atomic uint8_t answer;   /* message.c: whether another thread sends the reply */
 	uint32_t answered;        /* bytes it is to send, and has sent then */
 };
@@ -126,6 +128,8 @@ void conn_after(struct conn *c); /* second pass */
 void conn_resume(struct conn *c); /* what another service was waited for has come */
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
+int conn_copy(struct conn *c, const struct ditto_op *op); /* of its descriptor; ends with it.  0: op makes none */
+void conn_close_one(struct conn *c); /* the copy, or else its own */
 void conn_free(struct worker *w, struct conn *c); /* memory only */
 void conn_empty(struct worker *w, struct conn *c); /* what it holds, but not itself */
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
@@ -151,6 +155,7 @@ void pull_forget(struct conn *c); /* it ends */
 int pull_ended(struct conn *c); /* its client has gone meanwhile */
 void pull_main(struct worker *w) __attribute__((noreturn));
 
+void send_begin(struct conn *c, const struct job *job, const struct ditto_send *send, int head);
 enum run send_until(struct conn *c, uint64_t target, struct job *job);
 void send_own(struct conn *c, struct job *job); /* copies a payload that was lent into the output */
 enum run send_file(struct conn *c, struct job *job, const struct slot *slot);

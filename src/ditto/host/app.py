@@ -232,7 +232,7 @@ class AppRun:
         server = self.entry
         ready = self.spec.service.ready
         if self._clone is not None:
-            ready = ready_of_clone(ready)
+            ready = ready_of_clone(ready, self.spec.load.clone_command is None)
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
         server.settle()
 
