@@ -11,12 +11,15 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
-from ditto.model.waits import longest_rest
+from ditto.model.waits import longest_rest, watched_last
 from ditto.streams import programs, protocol
+from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
-from ditto.streams.events import find_waits_of_calls
+from ditto.streams.events import Descriptors, Event, KnownDescriptor
 from ditto.streams.evidence import Requests, one_after_the_other
 from ditto.streams.lives import connect_work
+from ditto.streams.peer_waits import find_waits_of_calls, most_polled
+from ditto.streams.serial import serial_waits
 from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
 
@@ -277,6 +280,37 @@ def test_a_poll_before_a_receive_is_part_of_the_call() -> None:
     assert all(life.created and life.closed for life in work.peers.values())
 
 
+@pytest.mark.parametrize("polled", [2, 5])
+def test_a_thread_that_polls_its_client_beside_its_own_connection_serves_one_at_a_time(polled: int) -> None:
+    record = Recorder(())
+    record.table = Descriptors([KnownDescriptor(PID, 20, "connection", identity="client")])
+    receive(record, 20, REQUEST)
+    connect(record, 30, blocking=True)
+    for _ in range(3):
+        send(record, 30, REQUEST)
+        record.call(PID, "poll", 1, 0, polled, -1)
+        receive(record, 30, REPLY)
+        send(record, 20, REPLY)
+        record.call(PID, "poll", 1, 0, polled, -1)
+        receive(record, 20, REQUEST)
+    find_waits_of_calls(record.threads)
+    work = record.work()
+    waits = serial_waits(work.threads[PID])
+    if polled > most_polled(1):  # there are others
+        assert waits is None
+        return
+    assert waits is not None and waits.on_connection == {NUMBERS["poll"]: 3}
+    kinds = [name.kind for name, _ in programs.build(b"GET", work.threads[PID].cycles[1:3]).ordered()]
+    assert kinds == ["receive", "call", "poll", "answer", "reply"]
+
+
+@pytest.mark.parametrize(("events", "order"), [((1, 0), [2, 0, 1]), ((0, 1), [0, 1, 2]), ((1, 5), [0, 1, 2])])
+def test_a_connection_is_not_left_unwatched(events: tuple[int, int], order: list[int]) -> None:
+    first, last = (Op(kind=OpKind.EPOLL_MOD, nr=NUMBERS["epoll_ctl"], a=a) for a in events)
+    program = [first, Op(kind=OpKind.REPLY, nr=1), last]
+    assert watched_last(program) == [program[at] for at in order]
+
+
 @pytest.mark.parametrize("datagram", [True, False])
 def test_datagram_sockets_are_no_services(datagram: bool) -> None:
     record = Recorder((PID,))
@@ -402,3 +436,14 @@ def test_a_thread_that_only_looks_rests_for_ever(timeouts: tuple[int, ...], rest
         record.call(PID, "epoll_wait", 0, 5, 0, 100, timeout)
     looks = [event for event in record.threads[PID] if event.nr == NUMBERS["epoll_wait"]]
     assert len(looks) == 2 and longest_rest(looks) == rest
+
+
+@pytest.mark.parametrize(("payload", "value"), [(b"\1\0\0\0", 1), (b"\0\0\0\0", 0), (b"", 1)])
+def test_whether_calls_may_block_is_behind_the_address(payload: bytes, value: int) -> None:
+    """With 0 for what could not be seen, a proxy's connections to its backend blocked its loop."""
+    event = Event(1, 1, NUMBERS["ioctl"], 0, [5, 0x5421, 0x7FFD12345678, 0, 0, 0], 1, 2)
+    event.payload = payload
+    assert arguments(event, "ioctl") == (0x5421, value, 0)
+    assert forbids_blocking(event) == bool(value)
+    event.args = [5, 0x5451, 0, 0, 0, 0]
+    assert arguments(event, "ioctl") == (0x5451, 0, 0) and not forbids_blocking(event)

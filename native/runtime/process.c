@@ -81,73 +81,6 @@ static void open_files(struct process *p)
 	}
 }
 
-static void touch_resident(void)
-{
-	uint8_t *p;
-
-	if (!ditto_service.resident_bytes)
-		return;
-	p = mmap(NULL, ditto_service.resident_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		 -1, 0);
-	/* Not for children: each would have it again, and page tables to copy. */
-	if (p == MAP_FAILED || madvise(p, ditto_service.resident_bytes, MADV_DONTFORK))
-		fail("resident memory");
-	for (uint64_t at = 0; at < ditto_service.resident_bytes; at += 4096)
-		p[at] = 1;
-}
-
-#define PAGE ((size_t)4096)
-
-/* Of every child its own, though the address space is set aside once; huge pages would be few faults in place of many. */
-static uint8_t *born;
-
-void born_set_aside(void)
-{
-	size_t bytes = ditto_service.born_pages * PAGE;
-
-	if (!bytes)
-		return;
-	born = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (born == MAP_FAILED)
-		born = NULL;
-	else
-		madvise(born, bytes, MADV_NOHUGEPAGE);
-}
-
-void born_touch(void)
-{
-	for (size_t i = 0; born && i < ditto_service.born_pages; i++)
-		born[i * PAGE] = 1;
-}
-
-/* Pages that requests touch anew.  Once all were, one call gives them back: one for many faults. */
-#define FRESH_PAGES 256u
-
-static uint8_t *fresh;
-
-static void fresh_set_aside(void)
-{
-	if (!ditto_service.fresh_pages)
-		return;
-	fresh = mmap(NULL, FRESH_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (fresh == MAP_FAILED)
-		fail("memory that is taken anew");
-	madvise(fresh, FRESH_PAGES * PAGE, MADV_NOHUGEPAGE);
-}
-
-void fresh_touch(uint32_t pages)
-{
-	static atomic_uint touched;
-
-	for (; fresh && pages; pages--) {
-		uint32_t n = atomic_fetch_add_explicit(&touched, 1, memory_order_relaxed);
-
-		if (n && n % FRESH_PAGES == 0)
-			madvise(fresh, FRESH_PAGES * PAGE, MADV_DONTNEED);
-		fresh[n % FRESH_PAGES * PAGE] = 1;
-	}
-}
-
 /* Contents of files, and behind them the spare area that OP_MADVISE gives back; all threads of a process share it. */
 static void make_scratch(void)
 {
@@ -313,7 +246,7 @@ void process_run(unsigned index, unsigned instance)
 		fail("threads of a process");
 	p->table = table;
 	if (index == 0)
-		touch_resident();
+		resident_touch();
 	open_files(p);
 	make_scratch();
 	fresh_set_aside();

@@ -43,6 +43,7 @@ struct source {
 	uint8_t type;
 	int place; /* index in the set of poll and select */
 	uint32_t events;
+	uint8_t out_due; /* of epoll: it was asked anew whether it can be sent on, and not reported since */
 };
 
 struct slot {
@@ -128,8 +129,6 @@ void conn_after(struct conn *c); /* second pass */
 void conn_resume(struct conn *c); /* what another service was waited for has come */
 void conn_close(struct conn *c); /* runs on_close; memory goes at the end of the wake-up */
 void conn_free_dead(struct worker *w);
-int conn_copy(struct conn *c, const struct ditto_op *op); /* of its descriptor; ends with it.  0: op makes none */
-void conn_close_one(struct conn *c); /* the copy, or else its own */
 void conn_free(struct worker *w, struct conn *c); /* memory only */
 void conn_empty(struct worker *w, struct conn *c); /* what it holds, but not itself */
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
@@ -155,7 +154,6 @@ void pull_forget(struct conn *c); /* it ends */
 int pull_ended(struct conn *c); /* its client has gone meanwhile */
 void pull_main(struct worker *w) __attribute__((noreturn));
 
-void send_begin(struct conn *c, const struct job *job, const struct ditto_send *send, int head);
 enum run send_until(struct conn *c, uint64_t target, struct job *job);
 void send_own(struct conn *c, struct job *job); /* copies a payload that was lent into the output */
 enum run send_file(struct conn *c, struct job *job, const struct slot *slot);
@@ -174,6 +172,7 @@ struct op_context {
 
 enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
+void pause_for(uint16_t nr, uint32_t microseconds);
 int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
@@ -267,6 +266,8 @@ struct process {
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
 void process_keep(pid_t child); /* to be ended with it */
+void resident_touch(void);
+void fresh_set_aside(void);
 void born_set_aside(void); /* once, before the first process is made for a connection */
 void born_touch(void); /* in each such process */
 void fresh_touch(uint32_t pages);
@@ -289,6 +290,8 @@ void datagram_ready(struct worker *w); /* receives by the receive policy and ans
 void datagram_main(struct worker *w) __attribute__((noreturn)); /* for threads that block in the receive */
 void helper_main(struct worker *w) __attribute__((noreturn));
 void helper_wake(struct worker *from, unsigned role);
+void child_fork(struct worker *from, int role); /* child.c */
+void children_reaped(void); /* from now on, as they end */
 void shared_main(struct worker *w) __attribute__((noreturn));
 void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));

@@ -2,7 +2,7 @@
  *
  * The send policy: how output is cut into calls and vectors, and what happens when the peer does not take it.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <poll.h>
