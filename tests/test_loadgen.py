@@ -253,6 +253,24 @@ def test_a_damaged_plan_is_one_line(tmp_path: Path) -> None:
             drive(damaged, 9, Offered(seconds=0.01, warmup=0))
 
 
+def test_a_server_that_falls_silent_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    plan = saved(tmp_path, Framing.BYTES, Step(b"12345678", 5))
+    with serving(fixed(b"12345678", b"1234")) as port:  # one byte less than was recorded
+        command = [
+            str(paths.loadgen_binary()),
+            "--plan",
+            str(plan),
+            "--port",
+            str(port),
+            "--requests",
+            "9",
+            "--drain",
+            "0.2",
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert done.returncode == 2 and "no reply for 0.2 s, 1 requests are under way" in done.stderr
+
+
 def test_nobody_listens(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

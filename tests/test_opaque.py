@@ -14,12 +14,13 @@ import pytest
 
 from app_parts import write_app
 from ditto import paths
-from ditto.artifacts.app import Requests, load_app
+from ditto.artifacts.app import Ready, Requests, load_app
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.observation import ClientRun
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, StepFlags, load_plan, opaque_of
 from ditto.host import drive
 from ditto.host.app import AppRun
+from ditto.host.clones import ready_of_clone
 from ditto.host.drive import clone_plan, recorded, with_stand_in
 from ditto.host.load import LoadResult
 from ditto.host.progress import SilentProgress
@@ -193,6 +194,11 @@ def test_more_requests_are_recorded_of_a_fast_client(
 def test_another_protocol_that_begins_with_a_word_of_http() -> None:
     assert recognise([b'CONNECT {"verbose":true}\r\n'], []) == "opaque"
     assert recognise([b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"x" * 59], []) == "http1"
+
+
+def test_a_clone_of_an_unknown_protocol_is_not_asked_over_http_whether_it_is_ready() -> None:
+    asked = Ready(http="/health")
+    assert ready_of_clone(asked) == asked and ready_of_clone(asked, own_client=False) == Ready()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ditto.model.network import REST, fit_receive
+from ditto.model.network import REST, _pieces, fit_receive
 from ditto.streams.cycles import Cycle
 from runtime_build import STATIC, build_clone, receive, running
 from test_serial import Recorder
@@ -86,3 +86,18 @@ def test_the_rest_is_received_at_once(tmp_path: Path) -> None:
         ("1024", "500"),
         *[pair for size in SIZES[1:] for pair in (("1024", "1024"), (str(REST + 1), str(size - 1024)))],
     ]
+
+
+@pytest.mark.parametrize(
+    ("spread", "replies", "parts"),
+    [
+        ([(52, 3, 4, 200)] * 9 + [(52, 2, 4, 90)], 10, [52, 3, 4]),  # a server that writes a reply word by word
+        ([(4096, 4096, 100)] * 10, 10, []),  # a limit of each call
+        ([(30, 400)] * 3, 10, []),  # few of the replies
+        ([], 10, []),
+    ],
+)
+def test_pieces_of_replies_are_told_from_limits_of_calls(
+    spread: list[tuple[int, ...]], replies: int, parts: list[int]
+) -> None:
+    assert _pieces(spread, replies) == parts

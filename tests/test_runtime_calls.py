@@ -135,6 +135,30 @@ def test_pipelined_replies_leave_together(tmp_path: Path) -> None:
 
 
 @needs_strace
+def test_a_reply_leaves_piece_by_piece(tmp_path: Path) -> None:
+    parts = "-DTEST_SEND=.nr=SYS_write,.iovs=1,.parts=2,.part=(const uint32_t[]){1,3}"
+    binary = build_clone(tmp_path / "clone", "resp", "-DTEST_REPLY_FLAGS=0", parts, mode=STATIC)
+    calls, lines = traced(binary, tmp_path / "log", b"PING\r\n", 7)
+    assert calls["write"] == 3 * CONNECTIONS * ROUNDS
+    sent = [match[1] for line in lines if (match := re.search(r'write\(\d+, ("[^"]*")', line))]
+    assert sent[:6] == ['"+"', '"PON"', r'"G\r\n"'] * 2
+
+
+def test_a_copied_descriptor_is_closed_with_its_connection(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "clone", "resp", "-DTEST_COPIES", mode=STATIC)) as clone:
+        folder = Path(f"/proc/{clone.process.pid}/fd")
+        before = len(list(folder.iterdir()))
+        for _ in range(20):
+            with clone.connect() as sock:
+                _ask(sock, b"PING\r\n", 7)
+                assert len(list(folder.iterdir())) >= before + 2
+        until = time.monotonic() + 10
+        while len(list(folder.iterdir())) > before + 5 and time.monotonic() < until:
+            time.sleep(0.01)
+        assert len(list(folder.iterdir())) <= before + 5  # what it opens once
+
+
+@needs_strace
 def test_a_reader_that_pauses_is_waited_for_once(tmp_path: Path) -> None:
     binary = build_clone(tmp_path / "clone", "resp", mode=STATIC)
     log = tmp_path / "log"

@@ -70,6 +70,8 @@ static __always_inline void copy_vectors(struct ditto_rec *e, __u64 vectors, __u
 #pragma unroll
 	for (i = 0; i < DITTO_REC_IOVS; i++)
 		e->iov[i] = iov[i].len;
+	if (!iov[0].len && count > 1)
+		iov[0] = iov[1]; /* Erlang's messages begin with an empty vector */
 	first = iov[0].len < moved ? iov[0].len : moved;
 	copy_user(e, iov[0].base, first);
 }

@@ -69,6 +69,8 @@ static void copy_vectors(pid_t tid, struct ditto_rec *rec, unsigned long long ve
 		return;
 	for (int i = 0; i < DITTO_REC_IOVS; i++)
 		rec->iov[i] = iov[i].len;
+	if (!iov[0].len && count > 1)
+		iov[0] = iov[1]; /* Erlang's messages begin with an empty vector */
 	copy_user(tid, rec, iov[0].base, iov[0].len < moved ? iov[0].len : moved);
 }
 

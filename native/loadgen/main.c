@@ -228,7 +228,7 @@ int main(int argc, char **argv)
 		{"rate-file", 1, 0, O_RATE_FILE}, {"arrivals-file", 1, 0, O_ARRIVALS_FILE}, {"each", 1, 0, O_EACH},
 		{"counts", 1, 0, O_COUNTS}, {0, 0, 0, 0},
 	};
-	static struct settings s = {.connections = 1, .threads = 1, .drain_ns = 1000000000};
+	static struct settings s = {.connections = 1, .threads = 1, .drain_ns = 1000000000, .silence_ns = 60000000000};
 	static struct rate_step one;
 	const char *plan = NULL, *host = "127.0.0.1", *port = NULL, *burst = NULL, *rates = NULL, *times = NULL;
 	double rate = 0, seconds = 10, warmup = 0, each = 1;
@@ -244,7 +244,7 @@ int main(int argc, char **argv)
 		case O_THREADS: s.threads = (unsigned)number(optarg, "threads", 1, MOST_THREADS); break;
 		case O_SECONDS: seconds = number(optarg, "seconds", 0.001, 1e6); break;
 		case O_WARMUP: warmup = number(optarg, "warmup", 0, 1e6); break;
-		case O_DRAIN: s.drain_ns = (uint64_t)(number(optarg, "drain", 0, 3600) * 1e9); break;
+		case O_DRAIN: s.drain_ns = s.silence_ns = (uint64_t)(number(optarg, "drain", 0, 3600) * 1e9); break;
 		case O_REQUESTS: s.requests = (uint64_t)number(optarg, "requests", 1, 1e15); break;
 		case O_ARRIVALS: s.schedule.arrivals = arrivals_of(optarg); break;
 		case O_RATE: rate = number(optarg, "rate", 1e-6, 1e8); break;

@@ -42,6 +42,7 @@ struct run {
 	uint64_t most;      /* requests of this thread, closed loop */
 	uint64_t retry;     /* when connections that are down are tried again */
 	uint64_t look;      /* when datagrams without a reply are looked for */
+	uint64_t heard, heard_ns; /* replies so far, and when the last came */
 	uint8_t *buffer;
 };
 

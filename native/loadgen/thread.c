@@ -120,6 +120,20 @@ static void connect_first(struct run *r)
 	conn_settle(r);
 }
 
+/* A load of so many requests would wait for ever for a server that answers otherwise than the plan tells. */
+static void give_up(struct run *r)
+{
+	uint64_t heard = r->result->received + r->result->failed + r->result->broken;
+
+	if (heard != r->heard) {
+		r->heard = heard;
+		r->heard_ns = r->now;
+	} else if (r->now > r->heard_ns + r->settings->silence_ns) {
+		fail("no reply for %g s, %u requests are under way: the server has stopped, or its replies are not as long as"
+		     " those that were recorded", (double)r->settings->silence_ns / 1e9, busy(r));
+	}
+}
+
 void *thread_main(void *argument)
 {
 	struct thread *thread = argument;
@@ -146,6 +160,8 @@ void *thread_main(void *argument)
 			datagram_give_up(r);
 		conn_dial_all(r);
 		send_due(r);
+		if (s->requests)
+			give_up(r);
 		if (r->closed ? !more(r) && !busy(r) : r->now >= end && !busy(r))
 			break;
 		if (!r->closed && r->idle_count && r->due < until)

@@ -18,6 +18,7 @@ struct settings {
 	socklen_t address_len;
 	unsigned connections, threads;
 	uint64_t warmup_ns, measured_ns, drain_ns;
+	uint64_t silence_ns; /* for which a load of so many requests waits for a reply */
 	uint64_t requests; /* closed loop: end after so many, 0: by time */
 	double counts; /* what a reply counts in the requests that are printed; 0: nothing is printed */
 	struct plan plan;

@@ -6,6 +6,7 @@
 #include "message.h"
 #include "worker.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -63,6 +64,33 @@ static void read_rest(struct conn *c)
 			return;
 }
 
+int conn_copy(struct conn *c, const struct ditto_op *op)
+{
+	int copy;
+
+	if (op->kind != OP_FCNTL || (op->a != F_DUPFD && op->a != F_DUPFD_CLOEXEC))
+		return 0;
+	copy = (int)syscall(SYS_fcntl, c->source.fd, op->a, (long)op->b);
+	if (copy > 0 && (c->shell || c->copy))
+		syscall(SYS_close, copy);
+	else if (copy > 0)
+		c->copy = copy;
+	return 1;
+}
+
+void conn_close_one(struct conn *c)
+{
+	if (c->copy) {
+		syscall(SYS_close, c->copy);
+		c->copy = 0;
+		return;
+	}
+	if (c->worker->waiter && c->worker->waiter->keeps)
+		c->worker->waiter->remove(c->worker, &c->source);
+	syscall(SYS_close, c->source.fd);
+	c->source.fd = -1;
+}
+
 void conn_close(struct conn *c)
 {
 	struct worker *w = c->worker;
@@ -81,6 +109,9 @@ void conn_close(struct conn *c)
 	worker_program(w, c, &w->role->on_close);
 	if (w->waiter && w->waiter->keeps)
 		w->waiter->remove(w, &c->source);
+	if (c->copy)
+		close(c->copy);
+	c->copy = 0;
 	if (c->source.fd >= 0)
 		close(c->source.fd);
 	c->source.fd = -1;

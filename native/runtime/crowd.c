@@ -43,17 +43,16 @@ void crowd_yield(struct worker *w, struct conn *c)
 /* Before a connection is let go of: it is reported again only if it was asked for since the last report. */
 void crowd_rearm(struct worker *w, struct conn *c)
 {
-	if (!c->source.events && !c->unwatched)
-		wait_epoll.modify(w, &c->source, c->blocked == BLOCKED_OUT ? EPOLLOUT | EPOLLONESHOT : c->idle_events);
+	uint32_t events = c->blocked == BLOCKED_OUT ? EPOLLOUT : (c->idle_events & ~(uint32_t)EPOLLONESHOT) | EPOLLIN;
+
+	if (!(c->source.events & events) && !c->unwatched)
+		wait_epoll.modify(w, &c->source, events | EPOLLONESHOT);
 }
 
 static void reported(struct worker *w, struct conn *c, uint32_t events)
 {
-	if (!shared_mark(c, events))
-		return;
-	if (c->idle_events & EPOLLONESHOT)
-		c->source.events = 0;
-	shared_serve(w, c);
+	if (shared_mark(c, events))
+		shared_serve(w, c);
 }
 
 void crowd_main(struct worker *w)

@@ -138,6 +138,8 @@ struct ditto_send {
 	uint8_t per_read;    /* replies to all requests of one receive leave in one send (else one send a request) */
 	uint8_t arm;         /* 1: EPOLLOUT is added with EPOLL_CTL_MOD when a send could not finish, and removed after */
 	ditto_block_fn between; /* run after a send that did not finish the reply; may be NULL */
+	uint16_t parts;      /* a reply leaves in several calls, made of so many bytes each; the rest in one more */
+	const uint32_t *part;
 };
 
 struct ditto_class {

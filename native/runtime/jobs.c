@@ -183,7 +183,7 @@ static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass,
 {
 	uint32_t last = pass == 1 ? c->job_tail : c->job_run;
 
-	c->send = job->plan->send;
+	send_begin(c, job, job->plan->send, head);
 	if (head && job->head && job->head < job->length && !ditto_service.send.per_read) {
 		send_own(c, job);
 		return send_until(c, job->end - job->length + job->head, NULL);

@@ -99,4 +99,6 @@ int resolve_name(const char *name, uint32_t *address); /* resolve.c: IPv4, in ne
 void wiring_start(void);             /* a stand-in, started here, for each that no option named */
 void stub_serve(unsigned downstream, int listener) __attribute__((noreturn)); /* stub.c */
 
+void send_begin(struct conn *c, const struct job *job, const struct ditto_send *send, int head); /* send.c */
+
 #endif

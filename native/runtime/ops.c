@@ -4,8 +4,10 @@
  */
 #include "link.h"
 #include "message.h"
+#include "worker.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -120,8 +122,8 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	struct worker *w = c->worker;
 	int (*change)(struct worker *, struct source *, uint32_t);
 
-	if (w->waiter != &wait_epoll || c->shell)
-		return;
+	if (w->waiter != &wait_epoll || c->shell || (w->shared && !(op->a & ~EPOLLONESHOT) && op->kind == OP_EPOLL_MOD))
+		return; /* watched for nothing: what another thread waits for would be lost, as parts are chosen by chance */
 	if (op->kind == OP_EPOLL_DEL) {
 		c->unwatched = 1;
 		w->waiter->remove(w, &c->source);
@@ -169,7 +171,8 @@ int socket_op(int fd, const struct ditto_op *op)
 		syscall(SYS_getsockname, fd, &address, &size);
 		break;
 	case OP_FCNTL:
-		syscall(SYS_fcntl, fd, op->a, (long)op->b);
+		if (op->a != F_DUPFD && op->a != F_DUPFD_CLOEXEC) /* a copy would be nobody's */
+			syscall(SYS_fcntl, fd, op->a, (long)op->b);
 		break;
 	case OP_IOCTL:
 		value.l_onoff = op->b;
@@ -194,10 +197,7 @@ static void conn_op(struct conn *c, const struct ditto_op *op)
 		drain(c, op);
 		break;
 	case OP_CLOSE:
-		if (c->worker->waiter && c->worker->waiter->keeps)
-			c->worker->waiter->remove(c->worker, &c->source);
-		syscall(SYS_close, c->source.fd);
-		c->source.fd = -1;
+		conn_close_one(c);
 		break;
 	case OP_EPOLL_ADD:
 	case OP_EPOLL_MOD:
@@ -205,7 +205,8 @@ static void conn_op(struct conn *c, const struct ditto_op *op)
 		epoll_op(c, op);
 		break;
 	default:
-		socket_op(c->source.fd, op);
+		if (!conn_copy(c, op))
+			socket_op(c->source.fd, op);
 	}
 }
 

@@ -107,6 +107,8 @@ struct conn {
 	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
 	socklen_t peer_bytes;
 	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
+	int copy;                 /* of its descriptor, which the server made; 0: none */
+	uint64_t parts_at;        /* position in the output from which the parts of its reply are counted */
 	_Atomic uint8_t answer;   /* message.c: whether another thread sends the reply */
 	uint32_t answered;        /* bytes it is to send, and has sent then */
 };

@@ -2,7 +2,7 @@
  *
  * The send policy: how output is cut into calls and vectors, and what happens when the peer does not take it.
  */
-#include "runtime.h"
+#include "link.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -153,8 +153,30 @@ static int lends(const struct conn *c, const struct job *job)
 {
 	const struct ditto_send *send = c->send;
 
-	return (send->nr == SYS_writev || send->nr == SYS_sendmsg) && send->iovs == 3 && !send->iov_bytes && !send->call_bytes &&
+	return (send->nr == SYS_writev || send->nr == SYS_sendmsg) && send->iovs == 3 && !send->iov_bytes && !send->call_bytes && !send->parts &&
 	       job->head && job->tail > job->head && job->length > job->tail && out_sent(&c->out) == job->end - job->length;
+}
+
+/* Parts are those of what follows a head that is sent before. */
+void send_begin(struct conn *c, const struct job *job, const struct ditto_send *send, int head)
+{
+	c->send = send;
+	if (!job->resumed)
+		c->parts_at = head ? UINT64_MAX : out_sent(&c->out);
+}
+
+/* How many of the bytes left go into the next call. */
+static size_t call_bytes(const struct conn *c, uint64_t left)
+{
+	const struct ditto_send *send = c->send;
+	uint64_t at = c->parts_at, sent = out_sent(&c->out);
+
+	for (unsigned i = 0; i < send->parts && sent >= c->parts_at; i++) {
+		at += send->part[i];
+		if (at > sent)
+			return at - sent < left ? (size_t)(at - sent) : (size_t)left;
+	}
+	return send->call_bytes && left > send->call_bytes ? send->call_bytes : (size_t)left;
 }
 
 /* Sends the output up to position target. */
@@ -167,7 +189,7 @@ enum run send_until(struct conn *c, uint64_t target, struct job *job)
 		send_own(c, job);
 	while (out_sent(&c->out) < target) {
 		uint64_t left = target - out_sent(&c->out);
-		size_t n = send->call_bytes && left > send->call_bytes ? send->call_bytes : (size_t)left;
+		size_t n = call_bytes(c, left);
 		ssize_t sent;
 
 		if (over_limit(c))

@@ -173,6 +173,8 @@ void shared_serve(struct worker *w, struct conn *c)
 	for (;;) {
 		uint32_t busy = BUSY, events = atomic_fetch_and(&c->pending, BUSY) & ~BUSY;
 
+		if (events && (c->idle_events & EPOLLONESHOT))
+			c->source.events = 0;
 		if (c->fresh) {
 			c->fresh = 0;
 			worker_adopted(w, c);
@@ -188,7 +190,7 @@ void shared_serve(struct worker *w, struct conn *c)
 			shared_bury(w);
 			break;
 		}
-		if (w->role->crowd && (c->idle_events & EPOLLONESHOT))
+		if (c->idle_events & EPOLLONESHOT)
 			crowd_rearm(w, c);
 		if (atomic_compare_exchange_strong(&c->pending, &busy, 0))
 			break;
@@ -261,6 +263,8 @@ static void poll_events(struct worker *w)
 	if (listener) {
 		accept_ready(w);
 		shared_bury(w);
+		if (w->role->listen_events & EPOLLONESHOT)
+			waiter->modify(w, &s->first->listener, w->role->listen_events);
 	}
 }
 

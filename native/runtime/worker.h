@@ -29,4 +29,7 @@ void crew_main(struct worker *w) __attribute__((noreturn));
 void serve_listen_wait(struct worker *w); /* serve.c: until there is a connection, by the role's listen_wait */
 struct conn *crowd_recycled(struct worker *w); /* memory of a connection that was closed, or NULL */
 
+int conn_copy(struct conn *c, const struct ditto_op *op); /* of its descriptor; ends with it.  0: op makes none */
+void conn_close_one(struct conn *c); /* the copy, or else its own */
+
 #endif

@@ -72,10 +72,16 @@ static const struct ditto_op accepted[] = {
 	{.kind = OP_FCNTL, .prob = DITTO_ALWAYS, .a = 4, .b = 04002},
 	{.kind = OP_SETSOCKOPT, .prob = DITTO_ALWAYS, .a = 6, .b = 1, .c = 1},
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(TEST_EVENTS)},
+#ifdef TEST_COPIES
+	{.kind = OP_FCNTL, .prob = DITTO_ALWAYS, .a = 1030, .b = 3},
+#endif
 };
 static const struct ditto_op closed[] = {
 	{.kind = OP_EPOLL_DEL, .prob = DITTO_ALWAYS},
 	{.kind = OP_CLOSE, .prob = DITTO_ALWAYS},
+#ifdef TEST_COPIES
+	{.kind = OP_CLOSE, .prob = DITTO_ALWAYS},
+#endif
 };
 static const struct ditto_op tick[] = {
 	{.kind = OP_FILE_OPEN, .prob = DITTO_ALWAYS, .a = 0, .b = 0, .nr = SYS_openat},

@@ -2,7 +2,8 @@
  *
  * Four threads that share their connections and wait for events themselves, one at a time.  TEST_DISPATCH: a thread of
  *  its own waits for them, takes each connection out of the wait set, and gives it to whichever is free.  TEST_CROWD: all
- * four wait at once, by the flags that it is (one shot or edge), and accept; TEST_ACCEPTS: a fifth thread accepts. */
+ * four wait at once, by the flags that it is (one shot or edge), and accept; TEST_ACCEPTS: a fifth thread accepts.
+ * TEST_ONCE: connections are watched for one report, and asked for again by chance. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -26,6 +27,10 @@ static const struct ditto_op answer[] = {
 	{.kind = OP_RECV_AGAIN, .prob = DITTO_ALWAYS, .nr = SYS_read},
 #ifdef TEST_DISPATCH
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = EPOLLIN},
+#endif
+#ifdef TEST_ONCE
+	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS / 2, .a = (int)EPOLLONESHOT},
+	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS / 3, .a = (int)(EPOLLIN | EPOLLONESHOT)},
 #endif
 #ifdef TEST_CROWD
 	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | TEST_CROWD)},
@@ -66,12 +71,19 @@ static const uint16_t p0[] = {
 #endif
 };
 #else
+#ifdef TEST_ONCE
+#define TEST_WATCHED (EPOLLIN | EPOLLONESHOT)
+#define TEST_LISTENED (EPOLLIN | EPOLLONESHOT)
+#else
+#define TEST_WATCHED (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)
+#define TEST_LISTENED (EPOLLIN | EPOLLET)
+#endif
 static const struct ditto_op adopted[] = {
-	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET)},
+	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = (int)(TEST_WATCHED)},
 };
 static const struct ditto_role roles[] = {
 	{.name = "r0", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL_PWAIT, .count = 4, .max_events = 64, .timeout_ms = -1,
-	 .listens = 1, .listen_events = EPOLLIN | EPOLLET, .hand_to = DITTO_NONE, .polls = 1, .polls_first = 1, .running = 2,
+	 .listens = 1, .listen_events = TEST_LISTENED, .hand_to = DITTO_NONE, .polls = 1, .polls_first = 1, .running = 2,
 	 .on_accept = {1, adopted}, .on_close = {1, closed}},
 };
 static const uint16_t p0[] = {0};

@@ -95,6 +95,7 @@ class Send(Model):
     per_read: bool = False
     arm: bool = True
     between_block: Annotated[int, Field(ge=0, le=255)] | None = None
+    parts: Annotated[list[Annotated[int, Field(ge=1, le=1 << 30)]], Field(max_length=16)] = []
 
 
 class RequestClass(Model):

@@ -9,7 +9,7 @@ from ditto.generate.body import BodyCode
 from ditto.generate.calls import downstream_rows
 from ditto.generate.ir import CloneIR
 from ditto.generate.memory import touched_bytes
-from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, reply_rows, send_row
+from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, reply_rows
 
 _WAITS = {
     "epoll": "DITTO_WAIT_EPOLL",
@@ -41,6 +41,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     files = tables.array("struct ditto_file_group", [_file_group(tables, group) for group in service.files])
     listener = service.listener
     sockopts = tables.ops(listener.sockopts)
+    send = tables.send_row(service.send)
     layout = _layout(tables, body)
     downstreams = tables.array("struct ditto_downstream", downstream_rows(tables, service.downstreams, ir.seed))
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
@@ -57,7 +58,7 @@ const struct ditto_service ditto_service = {{
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
 \t\t {receive.head}u, {receive.rest}u, {receive.batch}}},
-\t.send = {send_row(service.send)},
+\t.send = {send},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
 \t\t {len(listener.sockopts)}, {sockopts}}},

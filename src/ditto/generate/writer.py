@@ -84,7 +84,15 @@ class Tables:
 
     def send(self, send: Send | None) -> str:
         """A reference to how a class sends; NULL for as the service does."""
-        return "NULL" if send is None else self.array("struct ditto_send", [send_row(send)])
+        return "NULL" if send is None else self.array("struct ditto_send", [self.send_row(send)])
+
+    def send_row(self, send: Send) -> str:
+        """The initialiser of a ``struct ditto_send``."""
+        parts = self.array("uint32_t", [f"{part}u" for part in send.parts])
+        return (
+            f"{{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake}, "
+            f"{int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}, {len(send.parts)}, {parts}}}"
+        )
 
     def text(self, data: bytes) -> str:
         """A reference to constant bytes."""
@@ -122,14 +130,6 @@ def integer(value: int) -> str:
 def chance(probability: float) -> int:
     """A probability as a fraction of 2^32 - 1."""
     return round(probability * 0xFFFFFFFF)
-
-
-def send_row(send: Send) -> str:
-    """The initialiser of a ``struct ditto_send``."""
-    return (
-        f"{{{send.nr}, {send.flags}, {send.call_bytes}u, {send.iovs}, {send.iov_bytes}u, {send.calls_per_wake}, "
-        f"{int(send.per_read)}, {int(send.arm)}, {block(send.between_block)}}}"
-    )
 
 
 def reply_rows(tables: Tables, replies: Sequence[ReplyShape]) -> list[str]:

@@ -232,7 +232,7 @@ class AppRun:
         server = self.entry
         ready, said, seconds = self.spec.service.ready, None, self._ready_timeout_s
         if self._clone is not None:
-            ready, said = ready_of_clone(ready), CLONE_TAKES_DATAGRAMS
+            ready, said = ready_of_clone(ready, self.spec.load.clone_command is None), CLONE_TAKES_DATAGRAMS
         wait_ready(ready, self.host, self.port, server.log, server.check_alive, seconds, server.name, said)
         server.settle()
 

@@ -133,8 +133,15 @@ def tier_names(spec: AppSpec, folder: Path) -> dict[str, str]:
     return {service.name or "": tier.name for service, tier in zip(spec.services, tiers, strict=True)}
 
 
-def ready_of_clone(ready: Ready) -> Ready:
-    """When a clone may be used: it waits as it likes, so its port tells, where that can be connected to."""
+def ready_of_clone(ready: Ready, own_client: bool = True) -> Ready:
+    """When a clone may be used: it waits as it likes, so its port tells, where that can be connected to.
+
+    Args:
+        own_client: whether the app's own client talks to the clone; else it may answer no other requests than those it
+            was made from.
+    """
+    if ready.http is not None and not own_client:
+        return Ready()
     if ready.http is not None:
         return ready
     return Ready() if ready == Ready() else Ready(log=CLONE_LISTENS)

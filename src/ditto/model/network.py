@@ -95,6 +95,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     calls: Counter[tuple[int, int]] = Counter()
     vectors: Counter[int] = Counter()
     parts: list[int] = []
+    spread: list[tuple[int, ...]] = []
     per_wake: Counter[int] = Counter()
     vector_bytes: list[int] = []
     armed = blocked = 0
@@ -112,6 +113,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         if len(sends) > 1 and sends[0][0].ret >= 0:
             alone = heads and ends_head(first)
             parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
+            spread.append(tuple(e.ret for e, _ in sends[alone:]))
             blocked += any(e.ret == EAGAIN for e, _ in sends)
             if sends[0][1] is not sends[-1][1]:
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)
@@ -121,6 +123,9 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         return Send(nr=NUMBERS["write"], per_read=deferred)
     (nr, flags), _ = calls.most_common(1)[0]
     several = sum(per_wake.values())
+    pieces = _pieces(spread, len(cycles))
+    if pieces:
+        parts, vector_bytes = [], []
     return Send(
         nr=nr,
         flags=flags,
@@ -133,7 +138,24 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         per_read=deferred,
         arm=not several or armed > several / 2,
         between_block=between_block,
+        parts=pieces,
     )
+
+
+MOST_PIECES = 16
+USUAL_PIECES = 0.8
+
+
+def _pieces(spread: list[tuple[int, ...]], replies: int) -> list[int]:
+    """Bytes of each send of a reply but the last, where a server writes a reply piece by piece: nearly all in as many
+    sends, of which an earlier one is smaller than the last, so that no limit of a call cut them."""
+    count, times = Counter(map(len, spread)).most_common(1)[0] if spread else (0, 0)
+    if not 2 <= count <= MOST_PIECES + 1 or times < USUAL_PIECES * replies:
+        return []
+    usual = [sizes for sizes in spread if len(sizes) == count and min(sizes) > 0]
+    if sum(min(sizes[:-1]) < sizes[-1] for sizes in usual) < USUAL_PIECES * times:
+        return []
+    return [sorted(sizes[at] for sizes in usual)[len(usual) // 2] for at in range(count - 1)]
 
 
 EMPTY_SHARE = 0.3

@@ -53,11 +53,11 @@ _CONNECTION_CALLS = {
     NUMBERS["fcntl"]: "fcntl",
     NUMBERS["ioctl"]: "ioctl",
     NUMBERS["shutdown"]: "shutdown",
+    **dict.fromkeys(numbers("lseek", "fstat"), "misc"),  # by libraries that take every descriptor for a file's
     CLOSE: "close",
 }
 _PEER_CALLS = {SOCKET: "socket", CONNECT: "connect", NUMBERS["poll"]: "poll", NUMBERS["ppoll"]: "poll"}
-_SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")
-"""Asked of another socket than the connection, they are asked of the connection: the cost is the same."""
+_SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")  # of another socket: asked of the connection
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
@@ -305,7 +305,7 @@ def ends_head(event: Event) -> bool:
     if event.iovcnt > 1 and event.iov and 64 < event.iov[0] < event.ret:
         return False  # the head is the first vector, and data follow
     end = event.payload.find(b"\r\n\r\n")
-    return end < 0 or end + 4 == event.ret
+    return event.ret > len(event.payload) if end < 0 else end + 4 == event.ret
 
 
 def describe_in(
