@@ -35,6 +35,7 @@ from ditto.streams.events import (
     wait_timeout,
 )
 from ditto.streams.multiplexed import settle_streams
+from ditto.streams.passing import passes
 from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
@@ -188,6 +189,9 @@ class _Follower:
             return
         elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
             work.parks.append(event)
+        if event.target is not None and event.target.kind == "connection" and passes(event):
+            self._pass(event, event.target)
+            return
         if (peer := peer_of(event)) is not None:
             self._on_peer(event, peer)
             return
@@ -214,6 +218,15 @@ class _Follower:
         self.wake.accepted.append(event.made)
         self.fresh = life
         self.current = None
+
+    def _pass(self, event: Event, connection: Obj) -> None:
+        """A connection is handed to another process, or taken over from one."""
+        life = self._life(connection)
+        if life.accept is None:
+            life.accept = event
+        self._handed(event, life)
+        life.setup.append(event)
+        self.fresh, self.current = life, None
 
     def _on_peer(self, event: Event, peer: Obj) -> None:
         current = self.lives[self.current].cycle if self.current is not None else None

@@ -31,6 +31,7 @@ from ditto.streams.events import (
     is_sleep,
 )
 from ditto.streams.order import by_courses
+from ditto.streams.passing import PASSAGE
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -55,12 +56,11 @@ _CONNECTION_CALLS = {
     CLOSE: "close",
 }
 _PEER_CALLS = {SOCKET: "socket", CONNECT: "connect", NUMBERS["poll"]: "poll", NUMBERS["ppoll"]: "poll"}
-_SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")
-"""Asked of another socket than the connection, they are asked of the connection: the cost is the same."""
+_SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")  # of another socket: asked of the connection
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
-_WITH_FLAGS = numbers("sendto", "sendmsg")
+_WITH_FLAGS, _OTHERS = numbers("sendto", "sendmsg"), ("timerfd", PASSAGE)
 
 
 class OpName(NamedTuple):
@@ -350,7 +350,7 @@ def _describe(
         return ("helper_wake" if helps else "futex_wake", nr, None)
     if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
         return ("notify", nr, None)
-    if nr not in PARKS and (obj is None or obj.kind != "timerfd"):  # a tick's read is the timer's
+    if nr not in PARKS and (obj is None or obj.kind not in _OTHERS):  # a tick's read is the timer's
         work.unsupported[nr] += 1
     return None
 
