@@ -119,9 +119,8 @@ def running(
             assert process.poll() is None, process.stderr.read() if process.stderr else ""
     finally:
         if process.poll() is None:
-            if prefix:  # the clone below a tool ends, and with it the tool
-                subprocess.run(["pkill", "-TERM", "-P", str(process.pid)], check=False)
-            else:
+            below = ["pkill", "-TERM", "-P", str(process.pid)]
+            if not prefix or subprocess.run(below, check=False).returncode:  # a tool ends with the clone below it
                 process.terminate()
         try:
             _, errors = process.communicate(timeout=10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,9 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).write_text(json.dumps(json.loads(three().model_dump_json()) | {"format_version": 9}))
     with pytest.raises(FormatVersionError):
         load_application(tmp_path)
+
+
+def test_what_went_wrong_with_one_tier_comes_whole_out_of_another_process() -> None:
+    error = pickle.loads(pickle.dumps(FormatVersionError("app.lens", 1, 2)))
+    assert type(error) is FormatVersionError and str(error) == str(FormatVersionError("app.lens", 1, 2))
+    assert error.remedy and error.exit_code == 2

@@ -14,9 +14,11 @@ from ditto.model.links import numbered_alike
 from ditto.model.waits import longest_rest
 from ditto.streams import programs, protocol
 from ditto.streams.cycles import Work
-from ditto.streams.events import find_waits_of_calls
+from ditto.streams.events import Descriptors, KnownDescriptor
 from ditto.streams.evidence import Requests, one_after_the_other
 from ditto.streams.lives import connect_work
+from ditto.streams.peer_waits import find_waits_of_calls, most_polled
+from ditto.streams.serial import serial_waits
 from profile_parts import fixed
 from test_serial import LISTENER, REQUEST, Recorder
 
@@ -275,6 +277,30 @@ def test_a_poll_before_a_receive_is_part_of_the_call() -> None:
     call = cycles[0].calls[0]
     assert call.sent_bytes == 4 and call.answer_bytes == 2 * len(REPLY) and call.ended and not call.waited
     assert all(life.created and life.closed for life in work.peers.values())
+
+
+@pytest.mark.parametrize("polled", [2, 5])
+def test_a_thread_that_polls_its_client_beside_its_own_connection_serves_one_at_a_time(polled: int) -> None:
+    record = Recorder(())
+    record.table = Descriptors([KnownDescriptor(PID, 20, "connection", identity="client")])
+    receive(record, 20, REQUEST)
+    connect(record, 30, blocking=True)
+    for _ in range(3):
+        send(record, 30, REQUEST)
+        record.call(PID, "poll", 1, 0, polled, -1)
+        receive(record, 30, REPLY)
+        send(record, 20, REPLY)
+        record.call(PID, "poll", 1, 0, polled, -1)
+        receive(record, 20, REQUEST)
+    find_waits_of_calls(record.threads)
+    work = record.work()
+    waits = serial_waits(work.threads[PID])
+    if polled > most_polled(1):  # there are others
+        assert waits is None
+        return
+    assert waits is not None and waits.on_connection == {NUMBERS["poll"]: 3}
+    kinds = [name.kind for name, _ in programs.build(b"GET", work.threads[PID].cycles[1:3]).ordered()]
+    assert kinds == ["receive", "call", "poll", "answer", "reply"]
 
 
 @pytest.mark.parametrize("datagram", [True, False])

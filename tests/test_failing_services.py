@@ -1,4 +1,5 @@
-"""A service that a clone calls is gone, resets, says nothing, or is elsewhere: requests get errors in time."""
+"""A service that a clone calls is gone, resets, says nothing, or is elsewhere: requests get errors in time.  Nor does a
+clone wait for what does not come again."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ import pytest
 from application_parts import ALONE, ask, profiles
 from call_parts import (
     CONNECT_BLOCKING,
+    EPOLLIN,
+    EPOLLOUT,
     LOOP,
     REPLY,
     SERIAL,
@@ -345,3 +348,22 @@ def test_a_name_without_an_address_is_asked_for_again(names: tuple[NameServer, P
         process.terminate()
         errors = process.communicate(timeout=10)[1]
     assert errors == "clone: tier-2 has no address yet: asking again\n"
+
+
+@pytest.mark.parametrize("asked", [0.0, 0.5, 1.0])
+def test_nothing_is_waited_for_that_was_reported_before(tmp_path: Path, asked: float) -> None:
+    """Of a wait for an edge the call that asks for it anew may be left out by chance."""
+    edges = EPOLLIN | EPOLLOUT | 1 << 31
+    watch = Op(kind=OpKind.EPOLL_ADD, nr=NUMBERS["epoll_ctl"], a=edges - (1 << 32))
+    anew = watch.model_copy(update={"kind": OpKind.EPOLL_MOD, "probability": asked})
+    role = LOOP.model_copy(update={"on_accept": [watch]})
+    profile = calling([], [anew, Op(kind=OpKind.WRITABLE), REPLY], role)
+    binary = build(profile, tmp_path / "clone")
+    with (
+        running(binary) as (_, port),
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+        sock.makefile("rb") as replies,
+    ):
+        for _ in range(50):
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            assert replies.read(620).startswith(b"HTTP/1.1 200 OK")

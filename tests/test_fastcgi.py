@@ -24,11 +24,11 @@ from ditto.host.synthetic import sample_requests
 from ditto.host.tap import Stream
 from ditto.model.classes import match_of, reply_shapes
 from ditto.streams import fastcgi, protocol
+from ditto.streams.arguments import arguments
 from ditto.streams.cycles import follow
 from ditto.streams.events import from_recording
 from ditto.streams.evidence import requests_of
 from ditto.streams.lives import closing_work
-from ditto.streams.programs import arguments
 from profile_parts import service_profile
 from runtime_build import PRINT_KEY, build_clone, receive_all, running
 from test_sharing import Threads

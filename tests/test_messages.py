@@ -265,6 +265,25 @@ def test_requests_that_pass_are_all_answered(binary: Path) -> None:
     assert answers == [812] * (5 * 12 * 5)
 
 
+def test_nobody_waits_for_the_answer_to_a_request_that_was_answered(tmp_path: Path) -> None:
+    """A worker that is told once more, after the reply, has nothing to send, and would tell nobody that it is done."""
+    found: list[int] = []
+
+    def client() -> None:
+        with clone.connect() as sock:
+            for _ in range(300):
+                sock.sendall(REQUEST)
+                found.append(len(receive(sock, 812)))
+
+    with running(build_clone(tmp_path / "clone", "messages", *SHAPES["answered"], "-DTEST_AGAIN")) as clone:
+        clients = [threading.Thread(target=client) for _ in range(8)]
+        for thread in clients:
+            thread.start()
+        for thread in clients:
+            thread.join(timeout=60)
+    assert found == [812] * 2400
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
 @pytest.mark.parametrize("shape", SHAPES)
 def test_calls_of_threads_that_pass_requests(tmp_path: Path, shape: str) -> None:

@@ -7,6 +7,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,10 @@ from ditto.host.drive import clone_plan, recorded, with_stand_in
 from ditto.host.load import LoadResult
 from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
+from ditto.model.classes import match_of
+from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
+from test_serial import LISTENER, Recorder
 
 CLIENT = """
 import selectors, socket, struct, sys, random
@@ -189,3 +193,34 @@ def test_more_requests_are_recorded_of_a_fast_client(
 def test_another_protocol_that_begins_with_a_word_of_http() -> None:
     assert recognise([b'CONNECT {"verbose":true}\r\n'], []) == "opaque"
     assert recognise([b"CONNECT a.example:443 HTTP/1.1\r\nHost: a\r\n", b"GET /" + b"x" * 59], []) == "http1"
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"), [("8 36", "36 whole 0 102"), ("5 39", "39 whole 0 102"), ("8 10 26", "36 26 whole 0 102")]
+)
+def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, parts: str, wanted: str) -> None:
+    here = Path(__file__).parent
+    options = ["-std=gnu11", "-D_GNU_SOURCE", "-static", "-w", f"-I{here.parent / 'native/runtime'}"]
+    never = "-Wl,--unresolved-symbols=ignore-all"  # nothing is sent here
+    program = tmp_path / "parts"
+    subprocess.run(["cc", *options, str(here / "runtime/opaque_parts.c"), never, "-o", str(program)], check=True)
+    assert subprocess.run([str(program), *parts.split()], capture_output=True, text=True, check=True).stdout == wanted
+
+
+def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_tells_them() -> None:
+    record = Recorder((10,))
+    for fd in range(7, 11):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "accept4", fd, LISTENER)
+        for length, reply in ((14, 14), (41, 120), (43, 14), (8, 0)):
+            record.call(10, "epoll_wait", 1, 4)
+            record.call(10, "read", length, fd, payload=bytes([0x30]) + bytes(length - 1))
+            if reply:
+                record.call(10, "write", reply, fd, payload=bytes(reply))
+        record.call(10, "close", 0, fd)
+    seen = requests_of(record.work(), "opaque").classes
+    sizes = {key: Counter(cycle.received_bytes for cycle in cycles) for key, cycles in seen.items()}
+    assert sizes == {b"size 4": {14: 4}, b"size 4\0": {8: 4}, b"size 6": {41: 4, 43: 4}}
+    assert all(cycle.closed for cycle in seen[b"size 4\0"]) and not any(cycle.closed for cycle in seen[b"size 6"])
+    matches = [match_of("opaque", 1, key, found) for key, found in sorted(sizes.items())]
+    assert [(m.min_bytes, m.max_bytes, m.path_print) for m in matches] == [(8, 15, -1), (8, 8, -1), (32, 63, -1)]

@@ -23,7 +23,7 @@ from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import native, search
-from ditto.tune.loop import stored_bytes
+from ditto.tune.loop import stored
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -215,6 +215,13 @@ def test_processes_born_for_connections_get_the_pages_that_they_lack() -> None:
     assert native._compared("bench", *used).faults == -1200.0
 
 
+def test_requests_that_take_memory_anew_get_the_pages_that_they_lack() -> None:
+    used = [native.Used(1e-5, 100.0, faults=1.75)] * 3, [native.Used(1e-5, 90.0, faults=0.25)] * 3
+    lacking = search._resident(service_profile(), native._compared("bench", *used))
+    assert lacking.knobs.fresh_pages == 1.5 and lacking.knobs.born_pages == 0
+    assert search._resident(lacking, search.Compared(0.0, 0.01, 0.02, 1000.0, 0.0, fresh=2.0)).knobs.fresh_pages == 0
+
+
 def test_without_time_for_more_tries_what_lies_between_them_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "STALL_TRIES", 1)
     bench = Bench(lambda k: -0.5 + k.stalls * 0.1, 0.01)
@@ -349,14 +356,15 @@ def test_a_clone_starts_with_what_the_original_has_besides_what_it_stores(
     place = Place(clone.spec)
     for seen in (11_000_000, 15_000_000):
         profile = with_service(service_profile(), {"resident_bytes": seen})
-        stored = stored_bytes(place, profile, Path("clone"), SilentProgress())
-        assert seen - stored == 4_000_000 + 60_000 * (100 - keeps)
+        found = stored(place, profile, Path("clone"), SilentProgress())
+        assert found["stored_scale"] == pytest.approx(max(1.0, 100 / keeps))
+        assert seen - found["stored_bytes"] == pytest.approx(4_000_000 + 75_000 * (100 - max(100, keeps)), abs=1)
     clone = Filled(7_000_000, 1)
-    assert stored_bytes(place, profile, Path("clone"), SilentProgress()) == 0
+    assert stored(place, profile, Path("clone"), SilentProgress()) == {"stored_bytes": 0}
     # A database's clone grows by the processes of its connections alone.
     clone = Filled(7_000_000, keeps)
     database = with_service(profile, {"codec": "pgsql"})
-    assert stored_bytes(place, database, Path("clone"), SilentProgress()) == 0
+    assert stored(place, database, Path("clone"), SilentProgress()) == {}
 
 
 @pytest.mark.parametrize("uncounted", [True, False])

@@ -37,7 +37,7 @@ static int16_t one_get; /* class of a get of one key */
 static void memcached_setup(const struct ditto_service *service)
 {
 	verb_classes(service);
-	keys_setup();
+	keys_setup(service->starts_empty);
 	memcached_reply_setup();
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		struct verb_entry *entry = verb_add(commands[i].word, strlen(commands[i].word));

@@ -41,21 +41,32 @@ static int is_size(int16_t cls, uint32_t bytes)
 	return bytes >= match->min_bytes && bytes <= match->max_bytes;
 }
 
-/* By the word's fingerprint (DITTO_NONE: it began with none) and the size, else by one of them. */
+static uint32_t width(int16_t cls)
+{
+	return codec_service->cls[cls].match.max_bytes - codec_service->cls[cls].match.min_bytes;
+}
+
+/* By the word's fingerprint (DITTO_NONE: it began with none) and the size, else by one of them; of several sizes by the
+ * narrowest. */
 static int16_t class_for(int32_t word, uint32_t bytes)
 {
-	int16_t named = DITTO_NONE, fits = DITTO_NONE;
+	int16_t named = DITTO_NONE, fits = DITTO_NONE, best = DITTO_NONE;
+	uint32_t least = UINT32_MAX;
 
 	for (int16_t i = 0; i < (int16_t)codec_service->classes; i++) {
 		int is_named = codec_service->cls[i].match.path_print == word, is_fit = is_size(i, bytes);
 
-		if (is_named && is_fit)
-			return i;
+		if (is_named && is_fit && width(i) < least) {
+			least = width(i);
+			best = i;
+		}
 		if (is_named && named == DITTO_NONE)
 			named = i;
 		if (is_fit && fits == DITTO_NONE)
 			fits = i;
 	}
+	if (best != DITTO_NONE)
+		return best;
 	if (word != DITTO_NONE && named != DITTO_NONE)
 		return named;
 	return fits == DITTO_NONE ? 0 : fits;
@@ -150,6 +161,14 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 	return CODEC_REQUEST;
 }
 
+/* What is missing of a request whose header, or the length in it, is there: of servers that receive it part by part. */
+static uint32_t opaque_wants(const struct codec_state *st, const uint8_t *p, size_t n)
+{
+	if (st->phase == PHASE_SKIP)
+		return n < st->need ? (uint32_t)(st->need - n) : 0;
+	return st->phase == PHASE_START && n >= 4 && plausible(p, n) && load32(p) > n ? load32(p) - (uint32_t)n : 0;
+}
+
 static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	const struct ditto_reply *shape = codec_shape(req->cls, rng);
@@ -186,4 +205,5 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 
 const struct codec codec_opaque = {
 	.name = "opaque", .max_head = HEADER, .setup = opaque_setup, .parse = opaque_parse, .reply = opaque_reply,
+	.wants = opaque_wants,
 };

@@ -17,7 +17,7 @@ enum { PHASE_START, PHASE_LENGTH, PHASE_DATA, PHASE_SKIP };
 static void resp_setup(const struct ditto_service *service)
 {
 	verb_classes(service);
-	keys_setup();
+	keys_setup(service->starts_empty);
 	for (unsigned i = 0; i < sizeof(resp_commands) / sizeof(resp_commands[0]); i++) {
 		const char *p = resp_commands[i].words;
 

@@ -213,6 +213,8 @@ static void not_now(struct conn *c)
 
 void conn_events(struct conn *c, uint32_t events)
 {
+	if (events & EPOLLOUT)
+		c->source.out_due = 0;
 	if (c->dead || (c->blocked == BLOCKED_MESSAGE && !message_answered(c)))
 		return; /* or another thread has it, and is about to answer */
 	if (c->blocked == BLOCKED_MESSAGE && !c->passed) {

@@ -40,6 +40,7 @@ enum ditto_file_kind {
 	DITTO_FILE_REGULAR = 0, /* made by the clone in its data directory, filled with filler */
 	DITTO_FILE_PROC_SELF_STAT,
 	DITTO_FILE_PROC_SELF_STATUS,
+	DITTO_FILE_PROC_SELF_SMAPS,
 	DITTO_FILE_PROC_MEMINFO,
 	DITTO_FILE_PROC_LOADAVG,
 	DITTO_FILE_PROC_STAT,
@@ -190,6 +191,7 @@ enum ditto_role_kind {
 	                      * where those wait themselves, only accepts for them */
 	DITTO_ROLE_PULL,     /* receives no requests: runs the program of a class over and over, which waits for its job itself */
 	DITTO_ROLE_WORKER,   /* runs timer[0].program for each message of its inbox, which it waits for by wait or wait_nr */
+	DITTO_ROLE_CHILD,    /* in no process: what a process that OP_FORK makes does, each timer's program so many times */
 	DITTO_ROLE_ACCEPT_SERVE, /* accepts with a blocking call, serves that connection to its end, accepts again */
 };
 
@@ -210,6 +212,7 @@ struct ditto_timer {
 	uint16_t follows;
 	struct ditto_program program;
 	uint8_t descriptor; /* of loops: it is told of by a timerfd in the wait set, which is read, and not by the wait's time-out */
+	uint32_t times; /* how often a child runs it */
 };
 
 /* How the threads of a role learn of messages. */
@@ -289,11 +292,14 @@ struct ditto_process {
 
 struct ditto_body_layout; /* generated with the blocks; see body.h */
 
+#define STORED_AS_IT_IS 256u
+
 struct ditto_service {
 	uint32_t version; /* DITTO_TABLES_VERSION */
 	uint64_t seed;
 	uint32_t print_key;
 	uint8_t folds; /* HTTP: digits in paths tell no class, path_print is of the path without them */
+	uint8_t starts_empty; /* reads hit what clients have stored, from the first request on; see keys.h */
 	uint8_t codec;
 	uint16_t classes;
 	const struct ditto_class *cls;
@@ -309,6 +315,8 @@ struct ditto_service {
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
 	uint32_t born_pages; /* touched by each process that is made for a connection */
+	uint32_t stored_scale; /* memory that a stored value takes, in STORED_AS_IT_IS-ths of its own size */
+	uint32_t fresh_pages; /* not in memory, touched a request, in 65536ths: see fresh_touch */
 	const struct ditto_body_layout *body;
 	ditto_block_fn on_error; /* after a malformed request */
 	uint16_t downstreams;

@@ -177,6 +177,14 @@ static void write_slot(struct op_context *x, const struct ditto_op *op)
 	}
 }
 
+static void sync_slot(int fd, uint16_t nr)
+{
+	if (nr == SYS_sync_file_range)
+		syscall(nr, fd, 0L, 0L, SYNC_FILE_RANGE_WRITE);
+	else
+		syscall(nr == SYS_fdatasync ? SYS_fdatasync : SYS_fsync, fd);
+}
+
 enum run file_op(struct op_context *x, const struct ditto_op *op)
 {
 	struct epoll_event watched = {.events = EPOLLIN | EPOLLET};
@@ -211,7 +219,7 @@ enum run file_op(struct op_context *x, const struct ditto_op *op)
 		syscall(SYS_epoll_ctl, x->worker->wait_fd, EPOLL_CTL_ADD, slot_for(x, op->b)->fd, &watched);
 		break;
 	case OP_FILE_SYNC:
-		syscall(op->nr == SYS_fdatasync ? SYS_fdatasync : SYS_fsync, slot_for(x, op->b)->fd);
+		sync_slot(slot_for(x, op->b)->fd, op->nr);
 		break;
 	default: /* close: only what the request opened; a persistent file stays */
 		slot = slot_for(x, op->b);

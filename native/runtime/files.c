@@ -30,6 +30,7 @@ static const char *special(unsigned kind)
 	static const char *const paths[] = {
 		[DITTO_FILE_PROC_SELF_STAT] = "/proc/self/stat",
 		[DITTO_FILE_PROC_SELF_STATUS] = "/proc/self/status",
+		[DITTO_FILE_PROC_SELF_SMAPS] = "/proc/self/smaps",
 		[DITTO_FILE_PROC_MEMINFO] = "/proc/meminfo",
 		[DITTO_FILE_PROC_LOADAVG] = "/proc/loadavg",
 		[DITTO_FILE_PROC_STAT] = "/proc/stat",

@@ -40,14 +40,17 @@ static struct table *_Atomic current;
 static atomic_flag growing = ATOMIC_FLAG_INIT;
 static _Atomic uint32_t stores, reads;
 static _Atomic uint8_t filled;
+static uint8_t known_empty;
 
 /* Address space for tables of every size, so that none is asked for under load; what is not touched takes no memory. */
 static uint8_t *region;
 static size_t region_used;
 #define REGION_BYTES ((sizeof(struct place) << LAST_SHIFT) * 2)
 
-void keys_setup(void)
+void keys_setup(int known)
 {
+	known_empty = known != 0;
+	atomic_store(&filled, known_empty);
 	values_setup();
 	region = mmap(NULL, REGION_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (region == MAP_FAILED)
@@ -63,7 +66,7 @@ void keys_forget(void)
 	atomic_store(&current, NULL);
 	atomic_store(&stores, 0);
 	atomic_store(&reads, 0);
-	atomic_store(&filled, 0);
+	atomic_store(&filled, known_empty);
 }
 
 static struct table *table_new(unsigned shift)

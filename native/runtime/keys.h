@@ -5,7 +5,8 @@
  * No key is kept.
  *
  * A store counts as filled once it was given many values in a row of more stores than reads, as a preparing client
- * does.  Until then nothing is known of what it would hold, and replies are drawn as they were observed.
+ * does.  Until then nothing is known of what it would hold, and replies are drawn as they were observed; where the
+ * original was seen to start empty, that is all there is to know.
  */
 #ifndef DITTO_KEYS_H
 #define DITTO_KEYS_H
@@ -17,7 +18,8 @@
 enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_PUSH, KEY_POP, KEY_PULL }; /* a pop that waits */
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
-void keys_setup(void); /* once, before the first thread; without it no key is kept */
+/* Once, before the first thread; without it no key is kept.  known: an empty store, and all reads are of what it is given. */
+void keys_setup(int known);
 void keys_forget(void); /* an empty store again; no other thread may be using it */
 void keys_store(uint64_t hash, const uint8_t *value, uint32_t size); /* value: NULL where it did not come in one piece */
 void keys_drop(uint64_t hash);

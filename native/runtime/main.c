@@ -255,6 +255,6 @@ int main(int argc, char **argv)
 	passages_open();
 	files_create();
 	wiring_start();
-	dprintf(1, "listening on %s port %d\n", options.host, options.port);
+	dprintf(1, "listening on %s %sport %d\n", options.host, ditto_service.listener.datagrams ? "datagram " : "", options.port);
 	process_run(0, 0);
 }

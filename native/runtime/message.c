@@ -183,7 +183,10 @@ static int may_pass(const struct op_context *x, const struct ditto_op *op)
 {
 	if (!(op->b & DITTO_MESSAGE_BRINGS) || !x->job || !x->conn || x->conn->passed || x->conn->peer || x->worker->shared)
 		return 0;
-	return op->b & DITTO_MESSAGE_ANSWERED ? x->worker->waiter && is_last(x->conn, x->job) : x->worker->inbox != NULL;
+	if (!(op->b & DITTO_MESSAGE_ANSWERED))
+		return x->worker->inbox != NULL;
+	/* nobody would be told of the end of a reply that has left already */
+	return x->worker->waiter && is_last(x->conn, x->job) && out_sent(&x->conn->out) < x->job->end;
 }
 
 void message_pass(struct op_context *x, const struct ditto_op *op)

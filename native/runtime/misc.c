@@ -146,3 +146,13 @@ void misc_call(uint16_t nr)
 		break; /* a profile that asks for others is answered with nothing */
 	}
 }
+
+void pause_for(uint16_t nr, uint32_t microseconds)
+{
+	struct timespec t = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
+
+	if (nr == SYS_clock_nanosleep)
+		syscall(nr, CLOCK_MONOTONIC, 0, &t, NULL);
+	else
+		syscall(SYS_nanosleep, &t, NULL);
+}

@@ -89,16 +89,6 @@ static void advise(struct worker *w, uint32_t bytes)
 		w->scratch[SCRATCH_BYTES + at] = 1;
 }
 
-static void pause_for(uint16_t nr, uint32_t microseconds)
-{
-	struct timespec t = {.tv_sec = microseconds / 1000000, .tv_nsec = (long)(microseconds % 1000000) * 1000};
-
-	if (nr == SYS_clock_nanosleep)
-		syscall(nr, CLOCK_MONOTONIC, 0, &t, NULL);
-	else
-		syscall(SYS_nanosleep, &t, NULL);
-}
-
 static void receive_again(struct conn *c)
 {
 	int n;
@@ -128,6 +118,7 @@ static void drain(struct conn *c, const struct ditto_op *op)
 static void epoll_op(struct conn *c, const struct ditto_op *op)
 {
 	struct worker *w = c->worker;
+	int (*change)(struct worker *, struct source *, uint32_t);
 
 	if (w->waiter != &wait_epoll || c->shell)
 		return;
@@ -138,20 +129,19 @@ static void epoll_op(struct conn *c, const struct ditto_op *op)
 	}
 	c->edge = ((uint32_t)op->a & EPOLLET) != 0;
 	c->idle_events = (uint32_t)op->a;
-	if (op->kind == OP_EPOLL_ADD && c->unwatched) {
-		c->unwatched = 0; /* before: a dispatcher may take it out of the set at once */
-		w->waiter->add(w, &c->source, (uint32_t)op->a);
-	} else {
-		c->unwatched = 0;
-		w->waiter->modify(w, &c->source, (uint32_t)op->a);
-	}
+	change = op->kind == OP_EPOLL_ADD && c->unwatched ? w->waiter->add : w->waiter->modify;
+	c->unwatched = 0; /* before: a dispatcher may take it out of the set at once */
+	change(w, &c->source, (uint32_t)op->a);
 }
 
+/* The call that asks to be told may have been left out by chance: an edge that was reported before does not come again. */
 static enum run until_writable(struct op_context *x)
 {
 	struct conn *c = x->conn;
 
 	if (x->job->resumed || !x->worker->waiter || c->unwatched || !(c->source.events & EPOLLOUT))
+		return RUN_DONE;
+	if ((c->source.events & EPOLLET) && !c->source.out_due)
 		return RUN_DONE;
 	c->blocked = BLOCKED_OUT;
 	return RUN_BLOCKED;
@@ -281,11 +271,10 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 		advise(w, dist_draw(op->size, &w->rng, 4096));
 		break;
 	case OP_FUTEX_WAKE:
-		if (op->a > 0 && op->a <= ditto_service.roles) {
+		if (op->a > 0 && op->a <= ditto_service.roles)
 			helper_wake(w, (unsigned)op->a - 1);
-			break;
-		}
-		syscall(SYS_futex, &nobody, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+		else
+			syscall(SYS_futex, &nobody, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 		break;
 	case OP_SLEEP:
 		pause_for(op->nr, dist_draw(op->size, &w->rng, 0));
@@ -299,6 +288,9 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 			message_pass(x, op);
 		else
 			worker_notify(w, (unsigned)op->a);
+		break;
+	case OP_FORK:
+		child_fork(w, op->a);
 		break;
 	case OP_AWAIT:
 		return message_await(x);

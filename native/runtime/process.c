@@ -81,45 +81,6 @@ static void open_files(struct process *p)
 	}
 }
 
-static void touch_resident(void)
-{
-	uint8_t *p;
-
-	if (!ditto_service.resident_bytes)
-		return;
-	p = mmap(NULL, ditto_service.resident_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		 -1, 0);
-	/* Not for children: each would have it again, and page tables to copy. */
-	if (p == MAP_FAILED || madvise(p, ditto_service.resident_bytes, MADV_DONTFORK))
-		fail("resident memory");
-	for (uint64_t at = 0; at < ditto_service.resident_bytes; at += 4096)
-		p[at] = 1;
-}
-
-#define PAGE ((size_t)4096)
-
-/* Of every child its own, though the address space is set aside once; huge pages would be few faults in place of many. */
-static uint8_t *born;
-
-void born_set_aside(void)
-{
-	size_t bytes = ditto_service.born_pages * PAGE;
-
-	if (!bytes)
-		return;
-	born = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (born == MAP_FAILED)
-		born = NULL;
-	else
-		madvise(born, bytes, MADV_NOHUGEPAGE);
-}
-
-void born_touch(void)
-{
-	for (size_t i = 0; born && i < ditto_service.born_pages; i++)
-		born[i * PAGE] = 1;
-}
-
 /* Contents of files, and behind them the spare area that OP_MADVISE gives back; all threads of a process share it. */
 static void make_scratch(void)
 {
@@ -287,9 +248,10 @@ void process_run(unsigned index, unsigned instance)
 		fail("threads of a process");
 	p->table = table;
 	if (index == 0)
-		touch_resident();
+		resident_touch();
 	open_files(p);
 	make_scratch();
+	fresh_set_aside();
 	for (unsigned r = 0; r < table->roles; r++) {
 		for (unsigned i = 0; i < threads_of(table->role[r]); i++, n++) {
 			struct worker *w = &p->worker[n];

@@ -38,7 +38,7 @@ enum ditto_op_kind {
 	                   * from where, or with a chance of c in 1000 where the access before ended */
 	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev; pwrite64 as pread64 */
 	OP_FILE_SEEK,     /* slot b to offset 0 */
-	OP_FILE_SYNC,     /* slot b; nr: fsync or fdatasync */
+	OP_FILE_SYNC,     /* slot b; nr: fsync, fdatasync, or sync_file_range, which begins to write all of it */
 	OP_FILE_CLOSE,    /* slot b */
 	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
 	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
@@ -63,6 +63,7 @@ enum ditto_op_kind {
 	                   * connection is taken, or made by the connect program, where the slot has none */
 	OP_CALL_MORE,     /* the next c bytes of it (0: the rest), flags b */
 	OP_ANSWER,        /* wait for the reply and receive it to its end */
+	OP_FORK,          /* a copy of the process, which runs the timers of role a (child) and ends */
 };
 
 enum ditto_message_flags {

@@ -43,6 +43,7 @@ struct source {
 	uint8_t type;
 	int place; /* index in the set of poll and select */
 	uint32_t events;
+	uint8_t out_due; /* of epoll: it was asked anew whether it can be sent on, and not reported since */
 };
 
 struct slot {
@@ -169,6 +170,7 @@ struct op_context {
 
 enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
+void pause_for(uint16_t nr, uint32_t microseconds);
 int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
@@ -227,6 +229,7 @@ struct worker {
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
+	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	struct inbox *inbox;
@@ -261,8 +264,11 @@ struct process {
 void process_run(unsigned index, unsigned instance) __attribute__((noreturn));
 void process_end_all(void); /* async-signal-safe: children of this process */
 void process_keep(pid_t child); /* to be ended with it */
+void resident_touch(void);
+void fresh_set_aside(void);
 void born_set_aside(void); /* once, before the first process is made for a connection */
 void born_touch(void); /* in each such process */
+void fresh_touch(uint32_t pages);
 int listener_open(void);
 extern int listener_fd; /* shared listener, -1 with reuseport */
 unsigned listener_port(int fd);
@@ -282,6 +288,8 @@ void datagram_ready(struct worker *w); /* receives by the receive policy and ans
 void datagram_main(struct worker *w) __attribute__((noreturn)); /* for threads that block in the receive */
 void helper_main(struct worker *w) __attribute__((noreturn));
 void helper_wake(struct worker *from, unsigned role);
+void child_fork(struct worker *from, int role); /* child.c */
+void children_reaped(void); /* from now on, as they end */
 void shared_main(struct worker *w) __attribute__((noreturn));
 void dispatch_main(struct worker *w) __attribute__((noreturn));
 void periodic_main(struct worker *w) __attribute__((noreturn));
@@ -306,9 +314,14 @@ void timers_tick(struct worker *w, struct source *s); /* the timerfd of one of t
 uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the next sleep of a periodic thread */
 uint64_t now_ns(void);
 
-/* What a request waits for memory beyond what its blocks make it wait. */
+/* What a request waits for memory beyond what its blocks make it wait, and takes of it anew. */
 static inline void worker_stall(struct worker *w)
 {
+	if (ditto_service.fresh_pages) {
+		w->fresh += ditto_service.fresh_pages;
+		fresh_touch(w->fresh >> 16);
+		w->fresh &= 65535;
+	}
 	if (!ditto_service.stalls || options.skeleton)
 		return;
 	w->stalls += ditto_service.stalls;

@@ -8,11 +8,12 @@
 #include <unistd.h>
 
 #include "codec.h"
+#include "ditto.h"
 
-#define UNIT 64u
-#define CLASSES 64
+#define UNIT 16u
+#define CLASSES 128
 #define LARGEST (16u << 20)
-#define GROWTH(units) ((units) + (units) / 4 + 1)
+#define GROWTH(units) ((units) + (units) / 8 + 1)
 #ifdef TEST_FUZZ
 #define MOST_BYTES ((size_t)64 << 20)
 #else
@@ -73,11 +74,15 @@ static struct slot_head *head_at(uint32_t place)
 	return (struct slot_head *)(void *)(heap + (size_t)place * UNIT);
 }
 
+/* The class for a value, with as much beside it as the original keeps beside one. */
 static unsigned class_for(uint32_t size)
 {
-	uint64_t units = ((uint64_t)size + sizeof(struct slot_head) + UNIT - 1) / UNIT;
+	uint64_t bytes = (uint64_t)size + sizeof(struct slot_head), units;
 	unsigned low = 0, high = classes;
 
+	if (ditto_service.stored_scale > STORED_AS_IT_IS)
+		bytes = bytes * ditto_service.stored_scale / STORED_AS_IT_IS;
+	units = (bytes + UNIT - 1) / UNIT;
 	while (low < high) {
 		unsigned middle = (low + high) / 2;
 

@@ -12,6 +12,7 @@ static int change(struct worker *w, int how, struct source *s, uint32_t events)
 	struct epoll_event event = {.events = events, .data.ptr = s};
 
 	s->events = events;
+	s->out_due = (events & EPOLLOUT) != 0;
 	return (int)syscall(SYS_epoll_ctl, w->wait_fd, how, s->fd, &event);
 }
 

@@ -158,6 +158,15 @@ static void reap(int number)
 	errno = error;
 }
 
+void children_reaped(void)
+{
+	static atomic_flag set = ATOMIC_FLAG_INIT;
+	struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
+
+	if (!atomic_flag_test_and_set(&set))
+		sigaction(SIGCHLD, &action, NULL);
+}
+
 /* The worker of a child is made before the first fork, and copied by each. */
 static void spawn_process(struct worker *from, unsigned role, int fd)
 {
@@ -165,11 +174,9 @@ static void spawn_process(struct worker *from, unsigned role, int fd)
 	uint64_t seed = rng_next(&from->rng);
 
 	if (!from->spawn) {
-		struct sigaction action = {.sa_handler = reap, .sa_flags = SA_RESTART | SA_NOCLDSTOP};
-
 		from->spawn = worker_new(from->process, role, seed);
 		born_set_aside();
-		sigaction(SIGCHLD, &action, NULL);
+		children_reaped();
 	}
 	child = from->spawn ? fork() : -1;
 	if (child == 0) {

@@ -27,6 +27,16 @@ class DittoError(Exception):
     def __str__(self) -> str:
         return f"{self.message}: {self.remedy}" if self.remedy else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Come whole out of another process, whatever arguments the kind of error is made of."""
+        return _again, (type(self), self.message, self.remedy)
+
+
+def _again(kind: type[DittoError], message: str, remedy: str) -> DittoError:
+    error = kind.__new__(kind)
+    DittoError.__init__(error, message, remedy)
+    return error
+
 
 class BadInputError(DittoError):
     """A file or argument from the user cannot be used as it is (exit code 2)."""

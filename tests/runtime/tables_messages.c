@@ -3,7 +3,7 @@
  * A loop that passes each request to three workers and answers once it has come back through an eventfd; a timerfd ticks
  * beside.  The workers read a pipe; TEST_WOKEN: they are woken by futex, and only where one waits.  TEST_ONCE: the loop is
  * not told again of what it has not read yet, and looks for events once before it passes a request on.  TEST_ANSWERED: the
- * workers send the replies. */
+ * workers send the replies; TEST_AGAIN: and are told of most requests once more after that. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -38,6 +38,10 @@ static const struct ditto_op answer[] = {
 	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS, .a = 1, PASS},
 	{.kind = OP_AWAIT, .prob = DITTO_ALWAYS},
 	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
+#ifdef TEST_AGAIN
+	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS / 10 * 9, .a = 1, PASS},
+	{.kind = OP_AWAIT, .prob = DITTO_ALWAYS / 50},
+#endif
 };
 static const struct ditto_class classes[] = {
 	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = page,

@@ -95,6 +95,10 @@ static const uint16_t p0[] = {0, 1};
 static const struct ditto_process processes[] = {{.name = "p0", .parent = DITTO_NONE, .count = 1, .roles = 2, .role = p0}};
 static const struct ditto_file_group files[] = {{.kind = DITTO_FILE_PROC_SELF_STAT, .count = 1}};
 
+#ifndef TEST_FRESH_PAGES
+#define TEST_FRESH_PAGES 0
+#endif
+
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 7, .codec = DITTO_CODEC_RESP2,
 	.classes = 4, .cls = classes,
@@ -102,5 +106,5 @@ const struct ditto_service ditto_service = {
 	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 02000000,
 		     .accept_until_again = 1},
 	.roles = 2, .role = roles, .processes = 1, .process = processes, .file_groups = 1, .file_group = files,
-	.resident_bytes = 1 << 20,
+	.resident_bytes = 1 << 20, .fresh_pages = TEST_FRESH_PAGES,
 };

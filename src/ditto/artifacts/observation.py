@@ -140,6 +140,7 @@ class ClientRun(_Facts):
         replays: the app answers the recorded requests in the same way when they are sent again.
         reply_framing: what ends HTTP replies; empty where that is not known.
         results: what a database answered.
+        starts_empty: a keyed store held nothing when the client came, and then what that stored.
     """
 
     steps: int
@@ -149,6 +150,7 @@ class ClientRun(_Facts):
     replays: bool = False
     reply_framing: Literal["length", "chunked", "close", ""] = ""
     results: list[ResultSeen] = []
+    starts_empty: bool = False
 
 
 class Observation(_Facts):

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.knobs import Knobs as Knobs
 from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
@@ -129,7 +130,9 @@ class Role(Model):
     with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
     """
 
-    kind: Literal["loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker"]
+    kind: Literal[
+        "loop", "periodic", "idle", "serve", "accept_serve", "shared", "dispatch", "helper", "pull", "worker", "child"
+    ]
     count: Annotated[int, Field(ge=1, le=1024)]
     wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "epoll"
     wait_nr: SyscallNumber = 0
@@ -214,8 +217,8 @@ class FileGroup(Model):
     """Files the service uses, by kind; never by name."""
 
     kind: Literal[
-        "regular", "proc_self_stat", "proc_self_status", "proc_meminfo", "proc_loadavg", "proc_stat", "dev_urandom",
-        "dev_null", "missing",
+        "regular", "proc_self_stat", "proc_self_status", "proc_self_smaps", "proc_meminfo", "proc_loadavg", "proc_stat",
+        "dev_urandom", "dev_null", "missing",
     ]  # fmt: skip
     count: Annotated[int, Field(ge=1, le=100_000)] = 1
     depth: Annotated[int, Field(ge=0, le=32)] = 1
@@ -281,9 +284,11 @@ class ServiceProfile(Model):
     """One service of the app.
 
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
-    part of the resident memory that it takes for what clients store, both as tuning found.
+    part of the resident memory that it takes for what clients store; ``stored_scale`` is what a stored value takes of
+    memory, in its own size.  Tuning finds all three.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
-    digits in paths tell no class: fingerprints are of paths without them.
+    digits in paths tell no class: fingerprints are of paths without them.  ``starts_empty`` where a keyed store's reads
+    hit what its clients have stored since it was started, and nothing else.
     ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
     """
 
@@ -291,6 +296,7 @@ class ServiceProfile(Model):
     codec: Literal["opaque", "http1", "resp2", "memcached", "dns", "pgsql", "mysql", "fastcgi", "h2"]
     print_key: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 0
     folds: bool = False
+    starts_empty: bool = False
     classes: Annotated[list[RequestClass], Field(min_length=1, max_length=256)]
     receive: Receive
     send: Send
@@ -304,31 +310,9 @@ class ServiceProfile(Model):
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    stored_scale: Annotated[float, Field(ge=1, le=16)] = 1.0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
     load: Load
-
-
-class Knobs(Model):
-    """What tuning may turn, over all blocks; 1 leaves a block as fitted.
-
-    Attributes:
-        instructions: scales instruction counts.
-        dependence: scales register dependence distances (below 1: longer chains, slower).
-        irregular: scales the share of irregular data accesses and dependent loads.
-        entropy: scales the share of unpredictable branches.
-        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
-            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
-        resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
-        born_pages: that a process made for a connection touches at birth, for as many page faults as the original's.
-    """
-
-    instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
-    dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
-    irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
-    entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
-    stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
-    born_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0
 
 
 class Profile(Model):
@@ -386,6 +370,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
         if process.parent >= index:
             problems.append(f"process {index} has a parent that comes after it")
         problems += [f"role {r} does not exist" for r in process.roles if r >= len(service.roles)]
+        if any(r < len(service.roles) and service.roles[r].kind == "child" for r in process.roles):
+            problems.append("a process has a role that is for children")
         problems += [
             f"file group {o.group} does not exist" for o in process.open_at_start if o.group >= len(service.files)
         ]
@@ -404,6 +390,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
                 problems.append(f"file slot {op.b} does not exist")
             if op.kind is OpKind.COMPUTE and op.block is None:
                 problems.append("a compute operation names no block")
+            if op.kind is OpKind.FORK and not (0 <= op.a < len(service.roles) and service.roles[op.a].kind == "child"):
+                problems.append(f"a fork is for role {op.a}, which is no child's")
             if op.kind is OpKind.CALL:
                 problems += _dangling_call(service, op)
     return problems

@@ -72,6 +72,7 @@ class OpKind(StrEnum):
     CALL = "call"
     CALL_MORE = "call_more"
     ANSWER = "answer"
+    FORK = "fork"
 
 
 MAX_DOWNSTREAMS = 16
@@ -109,7 +110,8 @@ class Timer(Model):
     With ``requests`` it runs once in so many requests of the thread instead: what follows the load, not the clock.  A
     periodic thread's are those that came in a period: where fewer come, by a factor f, it sleeps f ** ``follows`` times
     as long, as far as tuning found.
-    ``descriptor``: a loop is told of it by a timerfd.
+    ``descriptor``: a loop is told of it by a timerfd.  A process that a request starts runs each of its own so many
+    ``times``, one after the other, and ends.
     """
 
     period_ms: Annotated[float, Field(gt=0, le=1e9)]
@@ -117,6 +119,7 @@ class Timer(Model):
     follows: Annotated[float, Field(ge=0, le=1)] = 1.0
     program: Program
     descriptor: bool = False
+    times: Annotated[int, Field(ge=1, le=1 << 20)] = 1
 
 
 class Passage(Model):

@@ -52,6 +52,7 @@ const struct ditto_service ditto_service = {{
 \t.seed = {ir.seed}u,
 \t.print_key = {service.print_key}u,
 \t.folds = {int(service.folds)},
+\t.starts_empty = {int(service.starts_empty)},
 \t.codec = {CODECS[service.codec]},
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
@@ -70,6 +71,8 @@ const struct ditto_service ditto_service = {{
 \t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)}u,
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.born_pages = {ir.knobs.born_pages}u,
+\t.stored_scale = {round(256 * service.stored_scale)}u,
+\t.fresh_pages = {round(65536 * ir.knobs.fresh_pages)}u,
 \t.body = {layout},
 \t.on_error = NULL,
 \t.downstreams = {len(service.downstreams)},
@@ -154,7 +157,8 @@ def _serial(tables: Tables, role: Role) -> str:
 
 def _timer(tables: Tables, timer: Timer) -> str:
     program, follows = tables.program(timer.program), round(timer.follows * FOLLOWS)
-    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {program}, {int(timer.descriptor)}}}"
+    told = int(timer.descriptor)
+    return f"{{{int(timer.period_ms * 1e6)}u, {timer.requests}u, {follows}u, {program}, {told}, {timer.times}u}}"
 
 
 def _process(tables: Tables, index: int, process: Process) -> str:

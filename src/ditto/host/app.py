@@ -22,7 +22,7 @@ from types import TracebackType
 from ditto.artifacts.app import AppSpec, Beside, Ready, Service, Which
 from ditto.errors import AppError
 from ditto.host import commands, interrupts, leftovers, live, placeholders, ports, process
-from ditto.host.clones import called_services, ready_of_clone
+from ditto.host.clones import CLONE_TAKES_DATAGRAMS, called_services, ready_of_clone
 from ditto.host.limits import DiskUse, LimitedGroup, limited_group
 from ditto.host.load import Client, LoadResult
 from ditto.host.process import CpuTimes, Memory, ProcessId
@@ -230,10 +230,10 @@ class AppRun:
             AppError: it ended or was not ready in time.
         """
         server = self.entry
-        ready = self.spec.service.ready
+        ready, said, seconds = self.spec.service.ready, None, self._ready_timeout_s
         if self._clone is not None:
-            ready = ready_of_clone(ready)
-        wait_ready(ready, self.host, self.port, server.log, server.check_alive, self._ready_timeout_s, server.name)
+            ready, said = ready_of_clone(ready), CLONE_TAKES_DATAGRAMS
+        wait_ready(ready, self.host, self.port, server.log, server.check_alive, seconds, server.name, said)
         server.settle()
 
     def stop(self) -> None:

@@ -16,6 +16,7 @@ _LOOPBACK = "127.0.0.1"
 _WILDCARDS = {"0.0.0.0": _LOOPBACK, "::": "::1"}
 
 CLONE_LISTENS = "listening on"  # is printed once its socket is there
+CLONE_TAKES_DATAGRAMS = b" datagram port "  # is in that line where nobody can connect to it
 
 
 def clone_command(program: Path) -> list[str]:

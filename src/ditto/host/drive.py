@@ -71,6 +71,7 @@ def recorded(spec: AppSpec, progress: Progress) -> Recorded:
             replays=replays,
             reply_framing=seen.ended,
             results=seen.results,
+            starts_empty=seen.starts_empty,
         ),
     )
 

@@ -14,6 +14,7 @@ from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.exchanges_sql import DATABASES, database_scripts
 from ditto.host.framing import ReplyEnd, reply_framing
+from ditto.host.history import starts_empty
 from ditto.host.load import LoadResult
 from ditto.host.requests_h2 import asked_of, script_of
 from ditto.host.results import results_for
@@ -48,12 +49,14 @@ class RelayedLoad:
         result: what it said.
         ended: how replies ended.
         results: what a database's replies held.
+        starts_empty: it was told to a store that held nothing before.
     """
 
     plan: LoadPlan
     result: LoadResult
     ended: ReplyEnd
     results: list[ResultSeen]
+    starts_empty: bool
 
 
 def record_plan(run: AppRun, requests: int | None) -> RelayedLoad:
@@ -78,7 +81,13 @@ def record_plan(run: AppRun, requests: int | None) -> RelayedLoad:
         raise AppError(
             f"{run.spec.name}: the load sent nothing to the port it was given", "see its command in app.toml"
         )
-    return RelayedLoad(plan, result, reply_framing(tap.streams), results_for(plan.framing, tap.streams))
+    return RelayedLoad(
+        plan,
+        result,
+        reply_framing(tap.streams),
+        results_for(plan.framing, tap.streams),
+        starts_empty(plan.framing, tap.streams),
+    )
 
 
 def takes_relay(spec: AppSpec) -> bool:

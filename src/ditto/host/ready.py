@@ -15,7 +15,14 @@ _POLL_S = 0.02
 
 
 def wait_ready(
-    ready: Ready, host: str, port: int | None, log: Path, check_alive: Callable[[], None], timeout_s: float, name: str
+    ready: Ready,
+    host: str,
+    port: int | None,
+    log: Path,
+    check_alive: Callable[[], None],
+    timeout_s: float,
+    name: str,
+    said: bytes | None = None,
 ) -> None:
     """Return once the server is ready by its own rule.
 
@@ -23,6 +30,7 @@ def wait_ready(
         port: None for a server without a port, which then is ready at once unless another rule is given.
         log: file with what the server prints.
         check_alive: raises AppError when the server has ended.
+        said: what it prints where its port cannot be connected to, and which does as well.
 
     Raises:
         AppError: the server ended, or was not ready in time; with its last lines.
@@ -44,7 +52,7 @@ def wait_ready(
                 return
         elif port is None:
             return
-        elif _accepts(host, port):
+        elif _accepts(host, port) or (said is not None and log.exists() and said in log.read_bytes()):
             # Another program may have taken the port meanwhile, which makes the server end: look again.
             check_alive()
             return

@@ -28,10 +28,10 @@ _PATHS_TRIED = 200_000
 _DNS_REST, _DNS_LABEL = 16, 63
 """Bytes of a question beside its name, and the most of a part of a name."""
 _ARITY = {
-    "PING": 1, "DBSIZE": 1, "INFO": 1, "SET": 3, "SETNX": 3, "GETSET": 3, "APPEND": 3, "LPUSH": 3, "RPUSH": 3,
-    "SADD": 3, "SISMEMBER": 3, "SREM": 3, "HGET": 3, "HDEL": 3, "HEXISTS": 3, "ZSCORE": 3, "ZRANK": 3, "INCRBY": 3,
-    "DECRBY": 3, "EXPIRE": 3, "MSET": 3, "GETRANGE": 4, "LRANGE": 4, "LTRIM": 4, "LSET": 4, "HSET": 4, "SETEX": 4,
-    "ZADD": 4, "ZRANGE": 4, "ZREVRANGE": 4,
+    "PING": 1, "DBSIZE": 1, "INFO": 1, "SAVE": 1, "BGSAVE": 1, "BGREWRITEAOF": 1, "SET": 3, "SETNX": 3, "GETSET": 3,
+    "APPEND": 3, "LPUSH": 3, "RPUSH": 3, "SADD": 3, "SISMEMBER": 3, "SREM": 3, "HGET": 3, "HDEL": 3, "HEXISTS": 3,
+    "ZSCORE": 3, "ZRANK": 3, "INCRBY": 3, "DECRBY": 3, "EXPIRE": 3, "MSET": 3, "GETRANGE": 4, "LRANGE": 4,
+    "LTRIM": 4, "LSET": 4, "HSET": 4, "SETEX": 4, "ZADD": 4, "ZRANGE": 4, "ZREVRANGE": 4,
 }  # fmt: skip
 """Words of a RESP command where the class takes any number; two, the command and a key, for those not named."""
 _NUMBERS = {"LRANGE": (b"0", b"99"), "ZRANGE": (b"0", b"99"), "ZREVRANGE": (b"0", b"99"), "GETRANGE": (b"0", b"99"),

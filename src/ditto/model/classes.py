@@ -21,6 +21,7 @@ from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_names
 from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
 from ditto.streams.protocol import ReplySeen, reply_shape, stream_reply, value_size_from_total
+from ditto.streams.silent import SILENT
 
 RARE_OP = 0.002
 """An operation made for fewer requests of a class than this is left out of its program."""
@@ -65,7 +66,7 @@ def fit_class(
 
     ``framing`` is what ends HTTP replies, if known; ``results`` what a database was seen to answer.
     """
-    closes = _closes(work)
+    closes = _closes(work, codec)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
     return RequestClass(
         probability=share,
@@ -98,10 +99,14 @@ def _framed(shape: ReplyShape, framing: str, closes: float) -> ReplyShape:
     return shape
 
 
-def _closes(work: ClassWork) -> float:
-    """Share of requests after which the server closed the connection first."""
+def _closes(work: ClassWork, codec: str) -> float:
+    """Share of requests after which the server closed the connection first.
+
+    Of a known protocol they have a reply: which have none, and end a connection, the codec knows.
+    """
     ended = [cycle for cycle in work.cycles if cycle.complete]
-    share = sum(cycle.closed for cycle in ended) / len(ended) if ended else 0.0
+    closed = [cycle for cycle in ended if cycle.closed and (cycle.sent or codec == "opaque")]
+    share = len(closed) / len(ended) if ended else 0.0
     return 1.0 if share > 0.98 else share
 
 
@@ -129,8 +134,10 @@ def match_of(codec: str, print_key: int, key: bytes, sizes: Counter[int]) -> Cla
         return ClassMatch(verb=verb if verb.isalpha() else "GET", path_print=path_print(print_key, path))
     if codec == "dns":
         return ClassMatch()
-    values, begun = sorted(sizes), key.split(b" ", 2)[2:]
+    values, begun = sorted(sizes), key.removesuffix(SILENT).split(b" ", 2)[2:]
     mark = path_print(WORD_KEY, begun[0]) if begun else -1
+    if key.endswith(SILENT):
+        return ClassMatch(path_print=mark, min_bytes=values[0], max_bytes=values[-1])
     return ClassMatch(
         path_print=mark, min_bytes=1 << (values[0].bit_length() - 1), max_bytes=(1 << values[-1].bit_length()) - 1
     )
@@ -385,6 +392,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.NOTIFY, a=int(str(name.slot[1])), b=b, c=c, **common) if name.slot else None
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
+    if kind == "fork":
+        return Op(kind=OpKind.FORK, **common)
     if kind == "helper_wake":
         return Op(kind=OpKind.FUTEX_WAKE, a=HELPERS, **common)
     size: Dist | None = dist(op.sizes)

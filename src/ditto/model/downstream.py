@@ -28,13 +28,14 @@ from ditto.model.classes import Placement, fit_program, match_of, reply_seen, sh
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
 from ditto.streams import h2, programs, protocol
+from ditto.streams.arguments import signed
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
 from ditto.streams.events import CLOSE, CONNECT, EINPROGRESS, EPOLL_CTL, SOCKET, Event, Obj
 from ditto.streams.evidence import Evidence
 from ditto.streams.lives import connect_work
 from ditto.streams.pipelined import Part, reply_parts, request_parts
-from ditto.streams.programs import ClassWork, OpWork, signed
+from ditto.streams.programs import ClassWork, OpWork
 
 MAX_CLASSES = 32
 POLLIN = 1

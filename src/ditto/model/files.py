@@ -15,6 +15,7 @@ from ditto.streams.programs import OpName, OpWork
 _KERNEL_FILES = {
     b"/proc/self/stat": "proc_self_stat",
     b"/proc/self/status": "proc_self_status",
+    b"/proc/self/smaps": "proc_self_smaps",
     b"/proc/meminfo": "proc_meminfo",
     b"/proc/loadavg": "proc_loadavg",
     b"/proc/stat": "proc_stat",

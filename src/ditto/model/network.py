@@ -8,10 +8,11 @@ from collections import Counter
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen
+from ditto.streams.arguments import signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream, is_wait
-from ditto.streams.programs import ends_head, signed
+from ditto.streams.programs import ends_head
 
 REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""

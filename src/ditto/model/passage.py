@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from ditto.artifacts.profile import Passage, Role
 from ditto.model.roles import WAIT_NAMES, RoleSeen
 from ditto.model.serial import listener_waits
+from ditto.streams.arguments import signed
 from ditto.streams.events import EAGAIN, RECEIVES, Event
 from ditto.streams.evidence import Evidence
 from ditto.streams.passing import PASSAGE, passes
-from ditto.streams.programs import signed
 
 _CMSG_CLOEXEC = 0x40000000
 _DONTWAIT = 0x40

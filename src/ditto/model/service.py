@@ -8,6 +8,7 @@ from functools import partial
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
+from ditto.model.children import with_children
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
@@ -154,6 +155,8 @@ def _service(this: _Fit) -> ServiceProfile:
         for role, of in zip(roles, this.roles.roles, strict=True)
     ]
     classes = numbered_alike(with_messages(evidence, with_helpers(classes, roles), roles))
+    classes, born = with_children(classes, [works[key] for key in ranked], evidence.work, len(roles), this.placement)
+    roles += born
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
@@ -164,6 +167,7 @@ def _service(this: _Fit) -> ServiceProfile:
         codec=evidence.requests.codec,
         print_key=this.print_key,
         folds=evidence.requests.folds,
+        starts_empty=client is not None and client.starts_empty,
         classes=classes,
         receive=fit_receive(cycles, evidence.datagrams and receives_until_empty(evidence.work)),
         send=send,

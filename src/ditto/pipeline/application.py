@@ -43,6 +43,7 @@ RECORDINGS = 2
 
 if TYPE_CHECKING:
     from ditto.artifacts.fidelity import Fidelity
+    from ditto.model.service import Fitted
     from ditto.validate import ValidateOptions
 
 FIRST_PORT = 8080
@@ -59,27 +60,32 @@ def model(out: Path, seed: int, keep_names: bool, progress: Progress) -> Path:
 
     All have one seed, so that the fingerprints of paths agree between who calls and who is called.
     """
-    from ditto.model.service import fit
-    from ditto.streams.evidence import load_evidence
-
     app = load_app_recording(out)
     names = _names(app, keep_names)
     by_port = {service.port: names[service.name] for service in app.services}
     folder = out / "profiles"
     tiers = []
-    for number, service in enumerate(app.services):
-        progress.update(f"fitting {service.name}", number / len(app.services))
-        observed = out / service.name / "observation"
-        fitted = fit(load_evidence(observed, load_observation(observed)), version("ditto-clone"), seed)
-        for note in fitted.notes:
-            progress.note(f"{service.name}: {note}")
-        fitted.profile.save(profile_of(folder, names[service.name]))
-        calls = [by_port.get(_port(address)) for address in fitted.called]
-        tiers.append(Tier(name=names[service.name], port=FIRST_PORT + number, calls=calls))
-        known = ", ".join(name or "one that is no service" for name in calls)
-        progress.note(f"{service.name} is {names[service.name]}{', calls ' + known if known else ''}")
+    with worker_pool(len(app.services)) as pool:
+        made = [pool.submit(_fit, out / service.name / "observation", seed) for service in app.services]
+        for number, (service, one) in enumerate(zip(app.services, made, strict=True)):
+            progress.update(f"fitting {service.name}", number / len(app.services))
+            fitted = one.result()
+            for note in fitted.notes:
+                progress.note(f"{service.name}: {note}")
+            fitted.profile.save(profile_of(folder, names[service.name]))
+            calls = [by_port.get(_port(address)) for address in fitted.called]
+            tiers.append(Tier(name=names[service.name], port=FIRST_PORT + number, calls=calls))
+            known = ", ".join(name or "one that is no service" for name in calls)
+            progress.note(f"{service.name} is {names[service.name]}{', calls ' + known if known else ''}")
     Application(tiers=tiers).save(folder)
     return folder
+
+
+def _fit(observed: Path, seed: int) -> Fitted:
+    from ditto.model.service import fit
+    from ditto.streams.evidence import load_evidence
+
+    return fit(load_evidence(observed, load_observation(observed)), version("ditto-clone"), seed)
 
 
 def profile_of(profiles: Path, tier: str) -> Path:

@@ -16,6 +16,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams import h2
 from ditto.streams.born import adopt_births
 from ditto.streams.calls import Callers, peer_of
+from ditto.streams.children import find_children
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import apart, as_connections, is_datagram
 from ditto.streams.events import (
@@ -83,7 +84,7 @@ class Cycle:
     """What the thread executed between the two, where that is not counted to the call before."""
     complete: bool = False
     closed: bool = False
-    """The server closed the connection after the reply, before the client did."""
+    """The server closed the connection after the reply, or without one, before the client did."""
     tail_receive: bool = False
     """Its thread received again on the connection before it waited for anything, and found the next request."""
     calls: list[Call] = field(default_factory=list)
@@ -146,6 +147,8 @@ class Work:
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
     messages: Messages | None = None
     """Who passes requests to whom, if threads do."""
+    children: dict[int, ThreadWork] = field(default_factory=dict)
+    """Processes that requests start, by their number."""
 
 
 class _Follower:
@@ -265,7 +268,7 @@ class _Follower:
         if event.nr in (CLOSE, SHUTDOWN) or life.closing:
             if cycle is not None:
                 cycle.complete = True
-                cycle.closed = not life.closing and cycle.sent > 0
+                cycle.closed = not life.closing
                 life.cycle = None
             settle_streams(life, ended=True)
             life.closing.append(event)
@@ -418,4 +421,5 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
         thread.siblings = serving > bool(thread.cycles)
     adopt_births(work)
     settle(work)
+    find_children(work)
     return work

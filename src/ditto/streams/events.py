@@ -9,7 +9,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +16,7 @@ import numpy as np
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.passing import PASSAGE, Passing, passes
+from ditto.streams.peer_waits import find_waits_of_calls, of_a_call
 
 OPENS = numbers("open", "openat", "openat2", "creat")
 ACCEPTS = numbers("accept", "accept4")
@@ -58,7 +58,6 @@ _CREATORS = {
 }
 _SOCKET_TYPE, _DATAGRAM = 15, 2
 _FCNTL = NUMBERS["fcntl"]
-_POLLS = numbers("poll", "ppoll")
 _SOCK_STREAM = 1
 _MMAP = NUMBERS["mmap"]
 
@@ -68,11 +67,7 @@ def is_wait(event: Event) -> bool:
 
     One that names none only sleeps, and one of a single connection to another service is a part of the call to it.
     """
-    return event.nr in WAITS and not _names_none(event) and not _of_a_call(event)
-
-
-def _of_a_call(event: Event) -> bool:
-    return event.obj is not None and event.obj.kind == "downstream"
+    return event.nr in WAITS and not _names_none(event) and not of_a_call(event)
 
 
 def is_sleep(event: Event) -> bool:
@@ -308,14 +303,6 @@ def _connected(event: Event, obj: Obj) -> None:
         return
     obj.kind = "downstream"
     obj.path = event.payload
-
-
-def find_waits_of_calls(threads: dict[int, list[Event]]) -> None:
-    """Polls of one descriptor after which a thread turns to a connection to another service wait for that."""
-    for events in threads.values():
-        for event, following in pairwise(events):
-            if event.nr in _POLLS and event.args[1] == 1 and event.obj is None and _of_a_call(following):
-                event.obj = following.obj
 
 
 @dataclass

@@ -13,7 +13,7 @@ from ditto.artifacts.observation import DescriptorSeen, Observation
 from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
-from ditto.streams import h2, programs, protocol, sampled
+from ditto.streams import h2, programs, protocol, sampled, silent
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
@@ -142,6 +142,7 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     placed = sampled.place(stream, samples) if samples is not None else []
     work = work_of(stream)
     lens = observation.lens
+    observation = _lasting(observation, work)
     evidence = Evidence(observation, stream, work, requests_of(work, folds=lens.folds if lens else None))
     if samples is not None and placed:
         evidence.segments = sampled.segments_of(placed, stream, evidence.requests.classes, samples)
@@ -157,6 +158,13 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         run = read_instruction_run(files, lens.descriptors, evidence.requests.codec, folds=lens.folds)
         evidence.gaps, evidence.segments = _by_request(run.gaps, run.requests, evidence.requests), run.segments
     return evidence
+
+
+def _lasting(observation: Observation, work: Work) -> Observation:
+    """An observation without the processes that requests have started, one of which may just have been there."""
+    kept = [process for process in observation.native.processes if process.pid not in work.children]
+    native = observation.native.model_copy(update={"processes": kept})
+    return observation.model_copy(update={"native": native})
 
 
 def _by_request(gaps: Gaps, seen: Requests, native: Requests) -> Gaps:
@@ -199,6 +207,8 @@ def requests_of(work: Work, codec: str | None = None, folds: bool | None = None)
         classes[class_key(codec, cycle, session)].append(cycle)
         if session is not None:
             session.answered(_first_sent(cycle))
+    if codec == "opaque":
+        classes = silent.apart(classes)
     total = len(cycles)
     if 0 < len(classes.get(protocol.STRANGE, ())) < STRAY * total:
         # Where threads take over each other's work, some cycles begin in the middle of a request.

@@ -10,9 +10,10 @@ from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.observation import DescriptorSeen
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event, find_waits_of_calls
+from ditto.streams.events import Descriptors, Event
 from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
 from ditto.streams.messages import join_messages
+from ditto.streams.peer_waits import find_waits_of_calls
 from ditto.streams.segments import Segment, SegmentKey, segments_of
 
 _FORKS = numbers("clone", "clone3", "fork", "vfork")

@@ -7,13 +7,14 @@ their measurements are put together.
 
 from __future__ import annotations
 
-import struct
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.arguments import arguments, moved_bytes
 from ditto.streams.calls import Call, peer_of
+from ditto.streams.children import CHILD
 from ditto.streams.cycles import SHUTDOWN, Cycle
 from ditto.streams.events import (
     CLOSE,
@@ -60,7 +61,8 @@ _SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")  # of anot
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
-_WITH_FLAGS, _OTHERS = numbers("sendto", "sendmsg"), ("timerfd", PASSAGE)
+_OTHERS = ("timerfd", PASSAGE)
+"""Kinds of descriptors whose calls belong to no program."""
 
 
 class OpName(NamedTuple):
@@ -156,8 +158,6 @@ MOST_STEPS = 96
 MAX_CYCLES = 30_000
 """Cycles of a class that are counted, evenly spaced: more would only take time."""
 
-UNTOUCHED = 2
-"""Argument of a mapping without access (a thread's stack, of which little is ever used)."""
 RESUME = "resume"
 """Kind of the pseudo-operation with which a late answer begins; its gap is the work before the answer's first call."""
 WRITABLE = "writable"
@@ -235,7 +235,7 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
             if answers.get(id(event), 0) and answered is not None:
                 answered.gap_inside += max(0.0, event.gap)  # the rest of a reply
                 continue
-            described = _describe(event, cycle, slots, work)
+            described = describe_in(event, cycle, slots, work)
             if described is None:
                 continue
             name = described
@@ -249,19 +249,24 @@ def _count(work: ClassWork, cycle: Cycle, skip: set[int], heads: bool, course: l
         op = work.ops.get(op_name)
         if op is None:
             op = work.ops[op_name] = OpWork()
-        op.add(event, position, arguments(event, kind))
+        note(op, event, position, kind)
         if kind == "call":
             op.calls.append(calls[id(event)])
         elif kind == "answer":
             answered = op
         again = again or (kind == "recv_again" and slot is None)
-        if event.nr in AT_OFFSETS and event.ret > 0:
-            op.places.append((event.tid, event.args[3], event.ret))
-        if event.ret >= 0:
-            op.sizes[_size(event, kind)] += 1
-        if kind in ("file_open", "file_stat"):
-            op.paths[event.payload.split(b"\0", 1)[0]] += 1
     work.tails += cycle.tail_receive and not again
+
+
+def note(op: OpWork, event: Event, position: int, kind: str) -> None:
+    """Add a call to an operation of a kind: its arguments, size, place and path."""
+    op.add(event, position, arguments(event, kind))
+    if event.nr in AT_OFFSETS and event.ret > 0:
+        op.places.append((event.tid, event.args[3], event.ret))
+    if event.ret >= 0:
+        op.sizes[moved_bytes(event, kind)] += 1
+    if kind in ("file_open", "file_stat"):
+        op.paths[event.payload.split(b"\0", 1)[0]] += 1
 
 
 def _count_pause(work: ClassWork, name: OpName, position: int, gap: float) -> OpName:
@@ -305,11 +310,13 @@ def ends_head(event: Event) -> bool:
     return end < 0 or end + 4 == event.ret
 
 
-def _describe(
+def describe_in(
     event: Event, cycle: Cycle, slots: dict[Obj, tuple[str, object]], work: ClassWork
 ) -> tuple[str, int, tuple[str, object] | None] | None:
     """Kind, number and slot of an event that is no send; None for what has no place in a program."""
     nr, obj = event.nr, event.obj
+    if event.target is not None and event.target.kind == CHILD:
+        return ("fork", nr, None)
     if event.target is not None and event.target.kind == MESSAGE:
         return (RECEIVE, nr, None) if nr in RECEIVES else ("notify", nr, ("m", event.target.serial))
     if (peer := peer_of(event)) is not None:
@@ -394,47 +401,3 @@ def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tu
     if nr == NUMBERS["fcntl"]:
         return ("misc", nr, None)
     return None
-
-
-def arguments(event: Event, kind: str) -> tuple[int, int, int]:
-    """The numeric arguments a, b, c of an operation, as ``struct ditto_op`` wants them."""
-    args = event.args
-    if kind in ("setsockopt", "getsockopt") and len(args) >= 3:
-        value = struct.unpack_from("<i", event.payload)[0] if len(event.payload) >= 4 else 0
-        return (signed(args[1]), signed(args[2]), value if kind == "setsockopt" else 0)
-    if kind.startswith("epoll_"):
-        events = struct.unpack_from("<I", event.payload)[0] if len(event.payload) >= 4 else 0
-        return (signed(events), 0, 0)
-    if kind in ("fcntl", "ioctl"):
-        return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
-    if kind == "mmap":
-        return (0 if args[2] else UNTOUCHED, 0, 0)
-    if kind == "notify":
-        return (0, signed(args[3]) if event.nr == NUMBERS["sendto"] else 0, max(0, event.ret) & 0xFFFF)
-    if kind in ("shutdown", "socket"):
-        return (signed(args[1]), 0, 0)
-    if kind == "drain":
-        return (min(int(args[2]), 1 << 20) if event.nr in (NUMBERS["read"], NUMBERS["recvfrom"]) else 0, 0, 0)
-    if kind == "poll":
-        wanted = struct.unpack_from("<h", event.payload, 4)[0] if len(event.payload) >= 8 else 1
-        return (wanted, signed(args[2]) if event.nr == NUMBERS["poll"] else -1, 0)
-    if kind in ("call", "call_more"):
-        at = 3 if event.nr == NUMBERS["sendto"] else 2
-        return (0, signed(args[at]) if event.nr in _WITH_FLAGS else 0, max(0, event.ret) & 0x7FFFFFFF)
-    if kind == "file_open":
-        return (0, 0, signed(args[2] if event.nr == NUMBERS["openat"] else args[1]))
-    return (0, 0, 0)
-
-
-def signed(value: int) -> int:
-    """A register's low 32 bits as a signed number."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value & 0x80000000 else value
-
-
-def _size(event: Event, kind: str) -> int:
-    if kind in ("mmap", "munmap", "madvise"):
-        return int(event.args[1]) & 0xFFFFFFFF
-    if kind == "sendfile":
-        return max(0, event.ret)
-    return max(0, min(event.ret, 0xFFFFFFFF))

@@ -10,8 +10,8 @@ from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
 from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, Event, Obj, is_wait
 from ditto.streams.passing import PASSAGE
+from ditto.streams.peer_waits import POLLS, relays
 
-_POLLS = numbers("poll", "ppoll")
 _SELECTS = numbers("select", "pselect6")
 _ADD, _DELETE = 1, 2
 
@@ -36,13 +36,13 @@ class SerialWaits:
 def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     """How a thread waits that serves one connection at a time; None for any other.
 
-    While a connection is open, it may wait for that one alone (a poll of one descriptor, or an event queue of its own
-    that has no other connection); no other may be accepted or received from.  An event loop that happens to have one
-    connection waits for its listener too.
+    While a connection is open, it may wait for that one alone (a poll of one descriptor, or of several where the others
+    are its own to other services, or an event queue of its own that has no other connection); no other may be accepted
+    or received from.  An event loop that happens to have one connection waits for its listener too.
     """
     waits = SerialWaits()
     sets = _OwnSets()
-    number = -1
+    number, relaying = -1, relays(thread.events)
     for event in thread.earlier:
         sets.follow(event)
     current: Obj | None = None
@@ -59,7 +59,7 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 waits.on_connection[event.nr] += len(waited)  # a set without one is waited for for other reasons
             elif current is None:
                 waits.on_listener[event.nr] += 1
-            elif event.nr in _POLLS and event.args[1] == 1:
+            elif event.nr in POLLS and (event.args[1] == 1 or relaying):
                 waits.on_connection[event.nr] += 1
             elif event.nr in _SELECTS and thread.siblings and event.args[0] == number + 1:
                 # Which descriptors a select is for was not recorded beyond the highest, and a loop with one connection

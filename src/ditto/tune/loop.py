@@ -30,10 +30,12 @@ DAMPING = 0.6
 
 STORE_S = 0.5
 """For which both are loaded to see what the store takes, after they were filled, where requests cannot be counted."""
-STORE_SHARE = 0.1
+STORE_SHARE = 0.25
 """Of the requests of a native run, how many are made for that where they can."""
 STORED_FROM = 1 << 20
 """Growth below which it is buffers and stacks rather than a store."""
+MOST_STORED = 16.0
+"""Memory that a stored value may take, in its own size."""
 
 Remake = Callable[[Profile], Path]
 """Generates and builds the clone of a profile; returns the program."""
@@ -100,7 +102,7 @@ def tune_profile(
         AppError: app, clone or client failed.
         MissingCapabilityError: valgrind or the lens tool is missing though the observation has an instruction run.
     """
-    tuned = Tuned(with_service(profile, {"stored_bytes": stored_bytes(place, profile, remake(profile), progress)}))
+    tuned = Tuned(with_service(profile, stored(place, profile, remake(profile), progress)))
     service = profile.services[0]
     began = time.monotonic()
     if observation.lens is not None:
@@ -192,12 +194,14 @@ def tune_tiers_native(
     return {name: Tuned(profile, [Round("CPU time", *row) for row in rows]) for name, (profile, rows) in found.items()}
 
 
-def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progress) -> int:
-    """Bytes of the original's observed resident memory that are its clients', of which the clone keeps copies; 0 for
-    services without keys, whose clones only grow by what each connection needs.
+def stored(place: Place, profile: Profile, binary: Path, progress: Progress) -> dict[str, object]:
+    """How much memory the clone takes for what clients store, as fields of its service; none for services without keys,
+    whose clones only grow by what each connection needs.
 
-    Both are filled and loaded alike: what the clone grows by comes on top of what it starts with, and has to be as much
-    as the original has then.
+    ``stored_bytes`` of the original's observed resident memory are its clients', of which the clone keeps copies: what
+    that grows by comes on top of what it starts with, and has to be as much as the original has then.
+    ``stored_scale`` is what the original grew by in what the clone grew by: in the load, before which an allocator
+    has taken what it takes once, or else when both were filled.
 
     Args:
         place: where the clone stands.
@@ -207,28 +211,52 @@ def stored_bytes(place: Place, profile: Profile, binary: Path, progress: Progres
     Raises:
         AppError: app, clone or client failed.
     """
-    if profile.services[0].codec not in KEYED_CODECS:
-        return 0
+    service = profile.services[0]
+    if service.codec not in KEYED_CODECS:
+        return {}
     progress.update("memory for what clients store")
     with place.clone(binary, ["--skeleton"]) as run:
-        before = run.memory().rss_bytes
-        grown = _filled(run) - before
-    if grown < STORED_FROM:
-        return 0
-    service = profile.services[0]
+        clone = _filled(run)
+    if clone.loaded - clone.began < STORED_FROM:
+        return {"stored_bytes": 0}
     with place.original() as run:
-        # Observed were also the processes of the connections that there were, which have ended here.
-        return max(0, service.resident_bytes - service.born_bytes - (_filled(run) - grown))
+        original = _filled(run)
+    scale = min(MOST_STORED, max(1.0, _scale(original, clone)))
+    grown = scale * (clone.loaded - clone.began)
+    # Observed were also the processes of the connections that there were, which have ended here.
+    found = service.resident_bytes - service.born_bytes - (original.loaded - grown)
+    return {"stored_bytes": max(0, int(found)), "stored_scale": scale}
 
 
-def _filled(run: AppRun) -> int:
-    """Resident bytes of what was filled and loaded a little."""
+@dataclass(frozen=True)
+class _Filled:
+    """Resident bytes of what began, was filled, and was loaded a little."""
+
+    began: int
+    filled: int
+    loaded: int
+
+
+def _scale(original: _Filled, clone: _Filled) -> float:
+    """What the original grew by, in what the clone grew by; 1 where neither tells."""
+    for a, b in (
+        (original.loaded - original.filled, clone.loaded - clone.filled),
+        (original.filled - original.began, clone.filled - clone.began),
+    ):
+        if min(a, b) >= STORED_FROM:
+            return a / b
+    return 1.0
+
+
+def _filled(run: AppRun) -> _Filled:
+    began = run.memory().rss_bytes
     run.prepare()
+    filled = run.memory().rss_bytes
     if run.spec.load.counts_requests:
         run.load(max(100, int(run.spec.load.requests.native * STORE_SHARE)))
     else:
         run.load_for(STORE_S)
-    return run.memory().rss_bytes
+    return _Filled(began, filled, run.memory().rss_bytes)
 
 
 def _missing(original: Measured, clone: Measured) -> float:

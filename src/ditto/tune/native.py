@@ -40,11 +40,13 @@ SHARE = 0.4
 
 @dataclass(frozen=True)
 class Used:
-    """One run: user seconds per request, resident bytes at its end, page faults for each process that began in it."""
+    """One run: user seconds per request, resident bytes at its end, page faults for each process that began in it, or
+    those of a request where none did."""
 
     user_s: float
     resident: float
     born_faults: float = 0.0
+    faults: float = 0.0
 
 
 def tune_native(
@@ -175,8 +177,9 @@ def _compared(name: str, original: list[Used], clone: list[Used]) -> Compared:
     ratios = [after.user_s / before for before, after in zip(times, clone, strict=True) if before > 0]
     doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
     memory = statistics.median(u.resident for u in clone) - statistics.median(u.resident for u in original)
-    faults = statistics.median(u.born_faults for u in clone) - statistics.median(u.born_faults for u in original)
-    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory, faults)
+    born = statistics.median(u.born_faults for u in clone) - statistics.median(u.born_faults for u in original)
+    fresh = statistics.median(u.faults for u in clone) - statistics.median(u.faults for u in original)
+    return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory, born, fresh)
 
 
 def _one(run: AppRun, asked: int | None) -> Used:
@@ -186,9 +189,10 @@ def _one(run: AppRun, asked: int | None) -> Used:
             run.load(max(LEAST_REQUESTS, asked // 20))  # as validation does
         with Meter(run) as meter:
             result = run.load(asked)
-        requests = count_requests(result, asked, run.spec.load.count).requests
-        born = meter.usage.minor_faults / meter.born if meter.born else 0.0
-        return Used(meter.usage.split_user_s / max(1.0, requests), float(run.memory().rss_bytes), born)
+        requests = max(1.0, count_requests(result, asked, run.spec.load.count).requests)
+        faults = meter.usage.minor_faults
+        born, fresh = (faults / meter.born, 0.0) if meter.born else (0.0, faults / requests)
+        return Used(meter.usage.split_user_s / requests, float(run.memory().rss_bytes), born, fresh)
 
 
 def _asked(place: Place) -> int | None:

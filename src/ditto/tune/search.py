@@ -41,6 +41,10 @@ STALL_NS = 60.0
 """What a far read is taken to cost before it was measured."""
 
 
+LEAST_FRESH = 0.01
+"""Page faults a request below which there is no need of more."""
+
+
 @dataclass(frozen=True)
 class Compared:
     """User CPU time per request of the clone against the original's.
@@ -52,6 +56,7 @@ class Compared:
         original_ns: user nanoseconds a request of the original, median.
         resident: median resident bytes of the clone less the original's.
         faults: page faults for each process born for a connection, of the clone less the original's; 0 without such.
+        fresh: page faults a request likewise, where no process is born for a connection.
     """
 
     error: float
@@ -60,6 +65,7 @@ class Compared:
     original_ns: float
     resident: float
     faults: float = 0.0
+    fresh: float = 0.0
 
     @property
     def right(self) -> bool:
@@ -244,7 +250,9 @@ class Search:
 def _resident(profile: Profile, now: Compared) -> Profile:
     wanted = max(-(1 << 42), min(1 << 42, int(profile.knobs.resident_bytes - now.resident)))
     born = max(0, min(1 << 16, int(profile.knobs.born_pages - now.faults)))
-    knobs = profile.knobs.model_copy(update={"resident_bytes": wanted, "born_pages": born})
+    fresh = max(0.0, min(float(1 << 14), profile.knobs.fresh_pages - now.fresh))
+    fresh = fresh if fresh >= LEAST_FRESH else 0.0
+    knobs = profile.knobs.model_copy(update={"resident_bytes": wanted, "born_pages": born, "fresh_pages": fresh})
     return profile.model_copy(update={"knobs": knobs})
 
 

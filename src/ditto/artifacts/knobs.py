@@ -1,0 +1,35 @@
+"""What tuning turns of a profile as a whole."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ditto.artifacts.base import Model
+
+
+class Knobs(Model):
+    """What tuning may turn, over all blocks; 1 leaves a block as fitted.
+
+    Attributes:
+        instructions: scales instruction counts.
+        dependence: scales register dependence distances (below 1: longer chains, slower).
+        irregular: scales the share of irregular data accesses and dependent loads.
+        entropy: scales the share of unpredictable branches.
+        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
+            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
+        resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
+        born_pages: that a process made for a connection touches at birth, for as many page faults as the original's.
+        fresh_pages: a request, touched that are not in memory: what a service takes and gives back unseen by its own
+            requests (collectors of garbage), and what it grows by while it serves.
+    """
+
+    instructions: Annotated[float, Field(gt=0.1, le=10)] = 1.0
+    dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
+    irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
+    entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
+    born_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0
+    fresh_pages: Annotated[float, Field(ge=0, le=1 << 14)] = 0.0

@@ -1,0 +1,85 @@
+"""Whether a store was empty when its client came, from what a relay between them kept."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ditto.artifacts.plan import Framing
+from ditto.host.history import starts_empty
+from ditto.host.spoken import Stream
+
+
+class Talk:
+    """Connections of a client to a store, their requests one after the other."""
+
+    def __init__(self, framing: Framing, held: set[bytes], forgets: float = 0.0) -> None:
+        self.framing, self.held, self.forgets = framing, held, forgets
+        self.streams = [Stream() for _ in range(4)]
+
+    def say(self, number: int, key: bytes, value: bytes | None) -> None:
+        resp = self.framing is Framing.RESP2
+        if value is not None:
+            words = [b"set", key, value]
+            request = b"set %s 0 0 %d\r\n%s\r\n" % (key, len(value), value)
+            reply = b"+OK\r\n" if resp else b"STORED\r\n"
+            self.held.add(key)
+        else:
+            words = [b"get", key]
+            request = b"get %s\r\n" % key
+            found = key in self.held
+            value_lines = b"VALUE %s 0 3\r\na\r\n\r\n" % key * found
+            reply = (b"$-1\r\n", b"$3\r\na\r\n\r\n")[found] if resp else value_lines + b"END\r\n"
+        if resp:
+            request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+        self.streams[number].turns.append((request, len(reply)))
+        self.streams[number].answered += reply
+
+    def mixed(self, requests: int, keys: int) -> Talk:
+        draw = random.Random(3)
+        for _ in range(requests):
+            self.say(draw.randrange(4), b"k%d" % draw.randrange(keys), b"v\r\nw" if draw.random() < 0.5 else None)
+            if draw.random() < self.forgets:
+                self.held.clear()
+        return self
+
+
+@pytest.mark.parametrize("framing", [Framing.RESP2, Framing.MEMCACHED])
+def test_a_store_whose_reads_hit_only_what_was_stored_started_empty(framing: Framing) -> None:
+    assert starts_empty(framing, Talk(framing, set()).mixed(2000, 1000).streams)
+    # In two phases, on connections of their own.
+    talk = Talk(framing, set())
+    for number in range(400):
+        talk.say(number % 2, b"k%d" % (number * 7 % 900), b"v")
+    for number in range(400):
+        talk.say(2 + number % 2, b"k%d" % (number * 13 % 900), None)
+    assert starts_empty(framing, talk.streams)
+
+
+@pytest.mark.parametrize("framing", [Framing.RESP2, Framing.MEMCACHED])
+def test_a_store_that_had_keys_or_loses_them_is_told_apart(framing: Framing) -> None:
+    filled = {b"k%d" % number for number in range(0, 1000, 10)}
+    assert not starts_empty(framing, Talk(framing, filled).mixed(2000, 1000).streams)
+    assert not starts_empty(framing, Talk(framing, set(), forgets=0.02).mixed(2000, 1000).streams)
+    # All keys are stored at some time, or nothing is: nothing tells.
+    assert not starts_empty(framing, Talk(framing, set()).mixed(2000, 100).streams)
+    assert not starts_empty(framing, [])
+
+
+def test_other_protocols_have_no_keys() -> None:
+    assert not starts_empty(Framing.HTTP1, Talk(Framing.RESP2, set()).mixed(2000, 1000).streams)
+
+
+@pytest.mark.parametrize(("known", "said"), [("1", "0 1 0"), ("0", "-1 -1 -1")])
+def test_a_clone_whose_original_started_empty_knows_its_keys_from_the_first_request_on(
+    tmp_path: Path, known: str, said: str
+) -> None:
+    here = Path(__file__).parent
+    options = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", f"-I{here.parent / 'native/runtime'}"]
+    program = tmp_path / "keys"
+    subprocess.run(["cc", *options, str(here / "runtime/known_keys.c"), "-o", str(program)], check=True)
+    done = subprocess.run([str(program), known], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [said, said]
