@@ -95,6 +95,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     calls: Counter[tuple[int, int]] = Counter()
     vectors: Counter[int] = Counter()
     parts: list[int] = []
+    replies: list[list[int]] = []
     per_wake: Counter[int] = Counter()
     vector_bytes: list[int] = []
     armed = blocked = 0
@@ -112,6 +113,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         if len(sends) > 1 and sends[0][0].ret >= 0:
             alone = heads and ends_head(first)
             parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
+            replies.append([e.ret for e, _ in sends[alone:] if e.ret > 0])
             blocked += any(e.ret == EAGAIN for e, _ in sends)
             if sends[0][1] is not sends[-1][1]:
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)
@@ -124,7 +126,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     return Send(
         nr=nr,
         flags=flags,
-        call_bytes=sorted(parts)[len(parts) // 2] if len(parts) > 0.05 * len(cycles) else 0,
+        call_bytes=_call_bytes(sorted(parts), replies) if len(parts) > 0.05 * len(cycles) else 0,
         iovs=vectors.most_common(1)[0][0] if vectors else 1,
         iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2]
         if vector_bytes and len(parts) > 0.05 * len(cycles)
@@ -134,6 +136,29 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         arm=not several or armed > several / 2,
         between_block=between_block,
     )
+
+
+_TRIED = 16
+"""Limits of calls that are compared."""
+
+
+def _call_bytes(parts: list[int], replies: list[list[int]]) -> int:
+    """The most bytes that one call sends of a reply which takes several.
+
+    Args:
+        parts: sizes of all but the last call of each, sorted.
+        replies: sizes of all calls of each.
+
+    Last calls that are larger than those before show that no limit divides the replies (a small head goes ahead, as
+    with TCP_CORK): then it is what makes the usual number of calls.
+    """
+    usual = parts[len(parts) // 2]
+    replies = [sizes for sizes in replies if len(sizes) > 1]
+    if 2 * sum(sizes[-1] > usual for sizes in replies) <= len(replies):
+        return usual
+    shares = sorted(-(-sum(sizes) // len(sizes)) for sizes in replies)
+    tried = dict.fromkeys(shares[:: max(1, len(shares) // _TRIED)])
+    return min(tried, key=lambda size: sum(abs(-(-sum(sizes) // size) - len(sizes)) for sizes in replies))
 
 
 EMPTY_SHARE = 0.3
