@@ -432,3 +432,18 @@ def test_replies_sent_in_several_calls_take_as_many(sizes: tuple[int, ...], limi
     (cycles,) = requests_of(record.work()).classes.values()
     assert fit_send(cycles, False, None).call_bytes == limit
     assert -(-sum(sizes) // limit) == len(sizes)
+
+
+def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "sendto", 5000, 7, 0, 5000, 0x4004000)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "recvmsg", 0, 7, 0, 0x2000)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work()).classes.values()
+    assert [cycle.sent for cycle in cycles] == [5000] * 5
+    assert fit_send(cycles, False, None).flags == 0x4000  # whoever does not ask would be told again and again

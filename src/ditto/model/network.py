@@ -11,7 +11,7 @@ from ditto.model.roles import RoleSeen
 from ditto.streams.arguments import signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream, is_wait
+from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, MSG_ZEROCOPY, RECEIVES, SENDS, Event, Obj, Stream, is_wait
 from ditto.streams.programs import ends_head
 
 REST = 16384
@@ -177,8 +177,8 @@ def receives_until_empty(work: Work) -> bool:
 
 def _flags(event: Event) -> int:
     if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
-        return signed(event.args[3])
-    return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
+        return signed(event.args[3]) & ~MSG_ZEROCOPY
+    return signed(event.args[2]) & ~MSG_ZEROCOPY if event.nr == NUMBERS["sendmsg"] else 0
 
 
 def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams: bool) -> Listener:

@@ -33,6 +33,7 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
     is_wait,
+    tells_of_sends,
     wait_timeout,
 )
 from ditto.streams.multiplexed import settle_streams
@@ -242,6 +243,9 @@ class _Follower:
         return self.lives.setdefault(connection, ConnectionLife(connection))
 
     def _on_connection(self, event: Event, connection: Obj) -> None:
+        if tells_of_sends(event):
+            self.wake.loose.append(event)
+            return
         life = self._life(connection)
         cycle = life.cycle
         if event.nr in RECEIVES and any(e.nr == SHUTDOWN for e in life.closing):

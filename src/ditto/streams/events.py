@@ -33,6 +33,7 @@ EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
 EAGAIN = -11
 EINPROGRESS = -115
+MSG_ZEROCOPY, _MSG_ERRQUEUE = 0x4000000, 0x2000
 SOCKET, CONNECT = NUMBERS["socket"], NUMBERS["connect"]
 
 _FD_FIRST = numbers(
@@ -82,6 +83,11 @@ def wait_timeout(event: Event) -> int | None:
         return None
     value = int(event.args[at]) & 0xFFFFFFFF
     return value - (1 << 32) if value & 0x80000000 else value
+
+
+def tells_of_sends(event: Event) -> bool:
+    """Whether the call asks which sends without copying are over, and receives nothing."""
+    return event.nr == NUMBERS["recvmsg"] and bool(event.args[2] & _MSG_ERRQUEUE)
 
 
 def _names_none(event: Event) -> bool:
