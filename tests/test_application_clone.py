@@ -6,17 +6,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from app_parts import processes_in
+from application_parts import profiles
 from ditto import pipeline
 from ditto.artifacts.app import load_app
 from ditto.artifacts.app_recording import AppRecording, ServiceRecorded
 from ditto.artifacts.application import Application, Tier, load_application
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.graph import Edge, EdgeKind, Endpoint, Graph, Service, ServiceKind
-from ditto.artifacts.profile import load_profile
+from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.verdict import Verdict
 from ditto.errors import BadInputError
 from ditto.host import commands, lens_session
@@ -26,6 +28,7 @@ from ditto.host.progress import SilentProgress
 from ditto.host.usage import ServiceUse, Usage
 from ditto.pipeline import application as application_stages
 from ditto.pipeline.application import _names
+from ditto.tune.loop import Tuned
 from ditto.validate import ValidateOptions
 from ditto.validate.runs import TimedRun
 from ditto.validate.tiers import Tiers, calls_per_request, edge_figures, tier_figures
@@ -204,6 +207,36 @@ def web3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert '"4s"' in text
     path.write_text(text.replace('"4s"', '"2s"'))
     return path
+
+
+@pytest.mark.parametrize(("built", "made"), [(True, []), (False, ["tier-1", "tier-2", "tier-3"])])
+def test_tiers_that_were_just_built_are_not_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built: bool, made: list[str]
+) -> None:
+    """Generating takes longer than all else that tuning does; a changed profile is made in any case."""
+    written: list[str] = []
+    known = profiles()
+    Application(tiers=[Tier(name=name, port=8080 + at) for at, name in enumerate(known)]).save(tmp_path / "profiles")
+    for name, profile in known.items():
+        profile.save(application_stages.profile_of(tmp_path / "profiles", name))
+
+    def tuned(place: object, profile: Profile, *others: Any, **more: object) -> Tuned:
+        remake = others[2]
+        remake(profile)
+        changed = profile.model_copy(update={"seed": profile.seed + 1})
+        remake(changed)
+        remake(changed)
+        return Tuned(changed)
+
+    spec = write_tiers(tmp_path)
+    monkeypatch.setattr(application_stages, "_write", lambda some, clone, seed: written.extend(some))
+    monkeypatch.setattr(application_stages, "entry_driven", lambda spec, out: spec)
+    monkeypatch.setattr(application_stages, "application_spec", lambda spec, clone: spec)
+    monkeypatch.setattr(application_stages, "load_observation", lambda folder: None)
+    monkeypatch.setattr("ditto.run.build.build_clone", lambda clone: clone)
+    monkeypatch.setattr("ditto.tune.loop.tune_profile", tuned)
+    application_stages.tune(spec, tmp_path, False, SilentProgress(), built=built)
+    assert sorted(written) == sorted([*made, *known])
 
 
 @pytest.mark.slow

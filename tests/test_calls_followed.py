@@ -11,10 +11,11 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
-from ditto.model.waits import longest_rest
+from ditto.model.waits import longest_rest, watched_last
 from ditto.streams import programs, protocol
+from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
-from ditto.streams.events import Descriptors, KnownDescriptor
+from ditto.streams.events import Descriptors, Event, KnownDescriptor
 from ditto.streams.evidence import Requests, one_after_the_other
 from ditto.streams.lives import connect_work
 from ditto.streams.peer_waits import find_waits_of_calls, most_polled
@@ -303,6 +304,13 @@ def test_a_thread_that_polls_its_client_beside_its_own_connection_serves_one_at_
     assert kinds == ["receive", "call", "poll", "answer", "reply"]
 
 
+@pytest.mark.parametrize(("events", "order"), [((1, 0), [2, 0, 1]), ((0, 1), [0, 1, 2]), ((1, 5), [0, 1, 2])])
+def test_a_connection_is_not_left_unwatched(events: tuple[int, int], order: list[int]) -> None:
+    first, last = (Op(kind=OpKind.EPOLL_MOD, nr=NUMBERS["epoll_ctl"], a=a) for a in events)
+    program = [first, Op(kind=OpKind.REPLY, nr=1), last]
+    assert watched_last(program) == [program[at] for at in order]
+
+
 @pytest.mark.parametrize("datagram", [True, False])
 def test_datagram_sockets_are_no_services(datagram: bool) -> None:
     record = Recorder((PID,))
@@ -428,3 +436,14 @@ def test_a_thread_that_only_looks_rests_for_ever(timeouts: tuple[int, ...], rest
         record.call(PID, "epoll_wait", 0, 5, 0, 100, timeout)
     looks = [event for event in record.threads[PID] if event.nr == NUMBERS["epoll_wait"]]
     assert len(looks) == 2 and longest_rest(looks) == rest
+
+
+@pytest.mark.parametrize(("payload", "value"), [(b"\1\0\0\0", 1), (b"\0\0\0\0", 0), (b"", 1)])
+def test_whether_calls_may_block_is_behind_the_address(payload: bytes, value: int) -> None:
+    """With 0 for what could not be seen, a proxy's connections to its backend blocked its loop."""
+    event = Event(1, 1, NUMBERS["ioctl"], 0, [5, 0x5421, 0x7FFD12345678, 0, 0, 0], 1, 2)
+    event.payload = payload
+    assert arguments(event, "ioctl") == (0x5421, value, 0)
+    assert forbids_blocking(event) == bool(value)
+    event.args = [5, 0x5451, 0, 0, 0, 0]
+    assert arguments(event, "ioctl") == (0x5451, 0, 0) and not forbids_blocking(event)

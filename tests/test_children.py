@@ -17,6 +17,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
 from ditto.model.children import MOST_RUNS, with_children
 from ditto.model.classes import Placement, fit_program
+from ditto.model.timers import find_timer
 from ditto.paths import runtime_sources
 from ditto.streams.evidence import class_works, requests_of
 from profile_parts import fixed, service_profile
@@ -149,3 +150,20 @@ def test_a_clone_writes_what_the_copy_of_its_original_wrote(tmp_path: Path) -> N
         own = [line for line in lines if line.startswith(pid + " ")]
         assert len([line for line in own if re.search(r"write\(\d+, .* = 4096$", line)]) == 50
         assert len([line for line in own if "sync_file_range(" in line and line.endswith("= 0")]) == 1
+
+
+def test_a_process_that_a_request_starts_is_no_part_of_a_timer() -> None:
+    record = Recorder((PID,))
+    record.call(PID, "epoll_wait", 1, 4)
+    record.call(PID, "accept4", 7, LISTENER)
+    for number in range(8):
+        record.now += 100_000_000
+        record.call(PID, "epoll_wait", 0, 4)
+        record.call(PID, "getpid", PID)
+        if number == 4:
+            saving(record, writes=2)
+    work = record.work()
+    thread = work.threads[PID]
+    timer = find_timer([thread], {b"GET": [*thread.cycles, *thread.cycles[1:] * 40]}, record.now)
+    assert timer is not None and len(timer.bursts) >= 8
+    assert not any(event.nr == NUMBERS["clone"] for burst in timer.bursts for event in burst)

@@ -23,7 +23,7 @@ Which = Literal["ebpf", "ptrace"]
 
 READ, WRITE, MMAP, NANOSLEEP, GETPID, SENDTO, RECVFROM = 0, 1, 9, 35, 39, 44, 45
 SOCKETPAIR, FORK, EXECVE, EXIT, WRITEV, GETPPID, GETTID = 53, 57, 59, 60, 20, 110, 186
-EXIT_GROUP, EPOLL_WAIT, EPOLL_CTL, OPENAT, SETSOCKOPT, FUTEX, CONNECT = 231, 232, 233, 257, 54, 202, 42
+EXIT_GROUP, EPOLL_WAIT, EPOLL_CTL, OPENAT, SETSOCKOPT, FUTEX, CONNECT, IOCTL = 231, 232, 233, 257, 54, 202, 42, 16
 
 KNOWN = r"""
 #define _GNU_SOURCE
@@ -37,6 +37,7 @@ KNOWN = r"""
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <sys/ioctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,6 +78,8 @@ int main(void) {
 	open("/nonexistent/prime-1009", O_RDONLY);
 	udp = socket(AF_INET, SOCK_DGRAM, 0);
 	setsockopt(udp, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	ioctl(udp, FIONBIO, &one);
+	ioctl(udp, FIOCLEX, 0); /* no address */
 	sendto(udp, "xyz", 3, 0, (struct sockaddr *)&to, sizeof(to));
 	syscall(SYS_nanosleep, &nap, 0);
 	pages = mmap(0, 1013 * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -264,6 +267,7 @@ def test_known_program(which: Which, build: Build, tmp_path: Path) -> None:
     missing = [row for row in opened if payload(row) == b"/nonexistent/prime-1009\0"]
     assert [int(row["ret"]) for row in missing] == [-2]
     assert payload(calls(recording, SETSOCKOPT)[0]) == (1).to_bytes(4, "little")
+    assert [payload(row) for row in calls(recording, IOCTL)] == [(1).to_bytes(4, "little"), b""]
     sent = calls(recording, SENDTO)[0]
     assert (payload(sent), int(sent["aux"])) == (b"xyz", 16)
     nap = calls(recording, NANOSLEEP)[0]

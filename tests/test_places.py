@@ -16,7 +16,7 @@ from ditto.artifacts.work import Block
 from ditto.generate.body.forest import grow
 from ditto.generate.body.place import Gaps, Placed, place, spaced
 from ditto.generate.body.plan import ADJACENT, CALL, FALL, JUMP, RET, Slot
-from ditto.generate.body.render import WORDS, SlotCode
+from ditto.generate.body.render import SlotCode
 from ditto.generate.body.sets import Sets, code_misses
 from ditto.generate.body.target import make
 from test_body import request
@@ -170,17 +170,18 @@ def test_buffers_of_connections_begin_in_all_sets_of_a_cache(tmp_path: Path) -> 
 
 
 @pytest.mark.valgrind
-def test_random_words_come_in_turn(tmp_path: Path) -> None:
+@pytest.mark.parametrize("period", [64, 4])
+def test_random_words_come_in_turn(tmp_path: Path, period: int) -> None:
     """What branches do by chance is the same again after so many runs of the block, and not before."""
     block = request(0.1, predictor_misses=15, indirect_misses=3)
-    program = build(emit.emit([block], Knobs(), 1), tmp_path)
+    program = build(emit.emit([block], Knobs.model_validate({"period": period}), 1), tmp_path)
     listed = subprocess.run(["nm", program], capture_output=True, text=True, check=True).stdout
     entry = next(int(line.split()[0], 16) for line in listed.splitlines() if line.endswith(" ditto_block_0"))
-    ran = [address for kind, address, _ in trace(program, 0, WORDS + 12) if kind == "I"]
+    ran = [address for kind, address, _ in trace(program, 0, period + 12) if kind == "I"]
     begins = [n for n, address in enumerate(ran) if address == entry]
     turns = [tuple(ran[a:b]) for a, b in pairwise(begins)]
-    assert len(turns) == WORDS + 11 and len(set(turns[:WORDS])) > WORDS / 2
-    assert turns[:8] == turns[WORDS : WORDS + 8]
+    assert len(turns) == period + 11 and len(set(turns[:period])) > period / 2
+    assert turns[:8] == turns[period : period + 8]
 
 
 def test_old_profiles_without_misses_of_sets_are_read() -> None:

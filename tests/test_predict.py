@@ -9,8 +9,10 @@ import pytest
 
 import ditto.generate.body.emit as _  # the package gives the function of that name
 from ditto.artifacts.profile import Knobs
+from ditto.generate.body.isa import WORD, r64
 from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Inline, Slot
 from ditto.generate.body.predict import misses
+from ditto.generate.body.reach import Order
 from ditto.generate.body.target import make
 from test_body import request
 
@@ -58,3 +60,27 @@ def test_a_block_of_many_branches_has_the_misses_asked_for() -> None:
     chance = sum(min(i.rate, 1 - i.rate) * s.times for s in slots for i in s.inline if i.kind == "random")
     found = misses(emit.sequence(built.root), slots, 0.0, target.taken_share, Random(6))
     assert found == pytest.approx(asked.predictor_misses, rel=0.2) and chance < 0.75 * found
+
+
+@pytest.mark.parametrize("period", [64, 4])
+def test_branches_that_soon_recur_are_missed_as_often(period: int) -> None:
+    """More of them are made so where the predictor foresees some."""
+    asked = request(10.0, predictor_misses=0.1 * 10 * request().branches)
+    target = make(0, asked, Knobs.model_validate({"period": period}), 20, 20)
+    assert target is not None
+    built = emit._build(target, [], 0.0, Random(5))
+    found = misses(emit.sequence(built.root), built.filled.slots, 0.0, target.taken_share, Random(6), period)
+    assert found == pytest.approx(asked.predictor_misses, rel=0.2)
+
+
+def test_what_recurs_in_every_pass_is_foreseen() -> None:
+    slots = slots_of([Inline("random", 0.5)] * 100)
+    found = [misses(range(100), slots, 0.0, 0.3, Random(2), period) for period in (1, 4, 64)]
+    assert found[0] < 5 < found[1] < found[2]
+
+
+def test_blocks_of_a_request_take_the_same_word_and_the_first_goes_on() -> None:
+    blocks = [request(0.2, predictor_misses=20) for _ in range(3)]
+    text = emit.emit(blocks, Knobs(period=4), 1, [Order((0, 1, 2))]).assembly
+    goes_on, stays = (f"lea {step}({r64(WORD)}), {r64(WORD)}" for step in (1, 4))
+    assert [text.count(goes_on), text.count(stays)] == [1, 2] and text.index(goes_on) < text.index(stays)

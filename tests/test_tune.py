@@ -260,7 +260,22 @@ def test_fewer_branches_are_unpredictable_where_a_clone_is_too_slow(
     bench = Bench(lambda k: 1.2 * (1 - share * (1 - k.entropy)) - 1, 0.01)
     profile = tuned_with(bench, monkeypatch)
     assert abs(bench.error(profile.knobs)) <= search.GOAL
-    assert profile.knobs.entropy < 1 and profile.knobs.dependence == 1.0 and bench.comparisons <= 4
+    assert profile.knobs.entropy < 1 and profile.knobs.dependence == 1.0 and bench.comparisons <= 5
+
+
+@pytest.mark.parametrize(("slow", "period"), [(0.3, 8), (0.45, 2), (0.2, 32)])
+def test_branches_of_a_slow_clone_recur_sooner_and_none_is_lost(
+    monkeypatch: pytest.MonkeyPatch, slow: float, period: int
+) -> None:
+    bench = Bench(lambda k: slow - {64: 0.0, 32: 0.2, 8: 0.3, 2: 0.45}[k.period], 0.01)
+    knobs = tuned_with(bench, monkeypatch).knobs
+    assert (knobs.period, knobs.entropy, knobs.stalls) == (period, 1.0, 0.0) and bench.comparisons <= 3
+
+
+def test_what_helps_hardly_at_all_takes_no_unpredictable_branches_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(lambda k: 1.7 + 0.01 * k.entropy - (k.irregular < 1) * 1.7, 0.01)
+    knobs = tuned_with(bench, monkeypatch).knobs
+    assert (knobs.entropy, knobs.period, knobs.irregular) == (1.0, 64, 0.5)
 
 
 def test_far_reads_are_changed_while_noisy_pairs_still_tell_of_much(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +292,7 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     knobs = tuned_with(bench, monkeypatch).knobs
-    assert (knobs.dependence, knobs.entropy) == (1.0, 1.0) and bench.comparisons == 5
+    assert (knobs.dependence, knobs.entropy, knobs.period) == (1.0, 1.0, 64) and bench.comparisons == 6
 
 
 def periodic_profile() -> Profile:

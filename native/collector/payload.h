@@ -84,6 +84,7 @@ static const struct ditto_pay_spec ditto_pay[DITTO_NR_MAX] = {
 	[__NR_bind] = PAY(ADDR_IN, 1, 0, 0),
 	[__NR_setsockopt] = PAY(OPT_IN, 3, 0, 0),
 	[__NR_getsockopt] = PAY(OPT_OUT, 3, 0, 0),
+	[__NR_ioctl] = PAY(FIXED, 2, 4, 0),
 	[__NR_epoll_ctl] = PAY(FIXED, 3, 12, 0),
 	[__NR_nanosleep] = PAY(FIXED, 0, 16, 0),
 	[__NR_clock_nanosleep] = PAY(FIXED, 2, 16, 0),

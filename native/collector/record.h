@@ -93,7 +93,7 @@ struct ditto_rec {
 	 *   epoll_wait/pwait: the returned struct epoll_event (12 bytes each), as many as fit; epoll_ctl: its struct epoll_event
 	 *   poll: the struct pollfd (8 bytes each), as many as fit
 	 *   setsockopt, getsockopt: the option value; nanosleep, clock_nanosleep, timerfd_settime: the timespec/itimerspec
-	 *   pipe*, socketpair: the two descriptors; ioctl: nothing
+	 *   pipe*, socketpair: the two descriptors; ioctl: the first 4 bytes behind args[2], if it is an address
 	 *   sendfile: the offset (8 bytes) after the call, if one was given; select, pselect6: the set of readable ones
 	 *   sendmmsg, recvmmsg: aux is the bytes of the first message, as the payload is
 	 *   sendto, recvfrom: aux is the address length if payload is the address, else 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,6 +17,8 @@ class Knobs(Model):
         dependence: scales register dependence distances (below 1: longer chains, slower).
         irregular: scales the share of irregular data accesses and dependent loads.
         entropy: scales the share of unpredictable branches.
+        period: requests after which these take the same course again; a power of two.  The shorter, the more of them a
+            processor learns, and the reference predictor hardly any.
         stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
             instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
@@ -29,6 +31,7 @@ class Knobs(Model):
     dependence: Annotated[float, Field(gt=0.01, le=100)] = 1.0
     irregular: Annotated[float, Field(ge=0, le=100)] = 1.0
     entropy: Annotated[float, Field(ge=0, le=100)] = 1.0
+    period: Literal[1, 2, 4, 8, 16, 32, 64] = 64
     stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
     born_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0

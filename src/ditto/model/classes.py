@@ -15,6 +15,7 @@ from ditto.model.access import Place, fit_access
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
+from ditto.model.waits import watched_last
 from ditto.streams import h2
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
@@ -287,7 +288,7 @@ def fit_program(
         if blocks:
             program += [Op(kind=OpKind.COMPUTE, block=block, deferred=late) for block in blocks]
             small = 0.0
-    return exclusive_replies(settled_calls(program))[:MAX_OPS]
+    return watched_last(exclusive_replies(settled_calls(program)))[:MAX_OPS]
 
 
 def exclusive_replies(program: list[Op]) -> list[Op]:

@@ -8,7 +8,7 @@ from collections import Counter
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen
-from ditto.streams.arguments import signed
+from ditto.streams.arguments import forbids_blocking, signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, MSG_ZEROCOPY, RECEIVES, SENDS, Event, Obj, Stream, is_wait
@@ -250,7 +250,7 @@ def _nonblocking(own: list[Obj], events: list[Event]) -> bool:
     for event in events:
         if event.nr == NUMBERS["fcntl"] and event.args[1] == 4 and event.args[2] & _NONBLOCK:
             return True
-        if event.nr == NUMBERS["ioctl"] and event.args[1] == 0x5421:
+        if event.nr == NUMBERS["ioctl"] and forbids_blocking(event):
             return True
     return any(event.ret == EAGAIN for event in events if event.nr in ACCEPTS)
 

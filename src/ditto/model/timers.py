@@ -8,6 +8,7 @@ from itertools import pairwise
 from statistics import mean, pstdev
 
 from ditto.artifacts.syscalls import numbers
+from ditto.streams.children import starts
 from ditto.streams.cycles import Cycle, ThreadWork
 from ditto.streams.events import ACCEPTS, EPOLL_CTL, PARKS, RECEIVES, SENDFILES, Event
 
@@ -104,7 +105,7 @@ def _candidates(thread: ThreadWork, rare: set[int]) -> list[Event]:
     found = [event for wake in thread.wakes for event in wake.loose if _may_tick(event) and event.nr not in usual]
     for cycle in thread.cycles:
         for event in cycle.events:
-            if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS:
+            if event.nr in rare and not _has_connection(event, cycle) and event.nr not in PARKS and not starts(event):
                 found.append(event)
     return found
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.events import Event, wait_timeout
 
 _EPOLLS = numbers("epoll_wait", "epoll_pwait")
 DEFAULT_EVENTS = 64
 LONGEST_MS = 1 << 30
+EPOLLIN = 1
 
 
 def most_events(waits: list[Event]) -> int:
@@ -32,3 +34,15 @@ def longest_rest(waits: list[Event]) -> int:
     One that was only seen looking, without a wait, rests elsewhere: a loop of such looks would never rest.
     """
     return longest_timeout(waits) or -1
+
+
+def watched_last(program: list[Op]) -> list[Op]:
+    """The program with the connection not left unwatched: a server's call for that comes before the receive.
+
+    What is done to a connection before it is received from is counted to the request before: after the reply to that
+    one, the clone would wait for ever.
+    """
+    changes = [at for at, op in enumerate(program) if op.kind is OpKind.EPOLL_MOD and op.link is None]
+    if len(changes) < 2 or program[changes[-1]].a & EPOLLIN or not any(program[at].a & EPOLLIN for at in changes):
+        return program
+    return [program[changes[-1]], *program[: changes[-1]], *program[changes[-1] + 1 :]]

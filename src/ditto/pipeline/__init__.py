@@ -139,6 +139,7 @@ def tune(
     seconds: float = TUNED_BY_S,
     work_seconds: float | None = None,
     cpu_seconds: float | None = None,
+    built: bool = False,
 ) -> Path:
     """Correct ``OUT/profile.json`` until the clone executes what the original does; rebuilds the clone.
 
@@ -147,13 +148,14 @@ def tune(
     Args:
         native: whether measured CPU time is tuned as well.
         seconds: that it may take, where the rounds of work alone do not take longer.
+        built: the clones of all tiers were just made of the profiles as they are.
     """
     from ditto.run.build import build_clone
     from ditto.tune.loop import WORK_SECONDS, rounds_json, tune_profile
 
     spec = load_app(app)
     if spec.several:
-        application.tune(spec, out, native, progress, work_seconds, cpu_seconds)
+        application.tune(spec, out, native, progress, work_seconds, cpu_seconds, built)
         return out / "profiles"
     progress.stage("tune")
     folder = out / "observation"
@@ -344,7 +346,7 @@ def clone(app: Path, out: Path, options: CloneOptions, progress: Progress) -> Cl
     generate(profile, folder, None, progress)
     build_all(folder, progress)
     left = TUNED_BY_S - (time.monotonic() - began)
-    tune(app, out, progress, options.tune, left, options.work_seconds, options.cpu_seconds)
+    tune(app, out, progress, options.tune, left, options.work_seconds, options.cpu_seconds, built=True)
     validate(app, folder, out, options.rounds, options.seconds, progress)
     made = report(out, progress)
     return CloneResult(profile, folder, out / "fidelity.json", made)

@@ -121,10 +121,14 @@ def tune(
     progress: Progress,
     work_seconds: float | None = None,
     cpu_seconds: float | None = None,
+    built: bool = False,
 ) -> None:
     """Correct the profiles until each tier's clone executes and costs what the original's service does.
 
     One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
+
+    Args:
+        built: the clones there are were made of the profiles there are, by this program: none is made again as it is.
     """
     from ditto.run.build import binary_of, build_clone
     from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_profile, tune_tiers_native
@@ -137,6 +141,8 @@ def tune(
     seen = {}
     rounds: list[Round] = []
     made: dict[str, Profile] = {}
+    if built:
+        made = {tier.name: load_profile(profile_of(profiles, tier.name)) for tier in application.tiers}
 
     def remake_all(some: Mapping[str, Profile]) -> None:
         changed = {tier: profile for tier, profile in some.items() if made.get(tier) != profile}

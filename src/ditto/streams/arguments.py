@@ -8,6 +8,7 @@ from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.events import Event
 
 _WITH_FLAGS = numbers("sendto", "sendmsg")
+FIONBIO = 0x5421
 UNTOUCHED = 2
 """Argument of a mapping without access (a thread's stack, of which little is ever used)."""
 
@@ -21,6 +22,8 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
     if kind.startswith("epoll_"):
         events = struct.unpack_from("<I", event.payload)[0] if len(event.payload) >= 4 else 0
         return (signed(events), 0, 0)
+    if kind == "ioctl" and args[1] & 0xFFFFFFFF == FIONBIO:
+        return (FIONBIO, int(forbids_blocking(event)), 0)
     if kind in ("fcntl", "ioctl"):
         return (signed(args[1]), signed(args[2]) if abs(signed(args[2])) < 1 << 20 else 0, 0)
     if kind == "mmap":
@@ -40,6 +43,16 @@ def arguments(event: Event, kind: str) -> tuple[int, int, int]:
     if kind == "file_open":
         return (0, 0, signed(args[2] if event.nr == NUMBERS["openat"] else args[1]))
     return (0, 0, 0)
+
+
+def forbids_blocking(event: Event) -> bool:
+    """Whether an ioctl makes calls on its descriptor return at once; the other way round it lets them block again.
+
+    What the address points at is taken to be set where it was not recorded.
+    """
+    if event.args[1] & 0xFFFFFFFF != FIONBIO:
+        return False
+    return len(event.payload) < 4 or struct.unpack_from("<i", event.payload)[0] != 0
 
 
 def signed(value: int) -> int:

@@ -34,6 +34,11 @@ def find_children(work: Work) -> None:
                     work.children[child.pid] = child
 
 
+def starts(event: Event) -> bool:
+    """Whether a call starts such a process."""
+    return event.target is not None and event.target.kind == CHILD
+
+
 def _works_alone(child: ThreadWork) -> bool:
     return (
         not (child.cycles or child.accepts)

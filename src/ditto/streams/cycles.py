@@ -261,6 +261,7 @@ class _Follower:
             if event.ret != EAGAIN:
                 if cycle is not None:
                     cycle.complete = True
+                    cycle.closed = not cycle.sent  # a goodbye: whoever was first, nothing comes after it
                     life.cycle = None
                 settle_streams(life, ended=True)
                 life.closing.append(event)

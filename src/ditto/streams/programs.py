@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.arguments import arguments, moved_bytes
 from ditto.streams.calls import Call, peer_of
-from ditto.streams.children import CHILD
+from ditto.streams.children import starts
 from ditto.streams.cycles import SHUTDOWN, Cycle
 from ditto.streams.events import (
     CLOSE,
@@ -315,7 +315,7 @@ def describe_in(
 ) -> tuple[str, int, tuple[str, object] | None] | None:
     """Kind, number and slot of an event that is no send; None for what has no place in a program."""
     nr, obj = event.nr, event.obj
-    if event.target is not None and event.target.kind == CHILD:
+    if starts(event):
         return ("fork", nr, None)
     if event.target is not None and event.target.kind == MESSAGE:
         return (RECEIVE, nr, None) if nr in RECEIVES else ("notify", nr, ("m", event.target.serial))

@@ -22,6 +22,8 @@ FASTER = (
     {"irregular": 0.1, "dependence": 2.5},
     {"irregular": 0.0, "dependence": 5.0},
 )
+PERIOD, SHORT_PERIOD, LONG_PERIOD = 8, 2, 32
+"""Of unpredictable branches in a slow clone; the others where it is still too slow, or too fast, with the first."""
 CALM_TRIES = 3
 CALM_SHARE = 0.35
 """Part of a slow clone's user CPU time that unpredictable branches are taken to cost before it was measured."""
@@ -187,12 +189,33 @@ class Search:
         self._profile = self.best_profile
         return self.best
 
-    def _calm(self, now: Compared) -> Generator[Profile, Compared, Compared]:
-        """Make fewer branches of a clone that is too slow unpredictable.
+    def _recur(self, now: Compared) -> Generator[Profile, Compared, Compared]:
+        """Let unpredictable branches and targets take the same course again after fewer requests.
 
         This machine's predictor learns longer patterns of the original than the reference predictor does, by whose
-        misses branches were made so; to a branch that follows no pattern both are blind.
+        misses branches were made so.  With a short period it can learn them, and the reference misses as many.
         """
+        kept = self.best, self.best_profile
+        then = yield from self._attempt({"period": PERIOD})
+        if then.error > CALM_HELPS * now.error:
+            self._undo(*kept)
+        elif not self.over:
+            yield from self._attempt({"period": SHORT_PERIOD if then.error > 0 else LONG_PERIOD})
+        self._profile = self.best_profile
+        return self.best
+
+    def _undo(self, best: Compared, profile: Profile) -> None:
+        """Drop the last attempt, which may be better only by chance."""
+        self.best, self.best_profile = best, profile
+        number, error, words = self.rows[-1]
+        self.rows[-1] = (number, error, words.replace(": kept", ": dropped"))
+
+    def _calm(self, now: Compared) -> Generator[Profile, Compared, Compared]:
+        """Let the branches of a clone that is too slow recur sooner, then make fewer of them unpredictable."""
+        now = yield from self._recur(now)
+        if now.error <= GOAL or self.over:
+            return now
+        kept = self.best, self.best_profile
         slow, fast = (1.0, now.error), None
         entropy = 1.0 - now.error / (1.0 + now.error) / CALM_SHARE
         for _ in range(CALM_TRIES):
@@ -200,6 +223,8 @@ class Search:
             if self.over or entropy >= slow[0]:
                 break
             then = yield from self._attempt({"entropy": entropy})
+            if slow[0] == 1.0 and then.error > CALM_HELPS * slow[1]:
+                self._undo(*kept)
             if then.right or then.error > CALM_HELPS * slow[1]:
                 break
             gain = (slow[1] - then.error) / (slow[0] - entropy)

@@ -35,7 +35,9 @@ FORESTS = 4
 LOOPS_MISS = 0.6
 """Share of a block's mispredictions that the ends of its loops may make up."""
 SHARES = 3
-"""Shares of unpredictable branches that are tried between none and all."""
+"""Shares of unpredictable branches that are tried between two that are too small and too large."""
+MOST_SHARE = 3.0
+"""Of them, where few are missed: their rates are powers of two, and the same course soon comes again."""
 LARGEST_DATA_EDGE, LONG_DATA_EDGE = 11, 6
 """Lines that come back later are followed along lists, for there are more of them than accesses in the code; in long
 requests already those that come back within one."""
@@ -93,6 +95,8 @@ def emit(
     beside = _beside(real, orders)
     built = [_build(t, streams, beside.get(t.index, 0.0), Random(f"{seed}/{t.index}")) for t in real]
     at = {b.target.index: n for n, b in enumerate(built)}
+    for index in _following(built, orders):
+        built[at[index]].filled.first = False
     plans = [
         Plan(tuple(at[i] for i in order.blocks if i in at), int(runtime_lines), order.share == 0) for order in orders
     ]
@@ -161,12 +165,18 @@ def _branches(plan: Planner, target: Target, order: list[int], beside: float, rn
 
     def tried(share: float) -> float:
         spread_inline(plan.slots, target, plan.loop_branches, per_slot, Random(seed), share)
-        return misses(order, plan.slots, beside, target.taken_share, Random(seed)) if wanted else 0.0
+        period = target.period
+        return misses(order, plan.slots, beside, target.taken_share, Random(seed), period) if wanted else 0.0
 
     low, high, share = (0.0, 0.0), (1.0, tried(1.0)), 1.0
-    if high[1] <= wanted * (1.0 + NEAR):
+    if high[1] > wanted * (1.0 + NEAR):
+        low = (0.0, tried(0.0))
+    elif high[1] < wanted * (1.0 - NEAR):
+        low, high, share = high, (MOST_SHARE, tried(MOST_SHARE)), MOST_SHARE
+        if high[1] <= wanted:
+            return
+    else:
         return
-    low = (0.0, tried(0.0))
     for _ in range(SHARES):
         if low[1] >= wanted:
             share = 0.0
@@ -177,6 +187,19 @@ def _branches(plan: Planner, target: Target, order: list[int], beside: float, rn
             return
         low, high = ((share, found), high) if found < wanted else (low, (share, found))
     tried(share)
+
+
+def _following(built: Sequence[_Block], orders: Sequence[Order]) -> set[int]:
+    """Blocks that need a random word in a request after one that went on to it, by the commonest requests."""
+    need = {b.target.index for b in built if b.filled.context.word}
+    first: set[int] = set()
+    after: set[int] = set()
+    for order in sorted(orders, key=lambda order: -order.share):
+        found = [index for index in order.blocks if index in need]
+        if found and found[0] not in after:
+            first.add(found[0])
+        after.update(index for index in found[1:] if index not in first)
+    return after
 
 
 def _beside(targets: Sequence[Target], orders: Sequence[Order]) -> dict[int, float]:

@@ -45,6 +45,8 @@ class Filled:
         self.saved = saved
         """Callee-saved registers in use."""
         self.steps: list[list[Step]] = []
+        self.first = True
+        """It goes on to the next random word; else it runs in a request after a block that did."""
         self.filler_loop = 0
         """Iterations of a loop of three instructions that takes up what no filler could."""
 

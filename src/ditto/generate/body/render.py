@@ -14,8 +14,6 @@ from ditto.generate.body.steps import NEXT_LINE, Step
 
 BODY_RANDOM, BODY_TURN, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 16, 24, 32, 64
 """Offsets in struct ditto_body."""
-WORDS = 64
-"""Random words that come in turn, one for each run of a block: few outcomes before tell nothing of it, many do."""
 
 
 @dataclass
@@ -170,13 +168,14 @@ class Renderer:
         self._put(f"mov {BODY_TURN}({r64(BODY)}), {r64(WORD)}", 4, 1 << BODY, 1 << WORD)
 
     def _do_word_next(self, step: Step) -> None:
-        self._put(f"lea 1({r64(WORD)}), {r64(WORD)}", 4, 1 << WORD, 1 << WORD)
+        step_on = 1 if self._filled.first else self._filled.target.period
+        self._put(f"lea {step_on}({r64(WORD)}), {r64(WORD)}", 4, 1 << WORD, 1 << WORD)
 
     def _do_word_keep(self, step: Step) -> None:
         self._put(f"mov {r64(WORD)}, {BODY_TURN}({r64(BODY)})", 4, 1 << BODY | 1 << WORD)
 
     def _do_word_mask(self, step: Step) -> None:
-        self._put(f"or ${-WORDS}, {r32(WORD)}", 3 + isa.rex32(WORD), 1 << WORD, 1 << WORD)
+        self._put(f"or ${-self._filled.target.period}, {r32(WORD)}", 3 + isa.rex32(WORD), 1 << WORD, 1 << WORD)
 
     def _do_word_store(self, step: Step) -> None:
         self._put(f"mov {r64(WORD)}, {BODY_RANDOM}({r64(BODY)})", 4, 1 << BODY | 1 << WORD)

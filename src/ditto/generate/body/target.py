@@ -36,6 +36,8 @@ class Target:
     taken_share: float
     random_rates: tuple[tuple[float, float], ...]
     """(taken rate, executions) wanted of unpredictable branches."""
+    period: int
+    """Requests after which they take the same course again."""
     icalls: float
     ijumps: float
     targets: int
@@ -173,6 +175,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int, capp
         branches=branches,
         taken_share=taken,
         random_rates=random_rates,
+        period=knobs.period,
         icalls=icalls,
         ijumps=indirect - icalls,
         targets=max(1, min(16, round(work.indirect_targets))),
