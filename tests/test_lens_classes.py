@@ -198,3 +198,45 @@ def test_too_many_classes_become_other(tmp_path: Path, echo: Path) -> None:
     assert len(process.classes) == 256
     assert received(process)[b"other"] == 300 - 254
     assert process.dropped.classes > 0
+
+
+PASSES = """
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+int main(void) {
+    int way[2], ends[2];
+    union { struct cmsghdr head; char bytes[CMSG_SPACE(sizeof(int))]; } control = {0};
+    char text[16] = "get k\\r\\n";
+    struct iovec iov = {text, 7};
+    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+    socketpair(AF_UNIX, SOCK_STREAM, 0, way);
+    socketpair(AF_UNIX, SOCK_STREAM, 0, ends);
+    sendmsg(way[0], &m, 0);
+    recvmsg(way[1], &m, 0);
+    m.msg_control = &control; m.msg_controllen = sizeof control;
+    control.head = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(&control.head), &ends[1], sizeof(int));
+    sendmsg(way[0], &m, 0);
+    recvmsg(way[1], &m, 0);
+    getppid();
+    memcpy(&ends[1], CMSG_DATA(&control.head), sizeof(int));
+    if (write(ends[0], "set a 0 0 1\\r\\nx\\r\\n", 16) < 0 || read(ends[1], text, 16) < 0) return 1;
+    getpgrp();
+}
+"""
+
+
+def test_a_message_that_passes_a_connection_is_no_request(tmp_path: Path) -> None:
+    (tmp_path / "p.c").write_text(PASSES)
+    subprocess.run(["gcc", "-O1", "-o", tmp_path / "p", tmp_path / "p.c"], check=True)
+    command = lens_command([str(tmp_path / "p")], tmp_path / "out", codec="memcached", events=1000)
+    subprocess.run(command, env=lens_env(), check=True, timeout=60)
+    (file,) = tmp_path.glob("out.*.lens")
+    process = load_lens(file)
+    assert received(process) == {b"none": 1}
+    assert received(process, prev=111) == {b"set": 1}
+    told = [(int(e["nr"]), int(e["passed"])) for e in process.events if e["nr"] in (46, 47)]
+    sent, taken = told[2][1], told[3][1]
+    assert [nr for nr, _ in told] == [46, 47, 46, 47] and [passed for _, passed in told[:2]] == [0, 0]
+    assert 0 < sent < taken  # the received one is new

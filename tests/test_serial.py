@@ -22,6 +22,7 @@ from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
 from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import set_up_before
+from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
@@ -415,3 +416,34 @@ def test_a_reply_that_ends_with_the_connection(tmp_path: Path) -> None:
 def test_the_runtime_makes_every_call_that_is_no_more_than_a_call() -> None:
     made = set(re.findall(r"case SYS_(\w+):", (runtime_sources() / "misc.c").read_text()))
     assert {name_of(nr) for nr in MISC} <= made
+
+
+@pytest.mark.parametrize(("sizes", "limit"), [((6, 102), 54), ((100, 100, 30), 100), ((6, 9, 150), 55)])
+def test_replies_sent_in_several_calls_take_as_many(sizes: tuple[int, ...], limit: int) -> None:
+    """A small first part, as behind TCP_CORK, is no limit of the calls."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(20):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        for size in sizes:
+            record.call(10, "write", size, 7)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work()).classes.values()
+    assert fit_send(cycles, False, None).call_bytes == limit
+    assert -(-sum(sizes) // limit) == len(sizes)
+
+
+def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "sendto", 5000, 7, 0, 5000, 0x4004000)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "recvmsg", 0, 7, 0, 0x2000)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work()).classes.values()
+    assert [cycle.sent for cycle in cycles] == [5000] * 5
+    assert fit_send(cycles, False, None).flags == 0x4000  # whoever does not ask would be told again and again

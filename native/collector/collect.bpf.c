@@ -164,6 +164,15 @@ static __always_inline void follow(struct task_struct *task, struct task_struct 
 
 #include "collect_payload.bpf.h"
 
+/* In STRUCTURE mode. */
+static __always_inline int left_out(struct pt_regs *regs, long ret)
+{
+	unsigned char hot = ditto_pay[regs->orig_ax & (DITTO_NR_MAX - 1)].hot;
+	__s32 first;
+
+	return hot == DITTO_HOT_UNLESS_PASSING ? ret < 0 || !passing(regs->si, &first) : hot;
+}
+
 SEC("tp_btf/sys_enter")
 int BPF_PROG(on_sys_enter, struct pt_regs *regs, long nr)
 {
@@ -171,7 +180,7 @@ int BPF_PROG(on_sys_enter, struct pt_regs *regs, long nr)
 	__u32 m = mode;
 	__u64 now;
 
-	if (m == DITTO_MODE_OFF || (m == DITTO_MODE_STRUCTURE && ditto_pay[nr & (DITTO_NR_MAX - 1)].hot))
+	if (m == DITTO_MODE_OFF || (m == DITTO_MODE_STRUCTURE && ditto_pay[nr & (DITTO_NR_MAX - 1)].hot == 1))
 		return 0;
 	st = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, 0);
 	if (!st)
@@ -194,8 +203,7 @@ int BPF_PROG(on_sys_exit, struct pt_regs *regs, long ret)
 	__u32 m = mode, nr;
 	__u64 now, run;
 
-	if (m == DITTO_MODE_OFF ||
-	    (m == DITTO_MODE_STRUCTURE && ditto_pay[regs->orig_ax & (DITTO_NR_MAX - 1)].hot))
+	if (m == DITTO_MODE_OFF || (m == DITTO_MODE_STRUCTURE && left_out(regs, ret)))
 		return 0;
 	task = bpf_get_current_task_btf();
 	st = bpf_task_storage_get(&threads, task, NULL, 0);

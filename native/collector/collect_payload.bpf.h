@@ -10,12 +10,7 @@ struct user_iov {
 	__u64 len;
 };
 
-struct user_msg {
-	__u64 name;
-	__u64 namelen;
-	__u64 iov;
-	__u64 iovlen;
-};
+#include "collect_passed.bpf.h"
 
 #define DITTO_GATHERED (DITTO_REC_PAYLOAD * (DITTO_REC_MORE_MAX + 1)) /* a power of two */
 #define DITTO_GATHERED_MASK (2 * DITTO_GATHERED - 1)
@@ -80,9 +75,7 @@ static __always_inline void copy_vectors(struct ditto_rec *e, __u64 vectors, __u
  * that it chose for an outgoing one.  Kept out of line, for it runs once a connection. */
 static __noinline int fill_ends(struct ditto_rec *e, long fd)
 {
-	struct task_struct *task = bpf_get_current_task_btf();
-	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-	struct file **files = BPF_CORE_READ(table, fd), *file = NULL;
+	struct file *file = file_of(fd);
 	struct socket *socket;
 	struct sock *sk;
 	__u32 own = 0, other = 0;
@@ -91,8 +84,7 @@ static __noinline int fill_ends(struct ditto_rec *e, long fd)
 	if (!e)
 		return 0;
 	e->args[4] = e->args[5] = 0;
-	if (fd < 0 || fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), files + fd) ||
-	    !file || (BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
+	if (!file || (BPF_CORE_READ(file, f_inode, i_mode) & 0170000) != 0140000)
 		return 0;
 	socket = BPF_CORE_READ(file, private_data);
 	sk = BPF_CORE_READ(socket, sk);
@@ -134,6 +126,8 @@ static __always_inline int fill_payload(struct ditto_rec *e, const struct ditto_
 	case DITTO_PAY_MSG:
 		if (bpf_probe_read_user(&msg, sizeof(msg), (void *)e->args[1]) == 0)
 			copy_vectors(e, msg.iov, msg.iovlen, moved);
+		if (spec->kind == DITTO_PAY_MSG)
+			fill_passed(e);
 		return 0;
 	case DITTO_PAY_CONNECT:
 		fill_ends(e, (__s32)e->args[0]);

@@ -14,7 +14,8 @@ enum ditto_pay_kind {
 	DITTO_PAY_NONE = 0,
 	DITTO_PAY_BUF,      /* ret bytes at args[arg] */
 	DITTO_PAY_IOV,      /* ret bytes over the vectors at args[1], args[2] of them */
-	DITTO_PAY_MSG,      /* ret bytes over the msghdr at args[1]; for the mmsg calls, its first message */
+	DITTO_PAY_MSG,      /* ret bytes over the msghdr at args[1], and the descriptors that pass with them in args[3] to
+	                     * args[5]; for the mmsg calls, its first message */
 	DITTO_PAY_MMSG,
 	DITTO_PAY_ADDR_IN,  /* a sockaddr of args[2] bytes at args[1] */
 	DITTO_PAY_ADDR_OUT, /* a sockaddr at args[1], its length behind args[2] */
@@ -34,8 +35,10 @@ struct ditto_pay_spec {
 	unsigned char kind;
 	unsigned char arg;
 	unsigned char len;
-	unsigned char hot;
+	unsigned char hot; /* DITTO_HOT_UNLESS_PASSING: but for those calls that pass descriptors */
 };
+
+#define DITTO_HOT_UNLESS_PASSING 2
 
 #define PAY(k, a, l, h) { DITTO_PAY_##k, a, l, h }
 
@@ -50,8 +53,8 @@ static const struct ditto_pay_spec ditto_pay[DITTO_NR_MAX] = {
 	[__NR_pwritev] = PAY(IOV, 1, 0, 1),
 	[__NR_preadv2] = PAY(IOV, 1, 0, 1),
 	[__NR_pwritev2] = PAY(IOV, 1, 0, 1),
-	[__NR_sendmsg] = PAY(MSG, 1, 0, 1),
-	[__NR_recvmsg] = PAY(MSG, 1, 0, 1),
+	[__NR_sendmsg] = PAY(MSG, 1, 0, DITTO_HOT_UNLESS_PASSING),
+	[__NR_recvmsg] = PAY(MSG, 1, 0, DITTO_HOT_UNLESS_PASSING),
 	[__NR_sendmmsg] = PAY(MMSG, 1, 0, 1),
 	[__NR_recvmmsg] = PAY(MMSG, 1, 0, 1),
 	[__NR_sendto] = PAY(SENDTO, 1, 0, 1),

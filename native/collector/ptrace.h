@@ -45,6 +45,8 @@ bool trace_step(bool detaching);
 /* Make every thread that runs stop once. */
 void trace_interrupt_all(void);
 
+/* Whether descriptors pass with a message; tells them to the record, if that is given. */
+bool passes(pid_t tid, unsigned long long message, struct ditto_rec *rec);
 /* Fill payload, iov and aux of a finished call from the stopped thread's memory. */
 void payload_read(pid_t tid, struct ditto_rec *rec);
 /* The bytes behind those in the payload of a finished call that moved data: part number `part`, from 1; false if there

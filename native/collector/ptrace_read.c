@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -21,7 +22,7 @@ struct user_iov {
 };
 
 struct user_msg {
-	unsigned long long name, namelen, iov, iovlen;
+	unsigned long long name, namelen, iov, iovlen, control, controllen;
 };
 
 static bool peek(pid_t tid, void *to, unsigned long long from, size_t len)
@@ -93,20 +94,54 @@ static bool end_of(int fd, bool own, unsigned long long *port, unsigned int *add
 	return true;
 }
 
+/* A descriptor of another process as one of this; -1 where that cannot be. */
+static int copy_of(pid_t pid, int fd)
+{
+	int handle = syscall(SYS_pidfd_open, pid, 0), copy;
+
+	if (handle < 0)
+		return -1;
+	copy = syscall(SYS_pidfd_getfd, handle, fd, 0);
+	close(handle);
+	return copy;
+}
+
+bool passes(pid_t tid, unsigned long long message, struct ditto_rec *rec)
+{
+	struct user_msg msg;
+	struct {
+		unsigned long long len;
+		int level, type, first;
+	} control;
+
+	if (!peek(tid, &msg, message, sizeof(msg)) || !msg.control || msg.controllen < 16 ||
+	    !peek(tid, &control, msg.control, 20) || control.level != SOL_SOCKET || control.type != SCM_RIGHTS ||
+	    control.len < 20 || control.len > msg.controllen)
+		return false;
+	if (rec) {
+		struct stat facts;
+		int copy = copy_of(rec->pid, control.first);
+
+		if (copy < 0)
+			return false;
+		rec->args[3] = (control.len - 16) / 4;
+		rec->args[4] = control.first;
+		rec->args[5] = fstat(copy, &facts) ? 0 : facts.st_ino;
+		close(copy);
+	}
+	return true;
+}
+
 /* As fill_ends of collect_payload.bpf.h, on a copy of the descriptor. */
 static void ends_read(struct ditto_rec *rec, long long fd)
 {
 	unsigned long long own_port = 0, other_port = 0;
 	unsigned int own = 0, other = 0;
-	int handle, copy, type = 0;
+	int copy, type = 0;
 	socklen_t size = sizeof(type);
 
 	rec->args[4] = rec->args[5] = 0;
-	handle = syscall(SYS_pidfd_open, rec->pid, 0);
-	if (handle < 0)
-		return;
-	copy = syscall(SYS_pidfd_getfd, handle, (int)fd, 0);
-	close(handle);
+	copy = copy_of(rec->pid, (int)fd);
 	if (copy < 0)
 		return;
 	if (!getsockopt(copy, SOL_SOCKET, SO_TYPE, &type, &size) && type == SOCK_STREAM &&
@@ -147,6 +182,11 @@ void payload_read(pid_t tid, struct ditto_rec *rec)
 	case DITTO_PAY_MSG:
 		if (peek(tid, &msg, rec->args[1], sizeof(msg)))
 			copy_vectors(tid, rec, msg.iov, msg.iovlen, moved);
+		if (spec->kind == DITTO_PAY_MSG) {
+			rec->args[3] = rec->args[4] = rec->args[5] = 0;
+			if (rec->ret >= 0)
+				passes(tid, at, rec);
+		}
 		return;
 	case DITTO_PAY_CONNECT:
 		len = rec->aux = rec->args[2];

@@ -150,6 +150,14 @@ static void put_call(struct tracee *t, long ret)
 	}
 }
 
+/* In STRUCTURE mode. */
+static bool left_out(const struct tracee *t, long long ret)
+{
+	unsigned char hot = ditto_pay[t->nr % DITTO_NR_MAX].hot;
+
+	return hot == DITTO_HOT_UNLESS_PASSING ? ret < 0 || !passes(t->tid, t->args[1], NULL) : hot;
+}
+
 static void on_syscall_stop(struct tracee *t)
 {
 	struct ptrace_syscall_info info;
@@ -165,7 +173,7 @@ static void on_syscall_stop(struct tracee *t)
 	} else if (info.op == PTRACE_SYSCALL_INFO_EXIT && t->in_call) {
 		t->in_call = false;
 		if (tracing.mode == DITTO_MODE_ALL ||
-		    (tracing.mode == DITTO_MODE_STRUCTURE && !ditto_pay[t->nr % DITTO_NR_MAX].hot))
+		    (tracing.mode == DITTO_MODE_STRUCTURE && !left_out(t, info.exit.rval)))
 			put_call(t, info.exit.rval);
 	}
 }

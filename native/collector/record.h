@@ -86,6 +86,8 @@ struct ditto_rec {
 	 *   read, recv*, write, send*, readv, writev, sendmsg, recvmsg, pread*, pwrite*: the first bytes moved (first vector)
 	 *   accept*, connect of TCP: args[4] is the socket's own port | the other's << 16 | 1 << 32, args[5] its own address |
 	 *     the other's << 32 (the last four bytes of each, as they are in memory); args[4] is 0 for other sockets
+	 *   sendmsg, recvmsg: args[3] is the number of descriptors that passed with the message (SCM_RIGHTS), args[4] the
+	 *     first of them as this process has it, args[5] the inode of what it stands for, the same for both sides
 	 *   accept*, connect, bind, getpeername, getsockname, sendto/recvfrom with address on UDP: the sockaddr
 	 *   open*, stat-like calls with a path: the first bytes of the path
 	 *   epoll_wait/pwait: the returned struct epoll_event (12 bytes each), as many as fit; epoll_ctl: its struct epoll_event

@@ -282,6 +282,16 @@ static Bool polls_client(UInt nr, const UWord* args) {
    return fd >= 0 && fd < MAX_FD && fd_kind[fd] == FD_CLIENT;
 }
 
+Int passed_with(UInt nr, const UWord* args, Bool ok) {
+   if (!ok || (nr != __NR_sendmsg && nr != __NR_recvmsg)) return -1;
+   const struct vki_msghdr* m = (const struct vki_msghdr*)args[1];
+   const struct vki_cmsghdr* c = (const struct vki_cmsghdr*)m->msg_control;
+   if (!c || m->msg_controllen < sizeof(*c) + sizeof(Int) || c->cmsg_level != VKI_SOL_SOCKET || c->cmsg_type != 1 ||
+       c->cmsg_len < sizeof(*c) + sizeof(Int))
+      return -1; /* type 1: SCM_RIGHTS */
+   return *(const Int*)(c + 1);
+}
+
 /* The thread's class after a call has returned. */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    if (polls_client(nr, args)) return current;
@@ -296,6 +306,11 @@ UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current) {
    }
    if (ok && (nr == __NR_open || nr == __NR_openat || nr == __NR_socket)) forget(ret);
    if (nr == __NR_connect && fd >= 0 && fd < MAX_FD) fd_kind[fd] = FD_CLIENT;
+   Int passed = passed_with(nr, args, ok);
+   if (passed >= 0) { /* as an accept: with a connection that another process has taken nothing comes yet */
+      if (nr == __NR_recvmsg) forget(passed);
+      return 0;
+   }
    if (!first_argument_is_fd(nr) || fd < 0 || fd >= MAX_FD) return current;
    if (nr == __NR_close) {
       UInt was = fd_class[fd];

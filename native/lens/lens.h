@@ -174,7 +174,7 @@ void post_syscall(ThreadId tid, UInt nr, UWord* args, UInt n, SysRes res);
 
 typedef struct {
    UInt tid, key;
-   UInt nr, pad;
+   UInt nr, passed; /* 1 + the first descriptor that passed with a message; 0 where none did */
    Long ret;
    ULong args[3];
    ULong insns;
@@ -187,6 +187,7 @@ extern ULong g_events_dropped;
 enum { CODEC_RESP, CODEC_HTTP1, CODEC_MEMCACHED, CODEC_OPAQUE, CODEC_PGSQL, CODEC_MYSQL, CODEC_FASTCGI, CODEC_H2 };
 extern Int g_codec;
 extern Bool g_fold; /* http1: digits in paths tell no class */
+Int passed_with(UInt nr, const UWord* args, Bool ok); /* the first descriptor that passed with a message, or -1 */
 UInt class_after(UInt nr, const UWord* args, Bool ok, Long ret, UInt current);
 UInt classes_count(void);
 const HChar* class_name(UInt id, UInt* len);

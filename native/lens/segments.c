@@ -179,7 +179,7 @@ static void record_event(Thread* t, UInt nr, const UWord* args, UInt n, Long ret
    e->tid = t->serial;
    e->key = t->key->id;
    e->nr = nr;
-   e->pad = 0;
+   e->passed = (UInt)(passed_with(nr, args, ret >= 0) + 1);
    e->ret = ret;
    for (UInt i = 0; i < 3; i++) e->args[i] = i < n ? args[i] : 0;
    e->insns = t->insns;

@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 5
+#define DITTO_TABLES_VERSION 6
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -202,6 +202,7 @@ enum ditto_handover {
 	DITTO_HAND_QUEUE,      /* to the threads of role hand_to, in turn, through a queue and an eventfd or pipe write */
 	DITTO_HAND_SPAWN_THREAD,  /* a new thread of role hand_to for each connection */
 	DITTO_HAND_SPAWN_PROCESS, /* a new process */
+	DITTO_HAND_PASS,       /* to a process with threads of role hand_to, in turn, with a message (SCM_RIGHTS) */
 	DITTO_HAND_POOL,       /* to whichever thread of role hand_to, which serves, is free first */
 };
 
@@ -226,6 +227,14 @@ struct ditto_inbox {
 	uint8_t own;      /* each thread has one; else the threads of a process have it in common */
 };
 
+/* How the threads of a role are given connections by another process. */
+struct ditto_passage {
+	uint32_t bytes; /* of the message that a connection comes with; 0: none come so */
+	int32_t flags;  /* of recvmsg */
+	uint8_t own;    /* each process has a socket pair of its own; else they take from one in turn */
+	uint8_t again;  /* take until there is none */
+};
+
 struct ditto_role {
 	const char *name;    /* neutral: r0, r1 ... */
 	uint8_t kind;
@@ -241,6 +250,7 @@ struct ditto_role {
 	int16_t hand_to;     /* role index */
 	uint16_t notify_nr;  /* eventfd2, pipe2, or 0: how hand_to is woken */
 	struct ditto_inbox inbox;
+	struct ditto_passage passage;
 	uint16_t connection_limit; /* 0: none */
 	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
 	uint8_t deferred_lifo;

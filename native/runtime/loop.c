@@ -4,6 +4,7 @@
  */
 #include "link.h"
 #include "message.h"
+#include "worker.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -44,6 +45,10 @@ static void notified(struct worker *w)
 	uint64_t count;
 	int fd;
 
+	if (w->role->passage.bytes) {
+		passage_ready(w);
+		return;
+	}
 	if (w->role->notify_nr == SYS_pipe2 || w->role->notify_nr == SYS_pipe)
 		syscall(SYS_read, w->notify.fd, &count, 1);
 	else

@@ -3,6 +3,7 @@
  * A clone: a synthetic service made of tables and blocks, without code or data of any other program.
  */
 #include "link.h"
+#include "worker.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -251,6 +252,7 @@ int main(int argc, char **argv)
 		listener_fd = listener_open();
 		options.port = (int)listener_port(listener_fd);
 	}
+	passages_open();
 	files_create();
 	wiring_start();
 	dprintf(1, "listening on %s %sport %d\n", options.host, ditto_service.listener.datagrams ? "datagram " : "", options.port);

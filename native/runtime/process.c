@@ -165,6 +165,8 @@ void worker_main(struct worker *w)
 	case DITTO_ROLE_WORKER:
 		message_main(w);
 	case DITTO_ROLE_SERVE:
+		if (role->passage.bytes)
+			passage_main(w);
 		crew_main(w); /* other threads that serve are made by whoever accepts */
 	default:
 		if (role->wait == DITTO_WAIT_BLOCKING && ditto_service.listener.datagrams)
@@ -198,7 +200,7 @@ static unsigned threads_of(unsigned role)
 {
 	const struct ditto_role *r = &ditto_service.role[role];
 
-	if (r->kind == DITTO_ROLE_SERVE && !crew_serves(role))
+	if (r->kind == DITTO_ROLE_SERVE && !crew_serves(role) && !r->passage.bytes)
 		return 0;
 	return r->count ? r->count : 1;
 }
@@ -261,6 +263,8 @@ void process_run(unsigned index, unsigned instance)
 			if (!w->queue)
 				fail("queue of a thread");
 			make_notify(w);
+			if (w->role->passage.bytes)
+				w->notify.fd = passage_end(table->role[r], instance);
 			message_join(w);
 		}
 	}

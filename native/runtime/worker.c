@@ -320,6 +320,8 @@ void worker_accepted(struct worker *w, int fd)
 		spawn_thread(w, to, fd);
 	} else if (role->handover == DITTO_HAND_SPAWN_PROCESS) {
 		spawn_process(w, to, fd);
+	} else if (role->handover == DITTO_HAND_PASS) {
+		passage_give(to, fd);
 	} else if (role->handover == DITTO_HAND_POOL) {
 		if (crew_hand(fd))
 			close(fd);

@@ -26,6 +26,12 @@ int crew_serves(unsigned role); /* crew.c: whether its threads take connections 
 int crew_hand(int fd);          /* -1: too many wait already */
 void crew_main(struct worker *w) __attribute__((noreturn));
 
+void passages_open(void); /* passage.c: before the first fork */
+int passage_end(unsigned role, unsigned instance); /* where such a thread takes connections from; -1: from nowhere */
+void passage_give(unsigned role, int fd);
+void passage_ready(struct worker *w);
+void passage_main(struct worker *w) __attribute__((noreturn)); /* for threads that serve one connection at a time */
+
 void serve_listen_wait(struct worker *w); /* serve.c: until there is a connection, by the role's listen_wait */
 struct conn *crowd_recycled(struct worker *w); /* memory of a connection that was closed, or NULL */
 

@@ -54,7 +54,7 @@ INDIRECT = np.dtype(
      ("other", "<u8"), ("targets", "<u8", (16,)), ("counts", "<u8", (16,))]
 )  # fmt: skip
 EVENT = np.dtype(
-    [("tid", "<u4"), ("key", "<u4"), ("nr", "<u4"), ("pad", "<u4"), ("ret", "<i8"), ("args", "<u8", (3,)),
+    [("tid", "<u4"), ("key", "<u4"), ("nr", "<u4"), ("passed", "<u4"), ("ret", "<i8"), ("args", "<u8", (3,)),
      ("instructions", "<u8")]
 )  # fmt: skip
 _CLASS = np.dtype([("length", "<u4"), ("name", "V76")])

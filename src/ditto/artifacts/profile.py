@@ -21,6 +21,7 @@ from ditto.artifacts.program import Dist as Dist
 from ditto.artifacts.program import Inbox as Inbox
 from ditto.artifacts.program import Op as Op
 from ditto.artifacts.program import OpKind as OpKind
+from ditto.artifacts.program import Passage as Passage
 from ditto.artifacts.program import Program as Program
 from ditto.artifacts.program import Timer as Timer
 from ditto.artifacts.reading import read_model
@@ -141,10 +142,11 @@ class Role(Model):
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
     relisten: Annotated[int, Field(ge=0, le=65535)] = 0
-    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pool"] = "keep"
+    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     inbox: Inbox | None = None
+    passage: Passage | None = None
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
@@ -377,6 +379,8 @@ def _dangling(service: ServiceProfile) -> list[str]:
     for role in service.roles:
         if role.hand_to >= len(service.roles):
             problems.append(f"role {role.hand_to} does not exist")
+        elif role.handover == "pass" and (role.hand_to < 0 or service.roles[role.hand_to].passage is None):
+            problems.append("connections pass to a role that takes none")
         elif role.kind == "dispatch" and (role.hand_to < 0 or service.roles[role.hand_to].kind != "shared"):
             problems.append("a dispatcher hands to no role that shares connections")
     for program in _programs(service):

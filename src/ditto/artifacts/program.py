@@ -122,6 +122,15 @@ class Timer(Model):
     times: Annotated[int, Field(ge=1, le=1 << 20)] = 1
 
 
+class Passage(Model):
+    """How the threads of a role are given connections by another process; see ``struct ditto_passage``."""
+
+    bytes: Annotated[int, Field(ge=1, le=4096)]
+    flags: SmallInt = 0
+    own: bool = True
+    again: bool = False
+
+
 class Inbox(Model):
     """By what the threads of a role learn of messages; see ``struct ditto_inbox``."""
 

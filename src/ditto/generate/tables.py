@@ -23,6 +23,7 @@ _HANDOVERS = {
     "queue": "DITTO_HAND_QUEUE",
     "spawn_thread": "DITTO_HAND_SPAWN_THREAD",
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
+    "pass": "DITTO_HAND_PASS",
     "pool": "DITTO_HAND_POOL",
 }
 FOLLOWS = 256
@@ -113,7 +114,7 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".timeout_ms = {role.timeout_ms}, .listens = {int(role.listens)}, .listen_events = {role.listen_events}u, "
         f".relisten = {role.relisten}, "
         f".handover = {_HANDOVERS[role.handover]}, .hand_to = {role.hand_to}, .notify_nr = {role.notify_nr}, "
-        f".inbox = {_inbox(role)}, "
+        f".inbox = {_inbox(role)}, .passage = {_passage(role)}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
         f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
         f".on_wake = {block(role.on_wake_block)}, "
@@ -128,6 +129,13 @@ def _inbox(role: Role) -> str:
     if inbox is None:
         return "{0}"
     return f"{{{inbox.nr}, {inbox.read_nr}, {inbox.bytes}u, {inbox.each}u, {int(inbox.again)}, {int(inbox.own)}}}"
+
+
+def _passage(role: Role) -> str:
+    passage = role.passage
+    if passage is None:
+        return "{0}"
+    return f"{{{passage.bytes}u, {passage.flags}, {int(passage.own)}, {int(passage.again)}}}"
 
 
 def _serial(tables: Tables, role: Role) -> str:

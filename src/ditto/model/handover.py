@@ -13,6 +13,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen, RolesSeen
 from ditto.streams.events import ACCEPTS
 from ditto.streams.evidence import Evidence
+from ditto.streams.passing import passes
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Handover:
     """To which role connections go, how, and by which descriptor its threads are woken; ``to`` is -1 for no other."""
 
     to: int = -1
-    how: Literal["keep", "queue", "spawn_thread", "spawn_process", "pool"] = "keep"
+    how: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool"] = "keep"
     notify_nr: int = 0
 
 
@@ -33,7 +34,7 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
         return Handover()
     own = set(role.threads)
     takers: Counter[int] = Counter()
-    ways: Counter[Literal["queue", "spawn_thread", "spawn_process"]] = Counter()
+    ways: Counter[Literal["queue", "spawn_thread", "spawn_process", "pass"]] = Counter()
     notify: Counter[int] = Counter()
     for life in evidence.work.lives.values():
         if life.acceptor not in own or not life.server or life.server in own:
@@ -41,7 +42,9 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
         takers[roles.role_of(life.server)] += 1
         born = evidence.stream.births.get(life.server)
         there = life.accept is not None and evidence.stream.born_ns.get(life.server, 1 << 63) < life.accept.t_in
-        if born is None or born[1] != life.acceptor or there or not _alone(roles, life.server):
+        if any(passes(event) for event in life.setup if event.tid in own):
+            ways["pass"] += 1
+        elif born is None or born[1] != life.acceptor or there or not _alone(roles, life.server):
             ways["queue"] += 1
         else:
             ways["spawn_thread" if life.accept is not None and born[0] == life.accept.pid else "spawn_process"] += 1
@@ -79,9 +82,9 @@ def _older(evidence: Evidence, threads: Iterable[int], acceptors: set[int]) -> b
 def kept_open(program: list[Op], handover: Handover) -> list[Op]:
     """What is done after an accept, without what the runtime does itself.
 
-    That is closing the copy left to a child, and waking a thread of a pool.
+    That is closing the copy left to another process, and waking a thread of a pool.
     """
-    own = {"spawn_process": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
+    own = {"spawn_process": OpKind.CLOSE, "pass": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
     return [op for op in program if op.kind is not own]
 
 

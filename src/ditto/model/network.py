@@ -11,7 +11,7 @@ from ditto.model.roles import RoleSeen
 from ditto.streams.arguments import forbids_blocking, signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
-from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, Stream, is_wait
+from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, MSG_ZEROCOPY, RECEIVES, SENDS, Event, Obj, Stream, is_wait
 from ditto.streams.programs import ends_head
 
 REST = 16384
@@ -129,7 +129,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     return Send(
         nr=nr,
         flags=flags,
-        call_bytes=sorted(parts)[len(parts) // 2] if len(parts) > 0.05 * len(cycles) else 0,
+        call_bytes=_call_bytes(sorted(parts), spread) if len(parts) > 0.05 * len(cycles) else 0,
         iovs=vectors.most_common(1)[0][0] if vectors else 1,
         iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2]
         if vector_bytes and len(parts) > 0.05 * len(cycles)
@@ -158,6 +158,29 @@ def _pieces(spread: list[tuple[int, ...]], replies: int) -> list[int]:
     return [sorted(sizes[at] for sizes in usual)[len(usual) // 2] for at in range(count - 1)]
 
 
+_TRIED = 16
+"""Limits of calls that are compared."""
+
+
+def _call_bytes(parts: list[int], spread: list[tuple[int, ...]]) -> int:
+    """The most bytes that one call sends of a reply which takes several.
+
+    Args:
+        parts: sizes of all but the last call of each, sorted.
+        spread: results of all calls of each.
+
+    Last calls that are larger than those before show that no limit divides the replies (a small head goes ahead, as
+    with TCP_CORK): then it is what makes the usual number of calls.
+    """
+    usual = parts[len(parts) // 2]
+    replies = [sizes for sends in spread if len(sizes := [size for size in sends if size > 0]) > 1]
+    if 2 * sum(sizes[-1] > usual for sizes in replies) <= len(replies):
+        return usual
+    shares = sorted(-(-sum(sizes) // len(sizes)) for sizes in replies)
+    tried = dict.fromkeys(shares[:: max(1, len(shares) // _TRIED)])
+    return min(tried, key=lambda size: sum(abs(-(-sum(sizes) // size) - len(sizes)) for sizes in replies))
+
+
 EMPTY_SHARE = 0.3
 
 
@@ -174,8 +197,8 @@ def receives_until_empty(work: Work) -> bool:
 
 def _flags(event: Event) -> int:
     if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
-        return signed(event.args[3])
-    return signed(event.args[2]) if event.nr == NUMBERS["sendmsg"] else 0
+        return signed(event.args[3]) & ~MSG_ZEROCOPY
+    return signed(event.args[2]) & ~MSG_ZEROCOPY if event.nr == NUMBERS["sendmsg"] else 0
 
 
 def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams: bool) -> Listener:

@@ -14,6 +14,7 @@ from ditto.streams.cycles import ThreadWork, Work
 from ditto.streams.datagrams import is_datagram
 from ditto.streams.events import ACCEPTS, RECEIVES, WAITS, Event, Stream
 from ditto.streams.messages import Messages
+from ditto.streams.passing import passes
 from ditto.streams.pulls import pulls
 from ditto.streams.serial import serial_waits
 from ditto.streams.sharing import PARKED, Sharing
@@ -39,6 +40,7 @@ WAIT_NAMES: dict[int, Literal["epoll", "epoll_pwait", "poll", "select", "blockin
 _IDLE_CALLS = frozenset(NUMBERS[n] for n in ("futex", "rt_sigsuspend", "wait4", "waitid", "pause", "rt_sigtimedwait"))
 
 
+_RECVMSG = NUMBERS["recvmsg"]
 _PARKED_TRAITS: tuple[tuple[Kind, int], ...] = (("idle", PARKED), ("helper", PARKED))
 
 
@@ -113,6 +115,7 @@ def find_roles(
     if sharing is not None and sharing.shared:
         _share(work, processes, traits, sharing)
     _as_their_siblings(processes, traits)
+    _waiting_to_be_given(stream, processes, traits)
     _waiting_for_datagrams(processes, traits)
     process_roles = _process_roles(processes, traits, work)
     seen = RolesSeen(process_roles, [])
@@ -239,6 +242,18 @@ def _waiting_for_datagrams(processes: list[ProcessSeen], traits: dict[int, Trait
         for thread in process.threads:
             if traits[thread.tid][0] == "idle" and thread.syscall in blocking:
                 traits[thread.tid] = blocking[thread.syscall]
+
+
+def _waiting_to_be_given(stream: Stream, processes: list[ProcessSeen], traits: dict[int, Trait]) -> None:
+    """Threads that sat in the call in which others take connections from another process are as those."""
+    events = (*stream.outside, *(event for found in stream.threads.values() for event in found))
+    takers = {event.tid for event in events if event.nr in RECEIVES and passes(event)}
+    models = [traits[tid] for tid in sorted(takers & set(traits)) if traits[tid][0] == "serve" and traits[tid][3]]
+    for process in processes:
+        for thread in process.threads:
+            sat = thread.tid in takers or thread.syscall == _RECVMSG
+            if models and sat and traits[thread.tid][0] in ("idle", "serve"):
+                traits[thread.tid] = models[0]
 
 
 def blocking_receives(work: ThreadWork) -> Counter[int]:

@@ -91,6 +91,11 @@ def receives_first(role: RoleSeen) -> bool:
     return waits.refused_receives >= 0.5 * sum(waits.on_connection.values())
 
 
+def listener_waits(role: RoleSeen) -> Counter[int]:
+    """The calls by number that its threads wait with for the next connection."""
+    return _waits(role).on_listener
+
+
 def _waits(role: RoleSeen) -> SerialWaits:
     found = [waits for thread in role.work if (waits := serial_waits(thread)) is not None]
     return SerialWaits(

@@ -16,6 +16,7 @@ from ditto.model.handover import find_handover, kept_open, lasting, set_up_befor
 from ditto.model.links import numbered_alike
 from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
+from ditto.model.passage import with_passages
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
 from ditto.model.serial import receives_first, refused_receives, serial_role
@@ -146,7 +147,7 @@ def _service(this: _Fit) -> ServiceProfile:
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
-    roles = with_inboxes(evidence, this.roles.roles, roles)
+    roles = with_passages(evidence, this.roles.roles, with_inboxes(evidence, this.roles.roles, roles))
     roles = [set_up_before(evidence, role) for role in roles]
     seen = evidence.observation.native.processes
     roles = [

@@ -6,7 +6,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
 from ditto.streams.datagrams import answered_apart
-from ditto.streams.events import RECEIVES
+from ditto.streams.events import RECEIVES, tells_of_sends
 from ditto.streams.evidence import Evidence
 from ditto.streams.messages import BETWEEN
 
@@ -26,6 +26,12 @@ def parts_left_out(evidence: Evidence) -> list[str]:
         notes.append(
             f"{outside / total:.2f} messages a request go to another service for no request and are left out: "
             "only calls by the thread that serves a request are modelled"
+        )
+    untold = sum(tells_of_sends(e) for thread in evidence.work.threads.values() for e in thread.events)
+    if untold > SOME * total:
+        notes.append(
+            f"{untold / total:.2f} calls a request ask which sends without copying (MSG_ZEROCOPY) are over, and are "
+            "left out: the clone's sends copy"
         )
     if overlapping > SOME * total:
         notes.append(

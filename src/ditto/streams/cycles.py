@@ -33,9 +33,11 @@ from ditto.streams.events import (
     Obj,
     is_sleep,
     is_wait,
+    tells_of_sends,
     wait_timeout,
 )
 from ditto.streams.multiplexed import settle_streams
+from ditto.streams.passing import passes
 from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
@@ -191,6 +193,9 @@ class _Follower:
             return
         elif event.nr in PARKS and not (event.nr == FUTEX and (event.args[1] & 127) in (1, 10, 5)):
             work.parks.append(event)
+        if event.target is not None and event.target.kind == "connection" and passes(event):
+            self._pass(event, event.target)
+            return
         if (peer := peer_of(event)) is not None:
             self._on_peer(event, peer)
             return
@@ -218,6 +223,15 @@ class _Follower:
         self.fresh = life
         self.current = None
 
+    def _pass(self, event: Event, connection: Obj) -> None:
+        """A connection is handed to another process, or taken over from one."""
+        life = self._life(connection)
+        if life.accept is None:
+            life.accept = event
+        self._handed(event, life)
+        life.setup.append(event)
+        self.fresh, self.current = life, None
+
     def _on_peer(self, event: Event, peer: Obj) -> None:
         current = self.lives[self.current].cycle if self.current is not None else None
         cycle = self.callers.feed(event, peer, self.wake, current)
@@ -229,6 +243,9 @@ class _Follower:
         return self.lives.setdefault(connection, ConnectionLife(connection))
 
     def _on_connection(self, event: Event, connection: Obj) -> None:
+        if tells_of_sends(event):
+            self.wake.loose.append(event)
+            return
         life = self._life(connection)
         cycle = life.cycle
         if event.nr in RECEIVES and any(e.nr == SHUTDOWN for e in life.closing):

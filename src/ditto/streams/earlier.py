@@ -5,6 +5,7 @@ from __future__ import annotations
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import ACCEPTS, CLOSE, EPOLL_CTL, Event, Obj, Stream
 from ditto.streams.messages import join_messages
+from ditto.streams.passing import passes
 from ditto.streams.pulls import with_pulls
 
 SETUP_NS = 20_000_000
@@ -33,6 +34,6 @@ def take_earlier(work: Work, stream: Stream) -> None:
             life.accept, life.acceptor = event, event.tid
             accepted[event.made] = event
             continue
-        obj = event.target if event.nr == EPOLL_CTL else event.obj
+        obj = event.target if event.nr == EPOLL_CTL or passes(event) else event.obj
         if obj in accepted and event.nr != CLOSE and event.t_out - accepted[obj].t_out < SETUP_NS:
             work.lives[obj].setup.append(event)

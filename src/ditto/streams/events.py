@@ -15,6 +15,7 @@ import numpy as np
 
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.passing import PASSAGE, Passing, passes
 from ditto.streams.peer_waits import find_waits_of_calls, of_a_call
 
 OPENS = numbers("open", "openat", "openat2", "creat")
@@ -32,6 +33,7 @@ EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
 EAGAIN = -11
 EINPROGRESS = -115
+MSG_ZEROCOPY, _MSG_ERRQUEUE = 0x4000000, 0x2000
 SOCKET, CONNECT = NUMBERS["socket"], NUMBERS["connect"]
 
 _FD_FIRST = numbers(
@@ -83,6 +85,11 @@ def wait_timeout(event: Event) -> int | None:
     return value - (1 << 32) if value & 0x80000000 else value
 
 
+def tells_of_sends(event: Event) -> bool:
+    """Whether the call asks which sends without copying are over, and receives nothing."""
+    return event.nr == NUMBERS["recvmsg"] and bool(event.args[2] & _MSG_ERRQUEUE)
+
+
 def _names_none(event: Event) -> bool:
     at = _TIMEOUT_ONLY.get(event.nr)
     return at is not None and not event.args[at]
@@ -94,7 +101,7 @@ class Obj:
 
     Attributes:
         kind: listener, datagram (a bound socket for such), connection, downstream, socket, file, epoll, eventfd,
-            timerfd, signalfd, inotify, io_uring, pipe, pair, unknown.
+            timerfd, signalfd, inotify, io_uring, pipe, pair, passage, unknown.
         serial: unique within a stream; the order in which objects were first seen.
         opened_by: the open, accept or socket event, where it was seen.
         path: first bytes of the path, for files; the address, for connections to other services (private: never leaves
@@ -131,7 +138,8 @@ class Event:
     """One system call of a thread, or a change of the recorder's mode.
 
     ``obj`` is what the first argument's descriptor stood for when the call was made (for accept: the listener); for
-    epoll_ctl ``target`` is the descriptor acted upon; ``made`` the object the call created.  Times are nanoseconds.
+    epoll_ctl, or a message that passes one, ``target`` is the descriptor acted upon; ``made`` the object the call
+    created.  Times are nanoseconds.
     ``payload`` holds the first 64 bytes that it moved, ``more`` those after them where they were asked for.
     ``gap`` is what the thread executed in user mode after this call, until its next: instructions in an instruction
     run, nanoseconds of CPU time in a native one; -1 where unknown.
@@ -193,6 +201,7 @@ class Descriptors:
         self._tables: dict[int, dict[int, Obj]] = {}
         self._serial = 0
         self._replaced: dict[tuple[int, int], Obj] = {}
+        self.passing = Passing()
         self.objects: list[Obj] = []
         shared: dict[str, Obj] = {}
         for item in known:
@@ -217,6 +226,7 @@ class Descriptors:
     def apply(self, event: Event) -> None:
         """Resolve the event's descriptors and do to the table what the call did."""
         nr, ret, args = event.nr, event.ret, event.args
+        self.passing.until(event.t_out, self._tables)
         table = self._tables.setdefault(event.pid, {})
         if nr in _FD_FIRST or (nr == _STAT_AT and not event.payload.strip(b"\0")):
             fd = args[0] & 0xFFFFFFFF
@@ -233,7 +243,11 @@ class Descriptors:
             # Another thread was given the number before this call returned: what it closed is the one before.
             event.obj = self._replaced.pop((event.pid, args[0] & 0xFFFFFFFF), None)
             return
-        if nr == EPOLL_CTL:
+        if passes(event) and event.obj is not None:
+            event.obj.kind = PASSAGE
+            event.target = self.passing.sent_or_taken(event, table) or self._new("connection", nr=nr)
+            table[args[4]] = event.target
+        elif nr == EPOLL_CTL:
             target = args[2] & 0xFFFFFFFF
             event.target = table.get(target)
         elif nr == _MMAP and len(args) > 4 and args[4]:
@@ -342,6 +356,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
     """Turn a native recording into a stream; ``gap`` becomes CPU nanoseconds where the collector gave them."""
     descriptors = Descriptors(known)
     records = recording.records
+    descriptors.passing.expect(records)
     columns = {name: records[name].tolist() for name in
                ("t_ns", "wall_ns", "cpu_ns", "ret", "args", "run_ns", "pid", "tid", "kind", "nr", "iovcnt",
                 "payload_len", "aux")}  # fmt: skip
@@ -396,7 +411,7 @@ def from_recording(recording: Recording, known: Iterable[KnownDescriptor] = ()) 
         event.index = i
         descriptors.apply(event)
         if mode != Mode.ALL:
-            (said if event.nr in _MOVES else outside).append(event)
+            (said if event.nr in _MOVES and not passes(event) else outside).append(event)
             continue
         run_ns = columns["run_ns"][i]
         previous = last.get(tid)

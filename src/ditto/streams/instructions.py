@@ -78,10 +78,11 @@ def _add_events(process: LensProcess, table: Descriptors, threads: dict[int, lis
     base = sum(len(events) for events in threads.values())
     names = [process.classes[key.class_id] for key in process.keys]
     for index, row in enumerate(process.events.tolist()):
-        serial, key, nr, _, ret, args, instructions = row
+        serial, key, nr, passed, ret, args, instructions = row
         tid = process.threads.get(serial, serial)
         at = base + index
-        event = Event(process.pid, tid, nr, ret, (*(int(a) for a in args), 0, 0, 0), at, at)
+        six = (*(int(a) for a in args), int(passed > 0), max(0, passed - 1), 0)
+        event = Event(process.pid, tid, nr, ret, six, at, at)
         event.index = at
         before = last.get(tid)
         if before is not None:

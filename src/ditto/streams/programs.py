@@ -32,6 +32,7 @@ from ditto.streams.events import (
     is_sleep,
 )
 from ditto.streams.order import by_courses
+from ditto.streams.passing import PASSAGE
 
 STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
@@ -61,6 +62,8 @@ _SOCKET_QUERIES = numbers("getsockopt", "getpeername", "getsockname")  # of anot
 _MEMORY_CALLS = {NUMBERS["mmap"]: "mmap", NUMBERS["munmap"]: "munmap", NUMBERS["madvise"]: "madvise"}
 _EPOLL_OPS = {1: "epoll_add", 2: "epoll_del", 3: "epoll_mod"}
 _FUTEX = NUMBERS["futex"]
+_OTHERS = ("timerfd", PASSAGE)
+"""Kinds of descriptors whose calls belong to no program."""
 
 
 class OpName(NamedTuple):
@@ -355,7 +358,7 @@ def describe_in(
         return ("helper_wake" if helps else "futex_wake", nr, None)
     if obj is not None and obj.kind in ("eventfd", "pipe", "pair") and nr in FILE_WRITES:
         return ("notify", nr, None)
-    if nr not in PARKS and (obj is None or obj.kind != "timerfd"):  # a tick's read is the timer's
+    if nr not in PARKS and (obj is None or obj.kind not in _OTHERS):  # a tick's read is the timer's
         work.unsupported[nr] += 1
     return None
 

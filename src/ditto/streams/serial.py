@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
 from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, Event, Obj, is_wait
+from ditto.streams.passing import PASSAGE
 from ditto.streams.peer_waits import POLLS, relays
 
 _SELECTS = numbers("select", "pselect6")
@@ -101,9 +102,9 @@ class _OwnSets:
                 members.discard(event.target)
 
     def connections(self, event: Event) -> set[Obj] | None:
-        """The connections that a wait is for; None where its queue is another thread's, or has a listener."""
+        """The connections that a wait is for; None where its queue is another thread's, or more come by it."""
         members = self._members.get(event.obj) if event.obj is not None else None
-        if members is None or any(member.kind == "listener" for member in members):
+        if members is None or any(member.kind in ("listener", PASSAGE) for member in members):
             return None
         return {member for member in members if member.kind == "connection"}
 
