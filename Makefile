@@ -10,7 +10,7 @@ BUILD_PACKAGES := python3-venv gcc make libc6-dev clang llvm libbpf-dev bpftool 
 DEMO_PACKAGES := redis-server redis-tools
 TEST_PACKAGES := $(DEMO_PACKAGES) nginx memcached libmemcached-tools wrk binutils strace chromium stress-ng dnsperf \
 	postgresql mariadb-server sysbench php-fpm ccache gunicorn python3-psycopg2 python3-fastapi python3-uvicorn \
-	python3-grpcio nghttp2-client
+	python3-grpcio nghttp2-client curl
 
 NATIVE := $(patsubst native/%/Makefile,%,$(wildcard native/*/Makefile))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ditto.host import lens
 from ditto.host.lens import LensMode, LensRun
 from ditto.paths import lens_directory
 
@@ -59,10 +60,10 @@ int main(int argc, char **argv) {
 def run(folder: Path, text: str, *words: str, extra: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     (folder / "p.c").write_text(text)
     subprocess.run(["gcc", "-O1", "-w", "-o", folder / "p", folder / "p.c"], check=True)
-    lens = LensRun.create(folder / "lens", extra=extra, mode=LensMode.COUNT)
-    with lens.control:
+    made = LensRun.create(folder / "lens", extra=extra, mode=LensMode.COUNT)
+    with made.control:
         return subprocess.run(
-            lens.command([str(folder / "p"), *words]), env=lens.env(), capture_output=True, text=True, timeout=60
+            made.command([str(folder / "p"), *words]), env=made.env(), capture_output=True, text=True, timeout=60
         )
 
 
@@ -88,10 +89,19 @@ def test_a_limit_that_may_not_be_is_refused_as_natively(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its user")
-def test_a_program_that_was_executed_after_a_change_of_user_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("private", [False, True])
+def test_a_program_that_was_executed_after_a_change_of_user_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    """Also where the lens lies in a folder that is root's alone."""
     for folder in (tmp_path, *tmp_path.parents):
         if folder.stat().st_uid == os.geteuid() and str(folder).startswith("/tmp/"):
             folder.chmod(folder.stat().st_mode | 0o055)
+    if private:
+        hidden = tmp_path / "hidden"
+        shutil.copytree(lens_directory(), hidden, symlinks=True, ignore=shutil.ignore_patterns("obj"))
+        hidden.chmod(0o700)
+        monkeypatch.setattr(lens, "lens_directory", lambda: hidden)
     done = run(tmp_path, CHANGES_USER, str(pwd.getpwnam("nobody").pw_uid))
     assert done.returncode == 0 and done.stderr == ""
     assert not list((tmp_path / "lens" / "vgdb").iterdir())

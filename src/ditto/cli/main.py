@@ -87,7 +87,17 @@ def main(arguments: list[str] | None = None) -> None:
     """Run one command and exit with its code."""
     words = sys.argv[1:] if arguments is None else arguments
     interrupts.install()
-    sys.exit(run_guarded(words))
+    code = run_guarded(words)
+    _give_up_output()
+    sys.exit(code)
+
+
+def _give_up_output() -> None:
+    """Let go of output that cannot be written, as was told: else the interpreter tries again, and ends with its code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def run_guarded(words: list[str]) -> int:

@@ -88,9 +88,25 @@ def lens_command(
     return [*line, *extra, *command]
 
 
-def lens_env(base: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment (default: this process') with VALGRIND_LIB set to the lens' folder."""
-    return {**(os.environ if base is None else base), "VALGRIND_LIB": str(lens_directory())}
+def lens_env(base: Mapping[str, str] | None = None, tool: Path | None = None) -> dict[str, str]:
+    """The environment (default: this process') with VALGRIND_LIB set to the lens' folder, or to ``tool``."""
+    return {**(os.environ if base is None else base), "VALGRIND_LIB": str(tool or lens_directory())}
+
+
+def _is_public(folder: Path) -> bool:
+    """Whether every user may go there."""
+    return all(place.stat().st_mode & 0o001 for place in (folder, *folder.parents))
+
+
+def _copy_tool(to: Path) -> None:
+    """A copy of the tool, beside links to Valgrind's own files."""
+    to.mkdir(exist_ok=True)
+    to.chmod(0o755)
+    for path in lens_directory().iterdir():
+        place = to / path.name
+        if path.is_symlink() and not place.is_symlink():
+            place.symlink_to(path.readlink())
+    shutil.copy(lens_directory() / _TOOL, to)
 
 
 class LensControl:
@@ -147,6 +163,8 @@ class LensRun:
         out_prefix: prefix of the files.
         control: the control page.
         codec, events, extra: see :func:`lens_command`.
+        tool: folder of a copy of the lens, where the lens itself lies in one that other users may not enter (a
+            checkout in root's home): a program that changed its user may execute another.
     """
 
     out_prefix: Path
@@ -154,6 +172,7 @@ class LensRun:
     codec: Codec = "opaque"
     events: int = 0
     extra: tuple[str, ...] = field(default=())
+    tool: Path | None = None
 
     @classmethod
     def create(
@@ -179,7 +198,11 @@ class LensRun:
         pipes.chmod(0o777)
         for old in (*folder.glob("run.*.lens"), *folder.glob("run.*.lens.tmp")):
             old.unlink()
-        return cls(folder / "run", LensControl(folder / "control", mode), codec, events, tuple(extra))
+        tool = None
+        if os.geteuid() == 0 and not _is_public(lens_directory()):
+            tool = folder / "tool"
+            _copy_tool(tool)
+        return cls(folder / "run", LensControl(folder / "control", mode), codec, events, tuple(extra), tool)
 
     def command(self, command: Sequence[str]) -> list[str]:
         """``command`` as run under the lens."""
@@ -193,7 +216,7 @@ class LensRun:
 
     def env(self, base: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment for it; see :func:`lens_env`."""
-        return lens_env(base)
+        return lens_env(base, self.tool)
 
     def pids(self) -> list[int]:
         """Processes of this run that are alive, by their command line; in order of process id."""
