@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _give_up_output() -> None:
-    """Let go of output that cannot be written, as was told: else the interpreter tries again, and ends with its code."""
+    """Let go of output that cannot be written, as was told: at its end, the interpreter would try again and fail."""
     try:
         sys.stdout.flush()
     except OSError:
