@@ -289,6 +289,40 @@ def test_what_pairs_cannot_tell_is_left_alone(monkeypatch: pytest.MonkeyPatch) -
     assert tuned_with(bench, monkeypatch).knobs.dependence == 1.0 and bench.comparisons == 1
 
 
+def test_what_branches_cannot_cost_is_not_sought_in_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some misses a request: their time is no part to speak of in a clone that takes twice as long."""
+    bench = Bench(lambda k: 1.8 - k.dependence, 0.01)
+    tried: list[Knobs] = []
+    remake = bench.remake
+
+    def remember(profile: Profile) -> Path:
+        tried.append(profile.knobs)
+        return remake(profile)
+
+    bench.remake = remember  # type: ignore[method-assign]
+    monkeypatch.setattr(search, "MISS_NS", 1.0)
+    tuned_with(bench, monkeypatch)
+    assert tried[1].irregular < 1 and all((knobs.period, knobs.entropy) == (64, 1.0) for knobs in tried)
+
+
+@pytest.mark.parametrize(("ratio", "sizes"), [(2.0, [480]), (1.1, [480, 1000])])
+def test_clones_that_are_far_off_are_compared_in_short_runs(
+    monkeypatch: pytest.MonkeyPatch, ratio: float, sizes: list[int]
+) -> None:
+    seen: list[int | None] = []
+
+    def one(side: float, asked: int | None) -> native.Used:
+        seen.append(asked)
+        return native.Used(side, 0.0)
+
+    monkeypatch.setattr(native, "_one", one)
+    monkeypatch.setattr(Place, "original", lambda _: 1.0)
+    monkeypatch.setattr(Place, "clone", lambda *_: ratio)
+    place = Place(AppSpec.model_construct(name="bench"))
+    now = native.compare(place, Path("clone"), 1000, 0.0, far=True)
+    assert now.error == pytest.approx(ratio - 1) and list(dict.fromkeys(seen)) == sizes
+
+
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     knobs = tuned_with(bench, monkeypatch).knobs

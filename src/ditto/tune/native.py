@@ -26,9 +26,14 @@ PAIRS = 3
 MOST_PAIRS = 7
 SURE = 0.03
 """Standard error of a comparison from which on further pairs tell nothing new."""
+ROUGH_SECONDS = 1.2
+"""Of one run while the two are far apart, which takes little to see."""
+ROUGH = 0.3
 SECONDS = 2.5
 """Of one run, about as long as those of validation: what a service keeps for its clients grows with their requests, and
 with it what each request waits for memory."""
+DOUBTS = 0.25
+"""Part of an error that its standard error may be: which knob to turn, and by how much, does not depend on it."""
 LEAST_REQUESTS = 100
 LEAST_SECONDS = 30.0
 """For which knobs are tried, however long everything before took."""
@@ -78,7 +83,8 @@ def tune_native(
     tried = next(steps)
     with suppress(StopIteration):
         while True:
-            tried = steps.send(compare(place, remake(tried), asked, SHARE * (search.ends - time.monotonic())))
+            far = not search.rows or abs(search.rows[-1][1]) > ROUGH
+            tried = steps.send(compare(place, remake(tried), asked, SHARE * (search.ends - time.monotonic()), far))
     return search.best_profile, search.rows
 
 
@@ -143,17 +149,26 @@ def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[st
         }
 
 
-def compare(place: Place, binary: Path, asked: int | None, seconds: float) -> Compared:
+def compare(place: Place, binary: Path, asked: int | None, seconds: float, far: bool = False) -> Compared:
     """Original and clone in turn, each started anew and filled.
 
     Args:
         binary: the clone.
         asked: requests of one run; None where the client is bound by time.
         seconds: time for pairs beyond the least number, where these do not agree.
+        far: whether they may be far apart: short runs come first then, and are enough if they are.
 
     Raises:
         AppError: app, clone or client failed.
     """
+    if far and asked is not None:
+        rough = _pairs(place, binary, max(LEAST_REQUESTS, int(asked * ROUGH_SECONDS / SECONDS)), 0.0)
+        if abs(rough.error) > ROUGH:
+            return rough
+    return _pairs(place, binary, asked, seconds)
+
+
+def _pairs(place: Place, binary: Path, asked: int | None, seconds: float) -> Compared:
     original: list[Used] = []
     clone: list[Used] = []
     began = time.monotonic()
@@ -165,7 +180,7 @@ def compare(place: Place, binary: Path, asked: int | None, seconds: float) -> Co
         now = _compared(place.name, original, clone)
         each = (time.monotonic() - began) / len(original)
         late = time.monotonic() + each > began + seconds
-        if now.doubt <= SURE or len(original) == MOST_PAIRS or late:
+        if now.doubt <= max(SURE, DOUBTS * abs(now.error)) or len(original) == MOST_PAIRS or late:
             return now
 
 

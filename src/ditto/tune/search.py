@@ -28,6 +28,10 @@ CALM_TRIES = 3
 CALM_SHARE = 0.35
 """Part of a slow clone's user CPU time that unpredictable branches are taken to cost before it was measured."""
 LEAST_ENTROPY = 0.1
+MISS_NS = 15.0
+"""What an unpredictable branch or jump costs at most."""
+FAR_OFF = 0.5
+"""Error from which on it is worked out whether these can be the cause."""
 CALM_HELPS = 0.85
 """Part of the error that is left at which it is another cause that has to be found."""
 SCALINGS = 3
@@ -124,7 +128,7 @@ class Search:
         now = yield from self._attempt(step)
         if self._uncounted:
             now = yield from self._scale(now)
-        if now.error > GOAL and not now.right:
+        if now.error > GOAL and not now.right and self._may_be_branches(now):
             now = yield from self._calm(now)
         if now.error > GOAL:
             for faster in FASTER:
@@ -188,6 +192,14 @@ class Search:
             error = now.error
         self._profile = self.best_profile
         return self.best
+
+    def _may_be_branches(self, now: Compared) -> bool:
+        """Whether what a clone takes too long could be its mispredictions."""
+        missed = sum(
+            (block.wanted.predictor_misses + block.wanted.indirect_misses) * block.runs_per_request
+            for block in self._profile.services[0].blocks
+        )
+        return now.error <= FAR_OFF or now.error * now.original_ns <= MISS_NS * missed
 
     def _recur(self, now: Compared) -> Generator[Profile, Compared, Compared]:
         """Let unpredictable branches and targets take the same course again after fewer requests.
