@@ -264,6 +264,7 @@ struct ditto_role {
 	uint8_t crowd;       /* all of its threads wait for the same events at once */
 	uint8_t polls_first; /* before it blocks, a wait asks for what there is */
 	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
+	uint8_t mutes;       /* dispatch: it stays there, for no events, and its program asks for them again */
 	ditto_block_fn on_unpark; /* after a thread was woken by another */
 	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
 	uint16_t running;    /* most threads that run at a time; 0: no limit */
