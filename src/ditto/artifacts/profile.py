@@ -127,9 +127,9 @@ class Role(Model):
     blocking before, whether a dispatcher takes each connection out of the wait set with each report, or leaves it there
     for no events, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
     out or each time they were woken.  The dispatcher of a ``crowd`` only accepts, and waits by ``listen_wait``.
-    ``relisten`` is the number of accepts with which a loop
-    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins
-    with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
+    ``relisten`` is the number of accepts with which a loop takes the listener out of its wait set and adds it again; 0
+    for never.  ``leads_session``: a process that begins with such a thread is in a session of its own; kernels share
+    CPUs evenly among sessions.
     """
 
     kind: Literal[
