@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +25,7 @@ from ditto.host.load import LoadResult
 from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
 from ditto.model.classes import match_of
+from ditto.model.network import fit_receive
 from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
 from test_serial import LISTENER, Recorder
@@ -204,7 +204,7 @@ def test_a_clone_of_an_unknown_protocol_is_not_asked_over_http_whether_it_is_rea
     ("parts", "wanted"),
     [
         ("8 36", "36 whole 0 102"), ("5 39", "39 whole 0 102"), ("8 10 26", "36 26 whole 0 102"),
-        ("0 2 1", "0 1 whole 0 102"),
+        ("0 2 1", "0 1 whole 0 102"), ("1 1 42", "4294967295 4294967295 whole 0 102"),
     ],
 )  # fmt: skip
 def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, parts: str, wanted: str) -> None:
@@ -214,6 +214,21 @@ def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, 
     program = tmp_path / "parts"
     subprocess.run(["cc", *options, str(here / "runtime/opaque_parts.c"), never, "-o", str(program)], check=True)
     assert subprocess.run([str(program), *parts.split()], capture_output=True, text=True, check=True).stdout == wanted
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"), [((1, 1, 30), (1, 1)), ((2, 30), (2, 0)), ((4, 8), (4, 0)), ((32,), (0, 0))]
+)
+def test_the_parts_in_which_requests_are_received(parts: tuple[int, ...], wanted: tuple[int, int]) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for turn in range(10):
+        record.call(10, "epoll_wait", 1, 4)
+        for size in parts if turn else parts[:2]:  # one has no rest
+            record.call(10, "read", size, 7, 0, size, payload=bytes(size))
+        record.call(10, "write", 4, 7, payload=bytes(4))
+    found = fit_receive([cycle for cycles in requests_of(record.work(), "opaque").classes.values() for cycle in cycles])
+    assert (found.head, found.second) == wanted
 
 
 def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_tells_them() -> None:

@@ -184,9 +184,13 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 /* What is missing of a request whose header, or the length in it, is there: of servers that receive it part by part. */
 static uint32_t opaque_wants(const struct codec_state *st, const uint8_t *p, size_t n)
 {
+	uint32_t length = st->phase == PHASE_START && plausible(p, n) ? length_of(p, n) : 0;
+
 	if (st->phase == PHASE_SKIP)
 		return n < st->need ? (uint32_t)(st->need - n) : 0;
-	return st->phase == PHASE_START && plausible(p, n) && length_of(p, n) > n ? length_of(p, n) - (uint32_t)n : 0;
+	if (st->phase == PHASE_START && !length && n && n < 4 && plausible(p, n))
+		return UINT32_MAX;
+	return length > n ? length - (uint32_t)n : 0;
 }
 
 static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)

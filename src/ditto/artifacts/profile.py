@@ -199,6 +199,7 @@ class Receive(Model):
     until_again: bool = False
     until_short: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
+    second: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
     batch: Annotated[int, Field(ge=0, le=1024)] = 0
 
