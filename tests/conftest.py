@@ -37,6 +37,10 @@ BESIDE_OTHERS = [
 ]  # fmt: skip
 """Modules and single tests that come out alike whatever else runs, the long ones first."""
 
+MEASURING = ("ebpf", "valgrind", "slow")
+"""Marks of tests that judge what they measured on a machine that others use as well: such a test, and any that runs
+alone, fails if it fails twice; a first failure is listed in the summary."""
+
 CCACHE = Path("/usr/lib/ccache")
 """Compilers that keep what they made, where Debian's package puts them: most clones of tests are of one runtime."""
 
@@ -81,6 +85,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=no_ebpf))
         if no_valgrind and item.get_closest_marker("valgrind"):
             item.add_marker(pytest.mark.skip(reason=no_valgrind))
+        if _beside(item.nodeid) is None or any(item.get_closest_marker(mark) for mark in MEASURING):
+            item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

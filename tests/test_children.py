@@ -21,6 +21,7 @@ from ditto.model.timers import find_timer
 from ditto.paths import runtime_sources
 from ditto.streams.evidence import class_works, requests_of
 from profile_parts import fixed, service_profile
+from strace_parts import whole_calls
 from test_serial import LISTENER, REQUEST, Recorder
 
 PID, CHILD = 10, 70
@@ -143,7 +144,7 @@ def test_a_clone_writes_what_the_copy_of_its_original_wrote(tmp_path: Path) -> N
                 until(lambda: log.read_text().count("exit_group(0)") > number)  # noqa: B023
         subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
         traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     ended = [line.split()[0] for line in lines if "exit_group(0)" in line]
     assert len(set(ended)) == 3  # the last is the clone itself
     for pid in ended[:2]:

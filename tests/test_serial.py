@@ -32,6 +32,7 @@ from ditto.streams.lives import setup_work
 from ditto.streams.programs import MISC
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
+from strace_parts import whole_calls
 
 LISTENER = 3
 REQUEST = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
@@ -308,7 +309,7 @@ def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, c
         time.sleep(0.5)
         subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
         traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     accepted = {line.split()[0] for line in lines if re.search(r"accept4.*= \d+$", line)}
     calls: Counter[str] = Counter()
     for pid in accepted:
