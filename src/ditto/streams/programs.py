@@ -21,6 +21,7 @@ from ditto.streams.events import (
     CONNECT,
     EAGAIN,
     EPOLL_CTL,
+    MISC,
     OPENS,
     PARKS,
     RECEIVES,
@@ -39,13 +40,6 @@ FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
-MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
-               "times", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
-               "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
-               "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
-               "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
-               "timerfd_gettime")  # fmt: skip
-"""Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
     NUMBERS["getsockopt"]: "getsockopt",
@@ -295,8 +289,11 @@ def _awaits_writing(cycle: Cycle, first_send: int) -> bool:
 def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
     """The work on a request that is taken up again after a wait, before its first call then."""
     op = work.ops.setdefault(OpName(RESUME, cycle.events[first_send].nr, None, 0), OpWork())
+    begins = first_send
+    while begins and cycle.wake_of[begins - 1] is cycle.wake_of[first_send]:
+        begins -= 1
     op.count += 1
-    op.position += first_send - 0.5
+    op.position += begins - 0.5
     op.args[(0, 0, 0)] += 1
     if cycle.resumed_gap >= 0:
         op.gap_inside += cycle.resumed_gap
