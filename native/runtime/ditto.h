@@ -257,6 +257,7 @@ struct ditto_role {
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	struct ditto_program each_wait; /* and right before the wait */
+	struct ditto_program each_batch; /* once for all requests of a wake-up, before those that are deferred go on */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that share connections (shared, dispatch): */

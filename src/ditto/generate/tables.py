@@ -117,6 +117,7 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".inbox = {_inbox(role)}, .passage = {_passage(role)}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
         f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
+        f".each_batch = {tables.program(role.each_batch)}, "
         f".on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "

@@ -7,6 +7,7 @@ from functools import partial
 
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.batches import Batch, batch_program, find_batch, role_with_batch, with_batch
 from ditto.model.blocks import BlockBook
 from ditto.model.children import with_children
 from ditto.model.classes import Placement, fit_class, fit_program
@@ -154,6 +155,10 @@ def _service(this: _Fit) -> ServiceProfile:
         role.model_copy(update={"leads_session": leads_session(of, seen)})
         for role, of in zip(roles, this.roles.roles, strict=True)
     ]
+    if batch := _batch(this):
+        program = batch_program(batch, this.placement)
+        classes = [with_batch(cls, key, batch, program) for cls, key in zip(classes, ranked, strict=True)]
+        roles = [role_with_batch(role, program) for role in roles]
     classes = numbered_alike(with_messages(evidence, with_helpers(classes, roles), roles))
     classes, born = with_children(classes, [works[key] for key in ranked], evidence.work, len(roles), this.placement)
     roles += born
@@ -300,6 +305,15 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         on_close=_closing(this) if serving else [],
         timers=timers,
     )
+
+
+def _batch(this: _Fit) -> Batch | None:
+    """What event loops that answer at the end of each wake-up do there once."""
+    if not this.deferred or this.late:
+        return None
+    loops = [role for role in this.roles.roles if role.kind == "loop" and role.serves]
+    wakes = (wake for role in loops for thread in role.work for wake in thread.wakes)
+    return find_batch(wakes, this.evidence.requests.classes)
 
 
 def _before_waits(this: _Fit) -> set[int]:
