@@ -164,6 +164,7 @@ struct ditto_recv {
 	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
 	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
+	uint16_t enough;     /* datagrams from which on a wake-up receives no more; 0: however many there are */
 };
 
 struct ditto_listener {
@@ -174,6 +175,8 @@ struct ditto_listener {
 	uint16_t accept_nr;  /* accept or accept4 */
 	int32_t accept_flags;
 	uint8_t accept_until_again; /* accept until EAGAIN, else once a wake-up */
+	uint8_t answers_last; /* datagrams are answered after the last receive of a wake-up */
+	uint8_t rewatches;    /* and the wait set is told anew, after each, that they are waited for */
 	uint16_t sockopts;   /* set on the listener before listen */
 	const struct ditto_op *sockopt;
 };

@@ -33,7 +33,7 @@ enum ditto_op_kind {
 	OP_CLOSE,         /* the connection (in close programs) */
 	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
 	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
-	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path; fchmod, ftruncate, fallocate, flock,
+	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path; fchmod, fchown, ftruncate, fallocate, flock,
 	                   * fadvise64 to what it has) */
 	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; for pread* at a multiple of a bytes drawn
 	                   * from where, or with a chance of c in 1000 where the access before ended */

@@ -201,6 +201,7 @@ class Receive(Model):
     head: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
     batch: Annotated[int, Field(ge=0, le=1024)] = 0
+    enough: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
 class Listener(Model):
@@ -209,6 +210,8 @@ class Listener(Model):
     backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
     nonblocking: bool = True
     datagrams: bool = False
+    answers_last: bool = False
+    rewatches: bool = False
     reuseport: bool = False
     accept_nr: SyscallNumber = 288
     accept_flags: SmallInt = 0

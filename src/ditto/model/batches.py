@@ -11,6 +11,7 @@ import numpy as np
 from ditto.artifacts.profile import Op, OpKind, RequestClass, Role
 from ditto.model.classes import Placement
 from ditto.model.distributions import constant
+from ditto.model.roles import RoleSeen
 from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import SENDS, Event, Obj
 from ditto.streams.programs import FILE_SYNCS, FILE_WRITES
@@ -138,6 +139,27 @@ def with_batch(cls: RequestClass, key: bytes, batch: Batch, program: Sequence[Op
     return cls.model_copy(update={"program": left})
 
 
-def role_with_batch(role: Role, program: list[Op]) -> Role:
-    """A role whose wake-ups end with the program of the batch, if it is one that answers there."""
-    return role.model_copy(update={"each_batch": program}) if role.kind == "loop" else role
+def with_batches(
+    seen: Sequence[RoleSeen],
+    requests: Mapping[bytes, Sequence[Cycle]],
+    classes: Sequence[RequestClass],
+    roles: Sequence[Role],
+    placement: Placement,
+) -> tuple[list[RequestClass], list[Role]]:
+    """Classes and roles with what event loops do once for all requests of a wake-up.
+
+    Args:
+        seen: the roles' threads; loops answer at the end of each wake-up.
+        requests: by class, in the order of ``classes``.
+        classes, roles: as fitted without.
+        placement: where files are.
+    """
+    loops = [role for role in seen if role.kind == "loop" and role.serves]
+    batch = find_batch((wake for role in loops for thread in role.work for wake in thread.wakes), requests)
+    if batch is None:
+        return list(classes), list(roles)
+    program = batch_program(batch, placement)
+    return (
+        [with_batch(cls, key, batch, program) for cls, key in zip(classes, requests, strict=True)],
+        [role.model_copy(update={"each_batch": program}) if role.kind == "loop" else role for role in roles],
+    )
