@@ -164,13 +164,16 @@ static void write_slot(struct op_context *x, const struct ditto_op *op)
 	case SYS_pwrite64:
 		written = syscall(SYS_pwrite64, slot->fd, iov.iov_base, (size_t)size, draw_offset(x, slot, op, size));
 		break;
+	case SYS_pwritev:
+		written = syscall(SYS_pwritev, slot->fd, &iov, 1, draw_offset(x, slot, op, size), 0);
+		break;
 	case SYS_writev:
 		written = syscall(SYS_writev, slot->fd, &iov, 1);
 		break;
 	default:
 		written = syscall(SYS_write, slot->fd, iov.iov_base, (size_t)size);
 	}
-	if (written > 0 && op->b >= DITTO_SLOT_PERSISTENT && op->nr != SYS_pwrite64) {
+	if (written > 0 && op->b >= DITTO_SLOT_PERSISTENT && op->nr != SYS_pwrite64 && op->nr != SYS_pwritev) {
 		/* other threads and processes write to the same log: each counts its own share, which is enough */
 		slot->size += (uint64_t)written;
 		if (slot->size > LOG_LIMIT && ftruncate(slot->fd, 0) == 0)

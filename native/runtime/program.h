@@ -37,7 +37,7 @@ enum ditto_op_kind {
 	                   * fadvise64 to what it has) */
 	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; for pread* at a multiple of a bytes drawn
 	                   * from where, or with a chance of c in 1000 where the access before ended */
-	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev; pwrite64 as pread64; in each_batch without one */
+	OP_FILE_WRITE,    /* slot b, size dist; nr: write, writev, pwrite64, pwritev; pwrite* as pread*; in each_batch without one */
 	OP_FILE_SEEK,     /* slot b to offset 0 */
 	OP_FILE_SYNC,     /* slot b; nr: fsync, fdatasync, or sync_file_range, which begins to write all of it */
 	OP_FILE_CLOSE,    /* slot b */
