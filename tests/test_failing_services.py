@@ -247,7 +247,7 @@ H2_REQUEST = begin() + frame(1, 5, 1, b"\x82\x84\x86\x5f\x10application/grpc")
             struct.pack(">BBHHBB", 1, 6, 1, 560, 0, 0) + b"Status: 502 Called service is gone\r\n\r\n",
         ),
         ("h2", GRPC, H2_REQUEST, b"\x8e"),
-        ("opaque", OPAQUE, struct.pack("<IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
+        ("opaque", OPAQUE, struct.pack(">IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
     ],
 )
 def test_errors_are_those_of_the_protocol_and_go_up(

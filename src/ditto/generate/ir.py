@@ -45,6 +45,7 @@ def _lines(ir: CloneIR) -> Iterator[str]:
     yield f"knobs {knobs}"
     receive, send, listener = service.receive, service.send, service.listener
     head = f" head={receive.head}" if receive.head else ""
+    head += f" second={receive.second}" if receive.second else ""
     head += f" rest={receive.rest}" if receive.rest else ""
     yield f"receive nr={receive.nr} bytes={receive.bytes} flags={receive.flags}{head}"
     yield (

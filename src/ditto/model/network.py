@@ -32,7 +32,7 @@ _SAFE_LEVELS = (1, 6, 0, 41)
 def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None) -> Receive:
     """The usual receive call, its buffer size and flags; ``rounds`` of those for datagrams."""
     rounds = rounds or Rounds()
-    head = _head(cycles)
+    head, second = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
     batches: Counter[int] = Counter()
     for cycle in cycles:
@@ -44,7 +44,7 @@ def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None) -> Receive:
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
     if head:
-        seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
+        seen = Counter({call: count for call, count in seen.items() if call[1] not in (head, second)}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
     batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
     rest = 0 if head or batch else _rest(cycles, size)
@@ -55,6 +55,7 @@ def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None) -> Receive:
         flags=flags,
         until_again=rounds.until_empty,
         head=head,
+        second=second,
         rest=rest,
         batch=batch,
         enough=rounds.enough,
@@ -87,16 +88,23 @@ def _rest(cycles: list[Cycle], size: int) -> int:
     return most if most > size and len(asked) > FEW_RESTS * len(cycles) else 0
 
 
-def _head(cycles: list[Cycle]) -> int:
-    """Bytes that are asked for first where requests are received as a head of that size and a rest; else 0."""
+def _head(cycles: list[Cycle]) -> tuple[int, int]:
+    """Bytes asked for first, and next, where requests are received as parts of those sizes and a rest; else 0."""
     heads: Counter[int] = Counter()
+    seconds: Counter[int] = Counter()
+    longer = 0
     for cycle in cycles:
         receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
         first = cycle.receive
         if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]) <= MOST_HEAD:
             heads[first.ret] += 1
+            longer += len(receives) > 2
+            if receives[1].ret == int(receives[1].args[2]) <= MOST_HEAD:
+                seconds[receives[1].ret] += 1
     size, count = heads.most_common(1)[0] if heads else (0, 0)
-    return size if count > 0.8 * len(cycles) else 0
+    second, also = seconds.most_common(1)[0] if seconds else (0, 0)
+    head = size if count > 0.8 * len(cycles) else 0
+    return head, second if head and min(also, 2 * longer) > 0.8 * len(cycles) else 0
 
 
 def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, heads: bool = False) -> Send:
