@@ -128,13 +128,11 @@ def counted(places: NDArray[np.uint8], outcomes: NDArray[np.bool_], judged: NDAr
         if new:
             state = 0
         if outcome:
-            wrong = 2 - state
-            state = min(3, state + times)
+            wrong, state = 2 - state, state + times if state + times < 3 else 3
         else:
-            wrong = state - 1
-            state = max(0, state - times)
+            wrong, state = state - 1, state - times if state > times else 0
         if counts and wrong > 0:
-            missed += min(times, wrong)
+            missed += times if times < wrong else wrong
     return missed
 
 
