@@ -101,17 +101,17 @@ def generate(profiles: Path, clone: Path, seed: int | None) -> None:
 
 
 def _write(profiles: Mapping[str, Profile], clone: Path, seed: int | None) -> None:
-    """Generate the clones of some tiers, several at once: one may take ten seconds."""
+    """Generate the clones of some tiers; bodies that are not known, several at once."""
+    from ditto.generate.clone import body_of, has_body, keep_body
     from ditto.pipeline import write_clone
 
-    if len(profiles) < 2:
-        for tier, profile in profiles.items():
-            write_clone(profile, clone / tier, seed)
-        return
-    with worker_pool(len(profiles)) as pool:
-        made = [pool.submit(write_clone, profile, clone / tier, seed) for tier, profile in profiles.items()]
-        for one in made:
-            one.result()
+    anew = [profile for profile in profiles.values() if not has_body(profile, seed)]
+    if len(anew) > 1:
+        with worker_pool(len(anew)) as pool:
+            for profile, body in zip(anew, pool.map(body_of, anew, [seed] * len(anew)), strict=True):
+                keep_body(profile, seed, body)
+    for tier, profile in profiles.items():
+        write_clone(profile, clone / tier, seed)
 
 
 def tune(
