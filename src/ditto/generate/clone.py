@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
 MOST_BODIES = 32
 """That are kept: tuning comes back to what it had, and turns knobs that no body depends on."""
 _bodies: dict[str, BodyCode] = {}
+_keeping = threading.Lock()
 
 
 def body_of(profile: Profile, seed: int | None = None) -> BodyCode:
@@ -70,7 +72,7 @@ def body_of(profile: Profile, seed: int | None = None) -> BodyCode:
     """
     ir = _settled(profile, seed)
     key = _key(ir)
-    found = _bodies.pop(key, None)
+    found = _bodies.get(key)
     if found is None:
         found = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
     _keep(key, found)
@@ -88,9 +90,11 @@ def keep_body(profile: Profile, seed: int | None, body: BodyCode) -> None:
 
 
 def _keep(key: str, body: BodyCode) -> None:
-    _bodies[key] = body
-    while len(_bodies) > MOST_BODIES:
-        del _bodies[next(iter(_bodies))]
+    with _keeping:
+        _bodies.pop(key, None)
+        _bodies[key] = body
+        while len(_bodies) > MOST_BODIES:
+            del _bodies[next(iter(_bodies))]
 
 
 def _settled(profile: Profile, seed: int | None) -> CloneIR:

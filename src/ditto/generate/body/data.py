@@ -276,18 +276,15 @@ class Walker:
         edge = target.data_edge
         request.once = -1 if target.data_capped else edge  # the bucket of lines that come back with the next request
         codes = self._codes[at]
-        scale = []
         for store in (0, 1):
             actual = sum(c & 1 == store for c in codes) if draw else 0
             wanted = sum(needs[store])
-            scale.append(actual / wanted if wanted > 1e-6 else 1.0)
-        for store in (0, 1):
-            needs[store][:] = [v * scale[store] for v in needs[store]]
+            scale = actual / wanted if wanted > 1e-6 else 1.0
+            needs[store][:] = [v * scale for v in needs[store]]
         done: dict[int, int] = {}
         loops: dict[int, _Loop] = {}
         strided = [target.stride_share * len(codes)]
         touched: set[int] = set()
-        # Of every access: what can be is looked up once, and what is touched again at once is not looked for.
         touch, of_request, runtime = stack.touch, request.touched, request.runtime_lines
         line, top = 0, CURSOR_TOUCH
         for code in codes:
