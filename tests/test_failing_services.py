@@ -4,6 +4,7 @@ clone wait for what does not come again."""
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 import subprocess
@@ -125,6 +126,20 @@ def test_silence_ends_when_patience_does(waits: str, request: pytest.FixtureRequ
             began = time.monotonic()
             assert ask(port) == 502
             assert 0.9 <= time.monotonic() - began < 2.5
+
+
+@pytest.mark.parametrize("waits", ["entry", "serial"])
+def test_the_timer_of_calls_is_set_before_any_request(waits: str, request: pytest.FixtureRequest) -> None:
+    """It is a call that the original does not make, so it comes before any load."""
+    with running(request.getfixturevalue(waits), *at(find_free())) as (pid, _):
+        status = Path(f"/proc/{pid}/status")
+        deadline = time.monotonic() + 5
+        caught = 0
+        while not caught and time.monotonic() < deadline:
+            handled = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+            caught = int(handled.split()[1], 16) >> (signal.SIGALRM - 1) & 1
+            time.sleep(0.02)
+    assert caught
 
 
 def test_others_are_answered_while_one_waits(entry: Path) -> None:

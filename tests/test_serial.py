@@ -26,10 +26,9 @@ from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
+from ditto.streams.events import MISC, Descriptors, Event, KnownDescriptor, Stream
 from ditto.streams.evidence import class_works, requests_of
 from ditto.streams.lives import setup_work
-from ditto.streams.programs import MISC
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
 from strace_parts import traced_clone, whole_calls

@@ -165,6 +165,7 @@ struct ditto_recv {
 	uint32_t second;     /* bytes asked for behind that head before the rest; 0: none */
 	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
+	uint16_t enough;     /* datagrams from which on a wake-up receives no more; 0: however many there are */
 };
 
 struct ditto_listener {
@@ -175,6 +176,8 @@ struct ditto_listener {
 	uint16_t accept_nr;  /* accept or accept4 */
 	int32_t accept_flags;
 	uint8_t accept_until_again; /* accept until EAGAIN, else once a wake-up */
+	uint8_t answers_last; /* datagrams are answered after the last receive of a wake-up */
+	uint8_t rewatches;    /* and the wait set is told anew, after each, that they are waited for */
 	uint16_t sockopts;   /* set on the listener before listen */
 	const struct ditto_op *sockopt;
 };
@@ -258,6 +261,7 @@ struct ditto_role {
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	struct ditto_program each_wait; /* and right before the wait */
+	struct ditto_program each_batch; /* once for all requests of a wake-up, before those that are deferred go on */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that share connections (shared, dispatch): */
@@ -318,7 +322,8 @@ struct ditto_service {
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	uint64_t file_bytes; /* of these, pages of files */
-	uint32_t stalls; /* far reads a request, in 256ths: see ditto_body_stall */
+	uint32_t stalls; /* far reads a request, in 256ths: see worker_stall */
+	uint8_t stalls_in_store; /* of the store, where it is large enough */
 	uint32_t born_pages; /* touched by each process that is made for a connection */
 	uint32_t stored_scale; /* memory that a stored value takes, in STORED_AS_IT_IS-ths of its own size */
 	uint32_t fresh_pages; /* not in memory, touched a request, in 65536ths: see fresh_touch */

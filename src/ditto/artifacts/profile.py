@@ -122,7 +122,8 @@ class Role(Model):
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
     they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait`` those right
-    before it.  ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes`` and ``running`` are for threads that
+    before it, ``each_batch`` what is done once for all requests of a wake-up that ask for it, before they are answered.
+    ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes`` and ``running`` are for threads that
     share connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
     blocking before, whether a dispatcher takes each connection out of the wait set with each report, or leaves it there
     for no events, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
@@ -151,6 +152,7 @@ class Role(Model):
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
+    each_batch: Program = []
     deferred_late: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
@@ -202,6 +204,7 @@ class Receive(Model):
     second: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
     batch: Annotated[int, Field(ge=0, le=1024)] = 0
+    enough: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
 class Listener(Model):
@@ -210,6 +213,8 @@ class Listener(Model):
     backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
     nonblocking: bool = True
     datagrams: bool = False
+    answers_last: bool = False
+    rewatches: bool = False
     reuseport: bool = False
     accept_nr: SyscallNumber = 288
     accept_flags: SmallInt = 0
@@ -348,6 +353,7 @@ def _programs(service: ServiceProfile) -> list[list[Op]]:
         programs += [
             role.each_wake,
             role.each_wait,
+            role.each_batch,
             role.before_accept,
             role.on_accept,
             role.on_adopt,

@@ -37,7 +37,7 @@ def _row(tables: Tables, downstream: Downstream, seed: int) -> str:
 
 
 def _receive(receive: Receive) -> str:
-    return f"{{{receive.nr}, {receive.bytes}u, {receive.flags}, 0, 0, 0, 0, 0}}"
+    return f"{{.nr = {receive.nr}, .bytes = {receive.bytes}u, .flags = {receive.flags}}}"
 
 
 def _stand_in(tables: Tables, downstream: Downstream, seed: int) -> str:

@@ -64,7 +64,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
             f"listens={int(role.listens)} handover={role.handover}->{role.hand_to}"
         )
         titled = (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close))
-        for title, program in (("each wake", role.each_wake), ("each wait", role.each_wait), *titled):
+        each = (("each wake", role.each_wake), ("each wait", role.each_wait), ("batch", role.each_batch))
+        for title, program in (*each, *titled):
             yield from _program(title, program)
         for timer in role.timers:
             often = f"every {timer.requests} requests" if timer.requests else f"every {timer.period_ms:g} ms"

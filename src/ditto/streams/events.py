@@ -34,7 +34,9 @@ MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
                "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
-               "timerfd_gettime")  # fmt: skip
+               "timerfd_gettime", "mprotect", "mremap", "rename", "renameat", "renameat2", "link", "symlink", "unlink",
+               "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmodat", "chown", "utimensat",
+               "truncate")  # fmt: skip
 """Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
@@ -49,7 +51,7 @@ _FD_FIRST = numbers(
     "connect", "shutdown", "setsockopt", "getsockopt", "getpeername", "getsockname", "epoll_wait", "epoll_pwait",
     "epoll_pwait2", "epoll_ctl", "fsync", "fdatasync", "ftruncate", "sendfile", "flock", "fadvise64", "fallocate",
     "getdents64", "fchmod", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
-    "dup2", "dup3",
+    "dup2", "dup3", "fchown",
 )  # fmt: skip
 _SOCKET_RECEIVES = numbers("recvfrom", "recvmsg")
 _STAT_AT = NUMBERS["newfstatat"]
