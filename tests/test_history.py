@@ -73,13 +73,25 @@ def test_other_protocols_have_no_keys() -> None:
     assert not starts_empty(Framing.HTTP1, Talk(Framing.RESP2, set()).mixed(2000, 1000).streams)
 
 
+def _of_store(tmp_path: Path, name: str, *options: str, arguments: tuple[str, ...] = ()) -> str:
+    """What a program of ``tests/runtime`` prints of the store."""
+    here = Path(__file__).parent
+    flags = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", f"-I{here.parent / 'native/runtime'}", *options]
+    program = tmp_path / "store"
+    subprocess.run(["cc", *flags, str(here / f"runtime/{name}.c"), "-o", str(program)], check=True)
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize(("known", "said"), [("1", "0 1 0"), ("0", "-1 -1 -1")])
 def test_a_clone_whose_original_started_empty_knows_its_keys_from_the_first_request_on(
     tmp_path: Path, known: str, said: str
 ) -> None:
-    here = Path(__file__).parent
-    options = ["-std=gnu11", "-D_GNU_SOURCE", "-O1", f"-I{here.parent / 'native/runtime'}"]
-    program = tmp_path / "keys"
-    subprocess.run(["cc", *options, str(here / "runtime/known_keys.c"), "-o", str(program)], check=True)
-    done = subprocess.run([str(program), known], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [said, said]
+    assert _of_store(tmp_path, "known_keys", arguments=(known,)).splitlines() == [said, said]
+
+
+def test_far_reads_lead_through_the_whole_store_from_what_was_asked_for(tmp_path: Path) -> None:
+    """Every slot is on the round once, neighbours on it are no neighbours in memory (by chance, 32 of 20,000 are), and
+    the blocks' own pool is read only where it is the larger one."""
+    slots, found, near, same, pool = _of_store(tmp_path, "stored_round", "-DIN_STORE=1").split(" | ")
+    assert (slots, found, same, pool) == ("20000", "20000", "1 1", "0 40\n") and int(near) < 200
+    assert _of_store(tmp_path, "stored_round", "-DIN_STORE=0") == "0\n"

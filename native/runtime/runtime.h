@@ -224,14 +224,15 @@ struct worker {
 	struct conn *deferred, **deferred_tail, *dead, *all;
 	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
 	uint32_t brought; /* elements that nobody has taken */
-	uint32_t conns;
-	uint32_t accepts; /* since the listener was added to the wait set */
+	uint32_t conns, accepts; /* how many there are; accepts since the listener was added to the wait set */
 	struct pool pool;
 	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
+	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
+	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	struct inbox *inbox;
@@ -317,19 +318,7 @@ uint64_t timers_pause(const struct worker *w, struct pace *pace); /* ns for the 
 uint64_t now_ns(void);
 
 /* What a request waits for memory beyond what its blocks make it wait, and takes of it anew. */
-static inline void worker_stall(struct worker *w)
-{
-	if (ditto_service.fresh_pages) {
-		w->fresh += ditto_service.fresh_pages;
-		fresh_touch(w->fresh >> 16);
-		w->fresh &= 65535;
-	}
-	if (!ditto_service.stalls || options.skeleton)
-		return;
-	w->stalls += ditto_service.stalls;
-	ditto_body_stall(&w->body, w->stalls >> 8);
-	w->stalls &= 255;
-}
+void worker_stall(struct worker *w);
 
 static inline void worker_block(struct worker *w, ditto_block_fn block)
 {

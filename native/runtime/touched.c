@@ -2,6 +2,7 @@
  *
  * Memory that is touched for its own sake: what the original has resident, and what it takes anew while it serves.
  */
+#include "values.h"
 #include "worker.h"
 
 #include <fcntl.h>
@@ -101,4 +102,26 @@ void fresh_touch(uint32_t pages)
 			madvise(fresh, FRESH_PAGES * PAGE, MADV_DONTNEED);
 		fresh[n % FRESH_PAGES * PAGE] = 1;
 	}
+}
+
+/* Where a store is larger than what blocks read from far: of two lists that wait for memory, the one that waits longer needs fewer
+ * reads, and grows with what it stores as the original's time does. */
+void worker_stall(struct worker *w)
+{
+	uint32_t reads;
+
+	if (ditto_service.fresh_pages) {
+		w->fresh += ditto_service.fresh_pages;
+		fresh_touch(w->fresh >> 16);
+		w->fresh &= 65535;
+	}
+	if (!ditto_service.stalls || options.skeleton)
+		return;
+	w->stalls += ditto_service.stalls;
+	reads = w->stalls >> 8;
+	w->stalls &= 255;
+	if (w->body.widest && values_slots() > w->body.widest->lines)
+		w->stored = values_walk(w->stored, reads, rng_u32(&w->rng));
+	else
+		ditto_body_stall(&w->body, reads);
 }

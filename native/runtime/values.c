@@ -9,11 +9,13 @@
 
 #include "codec.h"
 #include "ditto.h"
+#include "keys.h"
 
 #define UNIT 16u
 #define CLASSES 128
 #define LARGEST (16u << 20)
 #define GROWTH(units) ((units) + (units) / 8 + 1)
+#define KNOWN 4096 /* slots after which others join the round: so few take little cache from what a store does besides */
 #ifdef TEST_FUZZ
 #define MOST_BYTES ((size_t)64 << 20)
 #else
@@ -24,8 +26,9 @@
 struct slot_head {
 	uint32_t size;
 	uint32_t next; /* free one of its class, or, in use, what it leads to */
+	uint32_t round; /* the slot after it in the round of all slots; 0 only where there is none of them */
 	uint8_t class;
-	uint8_t unused[7];
+	uint8_t unused[3];
 };
 
 static uint8_t *heap;
@@ -38,6 +41,10 @@ static struct {
 	atomic_flag taken;
 	uint32_t first;
 } __attribute__((aligned(64))) free_slots[CLASSES];
+
+static _Atomic uint32_t slots;
+static uint32_t known[KNOWN]; /* of all slots, each with the same chance */
+static _Thread_local uint32_t latest; /* slot that was read or filled last, from which nobody has walked */
 
 void values_setup(void)
 {
@@ -65,6 +72,9 @@ void values_forget(void)
 		return;
 	madvise(heap, atomic_load(&heap_used) * UNIT, MADV_DONTNEED);
 	atomic_store(&heap_used, 1);
+	atomic_store(&slots, 0);
+	memset(known, 0, sizeof(known));
+	latest = 0;
 	for (unsigned i = 0; i < CLASSES; i++)
 		free_slots[i].first = 0;
 }
@@ -105,6 +115,45 @@ static void unlock(unsigned class)
 	atomic_flag_clear_explicit(&free_slots[class].taken, memory_order_release);
 }
 
+/* After one that is drawn, so that the order of the round tells nothing of where slots lie.  Of two that join after the same
+ * one at once, the round may lack one. */
+static void join(uint32_t place)
+{
+	uint32_t before = atomic_fetch_add_explicit(&slots, 1, memory_order_relaxed);
+	uint64_t chance = keys_mix(before, ditto_service.seed), at = before;
+
+	if (before) {
+		struct slot_head *after = head_at(known[(chance & UINT32_MAX) * (before < KNOWN ? before : KNOWN) >> 32]);
+
+		head_at(place)->round = after->round;
+		after->round = place;
+	} else {
+		head_at(place)->round = place;
+	}
+	if (before >= KNOWN)
+		at = (chance >> 32) * ((uint64_t)before + 1) >> 32;
+	if (at < KNOWN)
+		known[at] = place;
+}
+
+uint32_t values_slots(void)
+{
+	return atomic_load_explicit(&slots, memory_order_relaxed);
+}
+
+uint32_t values_walk(uint32_t from, uint32_t steps, uint32_t chance)
+{
+	uint32_t place = latest ? latest : from;
+
+	latest = 0;
+	for (; steps; steps--) {
+		if (!place)
+			place = known[chance % KNOWN];
+		place = head_at(place)->round;
+	}
+	return place;
+}
+
 uint32_t values_take(uint32_t size)
 {
 	unsigned class = class_for(size);
@@ -126,6 +175,8 @@ uint32_t values_take(uint32_t size)
 		}
 		place = (uint32_t)at;
 		head_at(place)->class = (uint8_t)class;
+		if (ditto_service.stalls_in_store)
+			join(place);
 	}
 	head_at(place)->next = 0;
 	return place;
@@ -174,6 +225,7 @@ void values_fill(uint32_t place, const uint8_t *value, uint32_t size)
 	struct slot_head *head = head_at(place);
 	uint8_t *to = (uint8_t *)(head + 1);
 
+	latest = place;
 	head->size = size;
 	if (value)
 		codec_copy(to, value, size);
@@ -189,6 +241,7 @@ const uint8_t *values_at(uint32_t place, uint32_t *size)
 	const struct slot_head *head = head_at(place);
 	uint32_t most = class_units[head->class] * UNIT - (uint32_t)sizeof(*head);
 
+	latest = place;
 	*size = head->size < most ? head->size : most;
 	return (const uint8_t *)(head + 1);
 }

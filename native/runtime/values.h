@@ -23,4 +23,11 @@ int values_fits(uint32_t place, uint32_t size); /* whether a slot is of the clas
 void values_fill(uint32_t place, const uint8_t *value, uint32_t size); /* NULL: filler */
 const uint8_t *values_at(uint32_t place, uint32_t *size);
 
+/* All slots lie on a round in an order by chance, each a line of memory far from the one before, as items of a store that are
+ * found by hash or by age.  Only where far reads are to be of the store; else there are no slots on it. */
+uint32_t values_slots(void); /* on the round */
+/* So many steps from the slot that this thread has used last, so that what is asked for often leads to the same ones; where it
+ * has used none since the last walk, on from the end of that, or by chance where that is 0.  Returns where they lead. */
+uint32_t values_walk(uint32_t from, uint32_t steps, uint32_t chance);
+
 #endif

@@ -107,7 +107,9 @@ def _settled(profile: Profile, seed: int | None) -> CloneIR:
 
 def _key(ir: CloneIR) -> str:
     """What `emit` is given, so far as bodies depend on it."""
-    knobs = ir.knobs.model_copy(update={"stalls": 0.0, "resident_bytes": 0, "born_pages": 0, "fresh_pages": 0.0})
+    knobs = ir.knobs.model_copy(
+        update={"stalls": 0.0, "stalls_in_store": False, "resident_bytes": 0, "born_pages": 0, "fresh_pages": 0.0}
+    )
     told = (knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
     text = [repr(told), *(block.model_dump_json() for block in ir.blocks)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()

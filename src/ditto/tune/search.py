@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from ditto.artifacts.profile import Knobs, Profile
+from ditto.artifacts.profile import KEYED_CODECS, Knobs, Profile
 from ditto.host.progress import Progress
 
 Rows = list[tuple[int, float, str]]
@@ -43,8 +43,8 @@ STALL_INSTRUCTIONS = 1.5
 STALL_SHARE = 0.03
 """Share of a request's instructions that far reads may add to it."""
 STALL_TRIES = 4
-STALL_NS = 60.0
-"""What a far read is taken to cost before it was measured."""
+STALL_NS, STORED_NS = 60.0, 180.0
+"""What a far read is taken to cost before it was measured: of the blocks' own memory, and of a store."""
 
 
 LEAST_FRESH = 0.01
@@ -170,7 +170,8 @@ class Search:
         self.rows.append((len(self.rows), self.best.error, f"{words}: kept, as between two tries; itself not compared"))
 
     def _turned(self, step: dict[str, float]) -> Profile:
-        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step})
+        of_store = {"stalls_in_store": step["stalls"] > 0} if "stalls" in step else {}
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step, **of_store})
         return self._profile.model_copy(update={"knobs": knobs})
 
     def _scale(self, now: Compared) -> Generator[Profile, Compared, Compared]:
@@ -261,7 +262,8 @@ class Search:
         """
         most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
         below, above = (0.0, now.error), None
-        reads = min(most, -now.error * now.original_ns / STALL_NS)
+        keyed = self._profile.services[0].codec in KEYED_CODECS
+        reads = min(most, -now.error * now.original_ns / (STORED_NS if keyed else STALL_NS))
         for _ in range(STALL_TRIES):
             if self.late or reads < 0.01:
                 break

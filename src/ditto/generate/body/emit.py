@@ -9,6 +9,7 @@ from random import Random
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
+from ditto.generate.body.apart import TABLE, apart
 from ditto.generate.body.chapters import PASS_COST, divide, driver
 from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Plan, Simulated, Walker
@@ -113,6 +114,7 @@ def emit(
     sequences = [sequence(b.root) for b in built]
     beside_lines = _runtime_code(real, orders, code_reach)
     placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
+    placed, rendered = _apart(built, rendered, placed, fills)
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
@@ -250,6 +252,26 @@ def _spread(
 
     touched = 2 * sum(len(sequences[at]) for _, at_blocks, _ in schedule for at in at_blocks)
     return chosen(wanted, touched, make, rng)
+
+
+def _apart(
+    built: Sequence[_Block], rendered: Sequence[Rendered], placed: Sequence[Placed], fills: Sequence[StringFill | None]
+) -> tuple[list[Placed], list[Rendered]]:
+    """The blocks' indirect jumps apart from each other, those that run most often first."""
+    used, bases, base = [0.0] * TABLE, [], 0
+    for b, p in zip(built, placed, strict=True):
+        index = b.target.index
+        if b.target.repeat > 1 or (index < len(fills) and fills[index] is not None):
+            base += 64  # what comes before the code
+        bases.append(base)
+        base += -(-p.bytes // 64) * 64
+    moved, longer = list(placed), list(rendered)
+    weights = [b.target.runs * b.target.repeat for b in built]
+    for n in sorted(range(len(built)), key=lambda n: (-weights[n], n)):
+        codes = rendered[n].slots
+        moved[n], codes = apart(placed[n], built[n].filled.slots, codes, bases[n], weights[n], used)
+        longer[n] = replace(rendered[n], slots=codes)
+    return moved, longer
 
 
 def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) -> _Block:
