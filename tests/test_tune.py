@@ -22,8 +22,8 @@ from ditto.streams.evidence import Gaps, requests_of
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
-from ditto.tune import native, search
-from ditto.tune.loop import stored
+from ditto.tune import loop, native, search
+from ditto.tune.loop import Tuned, stored
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -109,6 +109,26 @@ def test_the_runtime_is_taken_off_and_the_rest_comes_right() -> None:
         )
     total = sum(clone.segments[1, nr].work.instructions for nr in (0, 1))
     assert total == pytest.approx(2200, rel=0.01)
+
+
+@pytest.mark.parametrize(("beyond", "rounds"), [(2.0, 2), (1.02, 1)])
+def test_a_first_round_that_is_far_off_is_not_the_last_for_want_of_time(
+    monkeypatch: pytest.MonkeyPatch, beyond: float, rounds: int
+) -> None:
+    profile = service_profile()
+    original = Measured({(0, 0): Segment(6000, plain(1000.0))}, {0: 6000})
+    measured_in_turn = [100.0, 1000.0 * beyond, 1050.0]
+
+    def clone(*_: object, **__: object) -> Measured:
+        return Measured({(0, 0): Segment(600, plain(measured_in_turn.pop(0)))}, {0: 600})
+
+    monkeypatch.setattr(loop, "measured", lambda service, run: original)
+    monkeypatch.setattr(loop, "_measure", clone)
+    tuned = Tuned(profile)
+    place = Place(AppSpec.model_construct())
+    run = InstructionRun.__new__(InstructionRun)
+    loop._tune_work(place, tuned, run, "resp2", lambda _: Path(), SilentProgress(), seconds=0.0)
+    assert [round_.number for round_ in tuned.rounds] == list(range(rounds + 1))
 
 
 def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
