@@ -1,8 +1,7 @@
 """What all tests share.
 
-`make test` has two workers.  Modules that only compute, compile, or ask a program what it answers run on both, first.
-All others observe or time something, or share what a machine has once: they run after that, one at a time, on one
-worker.
+`make test` has two workers.  Most modules run on both, the long ones first.  What times something or shares what a
+machine has once runs after that, one test at a time, on one worker.
 """
 
 from __future__ import annotations
@@ -20,22 +19,25 @@ from ditto.host import commands
 
 ROOT = Path(__file__).resolve().parents[1]
 
-BESIDE_OTHERS = [
+ALONE = [
     f"test_{name}"
     for name in (
-        "application_clone", "databases_end_to_end", "fastcgi_end_to_end", "opaque", "disk_end_to_end",
-        "runtime_calls.py::test_compiles_without_warnings",
-        "runtime_calls.py::test_the_makefile_fragment_needs_only_make_and_cc",
-        "topology_damage", "body", "runtime_codecs", "failing_services", "sharing", "lint", "downstream", "cli",
-        "access", "sql", "serial", "calls_followed", "deploy", "generated_clone", "fastcgi", "lens_tool",
-        "lens_classes", "lens_limits", "lens_trace", "pipelined", "generate", "topology", "report", "study_report",
-        "topology_page", "tune", "born", "h2", "messages.py::test_requests_that_pass_are_all_answered", "dns",
-        "database_calls", "pulled_jobs", "build", "places", "recorded_courses", "recorded_framing", "app_spec",
-        "application", "certificates", "fidelity", "graph_difference", "path_classes", "predict", "profile",
-        "reply_frame", "structure", "validate_requests", "validate_statistics",
+        "cgroup", "collector", "collector_life", "cpu_clock", "limits", "loadgen", "study", "validate_run",
+        "messages.py::test_a_server_whose_loop_passes_requests_to_workers",
     )
 ]  # fmt: skip
-"""Modules and single tests that come out alike whatever else runs, the long ones first."""
+"""Modules and single tests that time something, or count what depends on how busy the machine is."""
+
+LONG = [
+    f"test_{name}"
+    for name in (
+        "end_to_end", "application_clone", "databases_end_to_end", "fastcgi_end_to_end", "shapes", "calling_services",
+        "sampled", "disk_end_to_end", "opaque", "datagrams", "language_runtimes", "recorded_graph", "runtime_calls",
+        "validate_instructions", "topology_damage", "body", "runtime_codecs", "lens_servers", "lens_run",
+        "failing_services", "sharing", "messages", "lint", "downstream", "cli",
+    )
+]  # fmt: skip
+"""Modules that take longest, which begin first."""
 
 CCACHE = Path("/usr/lib/ccache")
 """Compilers that keep what they made, where Debian's package puts them: most clones of tests are of one runtime."""
@@ -48,13 +50,18 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CCACHE_MAXSIZE"] = "1G"
 
 
-def _beside(nodeid: str) -> int | None:
-    """The place of a test's module or of itself in `BESIDE_OTHERS`; None if it needs the machine for itself."""
+def _alone(nodeid: str) -> bool:
+    """Whether a test needs the machine for itself."""
     module, test = Path(nodeid.split("::")[0]).stem, nodeid.split("[")[0]
-    for number, name in enumerate(BESIDE_OTHERS):
-        if module == name or test.endswith(f"/{name}"):
-            return number
-    return None
+    return any(module == name or test.endswith(f"/{name}") for name in ALONE)
+
+
+def _turn(nodeid: str) -> int:
+    """When a test's module begins: the long ones, all others, what needs the machine for itself."""
+    module = Path(nodeid.split("::")[0]).stem
+    if _alone(nodeid):
+        return len(LONG) + 1
+    return LONG.index(module) if module in LONG else len(LONG)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -64,7 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "alone" if _beside(nodeid) is None else str(nodeid.split("::")[0])
+            return "alone" if _alone(nodeid) else str(nodeid.split("::")[0])
 
     return Scheduling(config, log)
 
@@ -72,8 +79,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot do; of several workers, see what is to be run last."""
     if hasattr(config, "workerinput"):
-        places = {item: _beside(item.nodeid) for item in items}
-        items.sort(key=lambda item: len(BESIDE_OTHERS) if (place := places[item]) is None else place)
+        items.sort(key=lambda item: _turn(item.nodeid))
     no_ebpf = _why_no_ebpf()
     no_valgrind = _why_no_valgrind()
     for item in items:
@@ -90,7 +96,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
     (ROOT / "build").mkdir(exist_ok=True)
     with (ROOT / "build" / "tests.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX if _beside(item.nodeid) is None else fcntl.LOCK_SH)
+        fcntl.flock(lock, fcntl.LOCK_EX if _alone(item.nodeid) else fcntl.LOCK_SH)
         return (yield)
 
 

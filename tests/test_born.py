@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from ditto.artifacts.app import load_app
 from ditto.artifacts.observation import Observation, ProcessSeen, ThreadSeen
 from ditto.artifacts.profile import Op, OpKind, Process, Receive, Role
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.generate.clone import generate, write_clone
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import find_handover
 from ditto.model.network import fit_listener, relisten
@@ -26,12 +24,12 @@ from ditto.model.service import fit
 from ditto.model.shape import parts_left_out
 from ditto.model.timers import find_timer
 from ditto.observe.native_phase import NativeOptions, record_native
-from ditto.paths import runtime_sources
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
 from ditto.streams.evidence import Evidence, load_evidence, requests_of
 from ditto.streams.lives import closing_work, setup_work
 from profile_parts import fixed, service_profile
+from strace_parts import traced_clone, whole_calls
 
 PID, LISTENER, CONNECTION = 10, 3, 5
 
@@ -138,13 +136,8 @@ def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at
         }
     )
     folder, log = tmp_path / "clone", tmp_path / "log"
-    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
-    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
     request = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$500\r\n" + b"v" * 500 + b"\r\n"
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
-        assert traced.stdout is not None
-        port = int(traced.stdout.readline().split()[-1])
+    with traced_clone(profile.model_copy(update={"services": [changed]}), folder, log) as port:
         socks = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(3)]
         for sock in socks[:2]:
             sock.sendall(request)
@@ -152,9 +145,7 @@ def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at
         socks[2].sendall(request)
         socks[0].close()  # a thread is free
         assert socks[2].recv(4096)[:1] == b"+"
-        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
-        traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 2
     assert len([line for line in lines if re.search(r", 64\) += 64$", line)]) == 3
     assert len([line for line in lines if re.search(r", 4097\) += 46\d$", line)]) == 3
@@ -240,19 +231,12 @@ def test_a_clone_lists_a_directory_and_moves_behind_the_others_that_accept(tmp_p
     role = service.roles[0].model_copy(update={"relisten": 3, "timers": []})
     changed = service.model_copy(update={"classes": [first, service.classes[1]], "roles": [role]})
     folder, log = tmp_path / "clone", tmp_path / "log"
-    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
-    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
-        assert traced.stdout is not None
-        port = int(traced.stdout.readline().split()[-1])
+    with traced_clone(profile.model_copy(update={"services": [changed]}), folder, log) as port:
         for _ in range(6):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
                 sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
                 assert sock.recv(4096)[:1] == b"$"
-        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
-        traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     assert len([line for line in lines if re.search(r"getdents64\(.* = [1-9]\d*$", line)]) == 6
     assert len([line for line in lines if "EPOLL_CTL_DEL" in line]) == 2
 

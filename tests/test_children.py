@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,12 @@ import pytest
 
 from ditto.artifacts.profile import FileGroup, Op, OpKind, Role, Timer
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.generate.clone import generate, write_clone
 from ditto.model.children import MOST_RUNS, with_children
 from ditto.model.classes import Placement, fit_program
 from ditto.model.timers import find_timer
-from ditto.paths import runtime_sources
 from ditto.streams.evidence import class_works, requests_of
 from profile_parts import fixed, service_profile
+from strace_parts import traced_clone, whole_calls
 from test_serial import LISTENER, REQUEST, Recorder
 
 PID, CHILD = 10, 70
@@ -130,20 +128,16 @@ def test_a_clone_writes_what_the_copy_of_its_original_wrote(tmp_path: Path) -> N
         }
     )
     folder, log = tmp_path / "clone", tmp_path / "log"
-    write_clone(generate(profile.model_copy(update={"services": [changed]}), runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O0"], check=True, capture_output=True, timeout=120)
-    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
-        assert traced.stdout is not None
-        port = int(traced.stdout.readline().split()[-1])
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-            for number in range(2):
-                sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
-                assert sock.recv(4096)[:1] == b"$"
-                until(lambda: log.read_text().count("exit_group(0)") > number)  # noqa: B023
-        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
-        traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    changed_profile = profile.model_copy(update={"services": [changed]})
+    with (
+        traced_clone(changed_profile, folder, log) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+    ):
+        for number in range(2):
+            sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+            assert sock.recv(4096)[:1] == b"$"
+            until(lambda: log.read_text().count("exit_group(0)") > number)  # noqa: B023
+    lines = whole_calls(log).splitlines()
     ended = [line.split()[0] for line in lines if "exit_group(0)" in line]
     assert len(set(ended)) == 3  # the last is the clone itself
     for pid in ended[:2]:

@@ -248,3 +248,18 @@ def test_app_failures_through_the_command(tmp_path: Path, server: str) -> None:
     assert "Traceback" not in done.stderr
     assert processes_in(folder) == []
     assert list(tmp_path.glob("ditto-run-*")) == []
+
+
+def test_an_interruption_while_commands_load_is_told_in_one_line() -> None:
+    text = """
+import sys
+class Interrupted:
+    def find_spec(self, name, path, target=None):
+        if name == "ditto.cli.clone":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupted())
+from ditto.cli.entry import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", text, "doctor"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ditto: interrupted; nothing was started\n")

@@ -31,6 +31,7 @@ from ditto.streams.evidence import requests_of
 from ditto.streams.lives import closing_work
 from profile_parts import service_profile
 from runtime_build import PRINT_KEY, build_clone, receive_all, running
+from strace_parts import whole_calls
 from test_sharing import Threads
 
 BEGIN = fastcgi.record(fastcgi.BEGIN, b"\0\1\0\0\0\0\0\0")
@@ -211,7 +212,7 @@ def test_a_clone_receives_record_by_record_and_drains(clone_binary: Path, tmp_pa
         time.sleep(0.2)
         tracer.terminate()
         tracer.wait()
-    calls = [line.split(None, 1)[1] for line in log.read_text().splitlines()]
+    calls = [line.split(None, 1)[1] for line in whole_calls(log).splitlines()]
     first = next(
         at for at, line in enumerate(calls) if line.startswith("accept") and "= " in line and "= -" not in line
     )

@@ -11,7 +11,7 @@ from ditto.artifacts.profile import Role
 from ditto.artifacts.work import Work
 from ditto.errors import MissingCapabilityError
 from ditto.generate.clone import generate, write_clone
-from ditto.generate.memory import arena_limit, threads_with_arena, touched_bytes
+from ditto.generate.memory import arena_limit, file_bytes, threads_with_arena, touched_bytes
 from ditto.generate.settle import settle
 from ditto.paths import runtime_sources
 from profile_parts import block, service_profile
@@ -99,6 +99,9 @@ def test_memory_stays_within_the_originals() -> None:
     assert limit + touched_bytes(service, limit, 0) < 20_000_000
     assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096, 0) == 0
     assert touched_bytes(service, 4096, -30_000_000) == 0
+    assert file_bytes(service, 5_000_000) == 0
+    mapping = service.model_copy(update={"file_bytes": 7_000_000})
+    assert 5_000_000 < file_bytes(mapping, 10_000_000) < 7_000_000 and file_bytes(mapping, 3_000_000) == 3_000_000
 
 
 def test_every_block_of_a_role_keeps_its_number() -> None:

@@ -26,6 +26,7 @@ from ditto.streams.programs import RESUME, OpName, OpWork, build
 from ditto.streams.settled import resumes_late
 from profile_parts import fixed
 from runtime_build import STATIC, build_clone, receive, running
+from strace_parts import whole_calls
 from test_sharing import EPOLL, LISTENER, REQUEST, Threads
 
 WAKE, WAIT, WORD = 129, 128, 0x7000
@@ -208,7 +209,7 @@ def test_calls_of_a_loop_that_answers_late(tmp_path: Path) -> None:
             time.sleep(0.3)
         subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
         clone.process.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     loop = next(line.split()[0] for line in lines if "recvfrom(" in line)
     calls = [line.split(None, 1)[1] for line in lines if line.startswith(f"{loop} ")]
     began = next(i for i, call in enumerate(calls) if call.startswith("recvfrom("))

@@ -26,6 +26,7 @@ from ditto.streams.messages import ANSWERED, PASSED, Messages, join_messages, wo
 from ditto.streams.programs import build
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
+from strace_parts import whole_calls
 from test_sharing import EPOLL, LISTENER, PID, REQUEST, Threads
 
 PIPE, EVENTFD, TIMER = 20, 21, 22
@@ -297,7 +298,7 @@ def test_calls_of_threads_that_pass_requests(tmp_path: Path, shape: str) -> None
             time.sleep(0.3)
         subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
         clone.process.wait(timeout=10)
-    text = log.read_text()
+    text = whole_calls(log)
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", text, re.M))
     assert calls["getppid"] == 50
     told = calls["write"] - text.count('write(1, "listening')
@@ -370,7 +371,7 @@ def test_a_server_whose_loop_passes_requests_to_workers(tmp_path: Path, monkeypa
             requests = int(subprocess.run(client, capture_output=True, check=True).stdout.split()[0])
             time.sleep(0.2)
             strace.terminate()
-    calls = Counter(re.findall(r"^\d+ +(\w+)\(", log.read_text(), re.M))
+    calls = Counter(re.findall(r"^\d+ +(\w+)\(", whole_calls(log), re.M))
     assert calls["getppid"] == calls["write"] == requests
     assert calls["sendto"] == 2 * requests
     assert requests < calls["recvfrom"] <= 2 * requests + 10

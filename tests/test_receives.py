@@ -13,6 +13,7 @@ import pytest
 from ditto.model.network import REST, _pieces, fit_receive
 from ditto.streams.cycles import Cycle
 from runtime_build import STATIC, build_clone, receive, running
+from strace_parts import whole_calls
 from test_serial import Recorder
 
 SIZES = (500, 1500, 2500, 3500)
@@ -79,9 +80,7 @@ def test_the_rest_is_received_at_once(tmp_path: Path) -> None:
         time.sleep(0.2)
         subprocess.run(["pkill", "-TERM", "-P", str(clone.process.pid)], check=False)  # the clone; strace follows
         clone.process.wait(timeout=10)
-    # A line of strace is whole, or ends after those of other threads.
-    one = r"recvfrom(?:\(\d+, | resumed>).*, (\d+), 0, NULL, NULL\) += ([1-9]\d*)$"
-    got = re.findall(one, log.read_text(), re.M)
+    got = re.findall(r"recvfrom\(.*, (\d+), 0, NULL, NULL\) += ([1-9]\d*)$", whole_calls(log), re.M)
     assert got == [
         ("1024", "500"),
         *[pair for size in SIZES[1:] for pair in (("1024", "1024"), (str(REST + 1), str(size - 1024)))],

@@ -32,6 +32,7 @@ from ditto.streams.lives import setup_work
 from ditto.streams.programs import MISC
 from ditto.streams.serial import bursts_before_accepts, serial_waits
 from profile_parts import fixed, service_profile
+from strace_parts import traced_clone, whole_calls
 
 LISTENER = 3
 REQUEST = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
@@ -293,12 +294,7 @@ def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, c
     folder, log = tmp_path / "clone", tmp_path / "log"
     before = [Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])]
     profile = serial_profile(before_accept=before, wait=wait, wait_nr=NUMBERS[call])
-    write_clone(generate(profile, runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
-    command = ["strace", "-f", "-qq", "-o", str(log), str(folder / "build" / "clone"), "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as traced:
-        assert traced.stdout is not None
-        port = int(traced.stdout.readline().split()[-1])
+    with traced_clone(profile, folder, log) as port:
         for _ in range(6):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
                 for _ in range(10):
@@ -306,9 +302,7 @@ def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, c
                     sock.sendall(REQUEST)
                     assert sock.recv(4096)[:1] == b"$"
         time.sleep(0.5)
-        subprocess.run(["pkill", "-TERM", "-P", str(traced.pid)], check=False)
-        traced.wait(timeout=10)
-    lines = log.read_text().splitlines()
+    lines = whole_calls(log).splitlines()
     accepted = {line.split()[0] for line in lines if re.search(r"accept4.*= \d+$", line)}
     calls: Counter[str] = Counter()
     for pid in accepted:

@@ -19,6 +19,7 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.plan import Framing, LoadPlan, Script, Step, opaque_of
 from ditto.artifacts.profile import OpKind, Profile
 from ditto.generate.clone import generate, write_clone
+from ditto.host import snapshot
 from ditto.host.process import ProcessId, memory
 from ditto.host.progress import SilentProgress
 from ditto.model.handover import Handover, find_handover
@@ -193,6 +194,8 @@ def test_a_clone_has_the_processes_and_threads_of_its_original(
                 assert sock.recv(4096)[:1] == b"$"
         assert tree(pid) == busy
         assert memory([ProcessId(one, 0) for one in below(pid)]).rss_bytes < 1.3 * more
+        of_files = sum(process.file_bytes for process in snapshot.tree([pid]))
+        assert of_files == pytest.approx(profile.services[0].file_bytes, rel=0.3)
         assert leaders(pid) == (CONNECTIONS if shape == "forks" else 0)  # sessions share CPUs evenly
         for sock in socks:
             sock.close()

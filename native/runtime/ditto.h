@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 6
+#define DITTO_TABLES_VERSION 7
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -315,6 +315,7 @@ struct ditto_service {
 	uint16_t file_groups;
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
+	uint64_t file_bytes; /* of these, pages of files */
 	uint32_t stalls; /* far reads a request, in 256ths: see worker_stall */
 	uint8_t stalls_in_store; /* of the store, where it is large enough */
 	uint32_t born_pages; /* touched by each process that is made for a connection */

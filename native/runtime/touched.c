@@ -5,24 +5,52 @@
 #include "values.h"
 #include "worker.h"
 
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define PAGE ((size_t)4096)
 
+/* Not for children: each would have it again, and page tables to copy. */
+static void touch(size_t bytes, int flags, int fd)
+{
+	int all = PROT_READ | (fd < 0 ? PROT_WRITE : 0);
+	uint8_t *p = mmap(NULL, bytes, all, MAP_PRIVATE | MAP_NORESERVE | flags, fd, 0);
+
+	if (p == MAP_FAILED || madvise(p, bytes, MADV_DONTFORK))
+		fail("resident memory");
+	for (size_t at = 0; fd < 0 && at < bytes; at += PAGE)
+		p[at] = 1;
+}
+
+/* Pages of a file, of which a limit of memory charges whoever was first to read it: those of the program, over and over
+ * again.  Returns how many bytes there are now, 0 where the program cannot be opened. */
+static size_t files_touch(size_t wanted)
+{
+	size_t done = 0, whole;
+	struct stat status;
+	int fd = wanted < PAGE ? -1 : open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		return 0;
+	whole = fstat(fd, &status) ? 0 : (size_t)status.st_size / PAGE * PAGE;
+	for (size_t part; whole && wanted - done >= PAGE; done += part) {
+		part = wanted - done < whole ? (wanted - done) / PAGE * PAGE : whole;
+		touch(part, MAP_POPULATE, fd);
+	}
+	close(fd);
+	return done;
+}
+
 void resident_touch(void)
 {
-	uint8_t *p;
+	size_t bytes = ditto_service.resident_bytes;
 
-	if (!ditto_service.resident_bytes)
-		return;
-	p = mmap(NULL, ditto_service.resident_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-		 -1, 0);
-	/* Not for children: each would have it again, and page tables to copy. */
-	if (p == MAP_FAILED || madvise(p, ditto_service.resident_bytes, MADV_DONTFORK))
-		fail("resident memory");
-	for (uint64_t at = 0; at < ditto_service.resident_bytes; at += PAGE)
-		p[at] = 1;
+	bytes -= files_touch(ditto_service.file_bytes < bytes ? ditto_service.file_bytes : bytes);
+	if (bytes)
+		touch(bytes, MAP_ANONYMOUS, -1);
 }
 
 /* Of every child its own, though the address space is set aside once; huge pages would be few faults in place of many. */

@@ -1,5 +1,5 @@
 """``python -m ditto``."""
 
-from ditto.cli.main import main
+from ditto.cli.entry import main
 
 main()

@@ -47,13 +47,17 @@ class ThreadSeen(_Facts):
 
 
 class ProcessSeen(_Facts):
-    """A process at one moment; ``session`` is the number of the session it belongs to."""
+    """A process at one moment; ``session`` is the number of the session it belongs to.
+
+    ``file_bytes`` is the part of ``rss_bytes`` that is pages of files: programs, libraries, data that is mapped.
+    """
 
     pid: int
     ppid: int
     name: str
     threads: list[ThreadSeen]
     rss_bytes: int = 0
+    file_bytes: int = 0
     session: int = 0
 
 

@@ -287,7 +287,8 @@ class ServiceProfile(Model):
     ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
     part of the resident memory that it takes for what clients store; ``stored_scale`` is what a stored value takes of
     memory, in its own size.  Tuning finds all three.
-    ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection.  ``folds`` where
+    ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection, and ``file_bytes`` that
+    of pages of files, for which a limit of memory charges whoever has read them first.  ``folds`` where
     digits in paths tell no class: fingerprints are of paths without them.  ``starts_empty`` where a keyed store's reads
     hit what its clients have stored since it was started, and nothing else.
     ``body`` tells how blocks are known: counted, modelled from samples (`ditto.streams.sampled`), or not at all.
@@ -310,6 +311,7 @@ class ServiceProfile(Model):
     downstreams: Annotated[list[Downstream], Field(max_length=MAX_DOWNSTREAMS)] = []
     resident_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     born_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
+    file_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_scale: Annotated[float, Field(ge=1, le=16)] = 1.0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0

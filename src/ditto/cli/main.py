@@ -29,13 +29,13 @@ from ditto.cli import (
     tune,
     validate,
 )
+from ditto.cli.entry import EXIT_INTERRUPTED
 from ditto.errors import DittoError
 from ditto.host import interrupts
 
 EXIT_BAD_INPUT = 2
 EXIT_NO_SPACE = 6
 EXIT_UNEXPECTED = 70
-EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="ditto",

@@ -6,6 +6,8 @@ from ditto.artifacts.profile import ServiceProfile
 
 RUNTIME_BYTES = 1_500_000
 """A clone without arenas: its program, stacks and file contents."""
+PROGRAM_BYTES = 1_000_000
+"""Of these what is in the clone's own file."""
 SMALLEST_ARENA = 64 << 10
 LARGEST_ARENA = 256 << 20
 
@@ -32,6 +34,11 @@ def arena_limit(service: ServiceProfile) -> int:
 def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
     """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
     return max(0, max(0, _room(service) - service.born_bytes - arena_bytes * threads_with_arena(service)) + correction)
+
+
+def file_bytes(service: ServiceProfile, touched: int) -> int:
+    """Of so many bytes to touch those that are pages of files, as the original's are."""
+    return min(touched, max(0, service.file_bytes - PROGRAM_BYTES))
 
 
 def _room(service: ServiceProfile) -> int:

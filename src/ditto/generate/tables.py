@@ -8,7 +8,7 @@ from ditto.artifacts.profile import FileGroup, Process, RequestClass, Role, Time
 from ditto.generate.body import BodyCode
 from ditto.generate.calls import downstream_rows
 from ditto.generate.ir import CloneIR
-from ditto.generate.memory import touched_bytes
+from ditto.generate.memory import file_bytes, touched_bytes
 from ditto.generate.writer import CODECS, Tables, block, chance, cumulative, integer, reply_rows
 
 _WAITS = {
@@ -47,6 +47,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     downstreams = tables.array("struct ditto_downstream", downstream_rows(tables, service.downstreams, ir.seed))
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
     receive = service.receive
+    touched = touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)
     main = f"""
 const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
@@ -69,7 +70,8 @@ const struct ditto_service ditto_service = {{
 \t.process = {processes},
 \t.file_groups = {len(service.files)},
 \t.file_group = {files},
-\t.resident_bytes = {touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)}u,
+\t.resident_bytes = {touched}u,
+\t.file_bytes = {file_bytes(service, touched)}u,
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.stalls_in_store = {int(ir.knobs.stalls_in_store)},
 \t.born_pages = {ir.knobs.born_pages}u,

@@ -33,15 +33,16 @@ def _process(pid: int) -> ProcessSeen | None:
         name = fields[0].partition("(")[2]
         rest = fields[2].split()
         threads = [_thread(pid, int(task.name)) for task in sorted((_PROC / str(pid) / "task").iterdir())]
+        status = dict(line.split(":", 1) for line in (_PROC / str(pid) / "status").read_text().splitlines())
     except OSError:
         return None
-    rss = int(rest[21]) * os.sysconf("SC_PAGE_SIZE")
     return ProcessSeen(
         pid=pid,
         ppid=int(rest[1]),
         name=name,
         threads=[t for t in threads if t],
-        rss_bytes=rss,
+        rss_bytes=int(rest[21]) * os.sysconf("SC_PAGE_SIZE"),
+        file_bytes=int(status.get("RssFile", "0 kB").split()[0]) << 10,
         session=int(rest[3]),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import partial
 
+from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
@@ -160,6 +161,7 @@ def _service(this: _Fit) -> ServiceProfile:
     if any(role.kind == "pull" for role in roles):
         classes = [_without_replies(cls) for cls in classes]
     processes = [_process(this, index, roles) for index in range(len(this.roles.processes))]
+    brief = _brief(this, roles)
     seconds = max(1e-9, (evidence.stream.window_ns[1] - evidence.stream.window_ns[0]) / 1e9)
     wakes = sum(_waits(w) for t in evidence.work.threads.values() for w in t.wakes if w.received)
     return ServiceProfile(
@@ -185,7 +187,8 @@ def _service(this: _Fit) -> ServiceProfile:
         body="empty" if gaps is None else "sampled" if evidence.samples else "counted",
         downstreams=this.calls.downstreams,
         resident_bytes=sum(p.rss_bytes for p in evidence.observation.native.processes),
-        born_bytes=_born_bytes(this, roles),
+        born_bytes=sum(p.rss_bytes for p in brief),
+        file_bytes=sum(p.file_bytes for p in evidence.observation.native.processes if p not in brief),
         load=Load(
             connections=evidence.observation.native.connections,
             requests_per_second=total / seconds,
@@ -413,11 +416,11 @@ def _process(this: _Fit, index: int, roles: list[Role]) -> Process:
     )
 
 
-def _born_bytes(this: _Fit, roles: list[Role]) -> int:
-    """Resident memory of the processes that live for one connection."""
+def _brief(this: _Fit, roles: list[Role]) -> list[ProcessSeen]:
+    """The processes that live for one connection."""
     born = {role.hand_to for role in roles if role.handover == "spawn_process"}
     pids = {pid for process in this.roles.processes if set(process.roles) & born for pid in process.pids}
-    return sum(p.rss_bytes for p in this.evidence.observation.native.processes if p.pid in pids)
+    return [p for p in this.evidence.observation.native.processes if p.pid in pids]
 
 
 _NOBODY = Obj("none", 0)
