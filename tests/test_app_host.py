@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.app import Ready
 from ditto.artifacts.machine import MachineFacts
 from ditto.errors import AppError
 from ditto.host import ports, process
 from ditto.host.machine import read_facts
+from ditto.host.ready import wait_ready
 
 
 def test_cpu_of_ended_threads_and_children_is_counted() -> None:
@@ -89,3 +93,32 @@ def test_facts_of_this_machine() -> None:
     assert facts.differences(facts) == []
     assert facts.differences(facts.model_copy(update={"kernel": "other", "mhz": 1.0})) == ["kernel"]
     assert all(name and text for name, text in facts.rows())
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", True),
+        (b"HTTP/1.1 503 Busy\r\n\r\n", False),
+        (b"\0\0\x0c\4\0\0\0\0\0" + bytes(12), True),  # settings of HTTP/2, from a server that speaks nothing else
+        (b"+PONG\r\n", False),
+    ],
+)
+def test_what_answers_a_request_over_http_is_ready(tmp_path: Path, answer: bytes, ready: bool) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    with listener.accept()[0] as asked:
+                        asked.recv(4096)
+                        asked.sendall(answer)
+
+        threading.Thread(target=serve, daemon=True).start()
+        where = ("127.0.0.1", listener.getsockname()[1], tmp_path / "log", lambda: None, 0.1, "app")
+        if ready:
+            wait_ready(Ready(http="/"), *where)
+        else:
+            with pytest.raises(AppError, match="does not answer with a status below 500"):
+                wait_ready(Ready(http="/"), *where)
+        listener.shutdown(socket.SHUT_RDWR)

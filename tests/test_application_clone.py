@@ -5,6 +5,9 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +16,22 @@ import pytest
 from app_parts import processes_in
 from application_parts import profiles
 from ditto import pipeline
-from ditto.artifacts.app import load_app
+from ditto.artifacts.app import AppSpec, load_app
 from ditto.artifacts.app_recording import AppRecording, ServiceRecorded
 from ditto.artifacts.application import Application, Tier, load_application
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.graph import Edge, EdgeKind, Endpoint, Graph, Service, ServiceKind
 from ditto.artifacts.profile import Profile, load_profile
 from ditto.artifacts.verdict import Verdict
-from ditto.errors import BadInputError
+from ditto.errors import AppError, BadInputError
 from ditto.host import commands, lens_session
 from ditto.host.app import AppRun
 from ditto.host.clones import application_spec, built_clone, tier_command
+from ditto.host.place import Place
 from ditto.host.progress import SilentProgress
 from ditto.host.usage import ServiceUse, Usage
 from ditto.pipeline import application as application_stages
+from ditto.pipeline import tuning
 from ditto.pipeline.application import _names
 from ditto.tune.loop import Tuned
 from ditto.validate import ValidateOptions
@@ -215,10 +220,7 @@ def test_tiers_that_were_just_built_are_not_made_again(
 ) -> None:
     """Generating takes longer than all else that tuning does; a changed profile is made in any case."""
     written: list[str] = []
-    known = profiles()
-    Application(tiers=[Tier(name=name, port=8080 + at) for at, name in enumerate(known)]).save(tmp_path / "profiles")
-    for name, profile in known.items():
-        profile.save(application_stages.profile_of(tmp_path / "profiles", name))
+    known, spec = tuned_tiers(tmp_path, monkeypatch, written)
 
     def tuned(place: object, profile: Profile, *others: Any, **more: object) -> Tuned:
         remake = others[2]
@@ -228,15 +230,90 @@ def test_tiers_that_were_just_built_are_not_made_again(
         remake(changed)
         return Tuned(changed)
 
-    spec = write_tiers(tmp_path)
-    monkeypatch.setattr(application_stages, "_write", lambda some, clone, seed: written.extend(some))
+    monkeypatch.setattr("ditto.tune.loop.tune_profile", tuned)
+    application_stages.tune(spec, tmp_path, False, SilentProgress(), built=built)
+    assert sorted(written) == sorted([*made, *known])
+    for name, profile in known.items():
+        made_last = load_profile(tmp_path / "clone" / name / "profile.json")
+        assert made_last.seed == profile.seed + 1 == load_profile(tmp_path / "profiles" / f"{name}.json").seed
+
+
+def tuned_tiers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: list[str]
+) -> tuple[dict[str, Profile], AppSpec]:
+    """Tiers of which nothing is generated, built or run; ``written`` gets the names of those that would be."""
+    known = profiles()
+    Application(tiers=[Tier(name=name, port=8080 + at) for at, name in enumerate(known)]).save(tmp_path / "profiles")
+
+    def write(profile: Profile, clone: Path, seed: object) -> None:
+        written.append(clone.name)
+        profile.save(clone / "profile.json")
+
+    for name, profile in known.items():
+        profile.save(application_stages.profile_of(tmp_path / "profiles", name))
+        profile.save(tmp_path / "clone" / name / "profile.json")
+    monkeypatch.setattr("ditto.pipeline.write_clone", write)
+    monkeypatch.setattr("ditto.generate.clone.has_body", lambda profile: True)
     monkeypatch.setattr(application_stages, "entry_driven", lambda spec, out: spec)
     monkeypatch.setattr(application_stages, "application_spec", lambda spec, clone: spec)
     monkeypatch.setattr(application_stages, "load_observation", lambda folder: None)
     monkeypatch.setattr("ditto.run.build.build_clone", lambda clone: clone)
+    return known, write_tiers(tmp_path)
+
+
+def test_tiers_are_tuned_together_each_with_a_copy_of_its_own_clone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one runs, what the others run among does not change."""
+    known, spec = tuned_tiers(tmp_path, monkeypatch, [])
+    monkeypatch.setattr(tuning, "together", lambda: 2)
+    both = threading.Barrier(2, timeout=20)
+    seen: list[tuple[str, list[str]]] = []
+
+    def tuned(place: Place, profile: Profile, *others: Any, **more: object) -> Tuned:
+        if len(seen) < 2:
+            both.wait()
+        changed = profile.model_copy(update={"seed": profile.seed + 1})
+        program = others[2](changed)
+        assert place.application is not None
+        seen.append((str(program), [service.command[0] for service in place.application.services]))
+        return Tuned(changed)
+
+    spec = spec.model_copy(update={"services": spec.services[:2]})
+    Application(tiers=[Tier(name=name, port=8080 + at) for at, name in enumerate([*known][:2])]).save(
+        tmp_path / "profiles"
+    )
     monkeypatch.setattr("ditto.tune.loop.tune_profile", tuned)
-    application_stages.tune(spec, tmp_path, False, SilentProgress(), built=built)
-    assert sorted(written) == sorted([*made, *known])
+    application_stages.tune(spec, tmp_path, False, SilentProgress())
+    assert len(seen) == 2
+    for program, programs in seen:
+        assert programs.count(program) == 1 and str(tmp_path / "clone") not in program
+        assert not Path(program).parents[1].exists()
+
+
+def test_a_tier_that_fails_ends_the_work_of_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known, spec = tuned_tiers(tmp_path, monkeypatch, [])
+    all_run = threading.Barrier(len(known), timeout=20)
+    ended: list[str] = []
+
+    def tuned(place: Place, profile: Profile, *others: Any, **more: object) -> Tuned:
+        all_run.wait()
+        if place.service == spec.services[0].name:
+            raise AppError("it fell over", "see its log")
+        try:
+            for _ in range(2000):
+                others[3].update("counting")
+                time.sleep(0.01)
+        except CancelledError:
+            ended.append(place.name)
+            raise
+        return Tuned(profile)
+
+    monkeypatch.setattr(tuning, "together", lambda: 3)
+    monkeypatch.setattr("ditto.tune.loop.tune_profile", tuned)
+    with pytest.raises(AppError, match="fell over"):
+        application_stages.tune(spec, tmp_path, False, SilentProgress())
+    assert len(ended) == len(known) - 1
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
 from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
-from ditto.model.waits import longest_rest, watched_last
+from ditto.model.waits import longest_rest, most_events, watched_last
 from ditto.streams import programs, protocol
 from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
@@ -436,6 +436,13 @@ def test_a_thread_that_only_looks_rests_for_ever(timeouts: tuple[int, ...], rest
         record.call(PID, "epoll_wait", 0, 5, 0, 100, timeout)
     looks = [event for event in record.threads[PID] if event.nr == NUMBERS["epoll_wait"]]
     assert len(looks) == 2 and longest_rest(looks) == rest
+
+
+@pytest.mark.parametrize(("room", "events"), [(512, 512), (65536, 65535), (1 << 20, 65535)])
+def test_how_many_events_a_wait_takes(room: int, events: int) -> None:
+    record = Recorder((PID,))
+    record.call(PID, "epoll_wait", 1, 5, 0, room, 0)
+    assert most_events(record.threads[PID]) == events
 
 
 @pytest.mark.parametrize(("payload", "value"), [(b"\1\0\0\0", 1), (b"\0\0\0\0", 0), (b"", 1)])

@@ -94,12 +94,12 @@ def test_a_clone_answers_datagrams_of_an_unknown_protocol(tmp_path: Path) -> Non
     with running(binary) as clone, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.settimeout(10)
         sock.connect(("127.0.0.1", clone.port))
-        headed = struct.pack("<IHBB", 9000, 0, 0, 0xD7)  # its length is not the datagram's
+        headed = struct.pack(">IHBB", 9000, 0, 0, 0xD7)  # its length is not the datagram's
         asked = [(b"x" * 5, 20), (b"x" * 1200, 5000), (steps[0].request, 20), (steps[2].request, 5000), (headed, 20)]
         for request, size in asked * 20:
             sock.send(request)
             assert sock.recv(8192) == b"x" * size
-        quiet = struct.pack("<IHBB", 60, 0, 1, 0xD7)
+        quiet = struct.pack(">IHBB", 60, 0, 1, 0xD7)
         sock.send(quiet)
         sock.send(b"x")
         assert len(sock.recv(8192)) == 20

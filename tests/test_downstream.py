@@ -36,6 +36,7 @@ from ditto.host.ports import find_free
 from ditto.paths import runtime_sources
 from profile_parts import fixed, service_profile
 
+EPOLLIN, EPOLLOUT = 1, 4
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"y" * 5000
 CLOSE = Op(kind=OpKind.CLOSE, nr=3, link=0)
 
@@ -165,16 +166,20 @@ def _all(sock: socket.socket) -> bytes:
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-@pytest.mark.parametrize("wait", ["epoll", "poll", "select"])
-def test_a_waiting_loop_sleeps(tmp_path: Path, wait: str) -> None:
-    """While a reply is awaited the loop is not woken, whatever its client sends meanwhile."""
+@pytest.mark.parametrize(("wait", "armed"), [("epoll", False), ("epoll", True), ("poll", False), ("select", False)])
+def test_a_waiting_loop_sleeps(tmp_path: Path, wait: str, armed: bool) -> None:
+    """While a reply is awaited the loop is not woken, whatever its client sends meanwhile.
+
+    Nor is it after the reply, where a program (``armed``) left the connection watched for being writable.
+    """
     role = LOOP.model_copy(
         update={
             "wait": wait,
             "wait_nr": NUMBERS["select" if wait == "select" else wait + ("_wait" if wait == "epoll" else "")],
         }
     )
-    binary = build(calling([downstream()], [call(), answer(), REPLY], role), tmp_path / "clone", ("-O1",))
+    arm = [Op(kind=OpKind.EPOLL_MOD, nr=NUMBERS["epoll_ctl"], a=EPOLLIN | EPOLLOUT, link=0)] if armed else []
+    binary = build(calling([downstream()], [call(), answer(), *arm, REPLY], role), tmp_path / "clone", ("-O1",))
     log = tmp_path / "log"
     with (
         Backend(OK, delay_s=0.3) as backend,

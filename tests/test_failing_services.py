@@ -4,6 +4,7 @@ clone wait for what does not come again."""
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 import struct
 import subprocess
@@ -127,6 +128,20 @@ def test_silence_ends_when_patience_does(waits: str, request: pytest.FixtureRequ
             assert 0.9 <= time.monotonic() - began < 2.5
 
 
+@pytest.mark.parametrize("waits", ["entry", "serial"])
+def test_the_timer_of_calls_is_set_before_any_request(waits: str, request: pytest.FixtureRequest) -> None:
+    """It is a call that the original does not make, so it comes before any load."""
+    with running(request.getfixturevalue(waits), *at(find_free())) as (pid, _):
+        status = Path(f"/proc/{pid}/status")
+        deadline = time.monotonic() + 5
+        caught = 0
+        while not caught and time.monotonic() < deadline:
+            handled = next(line for line in status.read_text().splitlines() if line.startswith("SigCgt:"))
+            caught = int(handled.split()[1], 16) >> (signal.SIGALRM - 1) & 1
+            time.sleep(0.02)
+    assert caught
+
+
 def test_others_are_answered_while_one_waits(entry: Path) -> None:
     with accepting(lambda sock: None) as silent, running(entry, *at(silent), "--patience", "2") as (_, port):
         found: list[int] = []
@@ -232,7 +247,7 @@ H2_REQUEST = begin() + frame(1, 5, 1, b"\x82\x84\x86\x5f\x10application/grpc")
             struct.pack(">BBHHBB", 1, 6, 1, 560, 0, 0) + b"Status: 502 Called service is gone\r\n\r\n",
         ),
         ("h2", GRPC, H2_REQUEST, b"\x8e"),
-        ("opaque", OPAQUE, struct.pack("<IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
+        ("opaque", OPAQUE, struct.pack(">IHBB", 120, 0, 0, 0xD7) + b"x" * 112, b""),
     ],
 )
 def test_errors_are_those_of_the_protocol_and_go_up(

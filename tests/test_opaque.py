@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import struct
 import subprocess
 import sys
 from collections import Counter
@@ -26,6 +25,7 @@ from ditto.host.load import LoadResult
 from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
 from ditto.model.classes import match_of
+from ditto.model.network import fit_receive
 from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
 from test_serial import LISTENER, Recorder
@@ -65,12 +65,11 @@ def test_a_plan_for_a_clone_has_the_sizes_and_nothing_else() -> None:
     steps = (Step(b"hello", 9), Step(b"a secret" * 20, 100), Step(b"quietly", 0, StepFlags.NOREPLY))
     made = opaque_of(LoadPlan(Framing.BYTES, (Script(steps, 1),)))
     assert made.framing is Framing.OPAQUE and made.scripts[0].opening == 1
-    assert [len(step.request) for step in made.scripts[0].steps] == [8, 160, 8]
-    for was, now in zip(steps, made.scripts[0].steps, strict=True):
-        length, cls, flags, marker = struct.unpack("<IHBB", now.request[:8])
-        assert (length, cls, marker) == (len(now.request), 0xFFFF, 0xD7)
-        assert flags == (1 if was.flags & StepFlags.NOREPLY else 0)
-        assert not any(now.request[8:])
+    assert [step.request for step in made.scripts[0].steps] == [
+        bytes((0xDD, 0, 0, 0, 0)),
+        bytes((0, 0, 0, 160, 0xFF, 0xFF, 0, 0xD7)) + bytes(152),
+        bytes((0xDF, 1, 0, 0, 0, 0, 0)),
+    ]
 
 
 STATEFUL = """
@@ -202,8 +201,12 @@ def test_a_clone_of_an_unknown_protocol_is_not_asked_over_http_whether_it_is_rea
 
 
 @pytest.mark.parametrize(
-    ("parts", "wanted"), [("8 36", "36 whole 0 102"), ("5 39", "39 whole 0 102"), ("8 10 26", "36 26 whole 0 102")]
-)
+    ("parts", "wanted"),
+    [
+        ("8 36", "36 whole 0 102"), ("5 39", "39 whole 0 102"), ("8 10 26", "36 26 whole 0 102"),
+        ("0 2 1", "0 1 whole 0 102"), ("1 1 42", "4294967295 4294967295 whole 0 102"),
+    ],
+)  # fmt: skip
 def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, parts: str, wanted: str) -> None:
     here = Path(__file__).parent
     options = ["-std=gnu11", "-D_GNU_SOURCE", "-static", "-w", f"-I{here.parent / 'native/runtime'}"]
@@ -211,6 +214,21 @@ def test_a_request_that_is_received_part_by_part_wants_its_rest(tmp_path: Path, 
     program = tmp_path / "parts"
     subprocess.run(["cc", *options, str(here / "runtime/opaque_parts.c"), never, "-o", str(program)], check=True)
     assert subprocess.run([str(program), *parts.split()], capture_output=True, text=True, check=True).stdout == wanted
+
+
+@pytest.mark.parametrize(
+    ("parts", "wanted"), [((1, 1, 30), (1, 1)), ((2, 30), (2, 0)), ((4, 8), (4, 0)), ((32,), (0, 0))]
+)
+def test_the_parts_in_which_requests_are_received(parts: tuple[int, ...], wanted: tuple[int, int]) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for turn in range(10):
+        record.call(10, "epoll_wait", 1, 4)
+        for size in parts if turn else parts[:2]:  # one has no rest
+            record.call(10, "read", size, 7, 0, size, payload=bytes(size))
+        record.call(10, "write", 4, 7, payload=bytes(4))
+    found = fit_receive([cycle for cycles in requests_of(record.work(), "opaque").classes.values() for cycle in cycles])
+    assert (found.head, found.second) == wanted
 
 
 def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_tells_them() -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from random import Random
 
+import numpy as np
 import pytest
 
 import ditto.generate.body.emit as _  # the package gives the function of that name
 from ditto.artifacts.profile import Knobs
 from ditto.generate.body.isa import WORD, r64
-from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Inline, Slot
-from ditto.generate.body.predict import misses
+from ditto.generate.body.plan import JUMP, NOT_TAKEN, TAKEN, Inline, Slot
+from ditto.generate.body.predict import ADDRESS, HISTORY, counted, misses
 from ditto.generate.body.reach import Order
 from ditto.generate.body.target import make
 from test_body import request
@@ -75,8 +76,30 @@ def test_branches_that_soon_recur_are_missed_as_often(period: int) -> None:
 
 def test_what_recurs_in_every_pass_is_foreseen() -> None:
     slots = slots_of([Inline("random", 0.5)] * 100)
-    found = [misses(range(100), slots, 0.0, 0.3, Random(2), period) for period in (1, 4, 64)]
+    found = [
+        sum(misses(range(100), slots, 0.0, 0.3, Random(seed), period) for seed in range(8)) / 8 for period in (1, 4, 64)
+    ]
     assert found[0] < 5 < found[1] < found[2]
+
+
+def test_code_without_a_branch_misses_nothing() -> None:
+    slots = [Slot(number, 1, transfer=JUMP) for number in range(3)]
+    assert misses(range(3), slots, 100.0, 0.3, Random(1)) == 0
+    assert misses([], [], 0.0, 0.3, Random(1)) == 0
+
+
+def test_misses_are_those_of_the_predictor_followed_branch_by_branch() -> None:
+    rng = np.random.default_rng(1)
+    places = rng.integers(0, ADDRESS, 4000).astype(np.uint8)
+    outcomes, judged = rng.random(4000) < rng.choice([0.05, 0.5, 0.95], 4000), rng.random(4000) < 0.5
+    counters, history, missed = bytearray(HISTORY * ADDRESS), 0, 0
+    for place, outcome, counts in zip(places.tolist(), outcomes.tolist(), judged.tolist(), strict=True):
+        at = history * ADDRESS + place
+        state = counters[at]
+        missed += counts and (state > 1) != outcome
+        counters[at] = min(3, state + 1) if outcome else max(0, state - 1)
+        history = (history << 1 | outcome) % HISTORY
+    assert counted(places, outcomes, judged) == missed > 100
 
 
 def test_blocks_of_a_request_take_the_same_word_and_the_first_goes_on() -> None:

@@ -300,15 +300,20 @@ def test_memcached_commands_and_errors(memcached: Clone, data: bytes, reply: byt
 
 @pytest.mark.parametrize("handover", ["DITTO_HAND_KEEP", "DITTO_HAND_SPAWN_THREAD", "DITTO_HAND_SPAWN_PROCESS"])
 def test_opaque_over_blocking_roles(tmp_path: Path, handover: str) -> None:
-    small = (12).to_bytes(4, "little") + b"\xff\xff\0\xd7" + b"abcd"
-    large = (200).to_bytes(4, "little") + b"\xff\xff\0\xd7" + bytes(192)
+    small = (12).to_bytes(4, "big") + b"\xff\xff\0\xd7" + b"abcd"
+    large = (200).to_bytes(4, "big") + b"\xff\xff\0\xd7" + bytes(192)
+    tiny = b"\xde" + bytes(5)  # shorter than the header, as its reply is
     binary = build_clone(tmp_path / "clone", "opaque", f"-DTEST_HANDOVER={handover}")
     with running(binary) as clone:
         data = (small + large) * 3
         for at in (1, 3, 7, 8, 11, 12, 13, 100):
             reply = exchange(clone, [data[:at], data[at:]], 0.001)
             assert len(reply) == 3 * (20 + 5000)
-            assert reply[:8] == (20).to_bytes(4, "little") + b"\0\0\0\xd7"
+            assert reply[:8] == (20).to_bytes(4, "big") + b"\0\0\0\xd7"
+        for cut in (1, 2, 6, 8):
+            reply = exchange(clone, [(tiny + small)[:cut], (tiny + small)[cut:], tiny], 0.001)
+            assert (len(reply), reply[:4], reply[24:]) == (28, b"\xdcxxx", b"\xdcxxx")
+        assert exchange(clone, [b"\xdemsgpk"]) == b"xxxx"  # another protocol, though it begins so
         assert exchange(clone, [b"any other protocol"]) == b"x" * 20
         assert exchange(clone, [b"y" * 500]) == b"x" * 5000
         with clone.connect() as idle, clone.connect() as busy:  # an idle connection keeps no other waiting

@@ -32,6 +32,8 @@ SHAPES = {
     "polls": (),
     "once": ("-DTEST_ONCE",),
     "dispatch": ("-DTEST_DISPATCH",),
+    "mutes": ("-DTEST_DISPATCH", "-DTEST_MUTES"),
+    "level": ("-DTEST_DISPATCH", "-DTEST_LEVEL"),
     "crowd": ("-DTEST_CROWD=EPOLLONESHOT",),
     "edge": ("-DTEST_CROWD=EPOLLET", "-DTEST_ACCEPTS"),
 }
@@ -96,7 +98,8 @@ def test_a_pool_that_is_given_connections_without_a_descriptor(kind: str, to: st
     roles = SimpleNamespace(roles=[SimpleNamespace(kind=to, threads=[7, 8, 9])], role_of=lambda tid: 0)
     stream = SimpleNamespace(births={}, born_ns={}, outside=[], threads={})
     evidence = SimpleNamespace(work=record.work(), stream=stream)
-    assert find_handover(evidence, roles, acceptor) == Handover(0, how)  # type: ignore[arg-type]
+    told = NUMBERS["eventfd2"] if how == "queue" else 0  # an event loop's wait ends by a descriptor alone
+    assert find_handover(evidence, roles, acceptor) == Handover(0, how, told)  # type: ignore[arg-type]
 
 
 def test_threads_that_wait_themselves() -> None:
@@ -145,7 +148,22 @@ def test_a_dispatcher_is_told_from_those_who_serve() -> None:
         record.call(12 + turn % 2, "epoll_ctl", 0, EPOLL, 1, fd, payload=b"\1\0\0\0")
     pool = sharing_of(record).pools[PID]
     assert pool.servers == {12, 13} and pool.dispatchers == {11}
-    assert pool.unwatched == pytest.approx(1.0)
+    assert (pool.unwatched, pool.muted) == (pytest.approx(1.0), 0.0)
+
+
+def test_a_dispatcher_that_leaves_connections_for_no_events() -> None:
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        fd = 7 + turn % 3
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(11, "epoll_ctl", 0, EPOLL, 3, fd, payload=bytes(4))
+        record.call(11, "futex", 1, 0x1000, 129)
+        record.call(12 + turn % 2, "futex", 0, 0x1000, 128)
+        record.serve(12 + turn % 2, fd)
+        record.call(12 + turn % 2, "epoll_ctl", 0, EPOLL, 3, fd, payload=b"\1\0\0\0")
+    pool = sharing_of(record).pools[PID]
+    assert (pool.unwatched, pool.muted, pool.dispatcher_wakes) == (0.0, pytest.approx(1.0), pytest.approx(1.0))
 
 
 def test_where_nobody_waits_the_shape_is_not_known() -> None:
@@ -247,9 +265,11 @@ def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
     assert calls["write"] == pytest.approx(requests, rel=0.02)
     assert requests * 0.98 <= calls["read"] <= requests * 2.1
     waits = "epoll_pwait" if shape in ("polls", "once") else "epoll_wait"
-    assert calls[waits] > 0 and (calls["futex"] > 0) is (shape in ("polls", "dispatch", "once"))
+    assert calls[waits] > 0 and (calls["futex"] > 0) is (shape in ("polls", "dispatch", "mutes", "level", "once"))
     if shape == "once":  # asked for again after each report, which may bring several requests
         assert 0 < calls["epoll_ctl"] <= requests * 1.05
+    if shape == "mutes":  # by the dispatcher with each report, and by who serves, whether its program does it or not
+        assert 0.2 * requests < calls["epoll_ctl"] <= 2.05 * requests
     if shape == "crowd":
         assert calls["epoll_ctl"] == pytest.approx(requests, rel=0.05)
     busy = {name for name, count in calls.items() if count > 0.01 * requests}

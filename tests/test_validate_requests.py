@@ -22,6 +22,8 @@ def result(stdout: str = "", stderr: str = "") -> LoadResult:
         ("number of transactions actually processed: 4321/5000\n", 4321),
         ("    transactions:             777    (77.7 per sec.)\n    queries:       1554 (155 per sec.)", 777),
         ("Complete requests:      5,000\nFailed requests:        0\n", 5000),
+        ('{\t"transactions":\t\t\t          10,\n\t"transaction_rate":\t\t      333.33,\n', 10),
+        ("  Requests/sec:\t9298.61\nStatus code distribution:\n  [200]\t20 responses\n  [404]\t3 responses\n", 23),
         ("  Queries sent:         10000\n  Queries completed:    9999\n", 10000),
     ],
 )  # fmt: skip

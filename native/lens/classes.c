@@ -124,7 +124,7 @@ static UInt class_opaque(const HChar* p, ULong n) {
    UInt length = 0, i = 0;
    if (n >= 8 && head[7] == 0xd7 && head[6] <= 3) {
       UInt cls = head[4] | (UInt)head[5] << 8;
-      length = head[0] | (UInt)head[1] << 8 | (UInt)head[2] << 16 | (UInt)head[3] << 24;
+      length = head[3] | (UInt)head[2] << 8 | (UInt)head[1] << 16 | (UInt)head[0] << 24;
       if (length >= 8 && cls < 0x8000) return class_id(name, (UInt)VG_(sprintf)(name, "class %u", cls));
       if (length >= 8 && cls != 0xffff) {
          i = (UInt)VG_(sprintf)(name, "size %u #%u", 32u - (UInt)__builtin_clz(length), cls & 0xfff);

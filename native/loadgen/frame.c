@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #define OPAQUE_MARKER 0xd7
+#define OPAQUE_SHORT 0xd8 /* and the length of a message that is shorter than the header */
 #define FASTCGI_END 3
 
 enum { PHASE_START, PHASE_SKIP, PHASE_CHUNK, PHASE_CHUNK_DATA, PHASE_TRAILER, PHASE_TO_END, PHASE_VALUE };
@@ -254,6 +255,12 @@ static enum frame_result binary_feed(struct frame *f, enum framing framing, cons
 	size_t take = OPAQUE_HEAD - f->kept < n ? OPAQUE_HEAD - f->kept : n;
 	uint32_t length;
 
+	if (framing == FRAMING_OPAQUE && !f->kept && p[0] > OPAQUE_SHORT && p[0] < OPAQUE_SHORT + OPAQUE_HEAD) {
+		*used = 1;
+		f->need = p[0] - OPAQUE_SHORT - 1u;
+		f->phase = PHASE_SKIP;
+		return f->need ? FRAME_MORE : FRAME_DONE;
+	}
 	memcpy(f->head + f->kept, p, take);
 	f->kept += (uint32_t)take;
 	*used = take;
@@ -262,7 +269,7 @@ static enum frame_result binary_feed(struct frame *f, enum framing framing, cons
 	f->kept = 0;
 	if (framing == FRAMING_FASTCGI)
 		return fastcgi_head(f);
-	length = f->head[0] | (uint32_t)f->head[1] << 8 | (uint32_t)f->head[2] << 16 | (uint32_t)f->head[3] << 24;
+	length = f->head[3] | (uint32_t)f->head[2] << 8 | (uint32_t)f->head[1] << 16 | (uint32_t)f->head[0] << 24;
 	if (length < OPAQUE_HEAD || f->head[7] != OPAQUE_MARKER)
 		return FRAME_BROKEN;
 	f->need = length - OPAQUE_HEAD;

@@ -95,7 +95,8 @@ struct codec {
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 	/* What the server says first, once a connection; NULL where the client begins. */
 	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
-	/* How many more bytes the part of a request that lies unconsumed in [p, p + n) needs, 0: nothing of one is there.
+	/* How many more bytes the part of a request that lies unconsumed in [p, p + n) needs, 0: nothing of one is there,
+	 * UINT32_MAX: not known yet.
 	 * For servers that receive part by part; NULL where a request has but a head and a rest. */
 	uint32_t (*wants)(const struct codec_state *state, const uint8_t *p, size_t n);
 	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that

@@ -2,15 +2,16 @@
  *
  * The opaque codec, for protocols that have no codec of their own: right sizes, no meaning.
  *
- * A request made for it begins with a header of 8 bytes, little endian, inside its size:
+ * A request made for it begins with a header of 8 bytes, inside its size:
  *
- *     u32 length   of the whole request, 8 to 64 MiB
- *     u16 class    index of the request class; 0x8000 and a fingerprint: by the word that the request in whose place this is
+ *     u32 length   of the whole request, 8 to 64 MiB, big endian: the first byte is at most 4
+ *     u16 class    little endian: index of the request class; 0x8000 and a fingerprint: by the word that the request in whose place this is
  *                  began with, and by size; 0xffff: by size
  *     u8  flags    1: no reply, 2: close after the reply
  *     u8  marker   0xd7
  *
- * and its reply begins with the same header (length of the reply, class of the request).  A connection whose bytes do
+ * and its reply begins with the same header (length of the reply, class of the request).  Shorter ones begin with a byte of
+ * 0xd8 + their length; of requests the flags follow, where there is room, and the class is found by size.  A connection whose bytes do
  * not have this form is answered receive by receive: one reply for each, of the class whose word and size range fit.
  * A datagram is a request whatever its header says of its length, and its reply has no header.
  */
@@ -20,6 +21,7 @@
 
 #define HEADER 8u
 #define MARKER 0xd7
+#define SHORT 0xd8u
 #define LENGTH_LIMIT (64u << 20)
 #define BY_SIZE 0xffffu
 #define BY_WORD 0x8000u
@@ -86,13 +88,31 @@ static int32_t word_of(const uint8_t *p, size_t n)
 
 static uint32_t load32(const uint8_t *p)
 {
-	return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+	return p[3] | (uint32_t)p[2] << 8 | (uint32_t)p[1] << 16 | (uint32_t)p[0] << 24;
+}
+
+/* The length of a message that is shorter than a header, by its first byte; 0 of any other. */
+static uint32_t short_length(const uint8_t *p)
+{
+	return p[0] > SHORT && p[0] < SHORT + HEADER ? p[0] - SHORT : 0;
+}
+
+/* Its length, as far as it can be told by the bytes that are there; 0: not yet. */
+static uint32_t length_of(const uint8_t *p, size_t n)
+{
+	return n && short_length(p) ? short_length(p) : n >= 4 ? load32(p) : 0;
 }
 
 /* Whether the bytes that are there can begin a header. */
 static int plausible(const uint8_t *p, size_t n)
 {
-	if (n >= 4 && (load32(p) < HEADER || load32(p) > LENGTH_LIMIT))
+	if (n && short_length(p)) {
+		for (size_t i = 1; i < n && i < short_length(p); i++)
+			if (i == 1 ? p[1] > (WIRE_NOREPLY | WIRE_CLOSE) : p[i])
+				return 0;
+		return 1;
+	}
+	if ((n && p[0] > LENGTH_LIMIT >> 24) || (n >= 4 && (load32(p) < HEADER || load32(p) > LENGTH_LIMIT)))
 		return 0;
 	if (n >= 6 && (p[4] | p[5] << 8) >= codec_service->classes && !((p[5] << 8) & BY_WORD))
 		return 0;
@@ -104,15 +124,15 @@ static int plausible(const uint8_t *p, size_t n)
 /* The class that a header asks for. */
 static int16_t class_asked(const uint8_t *p)
 {
-	uint32_t cls = p[4] | (uint32_t)p[5] << 8;
+	uint32_t cls = short_length(p) ? BY_SIZE : p[4] | (uint32_t)p[5] << 8;
 
-	return cls == BY_SIZE ? class_for(DITTO_NONE, load32(p)) : cls & BY_WORD ? class_for((int32_t)(cls & 0xfff), load32(p))
+	return cls == BY_SIZE ? class_for(DITTO_NONE, length_of(p, HEADER)) : cls & BY_WORD ? class_for((int32_t)(cls & 0xfff), load32(p))
 										 : (int16_t)cls;
 }
 
 static enum codec_step datagram(const uint8_t *p, size_t n, size_t *used, struct request *req)
 {
-	int headed = n >= HEADER && plausible(p, n);
+	int headed = n >= HEADER && !short_length(p) && plausible(p, n);
 
 	*used = n;
 	*req = (struct request){.cls = headed ? class_asked(p) : class_for(word_of(p, n), (uint32_t)n), .bytes = (uint32_t)n};
@@ -131,11 +151,11 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 		if (!plausible(p, n)) {
 			st->phase = PHASE_RAW; /* and so it stays */
 		} else {
-			if (n < HEADER)
+			st->first_len = length_of(p, n);
+			if (n < HEADER && (!st->first_len || n < st->first_len))
 				return CODEC_MORE;
-			st->first_len = load32(p);
 			st->cls = class_asked(p);
-			st->flags = p[6];
+			st->flags = st->first_len >= HEADER ? p[6] : st->first_len > 1 ? p[1] : 0;
 			st->need = st->first_len;
 			st->phase = PHASE_SKIP;
 		}
@@ -164,9 +184,13 @@ static enum codec_step opaque_parse(struct codec_state *st, const uint8_t *p, si
 /* What is missing of a request whose header, or the length in it, is there: of servers that receive it part by part. */
 static uint32_t opaque_wants(const struct codec_state *st, const uint8_t *p, size_t n)
 {
+	uint32_t length = st->phase == PHASE_START && plausible(p, n) ? length_of(p, n) : 0;
+
 	if (st->phase == PHASE_SKIP)
 		return n < st->need ? (uint32_t)(st->need - n) : 0;
-	return st->phase == PHASE_START && n >= 4 && plausible(p, n) && load32(p) > n ? load32(p) - (uint32_t)n : 0;
+	if (st->phase == PHASE_START && !length && n && n < 4 && plausible(p, n))
+		return UINT32_MAX;
+	return length > n ? length - (uint32_t)n : 0;
 }
 
 static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
@@ -180,8 +204,8 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 	parts->body = 0;
 	if (req->flags & REQ_NOREPLY)
 		return;
-	if (req->canned && size < HEADER)
-		size = HEADER;
+	if (req->canned && !size)
+		size = 1;
 	if (req->file_body != DITTO_NONE) {
 		parts->body = (uint64_t)req->file_body;
 		size = req->canned ? HEADER : 0;
@@ -190,10 +214,12 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 	if (!to)
 		return;
 	codec_fill(to, 'x', size);
-	if (req->canned) {
+	if (req->canned && size < HEADER) {
+		*to = (uint8_t)(SHORT + size);
+	} else if (req->canned) {
 		uint32_t whole = size + (uint32_t)parts->body;
-		uint8_t header[HEADER] = {(uint8_t)whole, (uint8_t)(whole >> 8), (uint8_t)(whole >> 16),
-					  (uint8_t)(whole >> 24), (uint8_t)req->cls, (uint8_t)((uint16_t)req->cls >> 8),
+		uint8_t header[HEADER] = {(uint8_t)(whole >> 24), (uint8_t)(whole >> 16), (uint8_t)(whole >> 8),
+					  (uint8_t)whole, (uint8_t)req->cls, (uint8_t)((uint16_t)req->cls >> 8),
 					  0, MARKER};
 
 		memcpy(to, header, HEADER);

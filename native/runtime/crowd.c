@@ -43,10 +43,11 @@ void crowd_yield(struct worker *w, struct conn *c)
 /* Before a connection is let go of: it is reported again only if it was asked for since the last report. */
 void crowd_rearm(struct worker *w, struct conn *c)
 {
+	uint32_t once = c->idle_events & (uint32_t)EPOLLONESHOT;
 	uint32_t events = c->blocked == BLOCKED_OUT ? EPOLLOUT : (c->idle_events & ~(uint32_t)EPOLLONESHOT) | EPOLLIN;
 
 	if (!(c->source.events & events) && !c->unwatched)
-		wait_epoll.modify(w, &c->source, events | EPOLLONESHOT);
+		wait_epoll.modify(w, &c->source, events | once);
 }
 
 static void reported(struct worker *w, struct conn *c, uint32_t events)

@@ -14,6 +14,7 @@
 
 #define DATAGRAMS_PER_WAKE 100 /* so that a flood does not starve timers */
 #define DATAGRAM_BYTES 65536u
+#define ROUNDS_OF_ANSWERS 8 /* receives whose answers may wait at a time */
 
 static struct conn *stand_in(struct worker *w)
 {
@@ -48,9 +49,9 @@ static ssize_t take(struct conn *c)
 	return n;
 }
 
-/* What came in one call (recvmmsg), or leaves in one (sendmmsg). */
+/* What came in one call (recvmmsg), and what waits to leave, by so many in one (sendmmsg). */
 struct batch {
-	unsigned most, sent;
+	unsigned most, room, sent;
 	size_t bytes; /* room for each datagram */
 	struct mmsghdr *in, *out;
 	struct iovec *in_iov, *out_iov;
@@ -68,12 +69,13 @@ static struct batch *batch_make(void)
 	if (!b)
 		fail("memory for datagrams");
 	b->most = recv->batch ? recv->batch : 1;
+	b->room = ditto_service.listener.answers_last ? ROUNDS_OF_ANSWERS * b->most : b->most;
 	b->bytes = recv->bytes < DATAGRAM_BYTES ? recv->bytes : DATAGRAM_BYTES;
-	b->in = calloc(2 * (size_t)b->most, sizeof(*b->in));
-	b->in_iov = calloc(2 * (size_t)b->most, sizeof(*b->in_iov));
-	b->from = calloc(2 * (size_t)b->most, sizeof(*b->from));
+	b->in = calloc((size_t)b->most + b->room, sizeof(*b->in));
+	b->in_iov = calloc((size_t)b->most + b->room, sizeof(*b->in_iov));
+	b->from = calloc((size_t)b->most + b->room, sizeof(*b->from));
 	b->received = calloc(b->most, b->bytes);
-	b->replies = malloc(DATAGRAM_BYTES * (size_t)b->most);
+	b->replies = malloc(DATAGRAM_BYTES * (size_t)b->room);
 	if (!b->in || !b->in_iov || !b->from || !b->received || !b->replies)
 		fail("memory for datagrams");
 	b->out = b->in + b->most;
@@ -86,10 +88,23 @@ static struct batch *batch_make(void)
 	return b;
 }
 
+/* All that waits, each by the call that replies leave in. */
 static void batch_send(struct conn *c)
 {
-	if (batch && batch->sent)
-		syscall(SYS_sendmmsg, c->source.fd, batch->out, batch->sent, c->send->flags);
+	unsigned at = 0, n;
+
+	for (; batch && at < batch->sent; at += n) {
+		n = batch->sent - at < batch->most ? batch->sent - at : batch->most;
+		if (c->send->nr == SYS_sendmmsg)
+			syscall(SYS_sendmmsg, c->source.fd, batch->out + at, n, c->send->flags);
+		else if (c->send->nr == SYS_sendmsg)
+			syscall(SYS_sendmsg, c->source.fd, &batch->out[at].msg_hdr, c->send->flags);
+		else
+			syscall(SYS_sendto, c->source.fd, batch->out_iov[at].iov_base, batch->out_iov[at].iov_len, c->send->flags,
+				&batch->to[at], batch->out[at].msg_hdr.msg_namelen);
+		if (c->send->nr != SYS_sendmmsg)
+			n = 1;
+	}
 	if (batch)
 		batch->sent = 0;
 }
@@ -106,7 +121,7 @@ static void batch_add(struct conn *c, const void *data, size_t n)
 	memcpy(batch->out_iov[at].iov_base, data, n);
 	batch->out[at].msg_hdr = (struct msghdr){.msg_name = &batch->to[at], .msg_namelen = c->peer_bytes,
 						 .msg_iov = &batch->out_iov[at], .msg_iovlen = 1};
-	if (batch->sent == batch->most)
+	if (batch->sent == batch->room)
 		batch_send(c);
 }
 
@@ -116,7 +131,7 @@ ssize_t datagram_send(struct conn *c, size_t n)
 	struct iovec iov = {.iov_base = c->out.buf + c->out.start, .iov_len = n};
 	struct msghdr message = {.msg_name = c->peer, .msg_namelen = c->peer_bytes, .msg_iov = &iov, .msg_iovlen = 1};
 
-	if (c->send->nr == SYS_sendmmsg)
+	if (c->send->nr == SYS_sendmmsg || ditto_service.listener.answers_last)
 		batch_add(c, iov.iov_base, n);
 	else if (c->send->nr == SYS_sendmsg)
 		syscall(SYS_sendmsg, c->source.fd, &message, c->send->flags);
@@ -164,23 +179,36 @@ static int take_several(struct conn *c)
 	return n;
 }
 
-void datagram_ready(struct worker *w)
+static void receive_round(struct conn *c)
 {
-	struct conn *c = w->datagrams ? w->datagrams : stand_in(w);
-	ssize_t n;
+	const struct ditto_recv *recv = &ditto_service.recv;
+	ssize_t n, all = 0;
 
 	for (unsigned i = 0; i < DATAGRAMS_PER_WAKE; i++) {
-		if (ditto_service.recv.nr == SYS_recvmmsg) {
+		if (recv->nr == SYS_recvmmsg) {
 			n = take_several(c);
+			all += n;
 		} else {
 			n = take(c);
 			if (n >= 0)
 				answer(c, (size_t)n);
+			all++;
 		}
-		batch_send(c);
-		if (n < 0 || !ditto_service.recv.until_again)
+		if (!ditto_service.listener.answers_last)
+			batch_send(c);
+		if (n < 0 || !recv->until_again || (recv->enough && all >= recv->enough))
 			return; /* nothing is left, or an earlier reply found nobody */
 	}
+}
+
+void datagram_ready(struct worker *w)
+{
+	struct conn *c = w->datagrams ? w->datagrams : stand_in(w);
+
+	receive_round(c);
+	batch_send(c);
+	if (ditto_service.listener.rewatches && w->waiter)
+		w->waiter->modify(w, &w->listener, w->role->listen_events ? w->role->listen_events : EPOLLIN);
 }
 
 void datagram_main(struct worker *w)

@@ -35,7 +35,7 @@ void dispatch_main(struct worker *w)
 			fail("waiting for events");
 		w->wakes++;
 		worker_block(w, role->on_wake);
-		if (shared_hand_out(w, n, role->unwatches)) {
+		if (shared_hand_out(w, n)) {
 			accept_ready(w);
 			shared_bury(w);
 		}

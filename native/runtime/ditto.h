@@ -162,8 +162,10 @@ struct ditto_recv {
 	uint8_t until_again; /* after handling what was received, receive again until EAGAIN */
 	uint8_t until_short; /* receive again only if the buffer was filled */
 	uint32_t head;       /* bytes asked for first, the head of a request, and then the rest at once; 0: all together */
+	uint32_t second;     /* bytes asked for behind that head before the rest; 0: none */
 	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
+	uint16_t enough;     /* datagrams from which on a wake-up receives no more; 0: however many there are */
 };
 
 struct ditto_listener {
@@ -174,6 +176,8 @@ struct ditto_listener {
 	uint16_t accept_nr;  /* accept or accept4 */
 	int32_t accept_flags;
 	uint8_t accept_until_again; /* accept until EAGAIN, else once a wake-up */
+	uint8_t answers_last; /* datagrams are answered after the last receive of a wake-up */
+	uint8_t rewatches;    /* and the wait set is told anew, after each, that they are waited for */
 	uint16_t sockopts;   /* set on the listener before listen */
 	const struct ditto_op *sockopt;
 };
@@ -257,6 +261,7 @@ struct ditto_role {
 	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	struct ditto_program each_wait; /* and right before the wait */
+	struct ditto_program each_batch; /* once for all requests of a wake-up, before those that are deferred go on */
 	ditto_block_fn on_wake;    /* after each return of the wait, before the first event */
 	ditto_block_fn before_wait; /* at the end of each wake-up */
 	/* Threads that share connections (shared, dispatch): */
@@ -264,6 +269,7 @@ struct ditto_role {
 	uint8_t crowd;       /* all of its threads wait for the same events at once */
 	uint8_t polls_first; /* before it blocks, a wait asks for what there is */
 	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
+	uint8_t mutes;       /* dispatch: it stays there, for no events, and its program asks for them again */
 	ditto_block_fn on_unpark; /* after a thread was woken by another */
 	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
 	uint16_t running;    /* most threads that run at a time; 0: no limit */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 
@@ -96,7 +97,7 @@ static void stat_path(struct op_context *x, const struct ditto_op *op)
 
 static uint32_t transfer_size(struct op_context *x, const struct ditto_op *op)
 {
-	uint32_t size = dist_draw(op->size, &x->worker->rng, 4096);
+	uint32_t size = dist_draw(op->size, &x->worker->rng, x->worker->batch_bytes ? x->worker->batch_bytes : 4096);
 
 	return size > SCRATCH_BYTES ? SCRATCH_BYTES : size;
 }
@@ -163,13 +164,16 @@ static void write_slot(struct op_context *x, const struct ditto_op *op)
 	case SYS_pwrite64:
 		written = syscall(SYS_pwrite64, slot->fd, iov.iov_base, (size_t)size, draw_offset(x, slot, op, size));
 		break;
+	case SYS_pwritev:
+		written = syscall(SYS_pwritev, slot->fd, &iov, 1, draw_offset(x, slot, op, size), 0);
+		break;
 	case SYS_writev:
 		written = syscall(SYS_writev, slot->fd, &iov, 1);
 		break;
 	default:
 		written = syscall(SYS_write, slot->fd, iov.iov_base, (size_t)size);
 	}
-	if (written > 0 && op->b >= DITTO_SLOT_PERSISTENT && op->nr != SYS_pwrite64) {
+	if (written > 0 && op->b >= DITTO_SLOT_PERSISTENT && op->nr != SYS_pwrite64 && op->nr != SYS_pwritev) {
 		/* other threads and processes write to the same log: each counts its own share, which is enough */
 		slot->size += (uint64_t)written;
 		if (slot->size > LOG_LIMIT && ftruncate(slot->fd, 0) == 0)
@@ -185,10 +189,41 @@ static void sync_slot(int fd, uint16_t nr)
 		syscall(nr == SYS_fdatasync ? SYS_fdatasync : SYS_fsync, fd);
 }
 
+/* Asks for a file's state, or sets what it is already. */
+static void state_of(struct slot *slot, uint16_t nr)
+{
+	struct stat st;
+
+	switch (nr) {
+	case SYS_newfstatat:
+		syscall(nr, slot->fd, "", &st, AT_EMPTY_PATH);
+		break;
+	case SYS_fchmod:
+		syscall(nr, slot->fd, 0600);
+		break;
+	case SYS_fchown:
+		syscall(nr, slot->fd, -1, -1);
+		break;
+	case SYS_flock:
+		syscall(nr, slot->fd, LOCK_UN);
+		break;
+	case SYS_ftruncate:
+		syscall(nr, slot->fd, (off_t)slot->size);
+		break;
+	case SYS_fallocate:
+		syscall(nr, slot->fd, FALLOC_FL_KEEP_SIZE, 0L, 1L);
+		break;
+	case SYS_fadvise64:
+		syscall(nr, slot->fd, 0L, 0L, POSIX_FADV_NORMAL);
+		break;
+	default:
+		syscall(SYS_fstat, slot->fd, &st);
+	}
+}
+
 enum run file_op(struct op_context *x, const struct ditto_op *op)
 {
 	struct epoll_event watched = {.events = EPOLLIN | EPOLLET};
-	struct stat st;
 	struct slot *slot;
 
 	switch (op->kind) {
@@ -199,12 +234,7 @@ enum run file_op(struct op_context *x, const struct ditto_op *op)
 		stat_path(x, op);
 		break;
 	case OP_FILE_FSTAT:
-		if (op->nr == SYS_newfstatat)
-			syscall(SYS_newfstatat, slot_for(x, op->b)->fd, "", &st, AT_EMPTY_PATH);
-		else if (op->nr == SYS_fchmod)
-			syscall(SYS_fchmod, slot_for(x, op->b)->fd, 0600);
-		else
-			syscall(SYS_fstat, slot_for(x, op->b)->fd, &st);
+		state_of(slot_for(x, op->b), op->nr);
 		break;
 	case OP_FILE_READ:
 		read_slot(x, op);

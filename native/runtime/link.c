@@ -261,6 +261,16 @@ static void unasked(struct link *l)
 		link_unwatch(l); /* or it would be reported for ever */
 }
 
+/* Nobody waits for that: a program whose parts are chosen by chance has asked for it.  It would be reported until the
+ * next call. */
+static void writable(struct link *l)
+{
+	const struct waiter *waiter = l->worker->waiter;
+
+	if (l->watched && waiter && (l->source.events & EPOLLOUT) && !(l->source.events & EPOLLET))
+		waiter->modify(l->worker, &l->source, l->source.events & ~(uint32_t)EPOLLOUT);
+}
+
 static void forget_idle(struct link *l)
 {
 	struct link **at = &l->worker->links->idle[l->to - ditto_service.downstream];
@@ -281,8 +291,10 @@ void link_events(struct link *l, uint32_t events)
 		conn_resume(l->owner);
 		return;
 	}
-	if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP)))
+	if (!(events & (EPOLLIN | EPOLLERR | EPOLLHUP | EPOLLRDHUP))) {
+		writable(l);
 		return;
+	}
 	unasked(l);
 	if (!l->owner && l->failed) {
 		forget_idle(l);

@@ -74,6 +74,7 @@ int link_h2_request(struct link *l, const struct ditto_request *request);
 
 /* link_time.c: no call waits for ever */
 void link_time_start(struct link_pool *pool); /* of a pool's first link */
+void link_time_begin(void); /* of a process that may call: ahead of requests, which the original makes without */
 void link_time_forked(void);                  /* in a child: the parent's timer is not its own */
 int links_timeout(int timeout_ms);            /* that long a loop may wait at most */
 void links_late(struct worker *w);            /* requests that have waited too long go on without */

@@ -42,15 +42,20 @@ static void tick(int number)
 
 void link_time_start(struct link_pool *pool)
 {
-	struct sigaction action = {.sa_handler = tick, .sa_flags = SA_RESTART};
-	uint64_t us = (uint64_t)options.patience * 1000000u / TICKS;
-	struct itimerval timer;
-
 	pool->held = FREE;
 	pool->seen = ticks;
 	pool->next = pools;
 	while (!atomic_compare_exchange_weak(&pools, &pool->next, pool))
 		;
+	link_time_begin();
+}
+
+void link_time_begin(void)
+{
+	struct sigaction action = {.sa_handler = tick, .sa_flags = SA_RESTART};
+	uint64_t us = (uint64_t)options.patience * 1000000u / TICKS;
+	struct itimerval timer;
+
 	if (!us || atomic_flag_test_and_set(&started))
 		return;
 	timer.it_interval = timer.it_value = (struct timeval){(time_t)(us / 1000000u), (suseconds_t)(us % 1000000u)};

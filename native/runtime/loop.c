@@ -69,6 +69,12 @@ static void run_deferred(struct worker *w)
 	}
 }
 
+static void run_batch(struct worker *w)
+{
+	worker_program(w, NULL, &w->role->each_batch);
+	w->batched = w->batch_bytes = 0;
+}
+
 /* What was deferred before the wait.  Requests taken up meanwhile are for the next round. */
 static void run_late(struct worker *w)
 {
@@ -138,6 +144,8 @@ void loop_main(struct worker *w)
 			else
 				accept_ready(w);
 		}
+		if (w->batched)
+			run_batch(w);
 		if (w->deferred && !role->deferred_late)
 			run_deferred(w);
 		timers_run(w);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
@@ -18,6 +19,7 @@
 #include <time.h>
 
 #define SIGNAL_SET 8 /* bytes of the kernel's signal set */
+#define PAGE 4096
 
 /* On a timer that nobody waits for. */
 static void timer_call(uint16_t nr)
@@ -31,6 +33,53 @@ static void timer_call(uint16_t nr)
 		syscall(nr, timer, 0, &later, NULL);
 	else
 		syscall(nr, timer, &later);
+}
+
+/* On a page that nothing uses: it becomes accessible and inaccessible in turn, as heaps grow by; or keeps its place. */
+static void memory_call(uint16_t nr)
+{
+	static _Alignas(PAGE) uint8_t spare[3 * PAGE];
+	static _Thread_local int open = 1;
+
+	if (nr == SYS_mremap) {
+		syscall(nr, spare + PAGE, PAGE, PAGE, 0);
+		return;
+	}
+	open = !open;
+	syscall(nr, spare + PAGE, PAGE, open ? PROT_READ | PROT_WRITE : PROT_NONE);
+}
+
+/* Of a name that nothing has, or for one that there is: refused once it was looked up. */
+static void folder_call(uint16_t nr)
+{
+	static const char nothing[] = "nothing", here[] = ".";
+
+	switch (nr) {
+	case SYS_symlink:
+		syscall(nr, nothing, here);
+		break;
+	case SYS_mkdir:
+		syscall(nr, here, 0700);
+		break;
+	case SYS_mkdirat:
+		syscall(nr, AT_FDCWD, here, 0700);
+		break;
+	case SYS_renameat:
+	case SYS_renameat2:
+		syscall(nr, AT_FDCWD, nothing, AT_FDCWD, nothing, 0);
+		break;
+	case SYS_unlinkat:
+	case SYS_fchmodat:
+	case SYS_utimensat:
+		syscall(nr, AT_FDCWD, nothing, NULL, 0);
+		break;
+	case SYS_rename:
+	case SYS_link:
+		syscall(nr, nothing, nothing);
+		break;
+	default:
+		syscall(nr, nothing, -1, -1);
+	}
 }
 
 void misc_call(uint16_t nr)
@@ -132,6 +181,27 @@ void misc_call(uint16_t nr)
 		break;
 	case SYS_kill: /* no signal, to its own group */
 		syscall(nr, 0, 0);
+		break;
+	case SYS_mprotect:
+	case SYS_mremap:
+		memory_call(nr);
+		break;
+	case SYS_rename:
+	case SYS_renameat:
+	case SYS_renameat2:
+	case SYS_link:
+	case SYS_symlink:
+	case SYS_unlink:
+	case SYS_unlinkat:
+	case SYS_mkdir:
+	case SYS_mkdirat:
+	case SYS_rmdir:
+	case SYS_chmod:
+	case SYS_fchmodat:
+	case SYS_chown:
+	case SYS_utimensat:
+	case SYS_truncate:
+		folder_call(nr);
 		break;
 	case SYS_brk:
 	case SYS_time:

@@ -251,6 +251,10 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_FILE_CLOSE:
 	case OP_FILE_WATCH:
 		return file_op(x, op);
+	case OP_BATCH:
+		w->batched++;
+		w->batch_bytes += dist_draw(op->size, &w->rng, 0);
+		break;
 	case OP_MISC:
 		misc_call(op->nr);
 		break;

@@ -2,6 +2,7 @@
  *
  * Processes and threads of the tables: children are forked before a process starts its threads.
  */
+#include "link.h"
 #include "message.h"
 #include "worker.h"
 
@@ -145,8 +146,11 @@ void worker_main(struct worker *w)
 		w->spare_fd = open("/", O_PATH | O_CLOEXEC);
 	}
 	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_ACCEPT_SERVE || role->kind == DITTO_ROLE_PULL ||
-	    w->shared)
+	    w->shared) {
 		pool_start(&w->pool);
+		if (ditto_service.downstreams)
+			link_time_begin();
+	}
 	switch (role->kind) {
 	case DITTO_ROLE_PERIODIC:
 		periodic_main(w);

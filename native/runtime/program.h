@@ -33,16 +33,18 @@ enum ditto_op_kind {
 	OP_CLOSE,         /* the connection (in close programs) */
 	OP_FILE_OPEN,     /* open a file of group a into file slot b with flags c */
 	OP_FILE_STAT,     /* path stat of a file of group a (nr: stat, lstat, newfstatat, statx, access) */
-	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path, fchmod to what it has) */
+	OP_FILE_FSTAT,    /* of file slot b (nr: fstat, newfstatat with an empty path; fchmod, fchown, ftruncate, fallocate, flock,
+	                   * fadvise64 to what it has) */
 	OP_FILE_READ,     /* slot b, size dist; nr: read, pread64, readv, preadv; for pread* at a multiple of a bytes drawn
 	                   * from where, or with a chance of c in 1000 where the access before ended */
-	OP_FILE_WRITE,    /* slot b, size dist; nr: write, pwrite64, writev; pwrite64 as pread64 */
+	OP_FILE_WRITE,    /* slot b, size dist; nr: write, writev, pwrite64, pwritev; pwrite* as pread*; in each_batch without one */
 	OP_FILE_SEEK,     /* slot b to offset 0 */
 	OP_FILE_SYNC,     /* slot b; nr: fsync, fdatasync, or sync_file_range, which begins to write all of it */
 	OP_FILE_CLOSE,    /* slot b */
 	OP_FILE_WATCH,    /* slot b is offered to the wait set, which refuses files: runtimes find out so what it is */
 	OP_MISC,          /* a call without lasting effect, by nr: getpid, gettid, clock_gettime, getrusage, sched_yield,
 	                   * umask-free calls only; others are refused by the generator */
+	OP_BATCH,         /* ask for the role's each_batch, and add size to the bytes that it writes */
 	OP_MMAP,          /* mapping of size dist, anonymous or (a is 1) of file slot b, touched page by page (unless a is 2),
 	                   * unmapped by the next OP_MUNMAP */
 	OP_MUNMAP,

@@ -81,17 +81,21 @@ static uint32_t part_wanted(const struct conn *c)
 
 	if (!head)
 		return 0;
+	if (kept == head && ditto_service.recv.second)
+		return ditto_service.recv.second;
 	more = codec->wants ? codec->wants(&c->codec, c->in + c->in_start, kept) : 0;
 	return more || kept ? more : head;
 }
 
 static int within_request(const struct conn *c)
 {
+	const struct ditto_recv *recv = &ditto_service.recv;
 	uint32_t kept = c->in_end - c->in_start;
 
-	if (!ditto_service.recv.head)
+	if (!recv->head)
 		return 0;
-	return codec->wants ? codec->wants(&c->codec, c->in + c->in_start, kept) > 0 : kept == ditto_service.recv.head;
+	return codec->wants ? codec->wants(&c->codec, c->in + c->in_start, kept) > 0
+			    : kept == recv->head || kept == recv->head + recv->second;
 }
 
 int conn_receive_once(struct conn *c)

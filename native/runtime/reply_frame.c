@@ -13,6 +13,7 @@
 
 #define BINARY_HEAD 8u
 #define OPAQUE_MARKER 0xd7
+#define OPAQUE_SHORT 0xd8 /* and its length: of a message shorter than the header, see codec_opaque.c */
 #define MESSAGE_HEAD 5u
 #define FASTCGI_END 3
 #define FASTCGI_OUTPUT 6
@@ -258,6 +259,11 @@ static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enu
 	uint32_t wanted = head_bytes(f), length, kept;
 	size_t took = wanted - f->kept < n ? wanted - f->kept : n;
 
+	if (f->codec == DITTO_CODEC_OPAQUE && !f->kept && *p > OPAQUE_SHORT && *p < OPAQUE_SHORT + BINARY_HEAD) {
+		f->need = *p - OPAQUE_SHORT - 1u;
+		*state = f->need ? FRAME_MORE : FRAME_DONE;
+		return 1;
+	}
 	memcpy(f->line + f->kept, p, took);
 	f->kept += (uint32_t)took;
 	if (f->kept < head_bytes(f))
@@ -272,7 +278,7 @@ static size_t keep_header(struct reply_frame *f, const uint8_t *p, size_t n, enu
 		*state = message_head(f);
 		return took;
 	}
-	length = f->line[0] | (uint32_t)f->line[1] << 8 | (uint32_t)f->line[2] << 16 | (uint32_t)f->line[3] << 24;
+	length = f->line[3] | (uint32_t)f->line[2] << 8 | (uint32_t)f->line[1] << 16 | (uint32_t)f->line[0] << 24;
 	f->need = length - BINARY_HEAD;
 	*state = length < BINARY_HEAD || f->line[7] != OPAQUE_MARKER ? FRAME_BROKEN : f->need ? FRAME_MORE : FRAME_DONE;
 	return took;

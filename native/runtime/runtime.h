@@ -224,8 +224,7 @@ struct worker {
 	struct conn *deferred, **deferred_tail, *dead, *all;
 	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
 	uint32_t brought; /* elements that nobody has taken */
-	uint32_t conns;
-	uint32_t accepts; /* since the listener was added to the wait set */
+	uint32_t conns, accepts; /* how many there are; accepts since the listener was added to the wait set */
 	struct pool pool;
 	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
@@ -233,6 +232,7 @@ struct worker {
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
+	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	struct inbox *inbox;

@@ -35,6 +35,7 @@ void shared_join(struct shared *s, struct worker *w)
 	w->ready = calloc(w->role->max_events ? w->role->max_events : 1, sizeof(*w->ready));
 	if (!w->ready)
 		fail("wait set");
+	s->mutes |= w->role->mutes;
 	if (w->role->kind == DITTO_ROLE_SHARED) {
 		s->running++;
 		if (!s->first)
@@ -163,6 +164,12 @@ void shared_yield(struct worker *w, struct conn *c)
 		shared_queue(w, c);
 }
 
+/* Whether a connection is reported only once before it is asked for again. */
+static int asked_anew(const struct worker *w, const struct conn *c)
+{
+	return w->shared->mutes || (c->idle_events & EPOLLONESHOT);
+}
+
 void shared_serve(struct worker *w, struct conn *c)
 {
 	int dispatched = !w->role->polls;
@@ -173,7 +180,7 @@ void shared_serve(struct worker *w, struct conn *c)
 	for (;;) {
 		uint32_t busy = BUSY, events = atomic_fetch_and(&c->pending, BUSY) & ~BUSY;
 
-		if (events && (c->idle_events & EPOLLONESHOT))
+		if (events && asked_anew(w, c))
 			c->source.events = 0;
 		if (c->fresh) {
 			c->fresh = 0;
@@ -190,7 +197,7 @@ void shared_serve(struct worker *w, struct conn *c)
 			shared_bury(w);
 			break;
 		}
-		if (c->idle_events & EPOLLONESHOT)
+		if (asked_anew(w, c))
 			crowd_rearm(w, c);
 		if (atomic_compare_exchange_strong(&c->pending, &busy, 0))
 			break;
@@ -201,10 +208,21 @@ void shared_serve(struct worker *w, struct conn *c)
 	}
 }
 
+/* No more reports on a connection until it is asked for again.  What it is asked for is its server's to know: that one may
+ * be asking at this moment, so it is not noted down here. */
+static void mute(struct worker *w, struct source *source)
+{
+	struct epoll_event event = {.events = 0, .data.ptr = source};
+
+	syscall(SYS_epoll_ctl, w->wait_fd, EPOLL_CTL_MOD, source->fd, &event);
+	shared_signal(w);
+}
+
 /* Hands out reports: to the queue, and the listener's to the caller.  Whether the listener is among them. */
-int shared_hand_out(struct worker *w, int n, int unwatch)
+int shared_hand_out(struct worker *w, int n)
 {
 	struct shared *s = w->shared;
+	int unwatch = w->role->unwatches, dispatches = w->role->kind == DITTO_ROLE_DISPATCH;
 	int listener = 0;
 
 	for (int i = 0; i < n; i++) {
@@ -219,10 +237,12 @@ int shared_hand_out(struct worker *w, int n, int unwatch)
 			wait_epoll.remove(w, source);
 			c->unwatched = 1;
 			shared_signal(w);
+		} else if (s->mutes) {
+			mute(w, source);
 		}
 		if (!shared_mark(c, w->ready[i].events))
 			continue;
-		if (unwatch) {
+		if (dispatches) {
 			shared_queue(w, c);
 			continue;
 		}
@@ -256,7 +276,7 @@ static void poll_events(struct worker *w)
 	if (n < 0 && errno != EINTR)
 		fail("waiting for events");
 	worker_block(w, w->role->on_wake);
-	listener = shared_hand_out(w, n, 0);
+	listener = shared_hand_out(w, n);
 	hold(s);
 	s->polling = 0;
 	release(s);

@@ -21,6 +21,7 @@ struct shared {
 	struct worker *idle;       /* parked threads, the last parked first */
 	unsigned running;          /* threads neither parked nor waiting for events */
 	unsigned waking;           /* woken, and have not looked at the queue yet */
+	int mutes;                 /* its dispatcher asks for nothing of a connection with each report */
 	int polling;               /* some thread waits for events, or hands out what it got */
 };
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A request in the clones' own framing that comes in parts of the sizes told: how many more bytes are wanted after each,
- * and the classes of requests of 8, 14 and 20 bytes. */
+ * A request in the clones' own framing (of 44 bytes, or of 3 where the first part is empty) that comes in parts of the
+ * sizes told: how many more bytes are wanted after each, and the classes of requests of 8, 14 and 20 bytes. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -17,7 +17,8 @@ const struct ditto_service *codec_service = &service;
 
 int main(int argc, char **argv)
 {
-	static const uint8_t request[44] = {44, 0, 0, 0, 0xff, 0xff, 0, MARKER};
+	static const uint8_t large[44] = {0, 0, 0, 44, 0xff, 0xff, 0, MARKER}, small[3] = {SHORT + 3, WIRE_CLOSE};
+	const uint8_t *request = atoi(argv[1]) ? large : small;
 	struct codec_state state = {0};
 	size_t start = 0, end = 0, used;
 	struct request made;

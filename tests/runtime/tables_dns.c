@@ -42,8 +42,17 @@ static const struct ditto_process processes[] = {
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 9, .codec = DITTO_CODEC_DNS, .classes = 1, .cls = classes,
+#ifdef TEST_LAST
+	.recv = {.nr = SYS_recvmmsg, .bytes = 2048, .flags = 0x40, .until_again = 1, .batch = 8, .enough = 10},
+	.send = {.nr = SYS_sendmmsg, .iovs = 1, .arm = 1},
+#else
 	.recv = {.nr = SYS_recvfrom, .bytes = 65552, .flags = 0x40, .until_again = 1},
 	.send = {.nr = SYS_sendto, .iovs = 1, .arm = 1},
-	.listener = {.backlog = 128, .nonblocking = 1, .datagrams = DATAGRAMS, .accept_nr = SYS_accept4, .accept_flags = 04000},
+#endif
+	.listener = {.backlog = 128, .nonblocking = 1, .datagrams = DATAGRAMS, .accept_nr = SYS_accept4, .accept_flags = 04000,
+#ifdef TEST_LAST
+		     .answers_last = 1, .rewatches = 1,
+#endif
+	},
 	.roles = 1, .role = roles, .processes = 1, .process = processes,
 };

@@ -17,13 +17,16 @@
 
 DIST(small, 20);
 DIST(large, 5000);
+DIST(tiny, 4);
 
 static const struct ditto_reply a[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_OPAQUE, .size = &small}};
 static const struct ditto_reply b[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_OPAQUE, .size = &large}};
+static const struct ditto_reply c[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_OPAQUE, .size = &tiny}};
 static const struct ditto_op serve[] = {{.kind = OP_REPLY, .prob = DITTO_ALWAYS}};
 static const struct ditto_class classes[] = {
 	{.match = {.path_print = DITTO_NONE, .min_bytes = 0, .max_bytes = 99}, .prob = DITTO_ALWAYS / 2, .replies = 1, .reply = a, .program = {1, serve}},
 	{.match = {.path_print = DITTO_NONE, .min_bytes = 100, .max_bytes = 1 << 30}, .prob = DITTO_ALWAYS, .replies = 1, .reply = b, .program = {1, serve}},
+	{.match = {.path_print = DITTO_NONE, .min_bytes = 5, .max_bytes = 6}, .prob = DITTO_ALWAYS, .replies = 1, .reply = c, .program = {1, serve}},
 };
 static const struct ditto_op closed[] __attribute__((unused)) = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS}};
 static const struct ditto_role roles[] = {
@@ -46,7 +49,7 @@ static const struct ditto_process processes[] = {{.name = "p0", .parent = DITTO_
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 3, .codec = DITTO_CODEC_OPAQUE,
-	.classes = 2, .cls = classes,
+	.classes = 3 - DATAGRAMS, .cls = classes,
 	.recv = {.nr = SYS_recvfrom, .bytes = 8192}, .send = {.nr = SYS_sendto, .flags = 0x4000, .iovs = 1},
 	.listener = {.backlog = 128, .datagrams = DATAGRAMS, .accept_nr = SYS_accept},
 	.roles = sizeof(p0) / sizeof(p0[0]), .role = roles, .processes = 1, .process = processes,

@@ -117,8 +117,8 @@ class LoadPlan:
             file.write(self.as_bytes())
 
 
-_OPAQUE_HEAD = struct.Struct("<IHBB")
-OPAQUE_HEAD_BYTES = _OPAQUE_HEAD.size
+OPAQUE_HEAD_BYTES = 8
+_SHORT = 0xD8
 _BY_SIZE, _BY_WORD, _NO_REPLY, _CLOSES, _MARKER = 0xFFFF, 0x8000, 1, 2, 0xD7
 _WORD = re.compile(rb"([A-Za-z][A-Za-z_]{1,23})[ \r\n]")
 
@@ -134,7 +134,7 @@ def opaque_of(plan: LoadPlan) -> LoadPlan:
     def step(was: Step) -> Step:
         flags = _NO_REPLY if was.flags & StepFlags.NOREPLY else 0
         flags |= _CLOSES if was.flags & StepFlags.CLOSE else 0
-        if plan.framing is Framing.DATAGRAM and len(was.request) < _OPAQUE_HEAD.size:
+        if plan.framing is Framing.DATAGRAM and len(was.request) < OPAQUE_HEAD_BYTES:
             return Step(bytes(len(was.request)), 0, was.flags)
         word = first_word(was.request)
         cls = _BY_WORD | path_print(WORD_KEY, word) if word else _BY_SIZE
@@ -145,9 +145,10 @@ def opaque_of(plan: LoadPlan) -> LoadPlan:
 
 
 def opaque_request(size: int, cls: int, flags: int = 0) -> bytes:
-    """A request of ``size`` bytes (at least 8) in the clones' own framing, for a request class."""
-    size = max(_OPAQUE_HEAD.size, size)
-    return _OPAQUE_HEAD.pack(size, cls, flags, _MARKER).ljust(size, b"\0")
+    """A request of ``size`` bytes in the clones' own framing, for a request class; one below 8 bytes is for any."""
+    if size < OPAQUE_HEAD_BYTES:
+        return bytes([_SHORT + max(1, size), flags])[: max(1, size)].ljust(size, b"\0")
+    return (struct.pack(">I", size) + struct.pack("<HBB", cls, flags, _MARKER)).ljust(size, b"\0")
 
 
 def first_word(request: bytes) -> bytes:
@@ -158,10 +159,10 @@ def first_word(request: bytes) -> bytes:
 
 def opaque_key(payload: bytes) -> bytes | None:
     """The class key (``ditto.streams.protocol.request_key``) of a request in the clones' framing; None of another."""
-    if len(payload) < _OPAQUE_HEAD.size:
+    if len(payload) < OPAQUE_HEAD_BYTES:
         return None
-    size, cls, flags, marker = _OPAQUE_HEAD.unpack_from(payload)
-    if marker != _MARKER or flags > (_NO_REPLY | _CLOSES) or size < _OPAQUE_HEAD.size:
+    size, cls, flags, marker = (*struct.unpack_from(">I", payload), *struct.unpack_from("<HBB", payload, 4))
+    if marker != _MARKER or flags > (_NO_REPLY | _CLOSES) or size < OPAQUE_HEAD_BYTES:
         return None
     if cls < _BY_WORD:
         return b"class %d" % cls

@@ -122,13 +122,15 @@ class Role(Model):
     ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
     at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
     they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait`` those right
-    before it.  ``polls``, ``crowd``, ``polls_first``, ``unwatches`` and ``running`` are for threads that share
-    connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
-    blocking before, whether a dispatcher takes each connection out of the wait set, how many run at a time at most (0:
-    all), and how often they wake nobody, for each report they hand out or each time they were woken.  The dispatcher of
-    a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten`` is the number of accepts with which a loop
-    takes the listener out of its wait set and adds it again; 0 for never.  ``leads_session``: a process that begins
-    with such a thread is in a session of its own; kernels share CPUs evenly among sessions.
+    before it, ``each_batch`` what is done once for all requests of a wake-up that ask for it, before they are answered.
+    ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes`` and ``running`` are for threads that
+    share connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
+    blocking before, whether a dispatcher takes each connection out of the wait set with each report, or leaves it there
+    for no events, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
+    out or each time they were woken.  The dispatcher of a ``crowd`` only accepts, and waits by ``listen_wait``.
+    ``relisten`` is the number of accepts with which a loop takes the listener out of its wait set and adds it again; 0
+    for never.  ``leads_session``: a process that begins with such a thread is in a session of its own; kernels share
+    CPUs evenly among sessions.
     """
 
     kind: Literal[
@@ -150,6 +152,7 @@ class Role(Model):
     deferred_lifo: bool = False
     each_wake: Program = []
     each_wait: Program = []
+    each_batch: Program = []
     deferred_late: bool = False
     on_wake_block: Annotated[int, Field(ge=0, le=255)] | None = None
     before_wait_block: Annotated[int, Field(ge=0, le=255)] | None = None
@@ -157,6 +160,7 @@ class Role(Model):
     crowd: bool = False
     polls_first: bool = False
     unwatches: bool = False
+    mutes: bool = False
     running: Annotated[int, Field(ge=0, le=1024)] = 0
     leads_session: bool = False
     wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
@@ -197,8 +201,10 @@ class Receive(Model):
     until_again: bool = False
     until_short: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
+    second: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
     batch: Annotated[int, Field(ge=0, le=1024)] = 0
+    enough: Annotated[int, Field(ge=0, le=65535)] = 0
 
 
 class Listener(Model):
@@ -207,6 +213,8 @@ class Listener(Model):
     backlog: Annotated[int, Field(ge=0, le=1 << 20)] = 511
     nonblocking: bool = True
     datagrams: bool = False
+    answers_last: bool = False
+    rewatches: bool = False
     reuseport: bool = False
     accept_nr: SyscallNumber = 288
     accept_flags: SmallInt = 0
@@ -345,6 +353,7 @@ def _programs(service: ServiceProfile) -> list[list[Op]]:
         programs += [
             role.each_wake,
             role.each_wait,
+            role.each_batch,
             role.before_accept,
             role.on_accept,
             role.on_adopt,

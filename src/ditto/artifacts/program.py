@@ -57,6 +57,7 @@ class OpKind(StrEnum):
     FILE_CLOSE = "file_close"
     FILE_WATCH = "file_watch"
     MISC = "misc"
+    BATCH = "batch"
     MMAP = "mmap"
     MUNMAP = "munmap"
     MADVISE = "madvise"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,12 +44,8 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
         MissingCapabilityError: the runtime's sources are not there.
         BadInputError: the profile has several services (one clone is one service).
     """
-    if len(profile.services) != 1:
-        raise BadInputError(
-            f"the profile has {len(profile.services)} services", "generate a clone of each service by itself"
-        )
-    ir = settle(profile, profile.services[0], profile.seed if seed is None else seed)
-    body = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
+    ir = _settled(profile, seed)
+    body = body_of(profile, seed)
     files = {
         "tables.c": emit_tables(ir, body),
         "blocks.S": body.assembly,
@@ -58,6 +56,63 @@ def generate(profile: Profile, runtime: Path, seed: int | None = None) -> CloneS
         files[name] = _ENVIRONMENT.get_template(name + ".j2").render(service=ir.service)
     files |= _runtime_files(runtime)
     return CloneSources(ir, body, files)
+
+
+MOST_BODIES = 32
+"""That are kept: tuning comes back to what it had, and turns knobs that no body depends on."""
+_bodies: dict[str, BodyCode] = {}
+_keeping = threading.Lock()
+
+
+def body_of(profile: Profile, seed: int | None = None) -> BodyCode:
+    """The body of a profile's clone, which takes most of the time that generating does; kept for the next time.
+
+    Raises:
+        BadInputError: the profile has several services.
+    """
+    ir = _settled(profile, seed)
+    key = _key(ir)
+    found = _bodies.get(key)
+    if found is None:
+        found = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
+    _keep(key, found)
+    return found
+
+
+def has_body(profile: Profile, seed: int | None = None) -> bool:
+    """Whether the body of a profile's clone was made before and is known still."""
+    return _key(_settled(profile, seed)) in _bodies
+
+
+def keep_body(profile: Profile, seed: int | None, body: BodyCode) -> None:
+    """Know the body of a profile's clone that another process made."""
+    _keep(_key(_settled(profile, seed)), body)
+
+
+def _keep(key: str, body: BodyCode) -> None:
+    with _keeping:
+        _bodies.pop(key, None)
+        _bodies[key] = body
+        while len(_bodies) > MOST_BODIES:
+            del _bodies[next(iter(_bodies))]
+
+
+def _settled(profile: Profile, seed: int | None) -> CloneIR:
+    if len(profile.services) != 1:
+        raise BadInputError(
+            f"the profile has {len(profile.services)} services", "generate a clone of each service by itself"
+        )
+    return settle(profile, profile.services[0], profile.seed if seed is None else seed)
+
+
+def _key(ir: CloneIR) -> str:
+    """What `emit` is given, so far as bodies depend on it."""
+    knobs = ir.knobs.model_copy(
+        update={"stalls": 0.0, "stalls_in_store": False, "resident_bytes": 0, "born_pages": 0, "fresh_pages": 0.0}
+    )
+    told = (knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
+    text = [repr(told), *(block.model_dump_json() for block in ir.blocks)]
+    return hashlib.sha256("\n".join(text).encode()).hexdigest()
 
 
 def _runtime_files(runtime: Path) -> dict[str, str]:

@@ -45,6 +45,7 @@ def _lines(ir: CloneIR) -> Iterator[str]:
     yield f"knobs {knobs}"
     receive, send, listener = service.receive, service.send, service.listener
     head = f" head={receive.head}" if receive.head else ""
+    head += f" second={receive.second}" if receive.second else ""
     head += f" rest={receive.rest}" if receive.rest else ""
     yield f"receive nr={receive.nr} bytes={receive.bytes} flags={receive.flags}{head}"
     yield (
@@ -63,7 +64,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
             f"listens={int(role.listens)} handover={role.handover}->{role.hand_to}"
         )
         titled = (("accept", role.on_accept), ("adopt", role.on_adopt), ("close", role.on_close))
-        for title, program in (("each wake", role.each_wake), ("each wait", role.each_wait), *titled):
+        each = (("each wake", role.each_wake), ("each wait", role.each_wait), ("batch", role.each_batch))
+        for title, program in (*each, *titled):
             yield from _program(title, program)
         for timer in role.timers:
             often = f"every {timer.requests} requests" if timer.requests else f"every {timer.period_ms:g} ms"

@@ -37,6 +37,7 @@ def settle(profile: Profile, service: ServiceProfile, seed: int) -> CloneIR:
                 "before_wait_block": block_of(old.before_wait_block),
                 "each_wake": program(old.each_wake),
                 "each_wait": program(old.each_wait),
+                "each_batch": program(old.each_batch),
                 "on_unpark_block": block_of(old.on_unpark_block),
                 "before_accept": program(old.before_accept),
                 "on_accept": program(old.on_accept),

@@ -59,10 +59,11 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
-\t\t {receive.head}u, {receive.rest}u, {receive.batch}}},
+\t\t {receive.head}u, {receive.second}u, {receive.rest}u, {receive.batch}, {receive.enough}}},
 \t.send = {send},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
+\t\t {int(listener.answers_last)}, {int(listener.rewatches)},
 \t\t {len(listener.sockopts)}, {sockopts}}},
 \t.roles = {len(service.roles)},
 \t.role = {roles},
@@ -120,6 +121,7 @@ def _role(tables: Tables, index: int, role: Role) -> str:
         f".inbox = {_inbox(role)}, .passage = {_passage(role)}, "
         f".deferred_lifo = {int(role.deferred_lifo)}, .deferred_late = {int(role.deferred_late)}, "
         f".each_wake = {tables.program(role.each_wake)}, .each_wait = {tables.program(role.each_wait)}, "
+        f".each_batch = {tables.program(role.each_batch)}, "
         f".on_wake = {block(role.on_wake_block)}, "
         f".before_wait = {block(role.before_wait_block)}, .on_accept = {tables.program(role.on_accept)}, "
         f".on_adopt = {tables.program(role.on_adopt)}, .on_close = {tables.program(role.on_close)}, "
@@ -146,7 +148,7 @@ def _serial(tables: Tables, role: Role) -> str:
     if role.kind in ("shared", "dispatch"):
         return (
             f", .polls = {int(role.polls)}, .crowd = {int(role.crowd)}, .polls_first = {int(role.polls_first)}, "
-            f".unwatches = {int(role.unwatches)}, .running = {role.running}, "
+            f".unwatches = {int(role.unwatches)}, .mutes = {int(role.mutes)}, .running = {role.running}, "
             f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}, "
             f".listen_wait = {_WAITS[role.listen_wait]}, .accept_first = {int(role.accept_first)}"
         )

@@ -12,6 +12,8 @@ from ditto.artifacts.app import Ready
 from ditto.errors import AppError
 
 _POLL_S = 0.02
+_SETTINGS = b"\x04\0\0\0\0\0"
+"""Kind, flags and stream of the frame that a server begins with which speaks HTTP/2 alone."""
 
 
 def wait_ready(
@@ -101,4 +103,4 @@ def _answers_http(host: str, port: int, path: str) -> bool:
     except OSError:
         return False
     match = re.match(rb"HTTP/\d\.\d (\d{3})", answer)
-    return match is not None and int(match.group(1)) < 500
+    return answer[3:9] == _SETTINGS or (match is not None and int(match.group(1)) < 500)

@@ -23,12 +23,13 @@ _PATTERNS = (
     (r"^\s*complete requests:\s*([\d,]+)", "complete requests"),
     (r"\bops:\s*([\d,]+)", "Ops"),
     (r"number of transactions actually processed:\s*([\d,]+)", "transactions actually processed"),
-    (r"^\s*transactions:\s*([\d,]+)", "transactions"),
+    (r"^[\s{]*\"?transactions\"?:\s*([\d,]+)", "transactions"),
     (r"^\s*queries sent:\s*([\d,]+)", "queries sent"),
     (r"^\s*queries completed:\s*([\d,]+)", "queries completed"),
     (r"^\s*queries:\s*([\d,]+)", "queries"),
     (r"^\s*([\d,]+) (?:queries|transactions) ", "queries or transactions"),
     (r"^\s*requests:\s*([\d,]+)", "requests"),
+    (r"^\s*\[[1-5]\d\d\]\s+([\d,]+) responses", "responses"),
 )
 
 

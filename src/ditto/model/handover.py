@@ -61,7 +61,8 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
         # Threads that are woken without a descriptor: a pool, if they were there first, else more may be started.
         pool = roles.roles[to].kind == "serve" and _older(evidence, roles.roles[to].threads, own)
         return Handover(to, "pool" if pool else "spawn_thread")
-    nr = notify.most_common(1)[0][0] if notify else 0
+    # An event loop that was woken otherwise is told by a descriptor all the same: nothing else ends its wait.
+    nr = notify.most_common(1)[0][0] if notify else NUMBERS["eventfd2"] if roles.roles[to].kind == "loop" else 0
     return Handover(to, how, NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr)
 
 

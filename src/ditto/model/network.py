@@ -8,9 +8,11 @@ from collections import Counter
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen
+from ditto.model.rounds import Rounds
 from ditto.streams.arguments import forbids_blocking, signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
+from ditto.streams.datagrams import is_datagram
 from ditto.streams.events import ACCEPTS, EAGAIN, EPOLL_CTL, MSG_ZEROCOPY, RECEIVES, SENDS, Event, Obj, Stream, is_wait
 from ditto.streams.programs import ends_head
 
@@ -27,9 +29,10 @@ _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
 
 
-def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
-    """The usual receive call, its buffer size and flags; ``until_again``: a round of them ends with one in vain."""
-    head = _head(cycles)
+def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None) -> Receive:
+    """The usual receive call, its buffer size and flags; ``rounds`` of those for datagrams."""
+    rounds = rounds or Rounds()
+    head, second = _head(cycles)
     seen: Counter[tuple[int, int, int]] = Counter()
     batches: Counter[int] = Counter()
     for cycle in cycles:
@@ -41,12 +44,22 @@ def fit_receive(cycles: list[Cycle], until_again: bool = False) -> Receive:
     if not seen:
         return Receive(nr=NUMBERS["read"], bytes=16384)
     if head:
-        seen = Counter({call: count for call, count in seen.items() if call[1] != head}) or seen
+        seen = Counter({call: count for call, count in seen.items() if call[1] not in (head, second)}) or seen
     (nr, size, flags), _ = seen.most_common(1)[0]
     batch = max(1, min(batches.most_common(1)[0][0], _MOST_TOGETHER)) if nr == _BATCH else 0
     rest = 0 if head or batch else _rest(cycles, size)
     size = max(size, REST) if head else size
-    return Receive(nr=nr, bytes=size, flags=flags, until_again=until_again, head=head, rest=rest, batch=batch)
+    return Receive(
+        nr=nr,
+        bytes=size,
+        flags=flags,
+        until_again=rounds.until_empty,
+        head=head,
+        second=second,
+        rest=rest,
+        batch=batch,
+        enough=rounds.enough,
+    )
 
 
 def _asked(event: Event) -> int:
@@ -75,16 +88,23 @@ def _rest(cycles: list[Cycle], size: int) -> int:
     return most if most > size and len(asked) > FEW_RESTS * len(cycles) else 0
 
 
-def _head(cycles: list[Cycle]) -> int:
-    """Bytes that are asked for first where requests are received as a head of that size and a rest; else 0."""
+def _head(cycles: list[Cycle]) -> tuple[int, int]:
+    """Bytes asked for first, and next, where requests are received as parts of those sizes and a rest; else 0."""
     heads: Counter[int] = Counter()
+    seconds: Counter[int] = Counter()
+    longer = 0
     for cycle in cycles:
         receives = [e for e in cycle.events if e.nr in RECEIVES and e.obj is cycle.connection and e.ret > 0]
         first = cycle.receive
         if len(receives) > 1 and first.nr in _PLAIN_RECEIVES and first.ret == int(first.args[2]) <= MOST_HEAD:
             heads[first.ret] += 1
+            longer += len(receives) > 2
+            if receives[1].ret == int(receives[1].args[2]) <= MOST_HEAD:
+                seconds[receives[1].ret] += 1
     size, count = heads.most_common(1)[0] if heads else (0, 0)
-    return size if count > 0.8 * len(cycles) else 0
+    second, also = seconds.most_common(1)[0] if seconds else (0, 0)
+    head = size if count > 0.8 * len(cycles) else 0
+    return head, second if head and min(also, 2 * longer) > 0.8 * len(cycles) else 0
 
 
 def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, heads: bool = False) -> Send:
@@ -110,7 +130,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
             vectors[first.iovcnt] += 1
             if first.iovcnt > 2:
                 vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
-        if len(sends) > 1 and sends[0][0].ret >= 0:
+        if len(sends) > 1 and sends[0][0].ret >= 0 and not is_datagram(cycle.connection):
             alone = heads and ends_head(first)
             parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
             spread.append(tuple(e.ret for e, _ in sends[alone:]))
@@ -181,30 +201,19 @@ def _call_bytes(parts: list[int], spread: list[tuple[int, ...]]) -> int:
     return min(tried, key=lambda size: sum(abs(-(-sum(sizes) // size) - len(sizes)) for sizes in replies))
 
 
-EMPTY_SHARE = 0.3
-
-
-def receives_until_empty(work: Work) -> bool:
-    """Whether threads receive datagrams until there is none: rounds end with a receive that finds nothing."""
-    rounds = [wake for thread in work.threads.values() for wake in thread.wakes if wake.received]
-    ended = sum(
-        any(event.nr in RECEIVES and event.ret == EAGAIN and event.obj is not None and event.obj.kind == DATAGRAM
-            for event in wake.loose)
-        for wake in rounds
-    )  # fmt: skip
-    return ended > EMPTY_SHARE * len(rounds)
-
-
 def _flags(event: Event) -> int:
     if event.nr in (NUMBERS["sendto"], NUMBERS["sendmmsg"]):
         return signed(event.args[3]) & ~MSG_ZEROCOPY
     return signed(event.args[2]) & ~MSG_ZEROCOPY if event.nr == NUMBERS["sendmsg"] else 0
 
 
-def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams: bool) -> Listener:
+def fit_listener(
+    stream: Stream, work: Work, port: int, shared: bool, datagrams: bool, rounds: Rounds | None = None
+) -> Listener:
     """The listening socket as it was set up, and how connections are accepted from it.
 
-    Where threads share connections (``shared``), they accept from one socket; ``datagrams`` need no connection.
+    Where threads share connections (``shared``), they accept from one socket; ``datagrams`` need no connection, and
+    come in ``rounds``.
     """
     kind = DATAGRAM if datagrams else "listener"
     listeners = [obj for obj in stream.descriptors.objects if obj.kind == kind]
@@ -225,6 +234,8 @@ def fit_listener(stream: Stream, work: Work, port: int, shared: bool, datagrams:
         backlog=min(own[0].backlog, 1 << 20) if own and own[0].backlog else 511,
         nonblocking=_nonblocking(own, events),
         datagrams=datagrams,
+        answers_last=rounds is not None and rounds.answers_last,
+        rewatches=rounds is not None and rounds.rewatches,
         reuseport=not shared
         and len(own) > 1
         and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),

@@ -20,7 +20,7 @@ from ditto.streams.sharing import PARKED, Sharing
 FIRST = 0.3
 """Share of waits that ask without blocking from which on every wait begins so."""
 UNWATCHED = 0.1
-"""Connections taken out of the wait set by a dispatcher, by request, from which on it does so with each report."""
+"""Connections taken out of the wait set, or muted, by a dispatcher, by request, from which on it does so with each."""
 MOST_WAKES = 16.0
 STRAY = 0.04
 """Threads may take over each other's requests between two calls: so many of a request's are found with another's."""
@@ -55,6 +55,7 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
     accept = parts.program(setup_work(evidence.work, by_acceptor=True), amounts)
     adopt = parts.program(setup_work(evidence.work, by_acceptor=False), amounts)
     unwatched = sum(pool.unwatched for pool in found) / max(1, len(found)) > UNWATCHED
+    muted = sum(pool.muted for pool in found) / max(1, len(found)) > UNWATCHED
     port = evidence.observation.native.port
     crowd = any(pool.crowd for pool in found)
     role_here = Role(
@@ -84,6 +85,7 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
             update={
                 "hand_to": _servers_of(roles, role),
                 "unwatches": unwatched,
+                "mutes": muted and not unwatched,
                 # One is the wake-up of the server, which the runtime makes by itself.
                 "wakes": min(MOST_WAKES, max(0.0, max((pool.dispatcher_wakes for pool in found), default=0.0) - 1.0)),
                 "on_wake_block": parts.book.after(role.wait_nr),

@@ -8,6 +8,7 @@ from functools import partial
 from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.model.batches import with_batches
 from ditto.model.blocks import BlockBook
 from ditto.model.children import with_children
 from ditto.model.classes import Placement, fit_class, fit_program
@@ -16,10 +17,11 @@ from ditto.model.files import FileCatalog, of_a_file
 from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
 from ditto.model.links import numbered_alike
 from ditto.model.messages import with_inboxes, with_messages, worker_role
-from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, receives_until_empty, relisten
+from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, relisten
 from ditto.model.passage import with_passages
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
+from ditto.model.rounds import datagram_rounds
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -140,6 +142,7 @@ def _service(this: _Fit) -> ServiceProfile:
         classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
+    rounds = datagram_rounds(evidence.work) if evidence.datagrams else None
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     heads = evidence.requests.codec == "http1"
     send = fit_send(cycles, this.deferred and not this.late, between, heads)
@@ -155,6 +158,9 @@ def _service(this: _Fit) -> ServiceProfile:
         role.model_copy(update={"leads_session": leads_session(of, seen)})
         for role, of in zip(roles, this.roles.roles, strict=True)
     ]
+    if this.deferred and not this.late:
+        seen_classes = {key: evidence.requests.classes[key] for key in ranked}
+        classes, roles = with_batches(this.roles.roles, seen_classes, classes, roles, this.placement)
     classes = numbered_alike(with_messages(evidence, with_helpers(classes, roles), roles))
     classes, born = with_children(classes, [works[key] for key in ranked], evidence.work, len(roles), this.placement)
     roles += born
@@ -171,7 +177,7 @@ def _service(this: _Fit) -> ServiceProfile:
         folds=evidence.requests.folds,
         starts_empty=client is not None and client.starts_empty,
         classes=classes,
-        receive=fit_receive(cycles, evidence.datagrams and receives_until_empty(evidence.work)),
+        receive=fit_receive(cycles, rounds),
         send=send,
         listener=fit_listener(
             evidence.stream,
@@ -179,6 +185,7 @@ def _service(this: _Fit) -> ServiceProfile:
             evidence.observation.native.port,
             evidence.sharing.shared,
             evidence.datagrams,
+            rounds,
         ),
         roles=roles,
         processes=lasting(processes, roles),

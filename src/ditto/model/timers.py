@@ -16,7 +16,7 @@ BURST_GAP_NS = 2_000_000
 MIN_BURSTS = 4
 SPREAD = 0.4
 """Share of the window from the first burst to the last, from which on they are a timer's."""
-MEMORY = numbers("mmap", "munmap", "mremap", "brk", "madvise")
+MEMORY = numbers("mmap", "munmap", "mremap", "mprotect", "brk", "madvise")
 _EVENTFUL = ("eventfd", "pipe", "pair", "connection", "downstream", "listener", "datagram")
 RARE = 0.05
 """A call made for fewer requests than this may belong to a timer."""

@@ -10,14 +10,15 @@ from ditto.streams.events import Event, wait_timeout
 
 _EPOLLS = numbers("epoll_wait", "epoll_pwait")
 DEFAULT_EVENTS = 64
+MOST_EVENTS = 65535
 LONGEST_MS = 1 << 30
 EPOLLIN = 1
 
 
 def most_events(waits: list[Event]) -> int:
     """The usual size of the list of events; a default for primitives that have none."""
-    sizes = Counter(int(wait.args[2]) & 0xFFFF for wait in waits if wait.nr in _EPOLLS)
-    return max(1, sizes.most_common(1)[0][0]) if sizes else DEFAULT_EVENTS
+    sizes = Counter(int(wait.args[2]) & 0xFFFFFFFF for wait in waits if wait.nr in _EPOLLS)
+    return max(1, min(sizes.most_common(1)[0][0], MOST_EVENTS)) if sizes else DEFAULT_EVENTS
 
 
 def longest_timeout(waits: list[Event]) -> int:

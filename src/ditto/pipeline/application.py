@@ -11,7 +11,6 @@ import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +28,7 @@ from ditto.host.clones import application_spec, tier_names
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.host.workers import worker_pool
+from ditto.pipeline.tuning import Untuned, together, tune_work
 
 WORK_SECONDS = 40.0
 """For one tier, after which no further round of work begins."""
@@ -101,17 +101,17 @@ def generate(profiles: Path, clone: Path, seed: int | None) -> None:
 
 
 def _write(profiles: Mapping[str, Profile], clone: Path, seed: int | None) -> None:
-    """Generate the clones of some tiers, several at once: one may take ten seconds."""
+    """Generate the clones of some tiers; bodies that are not known, several at once."""
+    from ditto.generate.clone import body_of, has_body, keep_body
     from ditto.pipeline import write_clone
 
-    if len(profiles) < 2:
-        for tier, profile in profiles.items():
-            write_clone(profile, clone / tier, seed)
-        return
-    with worker_pool(len(profiles)) as pool:
-        made = [pool.submit(write_clone, profile, clone / tier, seed) for tier, profile in profiles.items()]
-        for one in made:
-            one.result()
+    anew = [profile for profile in profiles.values() if not has_body(profile, seed)]
+    if len(anew) > 1:
+        with worker_pool(len(anew)) as pool:
+            for profile, body in zip(anew, pool.map(body_of, anew, [seed] * len(anew)), strict=True):
+                keep_body(profile, seed, body)
+    for tier, profile in profiles.items():
+        write_clone(profile, clone / tier, seed)
 
 
 def tune(
@@ -125,57 +125,50 @@ def tune(
 ) -> None:
     """Correct the profiles until each tier's clone executes and costs what the original's service does.
 
-    One tier after the other runs under lens, among the clones of the others; CPU time is compared of all at once.
+    Tiers run under lens among the clones of the others, one a CPU at a time; CPU time is compared of all at once.
 
     Args:
         built: the clones there are were made of the profiles there are, by this program: none is made again as it is.
     """
-    from ditto.run.build import binary_of, build_clone
-    from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_profile, tune_tiers_native
+    from ditto.run.build import build_clone
+    from ditto.tune.loop import Round, Tuned, is_uncounted, rounds_json, tune_tiers_native
 
     profiles, clone = out / "profiles", out / "clone"
     driven = entry_driven(spec, out)
     wired = application_spec(driven, clone)
     application = load_application(profiles)
-    places = {}
-    seen = {}
+    places: dict[str, Place] = {}
+    untuned: dict[str, Untuned] = {}
     rounds: list[Round] = []
-    made: dict[str, Profile] = {}
-    if built:
-        made = {tier.name: load_profile(profile_of(profiles, tier.name)) for tier in application.tiers}
-
-    def remake_all(some: Mapping[str, Profile]) -> None:
-        changed = {tier: profile for tier, profile in some.items() if made.get(tier) != profile}
-        _write(changed, clone, None)
-        made.update(changed)
-        for tier in changed:
-            build_clone(clone / tier)
-
-    def remake(tier: str, profile: Profile) -> Path:
-        remake_all({tier: profile})
-        return binary_of(clone / tier)
+    for tier, service in zip(application.tiers, spec.services, strict=True):
+        folder = out / (service.name or "") / "observation"
+        places[tier.name] = Place(driven, wired, service.name)
+        profile = load_profile(profile_of(profiles, tier.name))
+        untuned[tier.name] = Untuned(service.name or "", folder, load_observation(folder), profile, built)
 
     def keep(tier: str, tuned: Tuned) -> None:
         rounds.extend(replace(round_, phase=f"{round_.phase} of {tier}") for round_ in tuned.rounds)
         tuned.profile.save(profile_of(profiles, tier))
 
-    each = min(WORK_SECONDS, ALL_WORK_SECONDS / len(application.tiers)) if work_seconds is None else work_seconds
-    for tier, service in zip(application.tiers, spec.services, strict=True):
-        progress.stage(f"tune {tier.name}")
-        name = tier.name
-        folder = out / (service.name or "") / "observation"
-        places[name] = Place(driven, wired, service.name)
-        seen[name] = load_observation(folder)
-        profile = load_profile(profile_of(profiles, name))
-        tuned = tune_profile(
-            places[name], profile, folder, seen[name], partial(remake, name), progress, False, work_seconds=each
-        )
+    progress.stage("tune the work of tiers")
+    each = min(WORK_SECONDS, ALL_WORK_SECONDS * together() / len(untuned)) if work_seconds is None else work_seconds
+    worked = tune_work(untuned, driven, wired, clone, progress, each)
+    for name, tuned in worked.items():
         keep(name, tuned)
     if native:
         progress.stage("tune")
-        found = {name: load_profile(profile_of(profiles, name)) for name in places}
+        found = {name: tuned.profile for name, tuned in worked.items()}
+        made = dict(found)
+
+        def remake_all(some: Mapping[str, Profile]) -> None:
+            changed = {tier: profile for tier, profile in some.items() if made[tier] != profile}
+            _write(changed, clone, None)
+            made.update(changed)
+            for tier in changed:
+                build_clone(clone / tier)
+
         limit = min(NATIVE_SECONDS * len(places), ALL_NATIVE_SECONDS) if cpu_seconds is None else cpu_seconds
-        uncounted = [name for name, observation in seen.items() if is_uncounted(observation, found[name])]
+        uncounted = [name for name, one in untuned.items() if is_uncounted(one.observation, found[name])]
         for name, tuned in tune_tiers_native(places, found, uncounted, remake_all, progress, limit).items():
             keep(name, tuned)
     write_atomic(out / "tuning.json", rounds_json(rounds))

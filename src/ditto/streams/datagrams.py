@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ditto.streams.events import BATCHES, RECEIVES, SENDS, Event, Obj
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
 
 KIND = "datagram"
 """Kind of a bound socket that takes datagrams; what is made of it for each is a ``connection`` owned by it."""
+LATE = 0.1
+"""Share of receives of several datagrams that follow another without an answer, from which on answers are late."""
+MOST_WAITING = 1000
+"""Datagrams whose answer is waited for: those before them had none."""
+
+_Place = tuple[int, Obj]
+"""A thread and the socket that it receives from."""
 
 
 def apart(events: Iterable[Event]) -> list[Event]:
@@ -42,15 +50,16 @@ def _told(event: Event) -> int:
     return int(word) if kind == b"size" and word.isdigit() else 1
 
 
-def as_connections(events: Iterable[Event]) -> None:
+def as_connections(events: Sequence[Event]) -> None:
     """Give each datagram, and what is sent by its thread until the next, a connection of its own.
 
     Those that came together are answered in their order.  Receives that found nothing stay with the socket: they end a
     round and belong to no request.
     """
-    current: dict[tuple[int, Obj], Obj] = {}
-    together: dict[tuple[int, Obj], list[Obj]] = {}
-    came: dict[tuple[int, Obj], int] = {}
+    late = _answered_late(events)
+    last: dict[_Place, Obj] = {}
+    waiting: dict[_Place, deque[Obj]] = {}
+    came: dict[_Place, int] = {}
     serial = -1
     for event in events:
         obj = event.obj
@@ -58,15 +67,34 @@ def as_connections(events: Iterable[Event]) -> None:
             continue
         key = (event.tid, obj)
         if event.nr in RECEIVES and event.ret > 0:
-            current[key] = event.obj = Obj("connection", serial, creator_nr=obj.creator_nr, owner=obj)
+            event.obj = Obj("connection", serial, creator_nr=obj.creator_nr, owner=obj)
             serial -= 1
-            if event.t_out != came.get(key):
-                together[key] = []
+            if event.t_out != came.get(key) and key not in late:
+                waiting.pop(key, None)
             came[key] = event.t_out
-            together[key].append(event.obj)
-        elif event.nr in SENDS and key in current:
-            waiting = together[key]
-            event.obj = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            waiting.setdefault(key, deque(maxlen=MOST_WAITING)).append(event.obj)
+            last.setdefault(key, event.obj)
+        elif event.nr in SENDS and key in last:
+            if waiting[key]:
+                last[key] = waiting[key].popleft()
+            event.obj = last[key]
+
+
+def _answered_late(events: Iterable[Event]) -> set[_Place]:
+    """Where datagrams are answered only after further receives."""
+    receives, unanswered = Counter[_Place](), Counter[_Place]()
+    came: dict[_Place, int] = {}
+    for event in events:
+        if event.obj is None or event.obj.kind != KIND or event.ret <= 0:
+            continue
+        key = (event.tid, event.obj)
+        if event.nr in SENDS:
+            came.pop(key, None)
+        elif event.nr in BATCHES and came.get(key) != event.t_out:
+            receives[key] += 1
+            unanswered[key] += key in came
+            came[key] = event.t_out
+    return {key for key, count in unanswered.items() if count > LATE * receives[key]}
 
 
 def mostly(connections: Iterable[Obj]) -> bool:

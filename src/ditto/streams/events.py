@@ -42,7 +42,7 @@ _FD_FIRST = numbers(
     "connect", "shutdown", "setsockopt", "getsockopt", "getpeername", "getsockname", "epoll_wait", "epoll_pwait",
     "epoll_pwait2", "epoll_ctl", "fsync", "fdatasync", "ftruncate", "sendfile", "flock", "fadvise64", "fallocate",
     "getdents64", "fchmod", "timerfd_settime", "timerfd_gettime", "sendmmsg", "recvmmsg", "sync_file_range", "dup",
-    "dup2", "dup3",
+    "dup2", "dup3", "fchown",
 )  # fmt: skip
 _SOCKET_RECEIVES = numbers("recvfrom", "recvmsg")
 _STAT_AT = NUMBERS["newfstatat"]

@@ -16,6 +16,7 @@ from ditto.streams.arguments import arguments, moved_bytes
 from ditto.streams.calls import Call, peer_of
 from ditto.streams.children import starts
 from ditto.streams.cycles import SHUTDOWN, Cycle
+from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.events import (
     CLOSE,
     CONNECT,
@@ -38,13 +39,17 @@ STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
+FILE_STATES = numbers("fstat", "newfstatat", "fchmod", "fchown", "flock", "ftruncate", "fallocate", "fadvise64")
+"""Calls that ask for a file's state; those that set it set what it is, as OP_FILE_FSTAT."""
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
 MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
                "times", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
                "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
                "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
                "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
-               "timerfd_gettime")  # fmt: skip
+               "timerfd_gettime", "mprotect", "mremap", "rename", "renameat", "renameat2", "link", "symlink", "unlink",
+               "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmodat", "chown", "utimensat",
+               "truncate")  # fmt: skip
 """Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
@@ -335,6 +340,8 @@ def describe_in(
         return (_CONNECTION_CALLS[nr], nr, None)
     if nr == EPOLL_CTL and event.target is not None and event.target.kind == "file" and event.ret < 0:
         return ("file_watch", nr, _slot(event.target, slots))
+    if nr == EPOLL_CTL and event.target is not None and event.target.kind == DATAGRAM:
+        return None  # of all datagrams: the loop's own
     if nr in SENDFILES and event.target is not None:
         return ("sendfile", nr, _slot(event.target, slots))
     if nr in OPENS:
@@ -391,7 +398,7 @@ def _describe_file(event: Event, slot: tuple[str, object]) -> tuple[str, int, tu
         return ("file_read", nr, slot)
     if nr in FILE_WRITES:
         return ("file_write", nr, slot)
-    if nr in (NUMBERS["fstat"], NUMBERS["newfstatat"], NUMBERS["fchmod"]):
+    if nr in FILE_STATES:
         return ("file_fstat", nr, slot)
     if nr == NUMBERS["lseek"]:
         return ("file_seek", nr, slot)

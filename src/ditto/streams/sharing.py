@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.arguments import arguments
 from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Work
 from ditto.streams.events import EPOLL_CTL, PARKS, Event, is_sleep, is_wait, wait_timeout
 
 SOME = 0.05
 """Share of connections from which on passing them about belongs to the shape of a server."""
-_EPOLL_DEL = 2
+_EPOLL_DEL, _EPOLL_MOD = 2, 3
 _WAKES = (1, 5, 10)
 _CROWDED = 0.95
 
@@ -28,8 +29,9 @@ class Pool:
         acceptors: threads that only accept, for a crowd.
         polls_first: share of the servers' waits that only ask for what there is.
         unwatched: connections taken out of the wait set by a dispatcher, by request.
+        muted: connections left in it for no events by a dispatcher, by request.
         server_wakes: futex wake-ups by a server for each time it was woken, where dispatchers wait.
-        dispatcher_wakes: likewise by a dispatcher, for each connection it took out of the wait set.
+        dispatcher_wakes: likewise by a dispatcher, for each connection it took out of the wait set or muted.
         running: how many servers ran at a time, but for a twentieth of the time.
     """
 
@@ -39,6 +41,7 @@ class Pool:
     acceptors: set[int] = field(default_factory=set)
     polls_first: float = 0.0
     unwatched: float = 0.0
+    muted: float = 0.0
     running: int = 0
     server_wakes: float = 0.0
     dispatcher_wakes: float = 0.0
@@ -123,8 +126,10 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
         if any(wake.wait is not None for wake in thread.wakes) and (watched or thread.accepts):
             pool.dispatchers.add(thread.tid)
             removed = sum(event.args[1] == _EPOLL_DEL for event in watched)
+            muted = sum(event.args[1] == _EPOLL_MOD and not arguments(event, "epoll_mod")[0] for event in watched)
             pool.unwatched += removed / max(1, served)
-            pool.dispatcher_wakes = sum(map(_is_wake, thread.events)) / max(1, removed)
+            pool.muted += muted / max(1, served)
+            pool.dispatcher_wakes = sum(map(_is_wake, thread.events)) / max(1, removed + muted)
     if pool.dispatchers:
         pool.server_wakes = sum(_is_wake(event) for thread in own for event in thread.events) / max(1, parks)
     if not pool.dispatchers:

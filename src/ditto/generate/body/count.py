@@ -84,7 +84,7 @@ def code_distances(
     orders: list[list[int]], lines: list[list[Touched]], schedule: list[tuple[int, tuple[int, ...], bool]]
 ) -> list[tuple[list[float], int]]:
     """Per block: the code distances of one pass in the steady state of the request, and its distinct lines."""
-    stack = Stack()
+    touch = Stack().touch
     results = [([0.0] * DISTANCE_BUCKETS, 0) for _ in orders]
     runs = [0] * len(orders)
     for counting in (False, True):
@@ -93,15 +93,16 @@ def code_distances(
             base = at << 32
             seen: set[int] = set()
             visits = [0] * len(lines[at])
+            counted = counting and counts
             for number in orders[at]:
                 visits[number] += 1
                 for period, touched in lines[at][number]:
                     if visits[number] % period:
                         break
+                    seen.update(touched)
                     for line in touched:
-                        seen.add(line)
-                        depth = stack.touch(base + line)
-                        if counting and counts:
+                        depth = touch(base + line)
+                        if counted:
                             hist[bucket_of(depth) if depth >= 0 else 15] += 1
             runs[at] += counting and counts
             results[at] = (hist, len(seen))

@@ -276,18 +276,17 @@ class Walker:
         edge = target.data_edge
         request.once = -1 if target.data_capped else edge  # the bucket of lines that come back with the next request
         codes = self._codes[at]
-        scale = []
         for store in (0, 1):
             actual = sum(c & 1 == store for c in codes) if draw else 0
             wanted = sum(needs[store])
-            scale.append(actual / wanted if wanted > 1e-6 else 1.0)
-        for store in (0, 1):
-            needs[store][:] = [v * scale[store] for v in needs[store]]
+            scale = actual / wanted if wanted > 1e-6 else 1.0
+            needs[store][:] = [v * scale for v in needs[store]]
         done: dict[int, int] = {}
         loops: dict[int, _Loop] = {}
         strided = [target.stride_share * len(codes)]
         touched: set[int] = set()
-        line = 0
+        touch, of_request, runtime = stack.touch, request.touched, request.runtime_lines
+        line, top = 0, CURSOR_TOUCH
         for code in codes:
             store = code & 1
             if code < 0:
@@ -300,7 +299,8 @@ class Walker:
                     stream = CURSOR_TOUCH - line
                     self._fresh += 1
                     request.fresh += 1
-                    stack.touch(self._fresh)
+                    top = self._fresh
+                    touch(top)
                     hists[store][streams[stream].bucket] += 1
                     needs[store][streams[stream].bucket] -= 1
                     continue
@@ -318,10 +318,16 @@ class Walker:
                 line = site.line
                 if site.strided:
                     line += execution % site.trips
-            touched.add(line)
-            depth = stack.touch(line)
-            bucket = bucket_of(request.distance(depth)) if depth >= 0 else edge
-            request.touched.add(line)
+            if line == top:
+                bucket = 0
+            else:
+                top = line
+                touched.add(line)
+                depth = touch(line)
+                bucket = edge
+                if depth >= 0:
+                    bucket = bucket_of(depth + runtime if depth >= len(of_request) + request.fresh else depth)
+                of_request.add(line)
             hists[store][bucket] += 1
             needs[store][bucket] -= 1
         result.lines = len(touched)

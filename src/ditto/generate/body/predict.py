@@ -8,9 +8,16 @@ clones of interpreters and of Go servers had twice the mispredictions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from random import Random
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ditto.generate.body.plan import NOT_TAKEN, TAKEN, Slot
+
+Drawn = TypeVar("Drawn", np.uint8, np.uint32)
 
 HISTORY, ADDRESS = 128, 128
 """Outcomes and addresses told apart: the last 7 of the ones, the low 7 bits of the others; as in native/lens/run.c."""
@@ -40,48 +47,101 @@ def misses(
         period: passes after which unpredictable branches take the same course again.
     """
     order = order[:MOST_VISITS]
-    places = [[rng.randrange(ADDRESS) for _ in range(len(s.inline) + len(s.leaves) + 1)] for s in slots]
-    inline = [[_rate(branch.kind, branch.rate) for branch in s.inline] for s in slots]
-    counters = bytearray(HISTORY * ADDRESS)
-    others = [(rng.randrange(ADDRESS), rng.random() < taken) for _ in range(min(MOST_BESIDE, int(beside)))]
-    history = 0
+    rates = [[_rate(branch.kind, branch.rate) for branch in s.inline] for s in slots]
+    codes, sites, chances = _one_pass(order, slots, rates)
+    others = min(MOST_BESIDE, int(beside))
     recurs = period <= FORESEEN and len(order) < LONG
-    judged, seed = (period, rng.random()) if recurs else (1, 0.0)
+    judged = period if recurs else 1
     passes = max(PASSES, 3 * period) if recurs else PASSES if len(order) < LONG else LONG_PASSES
-    counts: list[int] = []
+    places = np.concatenate([_drawn(rng, others, np.uint8), _drawn(rng, sites, np.uint8)[codes >> 1]]) % ADDRESS
+    outcomes = np.empty((passes, len(places)), dtype=bool)
+    outcomes[:, :others] = _drawn(rng, others, np.uint32) < taken * _WHOLE
+    outcomes[:, others:] = codes & 1
+    courses = min(passes, period) if recurs else passes
+    limits = chances * _WHOLE
+    at = others + np.flatnonzero(limits)
+    course = _drawn(rng, courses * len(at), np.uint32).reshape(courses, len(at)) < limits[limits > 0]
+    outcomes[:, at] = course[np.arange(passes) % courses]
+    if not len(codes):
+        return 0.0
+    counts = np.zeros_like(outcomes)
+    counts[passes - judged :, others:] = True
+    return counted(np.tile(places, passes), outcomes.ravel(), counts.ravel()) / judged
 
-    def follow(place: int, outcome: bool) -> bool:
-        nonlocal history
-        at = history * ADDRESS + place
-        state = counters[at]
-        counters[at] = min(3, state + 1) if outcome else max(0, state - 1)
-        history = (history << 1 | outcome) % HISTORY
-        return (state > 1) != outcome
 
-    for turn in range(passes):
-        chance = Random(f"{seed}/{turn % period}") if recurs else rng
-        for place, outcome in others:
-            follow(place, outcome)
-        missed = 0
-        visits = [0] * len(slots)
-        for number in order:
-            visits[number] += 1
-            slot = slots[number]
-            outcomes = [rate == 1.0 if rate in (0.0, 1.0) else chance.random() < rate for rate in inline[number]]
-            visit = visits[number]
-            for _height, trips in slot.leaves:
-                again = visit % trips != 0
-                outcomes.append(again)
-                if again:
-                    break
-                visit //= trips
-            else:
-                if slot.transfer in (TAKEN, NOT_TAKEN):
-                    outcomes.append(slot.transfer == TAKEN)
-            for place, outcome in zip(places[number], outcomes, strict=False):
-                missed += follow(place, outcome)
-        counts.append(missed)
-    return sum(counts[-judged:]) / judged
+def _one_pass(
+    order: Sequence[int], slots: Sequence[Slot], rates: Sequence[Sequence[float]]
+) -> tuple[NDArray[np.int64], int, NDArray[np.float64]]:
+    """Branches of a pass in order.
+
+    Returns:
+        Twice the number of each one's place, and 1 where it is taken; the number of places; how often each one that is
+        unpredictable is taken, 0 for others.
+    """
+    begins = list(accumulate((len(s.inline) + len(s.leaves) + 1 for s in slots), initial=0))
+    inline = [
+        [2 * (begin + n) + (rate == 1.0) for n, rate in enumerate(of)] for begin, of in zip(begins, rates, strict=False)
+    ]
+    chance = np.zeros(begins[-1])
+    for begin, of in zip(begins, rates, strict=False):
+        chance[begin : begin + len(of)] = [0.0 if rate == 1.0 else rate for rate in of]
+    visits = [0] * len(slots)
+    codes: list[int] = []
+    for number in order:
+        codes += inline[number]
+        slot = slots[number]
+        at = begins[number] + len(slot.inline)
+        visit = visits[number] = visits[number] + 1
+        for _height, trips in slot.leaves:
+            again = visit % trips != 0
+            codes.append(2 * at + again)
+            if again:
+                break
+            at += 1
+            visit //= trips
+        else:
+            if slot.transfer in (TAKEN, NOT_TAKEN):
+                codes.append(2 * at + (slot.transfer == TAKEN))
+    found = np.array(codes, dtype=np.int64)
+    return found, begins[-1], chance[found >> 1]
+
+
+def counted(places: NDArray[np.uint8], outcomes: NDArray[np.bool_], judged: NDArray[np.bool_]) -> int:
+    """Misses of counters of two bits, chosen by place and the outcomes before, at the branches that are judged.
+
+    Which counter a branch uses depends on outcomes alone.  Those of one counter are put together, and outcomes that
+    are the same are counted at once.
+    """
+    keys = places.astype(np.uint16)
+    for back in range(1, HISTORY.bit_length()):
+        keys[back:] |= outcomes[:-back].astype(np.uint16) << np.uint16(back - 1 + ADDRESS.bit_length() - 1)
+    order = np.argsort(keys, kind="stable")
+    keys, outcomes, judged = keys[order], outcomes[order], judged[order]
+    other = keys[1:] != keys[:-1]
+    begins = np.flatnonzero(
+        np.concatenate([[True], other | (outcomes[1:] != outcomes[:-1]) | (judged[1:] != judged[:-1])])
+    )
+    anew = np.concatenate([[True], other])[begins]
+    missed = state = 0
+    runs = (anew, outcomes[begins], np.diff(begins, append=len(keys)), judged[begins])
+    for new, outcome, times, counts in zip(*(run.tolist() for run in runs), strict=True):
+        if new:
+            state = 0
+        if outcome:
+            wrong, state = 2 - state, state + times if state + times < 3 else 3
+        else:
+            wrong, state = state - 1, state - times if state > times else 0
+        if counts and wrong > 0:
+            missed += times if times < wrong else wrong
+    return missed
+
+
+_WHOLE = 2.0**32
+
+
+def _drawn(rng: Random, count: int, kind: type[Drawn]) -> NDArray[Drawn]:
+    """Whole numbers, all that there are of their type equally likely."""
+    return np.frombuffer(rng.randbytes(count * np.dtype(kind).itemsize), dtype=kind)
 
 
 def _rate(kind: str, rate: float) -> float:
