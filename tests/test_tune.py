@@ -514,3 +514,21 @@ def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: py
     assert abs(-0.25 + tuned["b"][0].knobs.stalls * 0.04) <= search.GOAL and tuned["a"][0].knobs.stalls == 0
     assert made.count("a") <= 2 and made.count("b") >= 2
     assert {name: knobs[name] == profile.knobs for name, (profile, _) in tuned.items()} == {"a": True, "b": True}
+
+
+def test_what_runs_by_the_clock_never_reaches_farther_than_the_original_did() -> None:
+    """Its far touches come out nearer, for hardly any request comes between two visits: rounds do not add them up."""
+    sleep = NUMBERS["clock_nanosleep"]
+    far = [60.0, 40, 40, 40, 30, 20, 20, 0, 0, 16]
+    own = block(6000.0, load_distance=far, request_class=-1, after=sleep)
+    profile = with_service(service_profile(), {"blocks": [*service_profile().services[0].blocks, own]})
+    run = measured_of(profile, 500.0)
+
+    def visited(instructions: float, loads: list[float]) -> Measured:
+        segment = {(-1, sleep): Segment(50, plain(instructions, load_distance=loads))}
+        return Measured({**run.segments, **segment}, run.requests)
+
+    for _ in range(3):
+        profile = correct(profile, visited(6000.0, far), visited(5000.0, [60.0, 40, 40, 40, 30, 20, 36]))
+    aim = profile.services[0].blocks[-1].wanted
+    assert aim.load_distance[9] == 16 and aim.load_distance[0] == 60 and aim.instructions > 6000
