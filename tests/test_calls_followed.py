@@ -144,6 +144,29 @@ def test_a_task_that_goes_on_a_round_later_calls_for_its_request() -> None:
     assert calls_outside(work) == 0
 
 
+def test_what_comes_before_an_answer_of_a_later_round_is_for_that_request() -> None:
+    """Two rounds later, and nothing was waited for in between: each answer begins with a call of its own."""
+    record = Recorder((PID,))
+    wait(record)
+    for fd in (20, 21):
+        record.call(PID, "accept4", fd, LISTENER)
+    for _ in range(4):
+        wait(record)
+        for fd in (20, 21):
+            receive(record, fd, REQUEST)
+        for _ in range(2):
+            record.call(PID, "epoll_wait", 0, 4, 0, 64, 0)
+        for fd in (20, 21):
+            record.call(PID, "getpid", PID)
+            send(record, fd, REPLY)
+    cycles = [cycle for cycle in record.work().threads[PID].cycles if cycle.sent]
+    assert len(cycles) == 8 and all(cycle.resumed_after is not None for cycle in cycles)
+    names = [NUMBERS[name] for name in ("recvfrom", "getpid", "sendto")]
+    assert all([event.nr for event in cycle.events] == names for cycle in cycles)
+    order = [name.kind for name, _ in programs.build(b"x", cycles).ordered()]
+    assert order == ["receive", "resume", "misc", "reply"]
+
+
 def test_what_is_done_to_a_kept_connection_ahead_of_a_call_is_for_that_call() -> None:
     record = Recorder((PID,))
     wait(record)

@@ -11,8 +11,7 @@ from ditto.model.classes import Placement, fit_program
 from ditto.model.roles import RoleSeen
 from ditto.streams import programs
 from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake
-from ditto.streams.events import Event, Obj, is_wait
-from ditto.streams.programs import MISC
+from ditto.streams.events import MISC, Event, Obj, is_wait
 
 USUAL = 0.5
 """Share of the wake-ups from which on a call belongs to each."""

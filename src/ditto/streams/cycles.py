@@ -46,6 +46,8 @@ if TYPE_CHECKING:
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
+MOST_ROUNDS = 2
+"""Rounds of a loop of tasks after which a request may be answered: one for the task, one for what it waits for."""
 
 
 @dataclass(eq=False)
@@ -297,7 +299,7 @@ class _Follower:
             if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
                 later = self.wake.received
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
-                if self.wake.index == cycle.wake.index + 1 and cycle.tid == event.tid and self._polled(cycle):
+                if cycle.tid == event.tid and self._polled(cycle):
                     cycle.resumed_after = self.work.events[-2]
         elif self.current is None:
             self.current = connection  # what comes next, before a receive, is for it too
@@ -321,9 +323,11 @@ class _Follower:
         return False
 
     def _polled(self, cycle: Cycle) -> bool:
-        """Whether the wait before asked for no time, and brought nothing for the request."""
-        wait = self.wake.wait
-        return wait is not None and wait_timeout(wait) == 0 and cycle.wake_of[-1] is cycle.wake
+        """Whether the one or two waits since its receive asked for no time, and brought nothing for the request."""
+        rounds = self.wake.index - cycle.wake.index
+        waits = [wake.wait for wake in self.work.wakes[-rounds:]] if 1 <= rounds <= MOST_ROUNDS else []
+        asked = [wait is not None and wait_timeout(wait) == 0 for wait in waits]
+        return bool(asked) and all(asked) and cycle.wake_of[-1] is cycle.wake
 
     def _handed(self, event: Event, life: ConnectionLife) -> None:
         """A process that accepts for its children may have closed its copy before the first receive."""

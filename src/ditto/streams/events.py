@@ -29,6 +29,15 @@ SLEEPS = numbers("nanosleep", "clock_nanosleep")
 _TIMEOUT_ONLY = {NUMBERS["select"]: 0, NUMBERS["pselect6"]: 0, NUMBERS["poll"]: 1, NUMBERS["ppoll"]: 1}
 _TIMEOUTS = {NUMBERS["epoll_wait"]: 3, NUMBERS["epoll_pwait"]: 3, NUMBERS["poll"]: 2}
 PARKS = numbers("futex", "rt_sigsuspend", "pause", "wait4", "waitid", "rt_sigtimedwait")
+MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
+               "times", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
+               "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
+               "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
+               "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
+               "timerfd_gettime", "mprotect", "mremap", "rename", "renameat", "renameat2", "link", "symlink", "unlink",
+               "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmodat", "chown", "utimensat",
+               "truncate")  # fmt: skip
+"""Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 EPOLL_CTL = NUMBERS["epoll_ctl"]
 CLOSE = NUMBERS["close"]
 EAGAIN = -11

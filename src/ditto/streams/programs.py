@@ -22,6 +22,7 @@ from ditto.streams.events import (
     CONNECT,
     EAGAIN,
     EPOLL_CTL,
+    MISC,
     OPENS,
     PARKS,
     RECEIVES,
@@ -42,15 +43,6 @@ AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
 FILE_STATES = numbers("fstat", "newfstatat", "fchmod", "fchown", "flock", "ftruncate", "fallocate", "fadvise64")
 """Calls that ask for a file's state; those that set it set what it is, as OP_FILE_FSTAT."""
 FILE_SYNCS = numbers("fsync", "fdatasync", "sync_file_range")
-MISC = numbers("getpid", "gettid", "getppid", "clock_gettime", "gettimeofday", "time", "getrusage", "sched_yield",
-               "times", "getuid", "geteuid", "getgid", "getegid", "uname", "sysinfo", "getcpu", "clock_getres",
-               "rt_sigaction", "rt_sigprocmask", "sigaltstack", "setitimer", "getitimer", "alarm", "getcwd", "chdir",
-               "umask", "getpriority", "getpgrp", "getrlimit", "prlimit64", "sched_getaffinity", "sched_getparam",
-               "sched_getscheduler", "statfs", "getrandom", "brk", "kill", "timerfd_settime",
-               "timerfd_gettime", "mprotect", "mremap", "rename", "renameat", "renameat2", "link", "symlink", "unlink",
-               "unlinkat", "mkdir", "mkdirat", "rmdir", "chmod", "fchmodat", "chown", "utimensat",
-               "truncate")  # fmt: skip
-"""Calls without lasting effect, or made in a form that has none; as ``misc_call`` in native/runtime/misc.c."""
 _CONNECTION_CALLS = {
     NUMBERS["setsockopt"]: "setsockopt",
     NUMBERS["getsockopt"]: "getsockopt",
@@ -300,8 +292,11 @@ def _awaits_writing(cycle: Cycle, first_send: int) -> bool:
 def _count_resumption(work: ClassWork, cycle: Cycle, first_send: int) -> None:
     """The work on a request that is taken up again after a wait, before its first call then."""
     op = work.ops.setdefault(OpName(RESUME, cycle.events[first_send].nr, None, 0), OpWork())
+    begins = first_send
+    while begins and cycle.wake_of[begins - 1] is cycle.wake_of[first_send]:
+        begins -= 1
     op.count += 1
-    op.position += first_send - 0.5
+    op.position += begins - 0.5
     op.args[(0, 0, 0)] += 1
     if cycle.resumed_gap >= 0:
         op.gap_inside += cycle.resumed_gap

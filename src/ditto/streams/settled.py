@@ -6,9 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.streams.events import MISC, SENDFILES, SENDS
 
 if TYPE_CHECKING:
-    from ditto.streams.cycles import Cycle, Work
+    from ditto.streams.cycles import Cycle, ThreadWork, Work
     from ditto.streams.events import Event, Obj
 
 SETSOCKOPT = NUMBERS["setsockopt"]
@@ -20,12 +21,39 @@ def settle(work: Work) -> None:
     _set_up_once(work)
     late = resumes_late(work)
     for thread in work.threads.values():
+        if late:
+            _ahead_of_answers(thread)
         for cycle in thread.cycles:
             if not late:
                 cycle.resumed_after = None
             elif cycle.resumed_after is not None and cycle.resumed_after.gap >= 0:
                 # What precedes a late answer is work on its request, not on that of the call before, or of the wait.
                 cycle.resumed_gap, cycle.resumed_after.gap = cycle.resumed_after.gap, 0.0
+
+
+def _ahead_of_answers(thread: ThreadWork) -> None:
+    """Give a call without a descriptor that comes right before a late answer to the request that is answered.
+
+    It had been taken for the end of the request answered before, or for what the wake-up begins with.
+    """
+    place = {id(event): at for at, event in enumerate(thread.events)}
+    last = {id(cycle.events[-1]): cycle for cycle in thread.cycles if cycle.events}
+    for cycle in thread.cycles:
+        call = cycle.resumed_after
+        if call is None or call.nr not in MISC or not place.get(id(call)):
+            continue
+        at = next(at for at, event in enumerate(cycle.events) if event.nr in SENDS or event.nr in SENDFILES)
+        wake, before = cycle.wake_of[at], last.get(id(call))
+        if before is not None and before is not cycle and len(before.events) > 1:
+            before.events.pop()
+            before.wake_of.pop()
+        elif any(event is call for event in wake.loose):
+            wake.loose = [event for event in wake.loose if event is not call]
+        else:
+            continue
+        cycle.events.insert(at, call)
+        cycle.wake_of.insert(at, wake)
+        cycle.resumed_after = thread.events[place[id(call)] - 1]
 
 
 def _set_up_once(work: Work) -> None:
