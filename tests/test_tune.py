@@ -22,8 +22,8 @@ from ditto.streams.evidence import Gaps, requests_of
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
-from ditto.tune import native, search
-from ditto.tune.loop import stored
+from ditto.tune import loop, native, search
+from ditto.tune.loop import Tuned, stored
 from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
@@ -109,6 +109,26 @@ def test_the_runtime_is_taken_off_and_the_rest_comes_right() -> None:
         )
     total = sum(clone.segments[1, nr].work.instructions for nr in (0, 1))
     assert total == pytest.approx(2200, rel=0.01)
+
+
+@pytest.mark.parametrize(("beyond", "rounds"), [(2.0, 2), (1.02, 1)])
+def test_a_first_round_that_is_far_off_is_not_the_last_for_want_of_time(
+    monkeypatch: pytest.MonkeyPatch, beyond: float, rounds: int
+) -> None:
+    profile = service_profile()
+    original = Measured({(0, 0): Segment(6000, plain(1000.0))}, {0: 6000})
+    measured_in_turn = [100.0, 1000.0 * beyond, 1050.0]
+
+    def clone(*_: object, **__: object) -> Measured:
+        return Measured({(0, 0): Segment(600, plain(measured_in_turn.pop(0)))}, {0: 600})
+
+    monkeypatch.setattr(loop, "measured", lambda service, run: original)
+    monkeypatch.setattr(loop, "_measure", clone)
+    tuned = Tuned(profile)
+    place = Place(AppSpec.model_construct())
+    run = InstructionRun.__new__(InstructionRun)
+    loop._tune_work(place, tuned, run, "resp2", lambda _: Path(), SilentProgress(), seconds=0.0)
+    assert [round_.number for round_ in tuned.rounds] == list(range(rounds + 1))
 
 
 def test_work_of_a_class_is_compared_by_requests_and_not_by_visits() -> None:
@@ -494,3 +514,21 @@ def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: py
     assert abs(-0.25 + tuned["b"][0].knobs.stalls * 0.04) <= search.GOAL and tuned["a"][0].knobs.stalls == 0
     assert made.count("a") <= 2 and made.count("b") >= 2
     assert {name: knobs[name] == profile.knobs for name, (profile, _) in tuned.items()} == {"a": True, "b": True}
+
+
+def test_what_runs_by_the_clock_never_reaches_farther_than_the_original_did() -> None:
+    """Its far touches come out nearer, for hardly any request comes between two visits: rounds do not add them up."""
+    sleep = NUMBERS["clock_nanosleep"]
+    far = [60.0, 40, 40, 40, 30, 20, 20, 0, 0, 16]
+    own = block(6000.0, load_distance=far, request_class=-1, after=sleep)
+    profile = with_service(service_profile(), {"blocks": [*service_profile().services[0].blocks, own]})
+    run = measured_of(profile, 500.0)
+
+    def visited(instructions: float, loads: list[float]) -> Measured:
+        segment = {(-1, sleep): Segment(50, plain(instructions, load_distance=loads))}
+        return Measured({**run.segments, **segment}, run.requests)
+
+    for _ in range(3):
+        profile = correct(profile, visited(6000.0, far), visited(5000.0, [60.0, 40, 40, 40, 30, 20, 36]))
+    aim = profile.services[0].blocks[-1].wanted
+    assert aim.load_distance[9] == 16 and aim.load_distance[0] == 60 and aim.instructions > 6000

@@ -19,7 +19,9 @@ KeepNames = Annotated[
 WorkSeconds = Annotated[
     float | None,
     typer.Option(
-        "--work-seconds", min=0.0, help="Time after which no further round corrects what is executed; 30 s without it."
+        "--work-seconds",
+        min=0.0,
+        help="Time after which no further round corrects what is executed, but a second if far off; 30 s without it.",
     ),
 ]
 

@@ -52,7 +52,7 @@ class CloneOptions:
         seconds: load of each timed run in it.
         tune: whether the measured CPU time is tuned as well.
         work_seconds: after which no further round corrects what is executed (of each service); 30 s without it, 40 s
-            and at most 280 s for all where there are several.
+            and at most 280 s for all on each CPU where there are several.
         cpu_seconds: after which no further knob is tried; without it at least 30 s, or what is left of 125 s.
         keep_names: whether the tiers of an app of several services keep their names.
     """

@@ -33,7 +33,7 @@ from ditto.pipeline.tuning import Untuned, together, tune_work
 WORK_SECONDS = 40.0
 """For one tier, after which no further round of work begins."""
 ALL_WORK_SECONDS = 280.0
-"""For all tiers together."""
+"""For all tiers together that have one CPU."""
 NATIVE_SECONDS, ALL_NATIVE_SECONDS = 20.0, 180.0
 """For each tier and for all together, after which no further knob of any is tried."""
 RECORDED_S = 2.0

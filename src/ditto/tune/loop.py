@@ -23,6 +23,8 @@ from ditto.tune.work import Measured, correct, measured, paced, predicted, runti
 WORK_ROUNDS = 12
 WORK_SECONDS = 30.0
 """After which no further round begins: clients that take seconds a run make rounds long."""
+FAR = 0.1
+"""Instructions off by which the second round begins in any case: one round may leave what it corrected at once."""
 PATIENCE = 4
 """Rounds without a better one after which it ends."""
 DAMPING = 0.6
@@ -155,7 +157,7 @@ def _tune_work(
         since += 1
         if now.total < best_score.total or number == 1:
             best, best_score, since = profile, now, 0
-        late = time.monotonic() - began > seconds
+        late = time.monotonic() - began > seconds and (number > 1 or abs(error) <= FAR)
         ended = now.inside or number == WORK_ROUNDS or since >= PATIENCE or late
         change = "kept" if best is profile else "dropped"
         tuned.rounds.append(Round("work", number, error, f"{change}; outside: {outside}", dict(now.errors)))

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log, sqrt
 
+import numpy as np
+
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
 from ditto.artifacts.profile import Profile, ServiceProfile
+from ditto.artifacts.work import Block
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDS, SLEEPS, is_wait
 from ditto.streams.instructions import InstructionRun
@@ -22,6 +25,9 @@ from ditto.streams.segments import Segment, joined
 
 ADAPTS = 2.0
 """Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
+
+FAR_FROM = 7
+"""First bucket of data distances, of 64 lines, that depends on more than the code of a block itself."""
 
 _SERVING = frozenset({"loop", "serve", "accept_serve", "shared"})
 
@@ -199,10 +205,27 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         left = left + (_spread(aims, who, lack, owners) if who else lack)
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)
+    aims = [
+        _no_farther(aim, block) if by_clock((block.request_class, block.after)) else aim
+        for aim, block in zip(aims, service.blocks, strict=True)
+    ]
     blocks = [
         block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
+
+
+def _no_farther(aim: Amounts, block: Block) -> Amounts:
+    """The aim of a block that runs by the clock, with no more far touches of data than the original made there.
+
+    How far away what it touched before is depends on how many requests came meanwhile, so that these touches never
+    come out as they were: every round would add what lacks, until the block reaches for more lines than a cache has.
+    """
+    seen = amounts_of(block)
+    for name in ("load_distance", "store_distance"):
+        far = aim.of(name)[FAR_FROM:]
+        np.minimum(far, seen.of(name)[FAR_FROM:], out=far)
+    return aim
 
 
 def _elsewhere(place: Place, original: Measured, clone: Measured) -> int:
