@@ -5,13 +5,14 @@
  * A request made for it begins with a header of 8 bytes, inside its size:
  *
  *     u32 length   of the whole request, 8 to 64 MiB, big endian: the first byte is at most 4
- *     u16 class    little endian: index of the request class; 0x8000 and a fingerprint: by the word that the request in whose place this is
- *                  began with, and by size; 0xffff: by size
+ *     u16 class    little endian: index of the request class; 0x8000 and a fingerprint: by the word that the
+ *                  request in whose place this is began with, and by size; 0xffff: by size
  *     u8  flags    1: no reply, 2: close after the reply
  *     u8  marker   0xd7
  *
- * and its reply begins with the same header (length of the reply, class of the request).  Shorter ones begin with a byte of
- * 0xd8 + their length; of requests the flags follow, where there is room, and the class is found by size.  A connection whose bytes do
+ * and its reply begins with the same header (length of the reply, class of the request).  Shorter ones begin with a
+ * byte of 0xd8 + their length; of requests the flags follow, where there is room, and the class is found by size.
+ * A connection whose bytes do
  * not have this form is answered receive by receive: one reply for each, of the class whose word and size range fit.
  * A datagram is a request whatever its header says of its length, and its reply has no header.
  */
