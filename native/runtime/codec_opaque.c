@@ -12,8 +12,8 @@
  *
  * and its reply begins with the same header (length of the reply, class of the request).  Shorter ones begin with a
  * byte of 0xd8 + their length; of requests the flags follow, where there is room, and the class is found by size.
- * A connection whose bytes do
- * not have this form is answered receive by receive: one reply for each, of the class whose word and size range fit.
+ * A connection whose bytes do not have this form is answered receive by receive: one reply for each, of the class
+ * whose word and size range fit.
  * A datagram is a request whatever its header says of its length, and its reply has no header.
  */
 #include "codec.h"
