@@ -227,8 +227,10 @@ def test_the_parts_in_which_requests_are_received(parts: tuple[int, ...], wanted
         for size in parts if turn else parts[:2]:  # one has no rest
             record.call(10, "read", size, 7, 0, size, payload=bytes(size))
         record.call(10, "write", 4, 7, payload=bytes(4))
-    found = fit_receive([cycle for cycles in requests_of(record.work(), "opaque").classes.values() for cycle in cycles])
+    cycles = [cycle for cycles in requests_of(record.work(), "opaque").classes.values() for cycle in cycles]
+    found, of_records = fit_receive(cycles), fit_receive(cycles, records=True)
     assert (found.head, found.second) == wanted
+    assert (of_records.head, of_records.second) == (wanted[0], 0)
 
 
 def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_tells_them() -> None:

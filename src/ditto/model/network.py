@@ -29,10 +29,15 @@ _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
 
 
-def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None) -> Receive:
-    """The usual receive call, its buffer size and flags; ``rounds`` of those for datagrams."""
+def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None, records: bool = False) -> Receive:
+    """The usual receive call, its buffer size and flags.
+
+    ``rounds`` are those for datagrams.  Requests that are ``records`` are received one after the other by their heads,
+    so that what comes second is no part of another size.
+    """
     rounds = rounds or Rounds()
     head, second = _head(cycles)
+    second = 0 if records else second
     seen: Counter[tuple[int, int, int]] = Counter()
     batches: Counter[int] = Counter()
     for cycle in cycles:

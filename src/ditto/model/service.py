@@ -177,7 +177,7 @@ def _service(this: _Fit) -> ServiceProfile:
         folds=evidence.requests.folds,
         starts_empty=client is not None and client.starts_empty,
         classes=classes,
-        receive=fit_receive(cycles, rounds),
+        receive=fit_receive(cycles, rounds, evidence.requests.codec == "fastcgi"),
         send=send,
         listener=fit_listener(
             evidence.stream,
