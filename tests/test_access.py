@@ -77,7 +77,7 @@ def test_one_place_is_one_kind() -> None:
 def test_a_clone_reads_where_it_is_told(tmp_path: Path) -> None:
     binary = build_clone(tmp_path / "plain", "places", mode=("-O2", "-static"))
     log = tmp_path / "calls"
-    small = (12).to_bytes(4, "little") + b"\xff\xff\0\xd7" + b"abcd"
+    small = (12).to_bytes(4, "big") + b"\xff\xff\0\xd7" + b"abcd"
     with running(binary) as clone, clone.connect() as sock:
         tracer = subprocess.Popen(
             ["strace", "-qq", "-f", "-p", str(clone.process.pid), "-e", "trace=pread64", "-o", str(log)]

@@ -45,8 +45,10 @@ WHOLE = [
     (MEMCACHED, b"STORED\r\n"),
     (MEMCACHED, b"VALUE key 0 7\r\nEND\r\nab\r\nEND\r\n"),
     (MEMCACHED, b"STAT a 1\r\nSTAT b 2\r\nEND\r\n"),
-    (OPAQUE, b"\x0c\x00\x00\x00\x00\x00\x00\xd7abcd"),
-    (OPAQUE, b"\x08\x00\x00\x00\x00\x00\x00\xd7"),
+    (OPAQUE, b"\x00\x00\x00\x0c\x00\x00\x00\xd7abcd"),
+    (OPAQUE, b"\x00\x00\x00\x08\x00\x00\x00\xd7"),
+    (OPAQUE, b"\xdfabcdef"),
+    (OPAQUE, b"\xd9"),
     (FASTCGI, b"\1\6\0\1\0\5\3\0hello\0\0\0\1\6\0\1\0\0\0\0\1\3\0\1\0\x08\0\0" + bytes(8)),
     (FASTCGI, b"\1\3\0\1\0\0\0\0"),
     (H2, b"\0\0\1\1\5\0\0\0\1\x88"),
@@ -74,7 +76,7 @@ def test_what_has_no_end_of_its_own_and_what_is_no_reply(feeder: Path) -> None:
     assert fed(feeder, HTTP1, b"SSH-2.0\r\n", 100) == "broken"
     assert fed(feeder, RESP2, b"hello\r\n", 1) == "broken"
     assert fed(feeder, RESP2, b"*999999999\r\n", 1) == "broken"
-    assert fed(feeder, OPAQUE, b"\x07\x00\x00\x00\x00\x00\x00\xd7", 1) == "broken"
+    assert fed(feeder, OPAQUE, b"\x00\x00\x00\x07\x00\x00\x00\xd7", 1) == "broken"
 
 
 def test_random_bytes(feeder: Path) -> None:
