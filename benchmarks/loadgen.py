@@ -58,7 +58,7 @@ def speed(turns: int, seconds: float) -> None:
     with AppRun(spec) as app, tempfile.TemporaryDirectory(prefix="ditto-bench-") as name:
         app.prepare()
         plan = Path(name) / "requests.plan"
-        record_plan(app, None)[0].save(plan)
+        record_plan(app, None).plan.save(plan)
         url = f"http://{app.host}:{app.port}/file.txt"
 
         def wrk() -> float:
