@@ -190,8 +190,8 @@ def detail(name: str, fidelity: dict[str, Any], callgrind: dict[str, Any] | None
         lines.append("| " + " | ".join([record["metric"], record["unit"], *cells, *errors]) + " |")
     if callgrind is not None:
         a, b = callgrind["original"]["Ir"], callgrind["clone"]["Ir"]
-        errors = f"{percent(b / a - 1)} | {percent(callgrind['spread'])}"
-        lines.append(f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {errors} |")
+        apart, spread = percent(b / a - 1), percent(callgrind["spread"])
+        lines.append(f"| callgrind: Ir | instructions | {a:,.0f} | {b:,.0f} | - | {apart} | {spread} |")
     return "\n".join(lines)
 
 
