@@ -8,7 +8,7 @@ from collections import Counter
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen
-from ditto.model.rounds import Rounds
+from ditto.model.rounds import ONE_BY_ONE, Rounds
 from ditto.streams.arguments import forbids_blocking, signed
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
@@ -29,13 +29,12 @@ _SO_REUSEPORT = (1, 15)
 _SAFE_LEVELS = (1, 6, 0, 41)
 
 
-def fit_receive(cycles: list[Cycle], rounds: Rounds | None = None, records: bool = False) -> Receive:
+def fit_receive(cycles: list[Cycle], rounds: Rounds = ONE_BY_ONE, records: bool = False) -> Receive:
     """The usual receive call, its buffer size and flags.
 
     ``rounds`` are those for datagrams.  Requests that are ``records`` are received one after the other by their heads,
     so that what comes second is no part of another size.
     """
-    rounds = rounds or Rounds()
     head, second = _head(cycles)
     second = 0 if records else second
     seen: Counter[tuple[int, int, int]] = Counter()
@@ -213,7 +212,7 @@ def _flags(event: Event) -> int:
 
 
 def fit_listener(
-    stream: Stream, work: Work, port: int, shared: bool, datagrams: bool, rounds: Rounds | None = None
+    stream: Stream, work: Work, port: int, shared: bool, datagrams: bool, rounds: Rounds = ONE_BY_ONE
 ) -> Listener:
     """The listening socket as it was set up, and how connections are accepted from it.
 
@@ -239,8 +238,8 @@ def fit_listener(
         backlog=min(own[0].backlog, 1 << 20) if own and own[0].backlog else 511,
         nonblocking=_nonblocking(own, events),
         datagrams=datagrams,
-        answers_last=rounds is not None and rounds.answers_last,
-        rewatches=rounds is not None and rounds.rewatches,
+        answers_last=rounds.answers_last,
+        rewatches=rounds.rewatches,
         reuseport=not shared
         and len(own) > 1
         and any(option[:2] == _SO_REUSEPORT for obj in own for option in obj.sockopts),

@@ -30,6 +30,10 @@ class Rounds:
     rewatches: bool = False
 
 
+ONE_BY_ONE = Rounds()
+"""Of connections, and where nothing is known."""
+
+
 def datagram_rounds(work: Work) -> Rounds:
     """How wake-ups with datagrams went."""
     rounds = [wake for thread in work.threads.values() for wake in thread.wakes if wake.wait and wake.received]

@@ -21,7 +21,7 @@ from ditto.model.network import fit_listener, fit_receive, fit_send, listener_ev
 from ditto.model.passage import with_passages
 from ditto.model.pool import PoolParts, pool_role, with_helpers, without_own_calls
 from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pauses
-from ditto.model.rounds import datagram_rounds
+from ditto.model.rounds import ONE_BY_ONE, datagram_rounds
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
 from ditto.model.timers import TimerSeen, find_timer
@@ -142,7 +142,7 @@ def _service(this: _Fit) -> ServiceProfile:
         classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
-    rounds = datagram_rounds(evidence.work) if evidence.datagrams else None
+    rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     heads = evidence.requests.codec == "http1"
     send = fit_send(cycles, this.deferred and not this.late, between, heads)
