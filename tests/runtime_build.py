@@ -39,6 +39,7 @@ CODEC_SOURCES = (
     "sql.c",
     "keys.c",
     "values.c",
+    "outbuf.c",
     "pool.c",
     "rng.c",
     "dist.c",

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from math import inf
 from pathlib import Path
 from random import Random
 
@@ -20,7 +21,7 @@ from ditto.generate.body.chapters import divide
 from ditto.generate.body.data import _loop_lines
 from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
-from ditto.generate.body.pools import Cursor, sizes
+from ditto.generate.body.pools import Cursor, reuse_time, sizes
 from ditto.generate.body.reach import Order, edges, reaches
 from ditto.generate.body.target import make
 
@@ -353,15 +354,25 @@ def test_a_long_block_runs_its_chapters_in_order(tmp_path: Path) -> None:
     assert all(pool.lines < 40_000 for pool in code.layout.pools)
 
 
-def test_lists_of_long_requests_come_back_within_a_part_of_one() -> None:
-    streams = [Cursor(0, 8, 300, 300.0), Cursor(0, 10, 100, 100.0)]
-    near, far = sizes(streams, 400.0, 1 << 20)
-    # Of all that is touched in so much of a request, 1.4 times the smallest distance of the bucket are other lines.
-    passed = near / 300.0
-    assert passed * (400.0 + 300.0 + 100.0) == pytest.approx(1.4 * 2**7, rel=0.02)
-    assert 400.0 + near + far == pytest.approx(1.4 * 2**9, rel=0.02) or far / 100.0 < 1.0
+def test_lists_come_back_after_as_many_lines_as_the_original_touches_meanwhile() -> None:
+    """A request touches 400 lines that come back in the next one, and 10 of a great many."""
+    touches = [0.0] * 9 + [400.0] + [0.0] * 8 + [10.0]
+    assert reuse_time(touches, 100.0) == pytest.approx(100 / 410)
+    within = reuse_time(touches, 512.0)
+    assert reuse_time(touches, 512.0 + 5000) == pytest.approx(within + 500)
+    assert reuse_time(touches[:10], 512.0 + 5000) == inf
+    lines = sizes([Cursor(0, 15, 4, 4.0), Cursor(0, 16, 6, 6.0)], touches, 1 << 20)
+    # Of the lines touched until the last one is back, 10 a request, these are the streams' share.
+    assert lines[0] == pytest.approx(0.4 * 1.4 * 2**14, rel=0.03) and lines[1] == pytest.approx(
+        0.6 * 1.4 * 2**15, rel=0.03
+    )
+    # What the original never does has a length all the same.
+    assert sizes([Cursor(0, 12, 4, 4.0)], touches[:10], 1 << 20) == [int(1.4 * 2**11 + 0.5)]
+
+
+def test_lists_of_a_chapter_come_back_within_a_part_of_its_passes() -> None:
     chapter = [Cursor(0, 8, 300, 300.0 * 50, pass_lines=40.0), Cursor(0, 10, 100, 100.0)]
-    assert sizes(chapter, 400.0, 1 << 20)[0] == pytest.approx(300 * 1.4 * 2**7 / (40 + 300), rel=0.02)
+    assert sizes(chapter, [0.0] * 9 + [400.0], 1 << 20)[0] == pytest.approx(300 * 1.4 * 2**7 / (40 + 300), rel=0.02)
 
 
 def test_only_long_requests_that_follow_addresses_leave_their_far_data_to_lists() -> None:

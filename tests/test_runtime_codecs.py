@@ -22,6 +22,7 @@ VARIANTS = {
     "resp-direct": (
         "resp", "-DTEST_REPLY_FLAGS=0", "-DTEST_SEND=.nr=SYS_writev,.iovs=3,.iov_bytes=100,.calls_per_wake=2",
     ),
+    "resp-pieces": ("resp", "-DTEST_SEND=.nr=SYS_writev,.iovs=3,.iov_bytes=4096,.call_bytes=10000,.calls_per_wake=1"),
     "resp-small": (
         "resp", "-DTEST_RECV=.nr=SYS_readv,.bytes=7,.until_again=1", "-DTEST_SEND=.nr=SYS_sendto,.call_bytes=1000",
     ),
@@ -78,6 +79,17 @@ def test_resp_split_at_every_byte(resp: Clone) -> None:
     data += b"*4\r\n$6\r\nLRANGE\r\n$1\r\nk\r\n$1\r\n0\r\n$2\r\n99\r\n"
     pattern = rb"\+OK\r\n" + BULK + rb"\+PONG\r\n\$3\r\na b\r\n" + ARRAY
     split_everywhere(resp, data, re.compile(pattern, re.S))
+
+
+def test_resp_replies_longer_than_any_piece(resp: Clone) -> None:
+    """More of them than the kernel takes at once, and what follows them."""
+    with resp.connect() as sock:
+        sock.sendall(b"LRANGE a 0 1\r\n" * 60 + b"HUGE\r\n" + b"LRANGE a 0 1\r\n" * 60 + b"PING\r\n")
+        sock.shutdown(socket.SHUT_WR)
+        time.sleep(0.05)
+        reply = receive_all(sock)
+    item = b"*5\r\n" + (b"$100\r\n" + b"x" * 100 + b"\r\n") * 5
+    assert reply == item * 60 + b"$3000000\r\n" + b"x" * 3_000_000 + b"\r\n" + item * 60 + b"+PONG\r\n"
 
 
 def test_resp_pipelines_of_any_length(resp: Clone) -> None:

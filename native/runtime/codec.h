@@ -16,7 +16,7 @@
 
 #include "ditto.h"
 #include "keys.h"
-#include "pool.h"
+#include "outbuf.h"
 #include "rng.h"
 
 enum codec_step {
@@ -93,6 +93,8 @@ struct codec {
 	enum codec_step (*parse)(struct codec_state *state, const uint8_t *p, size_t n, size_t *used,
 				 struct request *request);
 	void (*reply)(const struct request *request, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+	/* Whether replies are only ever added to, and may lie in pieces. */
+	uint8_t appends;
 	/* What the server says first, once a connection; NULL where the client begins. */
 	void (*greet)(struct codec_state *state, struct outbuf *out, struct rng *rng);
 	/* How many more bytes the part of a request that lies unconsumed in [p, p + n) needs, 0: nothing of one is there,
@@ -138,6 +140,9 @@ uint32_t codec_clamp(uint32_t size);
 /* Write filler, or a copy, and return where it ends. */
 uint8_t *codec_fill(uint8_t *to, int ch, size_t n);
 uint8_t *codec_copy(uint8_t *to, const uint8_t *from, size_t n);
+
+/* Append n bytes to the output, in as many pieces as it takes: those at `from`, or filler where that is NULL. */
+void codec_append(struct outbuf *out, const uint8_t *from, size_t n);
 
 /* The first of two bytes in [p, end); end where there is none.  Sixteen bytes at a time. */
 static inline const uint8_t *codec_scan(const uint8_t *p, const uint8_t *end, char a, char b)

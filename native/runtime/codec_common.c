@@ -232,3 +232,25 @@ uint8_t *codec_copy(uint8_t *to, const uint8_t *from, size_t n)
 	}
 	return to;
 }
+
+void codec_append(struct outbuf *out, const uint8_t *from, size_t n)
+{
+	while (n) {
+		size_t part = !out->piece || n < out->piece ? n : out->piece;
+		uint8_t *to;
+
+		if (out_splits(out, part) && out->end < out->piece)
+			part = out->piece - out->end;
+		to = out_room(out, part);
+		if (!to)
+			return;
+		if (from) {
+			codec_copy(to, from, part);
+			from += part;
+		} else {
+			codec_fill(to, 'x', part);
+		}
+		out->end += (uint32_t)part;
+		n -= part;
+	}
+}

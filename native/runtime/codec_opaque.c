@@ -197,7 +197,7 @@ static uint32_t opaque_wants(const struct codec_state *st, const uint8_t *p, siz
 static void opaque_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	const struct ditto_reply *shape = codec_shape(req->cls, rng);
-	uint32_t size = codec_clamp(dist_draw(shape->size, rng, HEADER));
+	uint32_t size = codec_clamp(dist_draw(shape->size, rng, HEADER)), first;
 	uint8_t *to;
 
 	parts->head = 0;
@@ -211,10 +211,11 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 		parts->body = (uint64_t)req->file_body;
 		size = req->canned ? HEADER : 0;
 	}
-	to = out_room(out, size);
+	first = out->piece && size > out->piece ? out->piece : size;
+	to = out_room(out, first);
 	if (!to)
 		return;
-	codec_fill(to, 'x', size);
+	codec_fill(to, 'x', first);
 	if (req->canned && size < HEADER) {
 		*to = (uint8_t)(SHORT + size);
 	} else if (req->canned) {
@@ -226,11 +227,12 @@ static void opaque_reply(const struct request *req, struct outbuf *out, struct r
 		memcpy(to, header, HEADER);
 		parts->head = HEADER;
 	}
-	out->end += size;
+	out->end += first;
+	codec_append(out, NULL, size - first);
 	parts->tail = size;
 }
 
 const struct codec codec_opaque = {
 	.name = "opaque", .max_head = HEADER, .setup = opaque_setup, .parse = opaque_parse, .reply = opaque_reply,
-	.wants = opaque_wants,
+	.wants = opaque_wants, .appends = 1,
 };

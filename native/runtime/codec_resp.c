@@ -310,5 +310,6 @@ const struct codec codec_resp = {
 	.setup = resp_setup,
 	.parse = resp_parse,
 	.reply = resp_reply,
+	.appends = 1,
 	.fail = resp_fail,
 };

@@ -207,7 +207,7 @@ void conn_settle(struct conn *c)
 		queue_second_pass(c);
 		return;
 	}
-	if (c->out.start == c->out.end && c->out.buf) {
+	if (c->out.buf && !out_bytes(&c->out)) {
 		if (c->out.cap > KEPT_OUT || w->conns > CONNS_WITH_BUFFERS)
 			out_release(&c->out);
 		else

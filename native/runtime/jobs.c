@@ -4,86 +4,16 @@
  * go on when a reply has to wait for the peer.
  */
 #include "link.h"
+#include "plan.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-/* A class's program, worked out once: what runs in each pass, and which file OP_SENDFILE sends. */
-struct plan {
-	const struct ditto_op **pass[3]; /* [0]: everything, in order */
-	uint16_t n[3];
-	uint8_t traits;
-	uint8_t persistent; /* the file is open since the start */
-	uint8_t picks;      /* some operation chooses a file */
-	int16_t group;      /* of the file, or DITTO_NONE */
-	const struct ditto_dist *sent; /* how much of it; NULL: all */
-	const struct ditto_send *send;
-};
-
-static struct plan *plans;
-static struct ditto_op default_op[1];
-static struct ditto_program default_program = {.n = 1, .op = default_op};
 static const struct codec *codec;
-
-static int sent_group(const struct ditto_program *program, int slot)
-{
-	int group = DITTO_NONE;
-
-	for (unsigned i = 0; slot >= 0 && i < program->n; i++)
-		if (program->op[i].kind == OP_FILE_OPEN && program->op[i].b == slot)
-			group = program->op[i].a;
-	for (unsigned p = 0; slot >= DITTO_SLOT_PERSISTENT && p < ditto_service.processes; p++)
-		for (unsigned i = 0; i < ditto_service.process[p].opens; i++)
-			if (ditto_service.process[p].open_at_start[i].slot == slot)
-				group = ditto_service.process[p].open_at_start[i].group;
-	return group;
-}
-
-static void make_plan(struct plan *plan, const struct ditto_program *program, const struct ditto_send *send)
-{
-	const struct ditto_op **ops = calloc(3 * ((size_t)program->n + 1), sizeof(*ops));
-	int slot = -1;
-
-	if (!ops)
-		fail("memory for classes");
-	*plan = (struct plan){.pass = {ops, ops + program->n, ops + 2 * (size_t)program->n}};
-	for (unsigned i = 0; i < program->n; i++) {
-		const struct ditto_op *op = &program->op[i];
-		unsigned pass = op->flags & DITTO_DEFERRED ? 2 : 1;
-
-		plan->pass[0][plan->n[0]++] = op;
-		plan->pass[pass][plan->n[pass]++] = op;
-		if (pass == 2)
-			plan->traits |= TRAIT_DEFERRED;
-		if (op->kind == OP_SENDFILE) {
-			plan->traits |= TRAIT_SENDFILE;
-			slot = op->a;
-			plan->sent = op->size;
-		}
-		if (op->kind == OP_FILE_OPEN || op->kind == OP_FILE_STAT)
-			plan->picks = 1;
-	}
-	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
-	plan->group = (int16_t)sent_group(program, slot);
-	plan->send = send ? send : &ditto_service.send;
-}
 
 void job_setup(void)
 {
 	codec = codec_by_id(ditto_service.codec);
-	plans = calloc(ditto_service.classes + 1u, sizeof(*plans));
-	if (!plans)
-		fail("memory for classes");
-	default_op[0] = (struct ditto_op){.kind = OP_REPLY, .prob = DITTO_ALWAYS};
-	for (unsigned i = 0; i < ditto_service.classes; i++) {
-		const struct ditto_program *program = &ditto_service.cls[i].program;
-
-		make_plan(&plans[i], program, ditto_service.cls[i].send);
-		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
-			if (program->op[k].kind == OP_REPLY)
-				default_op[0].flags |= program->op[k].flags;
-	}
-	make_plan(&plans[ditto_service.classes], &default_program, NULL);
+	plan_setup(codec);
 }
 
 static int job_room(struct conn *c)
@@ -114,7 +44,7 @@ static int job_room(struct conn *c)
 int job_add(struct conn *c, struct request *request)
 {
 	struct worker *w = c->worker;
-	const struct plan *plan = &plans[request->cls == DITTO_NONE ? ditto_service.classes : (unsigned)request->cls];
+	const struct plan *plan = plan_of(request->cls);
 	uint64_t before = out_end(&c->out);
 	struct reply_parts parts = {.lent = NULL};
 	struct job *job;
@@ -139,6 +69,7 @@ int job_add(struct conn *c, struct request *request)
 		request->file_body = (int64_t)size;
 	}
 	request->may_lend = plan->send->iovs == 3 && !(plan->traits & TRAIT_DEFERRED) && c->job_head == c->job_tail;
+	c->out.piece = plan->piece;
 	codec->reply(request, &c->out, &w->rng, &parts);
 	if (c->out.failed)
 		return -1;
@@ -162,6 +93,7 @@ int job_add(struct conn *c, struct request *request)
 enum run job_fail(struct conn *c, struct job *job)
 {
 	uint64_t at = job->end - job->length;
+	uint8_t *start = out_at(&c->out, at, job->length);
 
 	if (job->failed)
 		return RUN_DONE;
@@ -169,7 +101,7 @@ enum run job_fail(struct conn *c, struct job *job)
 	if (!job->length)
 		return RUN_DONE;
 	send_own(c, job);
-	if (codec->fail && out_sent(&c->out) <= at && !codec->fail(c->out.buf + (at - c->out.base), job->length))
+	if (codec->fail && start && !codec->fail(start, job->length))
 		return RUN_DONE;
 	if (c->peer)
 		return RUN_DONE; /* a datagram's sender has no connection to see the end of */
@@ -334,7 +266,7 @@ enum run conn_run(struct conn *c, int pass)
 	if (c->job_head != c->job_tail && !(c->held && pass == 2))
 		return RUN_DONE;
 	c->held = 0;
-	if (c->out.start == c->out.end)
+	if (!out_bytes(&c->out))
 		return RUN_DONE;
 	return send_until(c, c->job_head == c->job_run ? out_end(&c->out) : c->job[c->job_run - 1].end, NULL);
 }

@@ -26,6 +26,7 @@ void message_answer(struct worker *w, const struct ditto_op *op)
 	struct conn *c = w->passed;
 	struct iovec iov;
 	uint32_t sent = 0;
+	size_t part;
 	long n;
 
 	if (!c || atomic_load(&c->answer) != ANSWER_WANTED)
@@ -33,7 +34,9 @@ void message_answer(struct worker *w, const struct ditto_op *op)
 	w->passed = NULL;
 	atomic_store(&c->answer, ANSWER_SENT_NOW);
 	do {
-		iov = (struct iovec){.iov_base = c->out.buf + c->out.start + sent, .iov_len = c->answered - sent};
+		part = c->answered - sent;
+		iov.iov_base = out_span(&c->out, sent, &part);
+		iov.iov_len = part;
 		if (op->nr == SYS_sendto)
 			n = syscall(SYS_sendto, c->source.fd, iov.iov_base, iov.iov_len, MSG_NOSIGNAL, NULL, 0);
 		else if (op->nr == SYS_writev)
@@ -57,7 +60,7 @@ int message_answered(struct conn *c)
 		return 0;
 	while (atomic_load(&c->answer) != ANSWER_SENT) /* its client was faster than the return of the send */
 		__builtin_ia32_pause();
-	c->out.start += c->answered;
+	out_took(&c->out, c->answered);
 	atomic_store(&c->answer, ANSWER_NONE);
 	c->passed = 0;
 	return 1;

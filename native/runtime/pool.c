@@ -130,39 +130,3 @@ void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
 }
 
 #endif
-
-int out_grow(struct outbuf *o, size_t n)
-{
-	uint32_t used = o->end - o->start, capacity;
-	uint8_t *buf;
-
-	if (o->buf && n <= (size_t)o->cap - used && o->start >= o->cap / 2) {
-		memmove(o->buf, o->buf + o->start, used);
-	} else {
-		buf = pool_get(o->pool, used + n, &capacity);
-		if (!buf) {
-			o->failed = 1;
-			return -1;
-		}
-		if (used)
-			memcpy(buf, o->buf + o->start, used);
-		if (o->buf)
-			pool_put(o->pool, o->buf, o->cap);
-		o->buf = buf;
-		o->cap = capacity;
-	}
-	o->base += o->start;
-	o->start = 0;
-	o->end = used;
-	return 0;
-}
-
-void out_release(struct outbuf *o)
-{
-	o->base += o->end;
-	o->start = o->end = 0;
-	if (o->buf)
-		pool_put(o->pool, o->buf, o->cap);
-	o->buf = NULL;
-	o->cap = 0;
-}

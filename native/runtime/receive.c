@@ -156,7 +156,7 @@ static void take_requests(struct conn *c)
 
 	c->backlog = 0;
 	while (c->in_start < c->in_end && !c->closing) {
-		if (c->out.end - c->out.start > OUT_HIGH || c->job_tail - c->job_head >= JOBS_HIGH) {
+		if (out_bytes(&c->out) > OUT_HIGH || c->job_tail - c->job_head >= JOBS_HIGH) {
 			c->backlog = 1;
 			return;
 		}
@@ -199,7 +199,7 @@ void conn_process(struct conn *c)
 		take_requests(c);
 		if (c->dead || conn_run(c, 1) != RUN_DONE)
 			return;
-	} while (c->backlog && c->job_head == c->job_tail && c->out.start == c->out.end);
+	} while (c->backlog && c->job_head == c->job_tail && !out_bytes(&c->out));
 }
 
 void conn_receive(struct conn *c)

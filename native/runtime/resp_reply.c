@@ -9,7 +9,8 @@
 
 static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 {
-	uint8_t *start = out_room(out, (size_t)size + 24), *to = start;
+	int splits = out_splits(out, (size_t)size + 24);
+	uint8_t *start = out_room(out, splits ? 24 : (size_t)size + 24), *to = start;
 
 	if (!start)
 		return;
@@ -17,6 +18,12 @@ static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 	to += codec_digits((char *)to, size);
 	*to++ = '\r';
 	*to++ = '\n';
+	if (splits) {
+		out->end += (uint32_t)(to - start);
+		codec_append(out, text, size);
+		codec_text(out, "\r\n");
+		return;
+	}
 	if (text) {
 		to = codec_copy(to, text, size);
 	} else {
@@ -65,9 +72,9 @@ static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struc
 		if (count > ARGS_LIMIT)
 			count = ARGS_LIMIT;
 		{
-			/* room for all of it at once, so that nothing is moved when it grows */
-			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24;
-			uint8_t *to = out_room(out, all < REPLY_LIMIT ? (size_t)all : 24);
+			/* room for all of it at once, or for a piece, so that nothing is moved when it grows */
+			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24, most = out->piece ? out->piece : REPLY_LIMIT;
+			uint8_t *to = out_room(out, all < most ? (size_t)all : out->piece ? out->piece : 24);
 			unsigned n;
 
 			if (!to)

@@ -9,7 +9,7 @@
 #include "body.h"
 #include "codec.h"
 #include "ditto.h"
-#include "pool.h"
+#include "outbuf.h"
 #include "rng.h"
 
 #include <sys/epoll.h>
@@ -54,7 +54,7 @@ struct slot {
 
 #define REQUEST_SLOTS DITTO_SLOT_PERSISTENT
 
-struct plan; /* jobs.c */
+struct plan; /* plan.h */
 
 /* A request whose reply is formatted and whose program has not ended. */
 struct job {

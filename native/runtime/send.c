@@ -79,6 +79,25 @@ static unsigned cut(const struct conn *c, size_t total, const struct job *job, s
 	return n;
 }
 
+/* The next bytes, where some lie in pieces: each is a vector. */
+static unsigned gather(const struct conn *c, size_t total, struct iovec *iov)
+{
+	unsigned n = 0;
+	size_t at = 0, part;
+
+	for (; at < total && n < VECTORS; at += part) {
+		part = total - at;
+		iov[n].iov_base = out_span(&c->out, at, &part);
+		iov[n++].iov_len = part;
+	}
+	return n;
+}
+
+static unsigned vectors(const struct conn *c, size_t total, const struct job *job, struct iovec *iov)
+{
+	return c->out.waiting ? gather(c, total, iov) : cut(c, total, job, iov);
+}
+
 /* All of one reply whose payload lies elsewhere. */
 static ssize_t call_lent(struct conn *c, const struct job *job)
 {
@@ -101,19 +120,22 @@ static ssize_t call(struct conn *c, size_t n, const struct job *job)
 	int fd = c->source.fd;
 	struct iovec iov[VECTORS];
 	struct msghdr message;
+	uint8_t *at;
 
 	if (c->peer)
 		return datagram_send(c, n);
 	switch (send->nr) {
 	case SYS_writev:
-		return syscall(SYS_writev, fd, iov, cut(c, n, job, iov));
+		return syscall(SYS_writev, fd, iov, vectors(c, n, job, iov));
 	case SYS_sendmsg:
-		message = (struct msghdr){.msg_iov = iov, .msg_iovlen = cut(c, n, job, iov)};
+		message = (struct msghdr){.msg_iov = iov, .msg_iovlen = vectors(c, n, job, iov)};
 		return syscall(SYS_sendmsg, fd, &message, send->flags);
 	case SYS_sendto:
-		return syscall(SYS_sendto, fd, c->out.buf + c->out.start, n, send->flags, NULL, 0);
+		at = out_span(&c->out, 0, &n);
+		return syscall(SYS_sendto, fd, at, n, send->flags, NULL, 0);
 	default:
-		return syscall(SYS_write, fd, c->out.buf + c->out.start, n);
+		at = out_span(&c->out, 0, &n);
+		return syscall(SYS_write, fd, at, n);
 	}
 }
 
@@ -206,7 +228,7 @@ enum run send_until(struct conn *c, uint64_t target, struct job *job)
 			send_own(c, job); /* while the output still begins with the reply */
 		else if (job)
 			job->lent = NULL;
-		c->out.start += (uint32_t)sent;
+		out_took(&c->out, (size_t)sent);
 		job = NULL; /* what is left no longer begins with the head */
 		if ((uint64_t)sent < left)
 			worker_block(c->worker, send->between);

@@ -128,7 +128,8 @@ class Search:
         now = yield from self._attempt(step)
         if self._uncounted:
             now = yield from self._scale(now)
-        if now.error > GOAL and not now.right and self._may_be_branches(now):
+        calmed = now.error > GOAL and not now.right and self._may_be_branches(now)
+        if calmed:
             now = yield from self._calm(now)
         if now.error > GOAL:
             for faster in FASTER:
@@ -136,6 +137,9 @@ class Search:
                     break
                 step = faster
                 now = yield from self._attempt(step)
+        if not calmed and now.error > GOAL and not self.over and self._may_be_branches(self.best):
+            self._profile = self.best_profile
+            now = yield from self._calm(self.best)
         if now.error < 0:
             yield from self._stall(now, step)
         if self.best.error < 0:

@@ -20,7 +20,7 @@ from ditto.generate.body.place import Gaps, Placed, place, spaced
 from ditto.generate.body.plan import DENSE_BYTES, LINE_FILLED, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.predict import misses
-from ditto.generate.body.reach import Order, Reach, edges, reaches
+from ditto.generate.body.reach import Order, Reach, edges, reaches, touches_of_request
 from ditto.generate.body.render import Rendered, Renderer
 from ditto.generate.body.sets import SETS, Schedule, chosen, code_misses, pass_lines
 from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
@@ -74,6 +74,7 @@ def emit(
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
     goals = [block.wanted.instructions * knobs.instructions for block in blocks]
+    data_touches = touches_of_request(blocks)
     fills = [string_fill(block.wanted) for block in blocks]
     blocks = [block if found is None else without(block, found) for block, found in zip(blocks, fills, strict=True)]
     code_reach = reaches(blocks, orders, ("code_distance",))
@@ -118,9 +119,7 @@ def emit(
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
-    share = sum(o.share for o in orders) or 1.0
-    request_lines = sum(o.share * r.lines for o, r in zip(orders, data_reach, strict=True)) / share
-    pools = layout(streams, walker.fixed, request_lines, arena_bytes) if real else (Pool(0, 4, 1, False),)
+    pools = layout(streams, walker.fixed, data_touches, arena_bytes) if real else (Pool(0, 4, 1, False),)
     end = pools[-1].offset + pools[-1].lines * 64
     cleared = -(-(end + 64) // 4096) * 4096
     size = cleared + max((-(-found.size // 4096) * 4096 for found in fills if found is not None), default=0)

@@ -1,14 +1,23 @@
 """Data beyond what one request touches: lists of lines, followed a few lines a request.
 
-With F fixed lines a request and lists of L_j lines followed at r_j lines a request, a line of list i comes back after
-t = L_i / r_i requests, when F + sum_j min(L_j, r_j t) other lines have been touched.  From near to far, the list of
-bucket b, whose lines shall come back at distance D_b, therefore gets r_b t_b lines with
-t_b = (D_b - F - sum of the nearer lists) / (sum of the rates of the rest).
+A line of a list of L lines, of which r are followed in a request, comes back after L / r requests.  How many other
+lines are touched meanwhile is the footprint of the original in as many requests, and its growth is what the original
+misses in a cache of that size: if m(x) touches of a request reach farther than x lines, x lines are touched within
+t(x) = integral from 0 to x of dy / m(y) requests (the relation of footprint and miss ratio of Xiang et al., "HOTL: a
+higher order theory of locality", ASPLOS 2013).  So a list whose lines shall come back at the distance x has r t(x)
+lines.  Whatever else touches lines is in m, what the runtime does for the original as well.
+
+The passes of a chapter follow on each other within a request.  With F fixed lines a pass and lists of L_j lines
+followed at r_j lines a pass, a line of list i comes back after t = L_i / r_i passes, when F + sum_j min(L_j, r_j t)
+other lines have been touched.  From near to far, the list of bucket b, whose lines shall come back at distance D_b,
+therefore gets r_b t_b lines with t_b = (D_b - F - sum of the nearer lists) / (sum of the rates of the rest).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import inf, log
 
 from ditto.generate.body.facts import Pool
 from ditto.generate.body.reach import FAR
@@ -79,13 +88,15 @@ def _swept(streams: list[Cursor], target: Target) -> list[Cursor]:
     return [replace(s, sweep=n in sweeps) for n, s in enumerate(streams)]
 
 
-def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:
-    """Lines of each stream's list; ``request_lines`` are those a request touches besides."""
+def sizes(streams: list[Cursor], touches: Sequence[float], most: int) -> list[int]:
+    """Lines of each stream's list, ``most`` in all; ``touches`` are the original's a request, by distance."""
     if not streams:
         return []
     lines = [2] * len(streams)
-    by_requests = {n: max(s.rate, 1e-6) for n, s in enumerate(streams) if not s.pass_lines}
-    _lengthen(lines, streams, by_requests, request_lines)
+    for number, stream in enumerate(streams):
+        if not stream.pass_lines and stream.rate > 0:
+            distance = _distance(stream.bucket)
+            lines[number] = max(2, int(min(stream.rate * reuse_time(touches, distance), distance) + 0.5))
     for block, around in sorted({(s.block, s.pass_lines) for s in streams if s.pass_lines}):
         by_passes = {n: float(s.per_run) for n, s in enumerate(streams) if s.block == block and s.pass_lines}
         _lengthen(lines, streams, by_passes, around)
@@ -95,12 +106,40 @@ def sizes(streams: list[Cursor], request_lines: float, most: int) -> list[int]:
     return lines
 
 
+def _distance(bucket: int) -> float:
+    """The lines at which a bucket's touches come back, in the middle by the logarithm."""
+    return 1.4 * 2.0 ** (bucket - 1)
+
+
+def reuse_time(touches: Sequence[float], distance: float) -> float:
+    """Requests in which as many lines are touched as ``distance`` says; infinite where it is never as many.
+
+    Args:
+        touches: of a request, by how far their line is, in buckets of powers of two lines.
+        distance: in lines.
+    """
+    time, low, high = 0.0, 0.0, 1.0
+    beyond = float(sum(touches))
+    for here in touches:
+        beyond = max(0.0, beyond - here)
+        end = min(high, distance)
+        # Misses fall in a straight line within a bucket.
+        first, last = beyond + here, beyond + here * (high - end) / (high - low)
+        if last <= 0.0:
+            return inf
+        time += (end - low) / first if last >= 0.999 * first else (high - low) / here * log(first / last)
+        if end >= distance:
+            return time
+        low, high = high, 2 * high
+    return time + (distance - low) / beyond if beyond > 0 else inf
+
+
 def _lengthen(lines: list[int], streams: list[Cursor], rates: dict[int, float], around: float) -> None:
-    """Set the lines of those streams that have rates by a time, in which ``around`` lines are touched besides."""
+    """Set the lines of those streams that have rates by a pass, in which ``around`` lines are touched besides."""
     nearer = before = 0.0
     for bucket in sorted({streams[n].bucket for n in rates}):
         rate = sum(each for n, each in rates.items() if streams[n].bucket >= bucket)
-        left = 1.4 * 2 ** (bucket - 1) - nearer
+        left = _distance(bucket) - nearer
         # Within that time, as many of the lines besides as time has passed.
         wait = left / (around + rate) if left < around + rate else (left - around) / rate
         before = wait = max(before, wait)
@@ -122,11 +161,11 @@ def _squeezed(lines: list[int], most: int) -> list[int]:
     return [min(n, low) for n in lines]
 
 
-def layout(streams: list[Cursor], fixed_lines: int, request_lines: float, arena_bytes: int) -> tuple[Pool, ...]:
+def layout(streams: list[Cursor], fixed_lines: int, touches: Sequence[float], arena_bytes: int) -> tuple[Pool, ...]:
     """Pool 0 is the fixed lines; then one pool a stream."""
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
     offset = pools[0].lines * 64
-    for stream, lines in zip(streams, sizes(streams, request_lines, arena_bytes // 64 - fixed_lines), strict=True):
+    for stream, lines in zip(streams, sizes(streams, touches, arena_bytes // 64 - fixed_lines), strict=True):
         lines += -lines % stream.at_once
         pools.append(Pool(offset, lines, 1, not stream.sweep))
         offset += lines * 64

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ditto.artifacts.work import Block
+from ditto.artifacts.work import DISTANCE_BUCKETS, Block
 
 FAR = 21
 
@@ -82,6 +82,16 @@ def reaches(
         beyond = total[edge] if capped else sum(total[edge:])
         found.append(Reach(edge, max(beyond, ROOM * 2 ** (edge - 1)), capped))
     return found
+
+
+def touches_of_request(blocks: Sequence[Block]) -> list[float]:
+    """The original's touches of data in a request, by distance."""
+    total = [0.0] * DISTANCE_BUCKETS
+    for block in blocks:
+        for histogram in (block.load_distance, block.store_distance):
+            for bucket, value in enumerate(histogram[:DISTANCE_BUCKETS]):
+                total[bucket] += value * block.runs_per_request
+    return total
 
 
 def edges(count: int, orders: Sequence[Order], found: Sequence[Reach]) -> list[Reach]:

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef DITTO_PLAN_H
+#define DITTO_PLAN_H
+
+#include "runtime.h"
+
+/* A class's program, worked out once: what runs in each pass, and which file OP_SENDFILE sends. */
+struct plan {
+	const struct ditto_op **pass[3]; /* [0]: everything, in order */
+	uint16_t n[3];
+	uint8_t traits;
+	uint8_t persistent; /* the file is open since the start */
+	uint8_t picks;      /* some operation chooses a file */
+	int16_t group;      /* of the file, or DITTO_NONE */
+	const struct ditto_dist *sent; /* how much of it; NULL: all */
+	const struct ditto_send *send;
+	uint32_t piece; /* that long replies lie in, 0: in one */
+};
+
+void plan_setup(const struct codec *codec);
+
+/* Of a class, or of DITTO_NONE. */
+const struct plan *plan_of(int cls);
+
+#endif
