@@ -22,7 +22,7 @@ from ditto.model.messages import ANSWERS, BRINGS, ONCE, with_inboxes, with_messa
 from ditto.model.timers import find_timer
 from ditto.streams.events import KnownDescriptor
 from ditto.streams.evidence import class_works, op_gaps, requests_of
-from ditto.streams.messages import ANSWERED, PASSED, Messages, join_messages, worker_cycles
+from ditto.streams.messages import ANSWERED, FURTHER, PASSED, Messages, join_messages, worker_cycles
 from ditto.streams.programs import build
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
@@ -121,6 +121,37 @@ def test_connections_that_are_handed_over_are_no_messages() -> None:
     work = record.work()
     join_messages(work)
     assert work.messages is None
+
+
+def test_who_serves_ends_the_wait_of_who_waits_for_events() -> None:
+    """After each request its thread asks for the connection anew, and tells the one that waits for all of them."""
+    record = Passing()
+    for turn in range(20):
+        fd = 7 + turn % 2
+        record.wait(2)
+        record.call(11, "read", 1, PIPE, 0, 8192)
+        record.call(11, "epoll_ctl", 0, EPOLL, 3, fd, payload=bytes(4))
+        record.call(21 + turn % 3 % 2, "read", len(REQUEST), fd, payload=REQUEST)
+        record.call(21 + turn % 3 % 2, "epoll_ctl", 0, EPOLL, 3, fd, payload=b"\1\0\0\0")
+        record.call(21 + turn % 3 % 2, "write", 1, PIPE, 0, 1)
+        record.call(21 + turn % 3 % 2, "write", 100, fd, payload=REPLY)
+    record.threads[11] = record.threads[11][2:]  # the connections are older than the window
+    work = record.work()
+    join_messages(work)
+    assert work.messages is None and work.told is not None and work.told.found == 20
+    (only,) = class_works(requests_of(work)).values()
+    kinds = [name.kind for name, _ in only.ordered()]
+    assert [kind for kind in kinds if kind != "epoll_mod"] == ["receive", "notify", "reply"]
+    cls = service_profile().services[0].classes[0]
+    program = [Op(kind=OpKind.NOTIFY, nr=1, a=FURTHER[1], c=1), Op(kind=OpKind.REPLY, nr=1)]
+    roles = [Role(kind="shared", count=2), Role(kind="dispatch", count=1)]
+    evidence = SimpleNamespace(work=work)
+    seen = [SimpleNamespace(threads=[21, 22]), SimpleNamespace(threads=[11])]
+    roles = with_inboxes(evidence, seen, roles)  # type: ignore[arg-type]
+    assert roles[0].inbox is None and roles[1].inbox is not None
+    assert (roles[1].inbox.nr, roles[1].inbox.read_nr, roles[1].inbox.bytes) == (NUMBERS["pipe2"], 0, 8192)
+    (made,) = with_messages(evidence, [cls.model_copy(update={"program": program})], roles)  # type: ignore[arg-type]
+    assert [(op.kind, op.a, op.b, op.c) for op in made.program] == [(OpKind.NOTIFY, 1, 0, 1), (OpKind.REPLY, 0, 0, 0)]
 
 
 def tasks(seen: int, rounds: int = 20) -> Passing:

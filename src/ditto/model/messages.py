@@ -75,10 +75,14 @@ def _bytes_of_each(found: Messages) -> int:
 
 
 def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) -> list[Role]:
-    """The roles, those that serve connections told by what they learn that requests have come back."""
+    """The roles, those that serve connections told by what they learn that requests have come back.
+
+    Those that only wait for events are told by what those that serve end their wait.
+    """
     found = evidence.work.messages
     if found is None:
-        return roles
+        told = evidence.work.told
+        return roles if told is None else [_told(told, *both) for both in zip(seen, roles, strict=True)]
     made = []
     for old, role in zip(seen, roles, strict=True):
         threads = set(old.threads) & set(found.by_servers.places)
@@ -92,10 +96,17 @@ def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) ->
     if answers(evidence):
         server = -1
     timer = made[worker].timers[0]
-    told = [_returned(op, server, found) if op.kind is OpKind.NOTIFY else op for op in timer.program]
-    timer = timer.model_copy(update={"program": [op for op in told if op is not None]})
+    done = [_returned(op, server, found) if op.kind is OpKind.NOTIFY else op for op in timer.program]
+    timer = timer.model_copy(update={"program": [op for op in done if op is not None]})
     made[worker] = made[worker].model_copy(update={"timers": [timer]})
     return made
+
+
+def _told(told: Reading, seen: RoleSeen, role: Role) -> Role:
+    threads = set(seen.threads) & set(told.places)
+    if role.kind != "dispatch" or role.crowd or not threads:
+        return role
+    return role.model_copy(update={"inbox": _inbox(told, 0, threads)})
 
 
 def answers(evidence: Evidence) -> bool:
@@ -124,7 +135,8 @@ def _quiet(op: Op) -> int:
 
 def with_messages(evidence: Evidence, classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:
     """Classes whose messages name the role of the threads they go to; without messages, where there is none."""
-    worker = _index(roles, "worker")
+    told = (index for index, role in enumerate(roles) if role.kind == "dispatch" and role.inbox is not None)
+    worker = next(told, _index(roles, "worker"))
     if answers(evidence):
         return [cls.model_copy(update={"program": _answered(cls.program, worker)}) for cls in classes]
     waits = any(role.inbox is not None for role in roles if role.kind != "worker")
