@@ -196,7 +196,7 @@ void message_pass(struct op_context *x, const struct ditto_op *op)
 	struct worker *w = x->worker, *to;
 	struct conn *c = NULL;
 
-	if (w->passed) { /* back to the thread that it came from */
+	if (w->passed && !atomic_load(&w->passed->answer)) { /* back to the thread that it came from */
 		c = w->passed;
 		to = c->worker;
 		w->passed = NULL;

@@ -302,7 +302,8 @@ def worker_cycles(work: Work) -> list[Cycle]:
     found = work.messages
     if found is None:
         return []
-    bursts = [burst for tid in sorted(found.workers) for burst in _bursts(work.threads[tid], found.woken)]
+    ends = (RETURNED[1],) if 2 * found.returned > found.jobs else (RETURNED[1], ANSWERED[1])
+    bursts = [burst for tid in sorted(found.workers) for burst in _bursts(work.threads[tid], found.woken, ends)]
     if found.once:  # who answers once for several is seen to do the work of all of them at once
         apart = [part for burst in bursts for part in _apart(burst)]
         bursts = apart if len(apart) <= found.jobs else bursts
@@ -322,8 +323,11 @@ def _apart(burst: list[Event]) -> Iterator[list[Event]]:
     yield part
 
 
-def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
-    """A worker's calls from one message to the next; of one that is woken, from one of its answers to the next."""
+def _bursts(thread: ThreadWork, woken: bool, ends: tuple[int, ...]) -> Iterator[list[Event]]:
+    """A worker's calls from one message to the next; of one that is woken, from one of its answers to the next.
+
+    Who sends replies and also tells that it is done has done so by telling: ``ends`` are the messages that end a job.
+    """
     burst: list[Event] = []
     for event in thread.events:
         message = event.target is not None and event.target.kind == MESSAGE
@@ -333,6 +337,6 @@ def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
             burst = [event] if event.ret > 0 else []
         elif not is_wait(event) and not is_parked(event) and (woken or burst):
             burst.append(event)
-            if woken and message:
+            if woken and message and event.target.serial in ends:  # type: ignore[union-attr]
                 yield burst
                 burst = []
