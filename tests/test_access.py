@@ -80,7 +80,17 @@ def test_a_clone_reads_where_it_is_told(tmp_path: Path) -> None:
     small = (12).to_bytes(4, "big") + b"\xff\xff\0\xd7" + b"abcd"
     with running(binary) as clone, clone.connect() as sock:
         tracer = subprocess.Popen(
-            ["strace", "-qq", "-f", "-p", str(clone.process.pid), "-e", "trace=pread64", "-o", str(log)]
+            [
+                "strace",
+                "-qq",
+                "-f",
+                "-p",
+                str(clone.process.pid),
+                "-e",
+                "trace=pread64,fsync,fstat,lseek",
+                "-o",
+                str(log),
+            ]
         )
         time.sleep(0.5)
         for _ in range(1500):
@@ -97,3 +107,10 @@ def test_a_clone_reads_where_it_is_told(tmp_path: Path) -> None:
     hottest = sum(count for _, count in Counter(offsets).most_common(20))
     assert hottest == pytest.approx(0.8 * 0.5 * 1500, rel=0.2)  # half of the jumps go to 20 places of 1000
     assert len(set(offsets)) > 400
+    calls = "".join(
+        {"pread64": " ", "fsync": "s", "fstat": "t", "lseek": "k"}[name]
+        for name in re.findall(r"\b(pread64|fsync|fstat|lseek)\(", whole_calls(log))
+    )
+    after = Counter(calls.split(" ")[1:])  # 0.4 of the reads, 0.3 and the rest
+    assert set(after) == {"sk", "t", ""}
+    assert after["sk"] == pytest.approx(600, abs=80) and after["t"] == pytest.approx(450, abs=80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from ditto.artifacts.profile import Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.classes import Placement, fit_program, settled_calls
-from ditto.model.downstream import _delays, _further, calls_outside, calls_overlapping
+from ditto.model.delays import fit_delays
+from ditto.model.downstream import _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
 from ditto.model.waits import longest_rest, most_events, watched_last
 from ditto.streams import programs, protocol
@@ -407,8 +409,25 @@ def test_what_a_reply_takes_without_a_queue(queue_ns: int, service_ns: int) -> N
     calls = [
         SimpleNamespace(delay_ns=service_ns + queue_ns * (i % 20), beside=i % 20, delay_least_ns=0) for i in range(400)
     ]
-    found = _delays(calls)  # type: ignore[arg-type]
+    found = fit_delays(calls)  # type: ignore[arg-type]
     assert found is not None and found.mean == pytest.approx(service_ns / 1000, rel=0.1)
+
+
+def test_replies_that_were_there_when_they_were_looked_for_count_as_well() -> None:
+    """A caller that looks after some time waits for the long ones only: their mean is not that of all."""
+    generator = random.Random(5)
+    calls = []
+    for _ in range(20_000):
+        took, looked = 50_000 + int(generator.expovariate(1 / 300_000)), generator.randrange(1_000_000)
+        calls.append(
+            SimpleNamespace(
+                delay_ns=took if took > looked else -1, beside=3, delay_least_ns=looked, delay_most_ns=max(took, looked)
+            )
+        )
+    waited = [call.delay_ns for call in calls if call.delay_ns >= 0]
+    assert sum(waited) / len(waited) > 450_000
+    found = fit_delays(calls)  # type: ignore[arg-type]
+    assert found is not None and found.mean == pytest.approx(350, rel=0.05)
 
 
 @pytest.mark.parametrize(("connections", "certain"), [(3, False), (1, True)])

@@ -15,6 +15,7 @@ import pytest
 
 from ditto.artifacts.observation import FileSeen
 from ditto.artifacts.profile import Dist, FileGroup, Op, OpKind, ReplyShape, RequestClass
+from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.snapshot import makes_code
 from ditto.model.classes import HELPERS
@@ -135,6 +136,17 @@ def test_a_file_read_here_and_written_there_is_open_for_both() -> None:
     )
     writer = [[Op(kind=OpKind.FILE_WRITE, b=slots[b"/log"]), Op(kind=OpKind.REPLY, b=slots[b"/table"])]]
     assert [opened.slot for opened in catalog.opens_for(writer)] == [slots[b"/log"]]
+
+
+def test_a_database_has_more_files_open_than_a_server_of_pages() -> None:
+    """Those beyond the slots share the last, whose size is that of the one before: a database has one for each file."""
+    sizes = {f"/base/{number}": 8192 * (number + 1) for number in range(60)}
+    catalog = FileCatalog.of([FileSeen(path=path, size=size) for path, size in sizes.items()], [])
+    slots = [catalog.slot_of(("p", path.encode())) for path in sizes]
+    own = slots[: FILE_SLOTS - FIRST_OPEN_SLOT]
+    assert own == list(range(FIRST_OPEN_SLOT, FILE_SLOTS)) and set(slots[len(own) :]) == {FILE_SLOTS - 1}
+    opened = {one.slot: catalog.groups[one.group].size for one in catalog.opens}
+    assert opened[FIRST_OPEN_SLOT + 20] == Dist(values=[8192 * 21], weights=[1])
 
 
 def test_a_file_sent_in_part() -> None:

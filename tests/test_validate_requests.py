@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import pytest
 
-from ditto.errors import AppError
+from ditto.artifacts.app import Load, Requests
+from ditto.errors import AppError, RecordingError
 from ditto.host.load import LoadResult
 from ditto.host.requests import Passes, count_requests, passes_of
+from ditto.validate import counting
 
 
 def result(stdout: str = "", stderr: str = "") -> LoadResult:
@@ -55,3 +60,24 @@ def test_a_silent_client_bound_by_time_needs_a_pattern() -> None:
 )
 def test_passes_are_whole_numbers_seen_in_the_receives(receives: float, factor: float) -> None:
     assert passes_of(receives, 1000).factor == factor
+
+
+@pytest.mark.parametrize(
+    ("asked", "lens", "first"), [(5000, 8000, [8000]), (2000, 8000, [4000]), (700, 400, [1000]), (None, 8000, [])]
+)
+def test_calls_are_counted_after_as_many_requests_as_were_not_recorded(
+    monkeypatch: pytest.MonkeyPatch, asked: int | None, lens: int, first: list[int]
+) -> None:
+    """A database with a cold cache and a new log reads and writes more for a request than it was observed to."""
+    loads: list[int | None] = []
+    run = SimpleNamespace(prepare=lambda: None, load=loads.append, pids=list)
+    load = Load(command=["bench", "{requests}"], requests=Requests(native=200_000, lens=lens))
+    sides = SimpleNamespace(run_of=lambda side: nullcontext(run), spec=SimpleNamespace(load=load))
+
+    def begins(pids: list[int]) -> None:
+        raise RecordingError("counting begins")
+
+    monkeypatch.setattr(counting, "CallCounter", begins)
+    with pytest.raises(RecordingError, match="counting begins"):
+        counting.counted_run(sides, "original", asked, None, None)  # type: ignore[arg-type]
+    assert loads == first

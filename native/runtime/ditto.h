@@ -31,9 +31,9 @@ typedef void (*ditto_block_fn)(struct ditto_body *);
 
 #include "program.h"
 
-/* File slots 0..7 belong to a request and are closed when it ends; slots 8..15 are opened once a process, at start
+/* File slots 0..7 belong to a request and are closed when it ends; slots 8..63 are opened once a process, at start
  * (logs, data files), by ditto_process.open_at_start. */
-#define DITTO_SLOTS 16
+#define DITTO_SLOTS 64
 #define DITTO_SLOT_PERSISTENT 8
 
 enum ditto_file_kind {

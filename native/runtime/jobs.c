@@ -135,6 +135,16 @@ static enum run other_op(struct conn *c, struct job *job, const struct ditto_op 
 	return op_run(&x, op);
 }
 
+/* Whether an operation is made this time. */
+int op_due(struct worker *w, const struct ditto_op *op)
+{
+	if (!(op->flags & (DITTO_DRAWS | DITTO_DRAWN)))
+		return rng_chance(&w->rng, op->prob);
+	if (op->flags & DITTO_DRAWS)
+		w->drawn = rng_u32(&w->rng);
+	return w->drawn - op->start < op->prob;
+}
+
 /* Runs what is left of a job in this pass. */
 static enum run job_run(struct conn *c, uint32_t index, int pass)
 {
@@ -146,7 +156,7 @@ static enum run job_run(struct conn *c, uint32_t index, int pass)
 	for (unsigned i = job->op; i < n; i++) {
 		enum run state;
 
-		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && rng_u32(&c->worker->rng) >= op[i]->prob)
+		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && !op_due(c->worker, op[i]))
 			continue;
 		if (op[i]->kind == OP_COMPUTE) {
 			worker_block(c->worker, op[i]->block);

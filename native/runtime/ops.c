@@ -314,7 +314,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 void op_program(struct op_context *x, const struct ditto_program *program)
 {
 	for (unsigned i = 0; i < program->n; i++)
-		if (rng_chance(&x->worker->rng, program->op[i].prob))
+		if (op_due(x->worker, &program->op[i]))
 			op_run(x, &program->op[i]);
 }
 

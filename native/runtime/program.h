@@ -77,6 +77,8 @@ enum ditto_message_flags {
 
 enum ditto_op_flags {
 	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
+	DITTO_DRAWS = 2,    /* the first of those that share a number drawn by chance: run if it lies in prob from start on */
+	DITTO_DRAWN = 4,    /* another of those */
 };
 
 /* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another
@@ -93,6 +95,7 @@ struct ditto_op {
 	const struct ditto_dist *size;
 	ditto_block_fn block;
 	const struct ditto_dist *where; /* places of a read or write at an offset, hottest first, each with those before it */
+	uint32_t start;
 };
 
 struct ditto_program {

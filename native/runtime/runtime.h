@@ -176,6 +176,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op);
 void misc_call(uint16_t nr); /* misc.c */
 void pause_for(uint16_t nr, uint32_t microseconds);
 int socket_op(int fd, const struct ditto_op *op); /* of those that only need a socket; 0: another one */
+int op_due(struct worker *w, const struct ditto_op *op);
 void op_program(struct op_context *x, const struct ditto_program *program); /* all of it, never waiting */
 void worker_program(struct worker *w, struct conn *c, const struct ditto_program *program);
 
@@ -234,6 +235,7 @@ struct worker {
 	uint32_t stalls;    /* far reads not made yet, in 256ths */
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
+	uint32_t drawn; /* the number that operations which come together share */
 	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;

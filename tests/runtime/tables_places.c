@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Reads at offsets of a file of 1000 places: half of them to 20, and one in five where the one before ended. */
+ * Reads at offsets of a file of 1000 places: half of them to 20, and one in five where the one before ended.  Of the calls
+ * after it, two come together and exclude the third. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -16,11 +17,14 @@ static const struct ditto_dist file_size = {1, file_value, all_cum}, where = {2,
 static const struct ditto_reply replies[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_OPAQUE, .size = &small}};
 static const struct ditto_op program[] = {
 	{.kind = OP_FILE_READ, .prob = DITTO_ALWAYS, .nr = SYS_pread64, .a = PLACE, .b = 8, .c = 200, .size = &place, .where = &where},
+	{.kind = OP_FILE_SYNC, .flags = DITTO_DRAWS, .prob = 0x66666666u, .nr = SYS_fsync, .b = 8},
+	{.kind = OP_FILE_FSTAT, .flags = DITTO_DRAWN, .prob = 0x4ccccccdu, .nr = SYS_fstat, .b = 8, .start = 0x66666666u},
+	{.kind = OP_FILE_SEEK, .flags = DITTO_DRAWN, .prob = 0x66666666u, .nr = SYS_lseek, .b = 8},
 	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
 };
 static const struct ditto_class classes[] = {
 	{.match = {.path_print = DITTO_NONE, .min_bytes = 0, .max_bytes = 65535}, .prob = DITTO_ALWAYS, .replies = 1,
-	 .reply = replies, .program = {2, program}},
+	 .reply = replies, .program = {5, program}},
 };
 static const struct ditto_role roles[] = {
 	{.name = "r0", .kind = DITTO_ROLE_LOOP, .wait = DITTO_WAIT_EPOLL, .count = 1, .max_events = 64, .timeout_ms = -1,

@@ -184,6 +184,11 @@ class Load(_Frozen):
         """Whether the number of requests can be set (the command has ``{requests}``)."""
         return any("{requests}" in word for word in self.command)
 
+    @property
+    def first_requests(self) -> int:
+        """Requests of a first load, by which a recording is timed; calls are counted after as many."""
+        return max(1000, self.requests.lens)
+
 
 class AppSpec(_Frozen):
     """A checked ``app.toml``.

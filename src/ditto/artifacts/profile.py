@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.knobs import Knobs as Knobs
-from ditto.artifacts.program import MAX_DOWNSTREAMS
+from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT, MAX_DOWNSTREAMS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
 from ditto.artifacts.program import Inbox as Inbox
@@ -179,7 +179,7 @@ class OpenAtStart(Model):
     """A file that stays open for the life of a process."""
 
     group: Annotated[int, Field(ge=0, le=255)]
-    slot: Annotated[int, Field(ge=8, le=15)]
+    slot: Annotated[int, Field(ge=FIRST_OPEN_SLOT, lt=FILE_SLOTS)]
     flags: SmallInt
 
 
@@ -398,7 +398,7 @@ def _dangling(service: ServiceProfile) -> list[str]:
         for op in program:
             if op.kind in (OpKind.FILE_OPEN, OpKind.FILE_STAT) and not 0 <= op.a < len(service.files):
                 problems.append(f"file group {op.a} does not exist")
-            if op.kind.value.startswith("file_") and op.kind is not OpKind.FILE_STAT and not 0 <= op.b < 16:
+            if op.kind.value.startswith("file_") and op.kind is not OpKind.FILE_STAT and not 0 <= op.b < FILE_SLOTS:
                 problems.append(f"file slot {op.b} does not exist")
             if op.kind is OpKind.COMPUTE and op.block is None:
                 problems.append("a compute operation names no block")

@@ -76,6 +76,10 @@ class OpKind(StrEnum):
     FORK = "fork"
 
 
+FIRST_OPEN_SLOT = 8
+"""The first of the file slots that are open for the life of a process; ``DITTO_SLOT_PERSISTENT``."""
+FILE_SLOTS = 64
+"""All file slots; ``DITTO_SLOTS``."""
 MAX_DOWNSTREAMS = 16
 """Services that one service calls; ``DITTO_DOWNSTREAMS``."""
 MAX_LINKS = 8
@@ -86,12 +90,14 @@ class Op(Model):
     """One step of a program; see ``struct ditto_op``.
 
     ``where`` is told of reads and writes at offsets: numbers of places, hottest first, each with those before it.
+    ``start`` tells where in the program's one draw, from 0 to 1, the probability begins; None for one drawn by itself.
     ``link`` tells which of the request's connections to other services it is for; None for the client's own.
     """
 
     kind: OpKind
     nr: SyscallNumber = 0
     probability: Probability = 1.0
+    start: Probability | None = None
     deferred: bool = False
     a: SmallInt = 0
     b: SmallInt = 0

@@ -66,20 +66,25 @@ class Tables:
             return "NULL"
         name = f"ops_{self._programs}"
         self._programs += 1
-        rows = [f"\t{{{self._op(op)}}}," for op in ops]
+        first = next((number for number, op in enumerate(ops) if op.start is not None), None)
+        rows = [f"\t{{{self._op(op, number == first)}}}," for number, op in enumerate(ops)]
         self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
         return name
 
     def program(self, ops: Sequence[Op]) -> str:
         return f"{{{len(ops)}, {self.ops(ops)}}}"
 
-    def _op(self, op: Op) -> str:
+    def _op(self, op: Op, draws: bool) -> str:
+        """The initialiser of an operation; ``draws``: it is the program's first of those that share a draw."""
         flags = "DITTO_DEFERRED" if op.deferred else "0"
+        if op.start is not None:
+            flags += " | DITTO_DRAWS" if draws else " | DITTO_DRAWN"
         if op.link is not None:
             flags += f" | DITTO_LINK({op.link + 1})"
         return (
             f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {integer(op.a)}, "
-            f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}, {self.dist(op.where)}"
+            f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}, {self.dist(op.where)}, "
+            f"{fraction(op.start or 0.0)}u"
         )
 
     def send(self, send: Send | None) -> str:

@@ -25,6 +25,7 @@ from ditto.artifacts.program import MAX_DOWNSTREAMS
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.blocks import BlockBook
 from ditto.model.classes import Placement, fit_program, match_of, reply_seen, shapes_of
+from ditto.model.delays import fit_delays
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
 from ditto.streams import h2, programs, protocol
@@ -39,8 +40,6 @@ from ditto.streams.programs import ClassWork, OpWork
 
 MAX_CLASSES = 32
 POLLIN = 1
-FEW = 20
-"""Delays that were seen exactly, below which they are taken from what they were at least."""
 FEW_LONG = 0.01
 """Share of calls with so long a reply below which it is not looked at how they receive the rest of it."""
 MAX_RECEIVES = 16
@@ -214,7 +213,7 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
                 match=_match(codec, print_key, key.split(b" ")[0] if parts > 1 else key, sizes),
                 request_bytes=dist(sizes) or constant(1),
                 replies=_replies(codec, found),
-                delay_us=_delays(found),
+                delay_us=fit_delays(found),
                 closes=1.0 if ended > 0.98 else ended if ended > 0.02 else 0.0,
                 more=_more(print_key, key, found) if parts > 1 else [],
             )
@@ -242,33 +241,6 @@ def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
         at, size = parts[number] if number < len(parts) else (0, 0)
         return reply_seen(codec, first.recorded[at : at + size], size, size, 0, request, call.sent_bytes)
     return reply_seen(codec, first.payload, call.answer_bytes, first.ret, vector, request, call.sent_bytes)
-
-
-def _delays(calls: list[Call]) -> Dist | None:
-    """Time to the reply, in microseconds, in steps of about a tenth.
-
-    Where the called service is busy with others, replies take as long as its queue, and what stands in for it has a
-    queue of its own: what each other request that waited there added is taken off.
-    """
-    exact = [call for call in calls if call.delay_ns >= 0]
-    if len(exact) < min(FEW, len(calls)):
-        return dist(Counter(_rounded(call.delay_least_ns / 1000) for call in calls))
-    least, each = min(call.delay_ns for call in exact), _queueing(exact)
-    alone = [max(least, call.delay_ns - each * call.beside) for call in exact]
-    return dist(Counter(_rounded(value / 1000) for value in alone))
-
-
-def _queueing(calls: list[Call]) -> float:
-    """Nanoseconds that each request beside a call adds to its delay, by least squares."""
-    mean = sum(call.beside for call in calls) / len(calls)
-    spread = sum((call.beside - mean) ** 2 for call in calls)
-    joint = sum((call.beside - mean) * call.delay_ns for call in calls)
-    return max(0.0, joint / spread) if spread else 0.0
-
-
-def _rounded(value: float) -> int:
-    step = 10 ** max(0, len(str(int(value))) - 2)
-    return int(round(value / step) * step)
 
 
 def _pool(group: _Group) -> Literal["request", "connection", "thread"]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.observation import FileSeen
 from ditto.artifacts.profile import FileGroup, OpenAtStart, OpKind, Program, RequestClass
+from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT
 from ditto.model.distributions import constant, dist
 from ditto.streams.events import Obj
 from ditto.streams.programs import OpName, OpWork
@@ -27,8 +28,6 @@ _O_ACCMODE = 3
 _O_RDWR = 2
 STRAY_FILE = 0.02
 """Share of a file's mean number of uses below which it is left out of a group."""
-_PERSISTENT = 8
-_SLOTS = 16
 _KEEP_FLAGS = 0o2 | 0o1 | 0o2000 | 0o4000 | 0o40000 | 0o2000000 | 0o4010000
 """Access mode, append, nonblocking, direct, cloexec, sync: flags that matter to the kernel and are safe anywhere."""
 
@@ -112,12 +111,12 @@ class FileCatalog:
             return 0
         where, what = slot
         if where == "t":
-            return min(int(what), _PERSISTENT - 1)  # type: ignore[call-overload,no-any-return]
+            return min(int(what), FIRST_OPEN_SLOT - 1)  # type: ignore[call-overload,no-any-return]
         path = bytes(what)  # type: ignore[call-overload]
         if path not in self._slots:
-            number = _PERSISTENT + len(self._slots)
-            if number >= _SLOTS:
-                return _SLOTS - 1
+            number = FIRST_OPEN_SLOT + len(self._slots)
+            if number >= FILE_SLOTS:
+                return FILE_SLOTS - 1
             self._slots[path] = number
             obj = self.objects.get(path)
             flags = obj.flags & ~_O_ACCMODE | self.access[path] if obj is not None else _O_RDWR

@@ -157,7 +157,7 @@ def _requests_for(run: AppRun, seconds: float, progress: Progress) -> int | None
     if not any("{requests}" in word for word in run.spec.load.command):
         return None
     progress.update("timing the load")
-    requests = max(1000, run.spec.load.requests.lens)
+    requests = run.spec.load.first_requests
     for _ in range(4):
         result = run.load(requests)
         if result.seconds >= 0.3:

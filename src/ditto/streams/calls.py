@@ -32,7 +32,7 @@ class Call:
         answers: receives that brought something of the reply.
         ended: the called service closed the connection after it.
         delay_ns: from the last send to when the reply could be received, where that was seen; else -1.
-        delay_least_ns: what it was at least.
+        delay_least_ns, delay_most_ns: what it was at least, and at most; 0 where that is not known.
         waited: the thread waited for events between request and reply.
         beside: other requests to the same address that had no reply yet when it was sent.
     """
@@ -46,6 +46,7 @@ class Call:
     ended: bool = False
     delay_ns: int = -1
     delay_least_ns: int = 0
+    delay_most_ns: int = 0
     waited: bool = False
     beside: int = 0
     stream: int = 0
@@ -282,6 +283,7 @@ def _time(call: Call, event: Event, wake: Wake) -> None:
         call.delay_ns = event.t_out - sent
         return
     call.delay_least_ns = max(0, wake.wait.t_in - sent)
+    call.delay_most_ns = max(0, wake.wait.t_out - sent)
     if wake.events <= 1 or not wake.answers:
         slept = wake.wait.t_out - wake.wait.t_in
         if slept > _SLEPT_NS and wake.wait.t_in >= sent:

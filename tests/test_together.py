@@ -1,0 +1,48 @@
+"""Writes and syncs that come together: found as such, and drawn so."""
+
+from __future__ import annotations
+
+import pytest
+
+from ditto.artifacts.profile import Op, OpKind
+from ditto.artifacts.syscalls import NUMBERS
+from ditto.generate.writer import Tables
+from ditto.model.together import starts_of
+from ditto.streams.programs import OpName
+
+
+def log_of(segment: bytes) -> tuple[OpName, OpName]:
+    slot = ("p", segment)
+    return OpName("file_write", NUMBERS["pwrite64"], slot, 0), OpName("file_sync", NUMBERS["fdatasync"], slot, 0)
+
+
+FIRST, SECOND = log_of(b"1"), log_of(b"2")
+TABLE = OpName("file_write", NUMBERS["pwrite64"], ("p", b"table"), 0)
+REPLY = OpName("reply", NUMBERS["sendto"], None, 0)
+
+
+def test_a_log_is_written_and_synced_or_neither_and_of_two_segments_one() -> None:
+    courses = [[*FIRST, REPLY]] * 60 + [[*SECOND, REPLY]] * 20 + [[REPLY]] * 20
+    shares = {FIRST[0]: 0.6, SECOND[0]: 0.2, SECOND[1]: 0.2, FIRST[1]: 0.6, REPLY: 1.0}
+    starts = starts_of(shares, courses)
+    assert starts == {FIRST[0]: 0.0, FIRST[1]: 0.0, SECOND[0]: pytest.approx(0.6), SECOND[1]: pytest.approx(0.6)}
+
+
+def test_what_comes_with_a_log_half_of_the_time_is_drawn_by_itself() -> None:
+    courses = [[*FIRST, TABLE]] * 25 + [[*FIRST]] * 25 + [[TABLE]] * 25 + [[REPLY]] * 25
+    assert set(starts_of({FIRST[0]: 0.5, FIRST[1]: 0.5, TABLE: 0.5}, courses)) == set(FIRST)
+
+
+def test_what_is_made_always_or_hardly_ever_or_alone_needs_no_draw() -> None:
+    courses = [[*FIRST, TABLE]] * 4 + [[FIRST[0]]] * 396
+    assert starts_of({FIRST[0]: 1.0, FIRST[1]: 0.01, TABLE: 0.01}, courses) == {}
+    assert starts_of({FIRST[0]: 0.5}, [[FIRST[0]], []] * 50) == {}
+
+
+def test_the_first_of_a_program_draws_for_all() -> None:
+    own = {"probability": 0.5, "start": 0.0}
+    writer = Tables()
+    writer.ops([Op(kind=OpKind.REPLY), Op(kind=OpKind.FILE_WRITE, **own), Op(kind=OpKind.FILE_SYNC, **own)])
+    rows = [line for line in writer.lines if line.startswith("\t{")]
+    assert ["DITTO_DRAWS" in row for row in rows] == [False, True, False]
+    assert ["DITTO_DRAWN" in row for row in rows] == [False, False, True]
