@@ -9,6 +9,7 @@ from ditto.artifacts.fidelity import (
     Curve,
     Dropped,
     Fidelity,
+    Histogram,
     LatencyPoint,
     LatencySide,
     MixShare,
@@ -16,6 +17,8 @@ from ditto.artifacts.fidelity import (
     RoleCount,
     Samples,
     SyscallRow,
+    ThreadLine,
+    Timeline,
     TuningRound,
     Unavailable,
 )
@@ -99,6 +102,18 @@ def full_fidelity(app: str = "service-1", text: str = "client -c 20") -> Fidelit
             MixShare(name="load", original=0.3, clone=0.31, empty_body=0.2),
             MixShare(name=text, original=0.7, clone=0.69),
         ],
+        histograms=[
+            Histogram(name="raw", labels=["1", "more"], original=[0.7, 0.3], clone=[0.75, 0.25], empty_body=[1.0, 0.0]),
+            Histogram(name=text, labels=[text, "2"], original=[0.4, 0.6], clone=[0.5, 0.5]),
+            Histogram(name="waw", labels=["1"], original=[1.0]),
+        ],
+        timeline=Timeline(
+            original_ms=25.0,
+            clone_ms=24.0,
+            original=[ThreadLine(role="serves", busy=[0.0, 0.5, 1.0]), ThreadLine(role="idle", busy=[0.0, 0.0, 0.0])],
+            clone=[ThreadLine(role=text, busy=[0.1, 0.5, 0.9])],
+            clone_more=3,
+        ),
         syscall_table=[
             SyscallRow(name="read", nr=0, original=1.0, clone=1.0, original_bytes=90.0, clone_bytes=90.0),
             SyscallRow(name=text, nr=999, original=0.5, clone=0.4, empty_body=0.1),

@@ -52,15 +52,29 @@ _GROUPS = {
     "memory": "Memory",
     "disk": "Disk",
     "cache": "Cache misses",
+    "hardware": "Hardware counters",
     "branches": "Branches",
     "mix": "Instruction mix",
 }
 _ORDER = list(_GROUPS)
 
+_HARDWARE = {
+    "ipc": "Instructions per cycle",
+    "instructions_per_request": "Instructions per request",
+    "branch_misses": "Branch misses",
+    "l1i_misses": "L1 instruction cache misses",
+    "l1d_misses": "L1 data cache misses",
+    "l2_misses": "L2 cache misses",
+    "llc_misses": "Last-level cache misses",
+    "itlb_misses": "Instruction TLB misses",
+    "dtlb_misses": "Data TLB misses",
+}
+
 CURVES = {"loads": "Data loads", "stores": "Data stores", "code": "Code fetches", "pages": "Data pages"}
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NONE = "\N{EN DASH}"
 
 
@@ -81,6 +95,9 @@ def label_of(record: Record) -> str:
     if at:
         load = "at saturation" if level == "saturation" else f"at {level} % load"
         return f"{_LABELS.get(base, base.removeprefix('latency.'))} {load}"
+    counter, _, mode = rest.rpartition("_")
+    if family == "hardware" and counter in _HARDWARE:
+        return f"{_HARDWARE[counter]}, {mode} mode"
     ratio, _, size = rest.partition(".")
     if family in CURVES and ratio == "miss_ratio" and size.isdigit():
         return f"{CURVES[family]} that miss {size_text(int(size))}"
@@ -204,3 +221,16 @@ def verdict_sentence(fidelity: Fidelity) -> str:
 
 def _is(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def share_text(value: float | None) -> str:
+    """A share of 1 in percent."""
+    return NONE if value is None else f"{value * 100:.2f} %"
+
+
+def points_text(original: float | None, clone: float | None) -> str:
+    """The difference of two shares in percentage points."""
+    if original is None or clone is None:
+        return NONE
+    points = (clone - original) * 100
+    return f"{points:+.2f}".replace("-", MINUS) if abs(points) >= 0.005 else "0.00"
