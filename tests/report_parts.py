@@ -122,7 +122,12 @@ def full_fidelity(app: str = "service-1", text: str = "client -c 20") -> Fidelit
         latency=[_point(0.25, 1000.0), _point(0.75, 3000.0), _point(1.0, None)],
         tuning=[
             TuningRound(phase="work", number=0, error=-0.6, change="skeleton"),
-            TuningRound(phase=text, number=1, error=0.01, change=text, errors={text: 0.5}),
+            TuningRound(phase="work", number=1, error=0.2, change="kept; outside", errors={text: 7.5, "loads": 3}),
+            TuningRound(phase="work", number=2, error=0.01, change=f"kept; {text}", errors={text: 0.5, "loads": 1.25}),
+            TuningRound(phase="work", number=3, error=0.3, change="dropped", errors={text: 9, "loads": 9}),
+            TuningRound(phase=text, number=0, error=0.42, change="as the work left it: kept"),
+            TuningRound(phase=text, number=1, error=-0.03, change=f"{text}: kept"),
+            TuningRound(phase=text, number=2, error=0.6, change=f"{text}: dropped"),
         ],
         dropped=[Dropped(what=text, count=12345)],
         unavailable=[Unavailable(what="latency", why=text, remedy=text)],

@@ -22,7 +22,7 @@ from ditto.model.messages import ANSWERS, BRINGS, ONCE, with_inboxes, with_messa
 from ditto.model.timers import find_timer
 from ditto.streams.events import KnownDescriptor
 from ditto.streams.evidence import class_works, op_gaps, requests_of
-from ditto.streams.messages import ANSWERED, PASSED, Messages, join_messages, worker_cycles
+from ditto.streams.messages import ANSWERED, FURTHER, PASSED, RETURNED, Messages, join_messages, worker_cycles
 from ditto.streams.programs import build
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
@@ -35,6 +35,7 @@ SHAPES = {
     "once": ("-DTEST_ONCE",),
     "woken": ("-DTEST_WOKEN", "-DTEST_ONCE"),
     "answered": ("-DTEST_ANSWERED",),
+    "parts": ("-DTEST_ANSWERED", "-DTEST_PARTS"),
 }
 REPLY = b"HTTP/1.1 200 OK\r\n"
 
@@ -123,6 +124,37 @@ def test_connections_that_are_handed_over_are_no_messages() -> None:
     assert work.messages is None
 
 
+def test_who_serves_ends_the_wait_of_who_waits_for_events() -> None:
+    """After each request its thread asks for the connection anew, and tells the one that waits for all of them."""
+    record = Passing()
+    for turn in range(20):
+        fd = 7 + turn % 2
+        record.wait(2)
+        record.call(11, "read", 1, PIPE, 0, 8192)
+        record.call(11, "epoll_ctl", 0, EPOLL, 3, fd, payload=bytes(4))
+        record.call(21 + turn % 3 % 2, "read", len(REQUEST), fd, payload=REQUEST)
+        record.call(21 + turn % 3 % 2, "epoll_ctl", 0, EPOLL, 3, fd, payload=b"\1\0\0\0")
+        record.call(21 + turn % 3 % 2, "write", 1, PIPE, 0, 1)
+        record.call(21 + turn % 3 % 2, "write", 100, fd, payload=REPLY)
+    record.threads[11] = record.threads[11][2:]  # the connections are older than the window
+    work = record.work()
+    join_messages(work)
+    assert work.messages is None and work.told is not None and work.told.found == 20
+    (only,) = class_works(requests_of(work)).values()
+    kinds = [name.kind for name, _ in only.ordered()]
+    assert [kind for kind in kinds if kind != "epoll_mod"] == ["receive", "notify", "reply"]
+    cls = service_profile().services[0].classes[0]
+    program = [Op(kind=OpKind.NOTIFY, nr=1, a=FURTHER[1], c=1), Op(kind=OpKind.REPLY, nr=1)]
+    roles = [Role(kind="shared", count=2), Role(kind="dispatch", count=1)]
+    evidence = SimpleNamespace(work=work)
+    seen = [SimpleNamespace(threads=[21, 22]), SimpleNamespace(threads=[11])]
+    roles = with_inboxes(evidence, seen, roles)  # type: ignore[arg-type]
+    assert roles[0].inbox is None and roles[1].inbox is not None
+    assert (roles[1].inbox.nr, roles[1].inbox.read_nr, roles[1].inbox.bytes) == (NUMBERS["pipe2"], 0, 8192)
+    (made,) = with_messages(evidence, [cls.model_copy(update={"program": program})], roles)  # type: ignore[arg-type]
+    assert [(op.kind, op.a, op.b, op.c) for op in made.program] == [(OpKind.NOTIFY, 1, 0, 1), (OpKind.REPLY, 0, 0, 0)]
+
+
 def tasks(seen: int, rounds: int = 20) -> Passing:
     """A loop of tasks: a request is passed on in the round after it came; its worker is woken where it waits."""
     record = Passing()
@@ -176,6 +208,35 @@ def test_workers_that_answer_the_client() -> None:
     (made,) = with_messages(evidence, [cls.model_copy(update={"program": program})], roles)  # type: ignore[arg-type]
     assert [(op.kind, op.a, op.b) for op in made.program] == [
         (OpKind.NOTIFY, 1, BRINGS | ANSWERS), (OpKind.AWAIT, 0, 0), (OpKind.REPLY, 0, 0),
+    ]  # fmt: skip
+
+
+def test_workers_that_answer_in_parts_and_end_the_wait_of_who_passed_the_request() -> None:
+    record = Passing()
+    for _ in range(20):
+        record.wait(1)
+        record.taken(7)
+        record.call(11, "futex", 1, 0x7000, 129, 1)
+        record.call(21, "futex", 0, 0x7000, 128)
+        record.call(21, "write", 17, 7, payload=REPLY)
+        record.call(21, "write", 83, 7, payload=b"x" * 83)
+        record.call(21, "write", 1, PIPE, 0, 1)
+        record.wait(1)
+        record.call(11, "read", 1, PIPE, 0, 8192)
+    record.end()
+    work = record.work()
+    join_messages(work)
+    found = work.messages
+    assert found is not None and found.woken and (found.jobs, found.answered, found.returned) == (20, 40, 20)
+    slots = [[name.slot for name in build(b"", [cycle]).ops] for cycle in worker_cycles(work)]
+    assert slots == [[ANSWERED, ANSWERED, RETURNED]] * 20
+    told = [Op(kind=OpKind.NOTIFY, nr=1, a=a[1], c=c) for a, c in ((ANSWERED, 17), (ANSWERED, 83), (RETURNED, 1))]
+    roles = [Role(kind="loop", count=1), Role(kind="worker", count=1, timers=[Timer(period_ms=1, program=told)])]
+    seen = [SimpleNamespace(threads=[11]), SimpleNamespace(threads=[21])]
+    roles = with_inboxes(SimpleNamespace(work=work), seen, roles)  # type: ignore[arg-type]
+    assert roles[0].inbox is not None and roles[0].inbox.bytes == 8192
+    assert [(op.kind, op.a, op.c) for op in roles[1].timers[0].program] == [
+        (OpKind.REPLY, 1, 0), (OpKind.REPLY, 0, 0), (OpKind.NOTIFY, 0, 1),
     ]  # fmt: skip
 
 
@@ -302,11 +363,11 @@ def test_calls_of_threads_that_pass_requests(tmp_path: Path, shape: str) -> None
     calls = Counter(re.findall(r"^\d+ +(\w+)\(", text, re.M))
     assert calls["getppid"] == 50
     told = calls["write"] - text.count('write(1, "listening')
-    assert told == (100 if shape in ("read", "once") else 50)  # none is left out
+    assert told == (100 if shape in ("read", "once", "parts") else 50)  # none is left out
     assert calls["getuid"] >= 25 and len(re.findall(r"read\(\d+, .*8\) += 8", text)) >= 25  # ticks of 10 ms
     assert len(re.findall(r"64, 0[) ]", text)) == (50 if "-DTEST_ONCE" in SHAPES[shape] else 0)
-    assert calls["sendto"] == 50
-    if shape == "answered":
+    assert calls["sendto"] == (100 if shape == "parts" else 50)
+    if shape in ("answered", "parts"):
         answering = set(re.findall(r"^(\d+) +sendto\(", text, re.M))
         assert not answering & set(re.findall(r"^(\d+) +epoll_wait\(", text, re.M))
     if shape == "woken":

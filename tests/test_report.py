@@ -13,6 +13,7 @@ import pytest
 from ditto.artifacts.fidelity import Conditions, Fidelity, Samples, load_fidelity
 from ditto.host.commands import find_program
 from ditto.report import render
+from ditto.report.tuning import tuning_effects
 from ditto.validate.statistics import make_record
 from report_parts import HOSTILE, full_fidelity
 
@@ -74,6 +75,14 @@ def test_histograms_and_timelines_are_drawn_from_the_file() -> None:
     assert "3 more, less busy ones" in words and "0.075 s" in words and "0.072 s" in words
     without = render(fidelity.model_copy(update={"histograms": [], "timeline": None}))
     assert "fill-opacity" not in without and "Branches and dependences" in without
+
+
+def test_each_figure_is_told_without_tuning_and_with_it() -> None:
+    effects = {e.name: (e.without, e.tuned) for e in tuning_effects(full_fidelity(text="x").tuning)}
+    assert effects == {"x": ("7.5", "0.5"), "loads": ("3.0", "1.2"), "x, relative": ("+42.0 %", "\N{MINUS SIGN}3.0 %")}
+    words = Page(render(full_fidelity())).words
+    assert "Without" in words and "Tuned" in words
+    assert tuning_effects([]) == []
 
 
 def test_nothing_of_the_app_becomes_markup() -> None:

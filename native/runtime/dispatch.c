@@ -2,6 +2,7 @@
  *
  * A thread that waits for the events of connections which others serve.
  */
+#include "message.h"
 #include "worker.h"
 
 #include <errno.h>
@@ -26,6 +27,8 @@ void dispatch_main(struct worker *w)
 		accept_for_crowd(w);
 	if (w->listener.fd >= 0 && wait_epoll.add(w, &w->listener, role->listen_events ? role->listen_events : EPOLLIN))
 		fail("listener in the wait set");
+	if (message_source(w) && wait_epoll.add(w, message_source(w), EPOLLIN))
+		fail("descriptor of messages in the wait set");
 	for (;;) {
 		int n;
 

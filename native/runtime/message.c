@@ -49,7 +49,9 @@ static void open_ends(struct inbox *in, const struct ditto_inbox *table, int blo
 /* Whether its threads sit in the read itself. */
 static int blocks(const struct ditto_role *role)
 {
-	return role->kind == DITTO_ROLE_LOOP ? 0 : role->kind != DITTO_ROLE_WORKER || role->wait == DITTO_WAIT_BLOCKING;
+	if (role->kind == DITTO_ROLE_LOOP || role->kind == DITTO_ROLE_DISPATCH)
+		return 0;
+	return role->kind != DITTO_ROLE_WORKER || role->wait == DITTO_WAIT_BLOCKING;
 }
 
 void message_join(struct worker *w)
@@ -194,7 +196,7 @@ void message_pass(struct op_context *x, const struct ditto_op *op)
 	struct worker *w = x->worker, *to;
 	struct conn *c = NULL;
 
-	if (w->passed) { /* back to the thread that it came from */
+	if (w->passed && !atomic_load(&w->passed->answer)) { /* back to the thread that it came from */
 		c = w->passed;
 		to = c->worker;
 		w->passed = NULL;

@@ -18,6 +18,8 @@ void message_want_answer(struct conn *c, struct job *job)
 {
 	send_own(c, job);
 	c->answered = (uint32_t)(job->end - out_sent(&c->out));
+	c->answer_head = job->length == c->answered && job->head < job->length ? job->head : 0;
+	c->answer_sent = 0;
 	atomic_store(&c->answer, ANSWER_WANTED);
 }
 
@@ -25,16 +27,22 @@ void message_answer(struct worker *w, const struct ditto_op *op)
 {
 	struct conn *c = w->passed;
 	struct iovec iov;
-	uint32_t sent = 0;
+	uint32_t sent, most;
 	size_t part;
 	long n;
+	int last;
 
 	if (!c || atomic_load(&c->answer) != ANSWER_WANTED)
 		return;
-	w->passed = NULL;
-	atomic_store(&c->answer, ANSWER_SENT_NOW);
+	last = !op->a || !c->answer_head;
+	most = last ? c->answered : c->answer_head;
+	sent = c->answer_sent;
+	if (last) {
+		w->passed = NULL;
+		atomic_store(&c->answer, ANSWER_SENT_NOW);
+	}
 	do {
-		part = c->answered - sent;
+		part = most - sent;
 		iov.iov_base = out_span(&c->out, sent, &part);
 		iov.iov_len = part;
 		if (op->nr == SYS_sendto)
@@ -47,7 +55,12 @@ void message_answer(struct worker *w, const struct ditto_op *op)
 			sent += (uint32_t)n;
 		else if (errno != EAGAIN || wait_descriptor(c->source.fd, POLLOUT, -1))
 			break;
-	} while (sent < c->answered);
+	} while (sent < most);
+	if (!last) {
+		c->answer_head = 0;
+		c->answer_sent = sent;
+		return;
+	}
 	c->answered = sent; /* an error is its own thread's */
 	atomic_store(&c->answer, ANSWER_SENT);
 }

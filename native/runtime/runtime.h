@@ -111,6 +111,8 @@ struct conn {
 	uint64_t parts_at;        /* position in the output from which the parts of its reply are counted */
 	_Atomic uint8_t answer;   /* message.c: whether another thread sends the reply */
 	uint32_t answered;        /* bytes it is to send, and has sent then */
+	uint32_t answer_head;     /* of these, the head that it may send by itself first; 0: none, or it is sent */
+	uint32_t answer_sent;     /* of these, what is sent of an answer that is not whole yet */
 };
 
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };

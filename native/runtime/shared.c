@@ -5,6 +5,7 @@
  * others are parked until there is more than one thing to do, or all of them do (crowd.c); else a dispatcher waits for
  * all of them.
  */
+#include "message.h"
 #include "shared.h"
 
 #include <errno.h>
@@ -230,7 +231,10 @@ int shared_hand_out(struct worker *w, int n)
 		struct conn *c = (struct conn *)source;
 
 		if (source->type != SOURCE_CONN) {
-			listener = 1;
+			if (source->type == SOURCE_INBOX)
+				message_ready(w);
+			else
+				listener = 1;
 			continue;
 		}
 		if (unwatch) {

@@ -3,7 +3,8 @@
  * A loop that passes each request to three workers and answers once it has come back through an eventfd; a timerfd ticks
  * beside.  The workers read a pipe; TEST_WOKEN: they are woken by futex, and only where one waits.  TEST_ONCE: the loop is
  * not told again of what it has not read yet, and looks for events once before it passes a request on.  TEST_ANSWERED: the
- * workers send the replies; TEST_AGAIN: and are told of most requests once more after that. */
+ * workers send the replies; TEST_AGAIN: and are told of most requests once more after that; TEST_PARTS: the head of each
+ * by itself, and tell the loop. */
 #include "ditto.h"
 
 #include <sys/epoll.h>
@@ -50,13 +51,20 @@ static const struct ditto_class classes[] = {
 static const struct ditto_op closed[] = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS}};
 static const struct ditto_op worked[] = {
 	{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getppid},
+#ifdef TEST_PARTS
+	{.kind = OP_REPLY, .prob = DITTO_ALWAYS, .nr = SYS_sendto, .a = 1},
+#endif
 #ifdef TEST_ANSWERED
 	{.kind = OP_REPLY, .prob = DITTO_ALWAYS, .nr = SYS_sendto},
-#else
+#endif
+#ifdef TEST_PARTS
+	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS, .nr = SYS_write, .a = 0, .c = 8},
+#endif
+#ifndef TEST_ANSWERED
 	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS, .nr = SYS_write, .a = 0, .b = BACK, .c = 8},
 #endif
 };
-static const struct ditto_timer work[] = {{.period_ns = 1000000, .program = {2, worked}}};
+static const struct ditto_timer work[] = {{.period_ns = 1000000, .program = {sizeof(worked) / sizeof(worked[0]), worked}}};
 static const struct ditto_op ticked[] = {{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getuid}};
 static const struct ditto_timer tick[] = {{.period_ns = 10000000, .program = {1, ticked}, .descriptor = 1}};
 

@@ -2,7 +2,7 @@
  *
  * Four threads that share their connections and wait for events themselves, one at a time.  TEST_DISPATCH: a thread of
  *  its own waits for them, takes each connection out of the wait set, and gives it to whichever is free; TEST_MUTES: it
- * leaves it there for no events, TEST_LEVEL: as it was.  TEST_CROWD: all
+ * leaves it there for no events, TEST_LEVEL: as it was; TEST_TOLD: it is told of replies by a pipe.  TEST_CROWD: all
  * four wait at once, by the flags that it is (one shot or edge), and accept; TEST_ACCEPTS: a fifth thread accepts.
  * TEST_ONCE: connections are watched for one report, and asked for again by chance. */
 #include "ditto.h"
@@ -31,6 +31,9 @@ static const struct ditto_op answer[] = {
 #elif defined TEST_DISPATCH && !defined TEST_LEVEL
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = EPOLLIN},
 #endif
+#ifdef TEST_TOLD
+	{.kind = OP_NOTIFY, .prob = DITTO_ALWAYS, .nr = SYS_write, .a = 0, .c = 1},
+#endif
 #ifdef TEST_ONCE
 	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS / 2, .a = (int)EPOLLONESHOT},
 	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS / 3, .a = (int)(EPOLLIN | EPOLLONESHOT)},
@@ -56,7 +59,11 @@ static const struct ditto_op closed[] = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS
 #ifdef TEST_DISPATCH
 static const struct ditto_role roles[] = {
 	{.name = "r0", .kind = DITTO_ROLE_DISPATCH, .wait = DITTO_WAIT_EPOLL, .count = 1, .max_events = 64, .timeout_ms = -1,
-	 .listens = 1, .listen_events = EPOLLIN, .hand_to = 1, TEST_REPORTED, .on_close = {1, closed}},
+	 .listens = 1, .listen_events = EPOLLIN, .hand_to = 1, TEST_REPORTED,
+#ifdef TEST_TOLD
+	 .inbox = {.nr = SYS_pipe2, .read_nr = SYS_read, .bytes = 8192, .own = 1},
+#endif
+	 .on_close = {1, closed}},
 	{.name = "r1", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL, .count = 4, .max_events = 1, .timeout_ms = -1,
 	 .hand_to = DITTO_NONE, .on_close = {1, closed}},
 };

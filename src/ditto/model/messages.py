@@ -20,6 +20,8 @@ AWAITED = 0.05
 """Share of the requests of a class that wait for others from which on those that pass do."""
 USUAL = 0.02
 """Share of the messages from which on what a worker does belongs to its program."""
+OFTEN = 0.3
+"""Share of the messages from which on a worker's send is a part of each reply."""
 _EVENTFD = NUMBERS["eventfd2"]
 _MSG_NOSIGNAL = 0x4000
 _MOST_BYTES = 1 << 16
@@ -75,10 +77,14 @@ def _bytes_of_each(found: Messages) -> int:
 
 
 def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) -> list[Role]:
-    """The roles, those that serve connections told by what they learn that requests have come back."""
+    """The roles, those that serve connections told by what they learn that requests have come back.
+
+    Those that only wait for events are told by what those that serve end their wait.
+    """
     found = evidence.work.messages
     if found is None:
-        return roles
+        told = evidence.work.told
+        return roles if told is None else [_told(told, *both) for both in zip(seen, roles, strict=True)]
     made = []
     for old, role in zip(seen, roles, strict=True):
         threads = set(old.threads) & set(found.by_servers.places)
@@ -89,13 +95,22 @@ def with_inboxes(evidence: Evidence, seen: list[RoleSeen], roles: list[Role]) ->
     worker, server = _index(made, "worker"), next((i for i, r in enumerate(made) if r.inbox and r.kind != "worker"), -1)
     if worker < 0:
         return made
-    if answers(evidence):
-        server = -1
     timer = made[worker].timers[0]
-    told = [_returned(op, server, found) if op.kind is OpKind.NOTIFY else op for op in timer.program]
-    timer = timer.model_copy(update={"program": [op for op in told if op is not None]})
+    if answers(evidence):
+        program = _answering(timer.program, server)
+    else:
+        done = [_returned(op, server, found) if op.kind is OpKind.NOTIFY else op for op in timer.program]
+        program = [op for op in done if op is not None]
+    timer = timer.model_copy(update={"program": program})
     made[worker] = made[worker].model_copy(update={"timers": [timer]})
     return made
+
+
+def _told(told: Reading, seen: RoleSeen, role: Role) -> Role:
+    threads = set(seen.threads) & set(told.places)
+    if role.kind != "dispatch" or role.crowd or not threads:
+        return role
+    return role.model_copy(update={"inbox": _inbox(told, 0, threads)})
 
 
 def answers(evidence: Evidence) -> bool:
@@ -108,10 +123,26 @@ def _index(roles: list[Role], kind: str) -> int:
     return next((index for index, role in enumerate(roles) if role.kind == kind), -1)
 
 
+def _answering(program: list[Op], server: int) -> list[Op]:
+    """The program of a worker that sends replies: their head, where it sends more than once, then what is left.
+
+    It may still end the wait of the thread that passed the request on, as often as it was seen to.
+    """
+    made: list[Op] = []
+    left = sum(op.kind is OpKind.NOTIFY and op.a == ANSWERED[1] and op.probability >= OFTEN for op in program)
+    for op in program:
+        if op.kind is not OpKind.NOTIFY:
+            made.append(op)
+        elif op.a == ANSWERED[1] and left:
+            left -= 1
+            made.append(Op(kind=OpKind.REPLY, nr=op.nr, a=int(left > 0)))
+        elif op.a == RETURNED[1] and server >= 0:
+            made.append(op.model_copy(update={"a": server, "b": _quiet(op)}))
+    return made
+
+
 def _returned(op: Op, server: int, found: Messages) -> Op | None:
-    """A worker's message that it is done, or its reply; None where nobody waits for it."""
-    if op.a == ANSWERED[1]:
-        return Op(kind=OpKind.REPLY, nr=op.nr)
+    """A worker's message that it is done; None where nobody waits for it."""
     if server < 0 or op.a != RETURNED[1]:
         return None
     flags = (ONCE if found.once else 0) | _quiet(op)
@@ -124,7 +155,8 @@ def _quiet(op: Op) -> int:
 
 def with_messages(evidence: Evidence, classes: list[RequestClass], roles: list[Role]) -> list[RequestClass]:
     """Classes whose messages name the role of the threads they go to; without messages, where there is none."""
-    worker = _index(roles, "worker")
+    told = (index for index, role in enumerate(roles) if role.kind == "dispatch" and role.inbox is not None)
+    worker = next(told, _index(roles, "worker"))
     if answers(evidence):
         return [cls.model_copy(update={"program": _answered(cls.program, worker)}) for cls in classes]
     waits = any(role.inbox is not None for role in roles if role.kind != "worker")

@@ -29,7 +29,7 @@ from ditto.report.text import (
 )
 from ditto.report.threads import busiest_cell, timeline_views
 from ditto.report.tiers import tier_graph
-from ditto.report.tuning import tuning_figures, tuning_rows
+from ditto.report.tuning import tuning_effects, tuning_figures, tuning_rows
 
 _KEY = (
     "throughput.saturation",
@@ -129,6 +129,7 @@ def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observatio
         "latency_missing": _sentence(next((u.why for u in fidelity.unavailable if "latency" in u.what), _UNMEASURED)),
         "tuning_figures": tuning_figures(fidelity.tuning),
         "tuning": tuning_rows(fidelity.tuning),
+        "tuning_effects": tuning_effects(fidelity.tuning),
         "lens_missing": _sentence(lens),
         "conditions": _conditions(fidelity),
         "machine": _machine(fidelity.machine),

@@ -42,7 +42,7 @@ from ditto.streams.settled import settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
-    from ditto.streams.messages import Messages
+    from ditto.streams.messages import Messages, Reading
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
@@ -150,6 +150,8 @@ class Work:
     peers: dict[Obj, PeerLife] = field(default_factory=dict)
     messages: Messages | None = None
     """Who passes requests to whom, if threads do."""
+    told: Reading | None = None
+    """How those that only wait for events read what ends their wait, if those that serve write something to them."""
     children: dict[int, ThreadWork] = field(default_factory=dict)
     """Processes that requests start, by their number."""
 

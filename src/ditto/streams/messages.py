@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake, Work
-from ditto.streams.events import EAGAIN, RECEIVES, SENDS, Event, Obj, is_wait, wait_timeout
+from ditto.streams.events import EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, is_wait, wait_timeout
 from ditto.streams.helpers import OFTEN, find_helpers
 from ditto.streams.programs import AWAIT, MESSAGE, YIELD
 from ditto.streams.sharing import SOME, is_parked
@@ -94,6 +94,7 @@ def join_messages(work: Work) -> None:
     """Find out whether requests are passed between threads; mark the messages, give requests what passed for them."""
     found = _find(work)
     if found is None:
+        work.told = _told(work)
         return
     work.messages = found
     for thread in work.threads.values():
@@ -129,7 +130,7 @@ def _find(work: Work) -> Messages | None:
         return None
     often = max(2.0, OFTEN * requests)
     idle = {tid for tid, thread in work.threads.items() if not thread.cycles and not thread.accepts}
-    reading = {tid for tid in idle if read[tid] >= often}
+    reading = {tid for tid in idle if read[tid] >= often and not _watches(work.threads[tid])}
     workers = reading or {tid for tid in helpers if written[tid] >= often}
     pids = {thread.pid for thread in work.threads.values() if thread.cycles}
     if not workers or not {work.threads[tid].pid for tid in workers} <= pids:
@@ -158,6 +159,38 @@ def _find(work: Work) -> Messages | None:
         found.passed = sum(_wakes(event) for t in work.threads.values() if t.cycles for event in t.events)
         found.seldom = found.passed < MOSTLY * found.returned
     return found if found.passed > SOME * requests else None
+
+
+def _watches(thread: ThreadWork) -> bool:
+    """Whether a thread says for which events of connections it waits, to serve them or to have them served."""
+    return any(e.nr == EPOLL_CTL and e.target is not None and e.target.kind == "connection" for e in thread.events)
+
+
+def _told(work: Work) -> Reading | None:
+    """How threads that wait for the events of connections which others serve read what these tell them; None: nothing.
+
+    It only ends their wait (the set that they wait for has changed, say); it gets a ``target`` of the kind ``message``.
+    """
+    requests = sum(len(thread.cycles) for thread in work.threads.values())
+    moved: dict[Obj, list[Event]] = defaultdict(list)
+    for event in (event for thread in work.threads.values() for event in thread.events):
+        if event.nr in RECEIVES | SENDS and (obj := _between(event)) is not None:
+            moved[obj].append(event)
+    told = Reading()
+    for obj, events in moved.items():
+        readers = {event.tid for event in events if event.nr in RECEIVES}
+        wait = all(any(w.wait is not None for w in work.threads[tid].wakes) for tid in readers)
+        if not wait or any(work.threads[tid].cycles for tid in readers):
+            continue
+        sent = [e for e in events if e.nr in SENDS and e.ret > 0 and work.threads[e.tid].cycles]
+        if len(sent) <= SOME * requests:
+            continue
+        for event in sent:
+            event.target = Obj(MESSAGE, FURTHER[1])
+        for event in events:
+            if event.nr in RECEIVES:
+                told.add(event, obj)
+    return told if told.found else None
 
 
 def _wakes(event: Event) -> bool:
@@ -269,7 +302,8 @@ def worker_cycles(work: Work) -> list[Cycle]:
     found = work.messages
     if found is None:
         return []
-    bursts = [burst for tid in sorted(found.workers) for burst in _bursts(work.threads[tid], found.woken)]
+    ends = (RETURNED[1],) if 2 * found.returned > found.jobs else (RETURNED[1], ANSWERED[1])
+    bursts = [burst for tid in sorted(found.workers) for burst in _bursts(work.threads[tid], found.woken, ends)]
     if found.once:  # who answers once for several is seen to do the work of all of them at once
         apart = [part for burst in bursts for part in _apart(burst)]
         bursts = apart if len(apart) <= found.jobs else bursts
@@ -289,8 +323,11 @@ def _apart(burst: list[Event]) -> Iterator[list[Event]]:
     yield part
 
 
-def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
-    """A worker's calls from one message to the next; of one that is woken, from one of its answers to the next."""
+def _bursts(thread: ThreadWork, woken: bool, ends: tuple[int, ...]) -> Iterator[list[Event]]:
+    """A worker's calls from one message to the next; of one that is woken, from one of its answers to the next.
+
+    Who sends replies and also tells that it is done has done so by telling: ``ends`` are the messages that end a job.
+    """
     burst: list[Event] = []
     for event in thread.events:
         message = event.target is not None and event.target.kind == MESSAGE
@@ -300,6 +337,6 @@ def _bursts(thread: ThreadWork, woken: bool) -> Iterator[list[Event]]:
             burst = [event] if event.ret > 0 else []
         elif not is_wait(event) and not is_parked(event) and (woken or burst):
             burst.append(event)
-            if woken and message:
+            if woken and message and event.target.serial in ends:  # type: ignore[union-attr]
                 yield burst
                 burst = []
