@@ -6,7 +6,7 @@ misses in a cache of that size: if m(x) touches of a request reach farther than 
 t(x) = integral from 0 to x of dy / m(y) requests (the relation of footprint and miss ratio of Xiang et al., "HOTL: a
 higher order theory of locality", ASPLOS 2013).  So a list whose lines shall come back at the distance x has r t(x)
 lines.  Whatever else touches lines is in m, what the runtime does for the original as well.  A block that runs by
-the clock (ten times a second, over all tables of an allocator) has no rate, and comes back to its lines within the run:
+the clock (ten times a second, over large tables) has no rate, and comes back to its lines within the run:
 its lists are sized as a chapter's are, without anything besides, and have no more lines than a run follows, for who
 knows how many requests lie between two runs.
 
