@@ -23,11 +23,14 @@ from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
 from ditto.generate.body.pools import Cursor, reuse_time, sizes
 from ditto.generate.body.reach import Order, edges, reaches
+from ditto.generate.body.string_fill import string_fill
 from ditto.generate.body.target import make
 
 sys.path.insert(0, str(Path(__file__).parent / "body"))
 
 from build_body import build, instructions, trace
+
+from profile_parts import block
 
 MIX = {
     "mov_l": 0.18, "mov_s": 0.08, "mov_r": 0.12, "arith_r": 0.08, "cmp_r": 0.08, "cmp_l": 0.05, "jcc": 0.164,
@@ -368,6 +371,24 @@ def test_lists_come_back_after_as_many_lines_as_the_original_touches_meanwhile()
     )
     # What the original never does has a length all the same.
     assert sizes([Cursor(0, 12, 4, 4.0)], touches[:10], 1 << 20) == [int(1.4 * 2**11 + 0.5)]
+
+
+@pytest.mark.parametrize(("far", "near", "width"), [(1030, 3000, 1), (8250, 0, 8), (0, 3000, 1)])
+def test_a_repeated_store_is_as_wide_as_the_lines_that_come_back_after_all_others_say(
+    far: int, near: int, width: int
+) -> None:
+    distances = [66_000.0 - far - near, near / 2, near / 2, *[0.0] * 11, float(far)]
+    found = string_fill(block(instructions=500.0, stores=66_000.0, mix={"string_s": 0.01}, store_distance=distances))
+    assert found is not None and found.width == width
+
+
+def test_what_runs_by_the_clock_has_lists_that_it_comes_back_to_within_a_run() -> None:
+    """Between two touches of a near line lie as many others as its distance says; a far one waits for the next run."""
+    streams = [Cursor(0, 11, 1100, 0.0), Cursor(0, 13, 800, 0.0)]
+    near, far = sizes(streams, [10.0] * 12, 1 << 20)
+    turn = near / 1100
+    assert near + turn * 800 == pytest.approx(1.4 * 2**10, rel=0.01) and far == 800
+    assert sizes([Cursor(0, 11, 3, 0.03)], [0.0] * 11 + [4.0], 1 << 20)[0] == 12
 
 
 def test_lists_of_a_chapter_come_back_within_a_part_of_its_passes() -> None:

@@ -19,7 +19,7 @@ from profile_parts import block, service_profile
 GOLDEN = """\
 service service-1 codec resp2 seed 7
 knobs instructions=1 dependence=1 irregular=1 entropy=1 period=64 stalls=0 stalls_in_store=0 \
-resident_bytes=0 born_pages=0 fresh_pages=0
+stalls_computed=0 resident_bytes=0 born_pages=0 fresh_pages=0
 receive nr=0 bytes=16384 flags=0
 send nr=1 flags=0 call_bytes=0 iovs=1 calls_per_wake=0 per_read=1 arm=1
 listener backlog=511 accept=288 until_again=0

@@ -92,6 +92,11 @@ def test_a_clone_whose_original_started_empty_knows_its_keys_from_the_first_requ
 def test_far_reads_lead_through_the_whole_store_from_what_was_asked_for(tmp_path: Path) -> None:
     """Every slot is on the round once, neighbours on it are no neighbours in memory (by chance, 32 of 20,000 are), and
     the blocks' own pool is read only where it is the larger one."""
-    slots, found, near, same, pool = _of_store(tmp_path, "stored_round", "-DIN_STORE=1").split(" | ")
-    assert (slots, found, same, pool) == ("20000", "20000", "1 1", "0 40\n") and int(near) < 200
+    slots, found, near, same, pool, walked = _of_store(tmp_path, "stored_round", "-DIN_STORE=1").split(" | ")
+    assert (slots, found, same, pool, walked) == ("20000", "20000", "1 1", "0 40", "1\n") and int(near) < 200
     assert _of_store(tmp_path, "stored_round", "-DIN_STORE=0") == "0\n"
+
+
+def test_waits_that_are_computed_read_neither_the_store_nor_the_blocks_memory(tmp_path: Path) -> None:
+    said = _of_store(tmp_path, "stored_round", "-DIN_STORE=1", "-DCOMPUTED=1")
+    assert said.split(" | ")[-2:] == ["0 0", "0\n"]

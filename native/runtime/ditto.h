@@ -322,8 +322,9 @@ struct ditto_service {
 	const struct ditto_file_group *file_group;
 	uint64_t resident_bytes; /* memory touched at start beyond what the runtime and the arenas take */
 	uint64_t file_bytes; /* of these, pages of files */
-	uint32_t stalls; /* far reads a request, in 256ths: see worker_stall */
-	uint8_t stalls_in_store; /* of the store, where it is large enough */
+	uint32_t stalls; /* waits a request, in 256ths: see worker_stall */
+	uint8_t stalls_in_store; /* reads of the store, where it is large enough */
+	uint8_t stalls_computed; /* slow instructions instead */
 	uint32_t born_pages; /* touched by each process that is made for a connection */
 	uint32_t stored_scale; /* memory that a stored value takes, in STORED_AS_IT_IS-ths of its own size */
 	uint32_t fresh_pages; /* not in memory, touched a request, in 65536ths: see fresh_touch */

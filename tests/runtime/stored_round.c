@@ -3,7 +3,7 @@
  * Far reads of a store of VALUES values of 1000 bytes, of which a request makes two; prints slots
  * on the round | those that a walk as long finds | steps that stay within 4 pages | whether a value that is read
  * leads to the same slot each time and further without | reads of the blocks' pool of 40 wanted, where the store is larger and
- * where it is smaller. */
+ * where it is smaller | whether waits have moved on along the round. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,8 +13,13 @@
 #include "values.c"
 
 #define VALUES 20000u
+#ifndef COMPUTED
+#define COMPUTED 0
+#endif
 
-const struct ditto_service ditto_service = {.version = DITTO_TABLES_VERSION, .stalls = 512, .stalls_in_store = IN_STORE};
+const struct ditto_service ditto_service = {
+	.version = DITTO_TABLES_VERSION, .stalls = 512, .stalls_in_store = IN_STORE,
+	.stalls_computed = COMPUTED};
 struct options options;
 static uint32_t of_pool;
 
@@ -76,7 +81,8 @@ int main(void)
 	second = values_walk(first, 3, 0);
 	keys_read(key(7), &read, &size);
 	printf(" | %u | %u | %d %d", found, near, values_walk(second, 3, 0) == first, second != first);
-	printf(" | %u %u\n", pool_reads(&w, VALUES - 1), pool_reads(&w, VALUES));
+	printf(" | %u", pool_reads(&w, VALUES - 1));
+	printf(" %u | %d\n", pool_reads(&w, VALUES), w.stored != 0);
 	keys_forget();
 	return values_slots() != 0;
 }

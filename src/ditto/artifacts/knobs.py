@@ -19,10 +19,12 @@ class Knobs(Model):
         entropy: scales the share of unpredictable branches.
         period: requests after which these take the same course again; a power of two.  The shorter, the more of them a
             processor learns, and the reference predictor hardly any.
-        stalls: reads a request, each dependent on the one before, of memory far from anything it touched: for what
-            instruments do not see the original wait for (lines that other threads wrote, pages beyond the TLB's reach).
+        stalls: waits a request, each dependent on the one before, for what instruments do not see the original wait for
+            (lines that other threads wrote, pages beyond the TLB's reach, code fetched late): reads of memory far
+            from anything it touched, if nothing else is said.
         stalls_in_store: whether these lead through what clients have stored, from what was asked for on, where that is
             more lines than the blocks' own.
+        stalls_computed: whether these are no reads but slow instructions, which no cache knows of.
         resident_bytes: added to what is touched at start, so that the clone's resident memory is the original's.
         born_pages: that a process made for a connection touches at birth, for as many page faults as the original's.
         fresh_pages: a request, touched that are not in memory: what a service takes and gives back unseen by its own
@@ -36,6 +38,7 @@ class Knobs(Model):
     period: Literal[1, 2, 4, 8, 16, 32, 64] = 64
     stalls: Annotated[float, Field(ge=0, le=1e6)] = 0.0
     stalls_in_store: bool = False
+    stalls_computed: bool = False
     resident_bytes: Annotated[int, Field(ge=-(1 << 42), le=1 << 42)] = 0
     born_pages: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     fresh_pages: Annotated[float, Field(ge=0, le=1 << 14)] = 0.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ditto.artifacts.files import write_atomic
+from ditto.artifacts.knobs import Knobs
 from ditto.artifacts.profile import Profile
 from ditto.errors import BadInputError, MissingCapabilityError
 from ditto.generate.body import BodyCode, emit
@@ -107,9 +108,8 @@ def _settled(profile: Profile, seed: int | None) -> CloneIR:
 
 def _key(ir: CloneIR) -> str:
     """What `emit` is given, so far as bodies depend on it."""
-    knobs = ir.knobs.model_copy(
-        update={"stalls": 0.0, "stalls_in_store": False, "resident_bytes": 0, "born_pages": 0, "fresh_pages": 0.0}
-    )
+    of_runtime = {"stalls", "stalls_in_store", "stalls_computed", "resident_bytes", "born_pages", "fresh_pages"}
+    knobs = Knobs.model_validate(ir.knobs.model_dump(exclude=of_runtime))
     told = (knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
     text = [repr(told), *(block.model_dump_json() for block in ir.blocks)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()

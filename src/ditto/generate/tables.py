@@ -75,6 +75,7 @@ const struct ditto_service ditto_service = {{
 \t.file_bytes = {file_bytes(service, touched)}u,
 \t.stalls = {round(256 * ir.knobs.stalls)}u,
 \t.stalls_in_store = {int(ir.knobs.stalls_in_store)},
+\t.stalls_computed = {int(ir.knobs.stalls_computed)},
 \t.born_pages = {ir.knobs.born_pages}u,
 \t.stored_scale = {round(256 * service.stored_scale)}u,
 \t.fresh_pages = {round(65536 * ir.knobs.fresh_pages)}u,

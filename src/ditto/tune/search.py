@@ -6,7 +6,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from ditto.artifacts.profile import KEYED_CODECS, Knobs, Profile
+from ditto.artifacts.profile import Knobs, Profile
 from ditto.host.progress import Progress
 
 Rows = list[tuple[int, float, str]]
@@ -14,7 +14,7 @@ Rows = list[tuple[int, float, str]]
 GOAL = 0.05
 """Error of the user CPU time per request at which it is right."""
 DOUBTED = 0.08
-"""Error above which far reads, once some were needed, are changed even where the pairs may agree: what these tell is
+"""Error above which waits, once some were needed, are changed even where the pairs may agree: what these tell is
 the best guess there is."""
 SLOWER = ({"dependence": 0.5}, {"dependence": 0.25, "irregular": 1.5}, {"dependence": 0.12, "irregular": 2.5})
 FASTER = (
@@ -38,13 +38,13 @@ SCALINGS = 3
 """Attempts at the number of instructions of an app where it was not counted."""
 BODY_SHARE = 0.5
 """Least part of a clone's user CPU time that its bodies are taken to have."""
-STALL_INSTRUCTIONS = 1.5
-"""Instructions that a far read of the runtime costs."""
+STALL_INSTRUCTIONS = 3.0
+"""Instructions that a wait of the runtime costs."""
 STALL_SHARE = 0.03
-"""Share of a request's instructions that far reads may add to it."""
+"""Share of a request's instructions that waits may add to it."""
 STALL_TRIES = 4
-STALL_NS, STORED_NS = 60.0, 180.0
-"""What a far read is taken to cost before it was measured: of the blocks' own memory, and of a store."""
+STALL_NS = 50.0
+"""What a wait is taken to cost before it was measured."""
 
 
 LEAST_FRESH = 0.01
@@ -174,8 +174,8 @@ class Search:
         self.rows.append((len(self.rows), self.best.error, f"{words}: kept, as between two tries; itself not compared"))
 
     def _turned(self, step: dict[str, float]) -> Profile:
-        of_store = {"stalls_in_store": step["stalls"] > 0} if "stalls" in step else {}
-        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step, **of_store})
+        computed = {"stalls_in_store": False, "stalls_computed": step["stalls"] > 0} if "stalls" in step else {}
+        knobs = Knobs.model_validate({**self._profile.knobs.model_dump(), **step, **computed})
         return self._profile.model_copy(update={"knobs": knobs})
 
     def _scale(self, now: Compared) -> Generator[Profile, Compared, Compared]:
@@ -257,37 +257,36 @@ class Search:
         return self.best
 
     def _stall(self, now: Compared, base: dict[str, float]) -> Generator[Profile, Compared, None]:
-        """Let a clone that is too fast wait for memory as long as it lacks.
+        """Let a clone that is too fast wait as long as it lacks.
 
-        What a read costs is measured; once a try was too slow, the next is between those on either side.
+        What a wait costs is measured; once a try was too slow, the next is between those on either side.
 
         Args:
             now: how far off it is with the knobs ``base``.
         """
         most = STALL_SHARE * _instructions(self._profile) / STALL_INSTRUCTIONS
         below, above = (0.0, now.error), None
-        keyed = self._profile.services[0].codec in KEYED_CODECS
-        reads = min(most, -now.error * now.original_ns / (STORED_NS if keyed else STALL_NS))
+        waits = min(most, -now.error * now.original_ns / STALL_NS)
         for _ in range(STALL_TRIES):
-            if self.late or reads < 0.01:
+            if self.late or waits < 0.01:
                 break
-            then = yield from self._attempt({**base, "stalls": reads})
+            then = yield from self._attempt({**base, "stalls": waits})
             if then.near:
                 return
-            before = reads
+            before = waits
             if then.error > 0:
-                above = (reads, then.error)
+                above = (waits, then.error)
             else:
-                below = (reads, then.error)
+                below = (waits, then.error)
             if above is None:
-                gain = (then.error - now.error) / reads
-                reads = min(most, -now.error / gain if gain > 0 else 2 * reads)
+                gain = (then.error - now.error) / waits
+                waits = min(most, -now.error / gain if gain > 0 else 2 * waits)
             else:
-                reads = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
-            if abs(reads - before) < 0.05 * before:
+                waits = below[0] + (above[0] - below[0]) * below[1] / (below[1] - above[1])
+            if abs(waits - before) < 0.05 * before:
                 return
         if above is not None and not self.best.near:
-            self._take({**base, "stalls": reads})
+            self._take({**base, "stalls": waits})
 
 
 def _resident(profile: Profile, now: Compared) -> Profile:

@@ -5,7 +5,10 @@ lines are touched meanwhile is the footprint of the original in as many requests
 misses in a cache of that size: if m(x) touches of a request reach farther than x lines, x lines are touched within
 t(x) = integral from 0 to x of dy / m(y) requests (the relation of footprint and miss ratio of Xiang et al., "HOTL: a
 higher order theory of locality", ASPLOS 2013).  So a list whose lines shall come back at the distance x has r t(x)
-lines.  Whatever else touches lines is in m, what the runtime does for the original as well.
+lines.  Whatever else touches lines is in m, what the runtime does for the original as well.  A block that runs by
+the clock (ten times a second, over large tables) has no rate, and comes back to its lines within the run:
+its lists are sized as a chapter's are, without anything besides, and have no more lines than a run follows, for who
+knows how many requests lie between two runs.
 
 The passes of a chapter follow on each other within a request.  With F fixed lines a pass and lists of L_j lines
 followed at r_j lines a pass, a line of list i comes back after t = L_i / r_i passes, when F + sum_j min(L_j, r_j t)
@@ -93,10 +96,16 @@ def sizes(streams: list[Cursor], touches: Sequence[float], most: int) -> list[in
     if not streams:
         return []
     lines = [2] * len(streams)
-    for number, stream in enumerate(streams):
-        if not stream.pass_lines and stream.rate > 0:
-            distance = _distance(stream.bucket)
-            lines[number] = max(2, int(min(stream.rate * reuse_time(touches, distance), distance) + 0.5))
+    for block in sorted({s.block for s in streams if not s.pass_lines}):
+        own = {n: float(s.per_run) for n, s in enumerate(streams) if s.block == block and not s.pass_lines}
+        _lengthen(lines, streams, own, 0.0)
+        for number in own:
+            stream, distance = streams[number], _distance(streams[number].bucket)
+            if stream.rate > 0:
+                lines[number] = int(min(stream.rate * reuse_time(touches, distance), distance) + 0.5)
+            else:
+                lines[number] = min(lines[number], stream.per_run)
+            lines[number] = max(2, lines[number])
     for block, around in sorted({(s.block, s.pass_lines) for s in streams if s.pass_lines}):
         by_passes = {n: float(s.per_run) for n, s in enumerate(streams) if s.block == block and s.pass_lines}
         _lengthen(lines, streams, by_passes, around)

@@ -43,9 +43,13 @@ def string_fill(work: Work) -> StringFill | None:
     count = int(min(MOST_BYTES, work.stores - others * work.instructions))
     if count < least:
         return None
-    beyond = sum(work.store_distance[1:])
-    bytes_each = LINE * min(beyond, work.stores) / work.stores if beyond else 1.0
-    width = min((1, 4, 8), key=lambda width: abs(width - bytes_each))
+
+    def unexplained(width: int) -> float:
+        # Lines set in order come back no sooner than after each other.
+        lines = count * width / LINE
+        return abs(lines - sum(work.store_distance[int(lines / 2).bit_length() :]))
+
+    width = min((1, 4, 8), key=unexplained)
     return StringFill(min(count, MOST_BYTES // width), width)
 
 
