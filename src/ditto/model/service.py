@@ -34,6 +34,7 @@ from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
+from ditto.streams.multiplexed import leave_together
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.settled import resumes_late
 
@@ -145,9 +146,10 @@ def _service(this: _Fit) -> ServiceProfile:
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     heads = evidence.requests.codec == "http1"
-    send = fit_send(cycles, this.deferred and not this.late, between, heads)
+    at_once = (this.deferred and not this.late) or leave_together(cycles)
+    send = fit_send(cycles, at_once, between, heads)
     for number, key in enumerate(ranked):
-        own = fit_send(works[key].cycles, this.deferred and not this.late, between, heads)
+        own = fit_send(works[key].cycles, at_once, between, heads)
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])

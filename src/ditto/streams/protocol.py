@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from ditto.artifacts.plan import first_word, opaque_key
 from ditto.artifacts.prints import folded
 from ditto.streams import dns, fastcgi, h2, mysql, pgsql
+from ditto.streams.events import Event
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
 RECORDED = 64
@@ -176,9 +177,10 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
     return ReplySeen("opaque", size=total)
 
 
-def stream_reply(payload: bytes, total: int, grpc: bool) -> ReplySeen:
-    """The shape of a reply on a stream of HTTP/2; ``grpc`` is what its request told."""
-    status, head, size, trailer = h2.reply_shape(payload, total, grpc)
+def stream_reply(first: Event | None, total: int, grpc: bool) -> ReplySeen:
+    """The shape of a reply on a stream of HTTP/2 by its first call; ``grpc`` is what its request told."""
+    payload, told = (first.recorded, h2.begun(first)) if first is not None else (b"", None)
+    status, head, size, trailer = h2.reply_shape(payload, total, grpc, told)
     return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
 
 
