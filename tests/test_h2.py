@@ -190,7 +190,7 @@ def test_reply_shapes_hold_sizes_of_head_data_and_trailers() -> None:
     assert h2.reply_shape(b"\0\0\x20\1\4\0\0\0\1\x88", long, False) == (200, 41, 16384 * 2 + 100, 0)
 
 
-def heads_first(sizes: list[int], told: bool = True) -> Calls:
+def heads_first(sizes: list[int], told: bool = True, end: bytes = b"") -> Calls:
     """Rounds of requests in one receive, answered in one send: all heads, then the data; each path has its own size."""
     calls, asks, answers = Calls(), Encoder(), Encoder()
     calls.call(1, "accept4", 7, 3)
@@ -212,6 +212,8 @@ def heads_first(sizes: list[int], told: bool = True) -> Calls:
         whole = (b"\0\0\0\4\1\0\0\0\0" if first else b"") + heads + data
         calls.moved(1, "writev", whole[:256], len(whole))
         first = b""
+    if end:
+        calls.moved(1, "read", end)
     calls.call(1, "close", 0, 7)
     return calls
 
@@ -230,6 +232,14 @@ def test_replies_whose_heads_come_first_have_the_sizes_that_these_tell() -> None
     assert all(cycle.sent for cycle in cycles) and leave_together(cycles)
     # In a send for each, as in the recording of two threads, they do not leave together.
     assert not leave_together([cycle for found in by_class().values() for cycle in found])
+
+
+def test_a_server_that_closes_after_its_client_said_goodbye_does_not_close_first() -> None:
+    said = frame(h2.WINDOW_UPDATE, 0, 0, bytes(4)) + frame(h2.GOAWAY, 0, 0, bytes(8))
+    for last, closed in ((said, False), (said[:13], True)):
+        calls = heads_first([800], end=last)
+        (cycles,) = requests_of(follow(calls.threads)).classes.values()
+        assert [cycle.closed for cycle in cycles] == [False] * 4 + [closed]
 
 
 def test_data_behind_several_heads_that_tell_no_size_is_shared_by_them() -> None:

@@ -360,7 +360,9 @@ class _Follower:
     def _streams_begin(self, event: Event, life: ConnectionLife) -> None:
         """A receive of HTTP/2: requests on streams of their own, or what belongs to none."""
         if not event.said:
-            if life.cycle is None:
+            if h2.says_goodbye(event.recorded) and all(cycle.sent for cycle in life.streams.values()):
+                life.closing.append(event)  # the client ends it, whoever closes first
+            elif life.cycle is None:
                 life.setup.append(event)
             else:
                 life.cycle.received_bytes += 0 if life.cycle.sent else event.ret

@@ -211,6 +211,16 @@ def of_connection(payload: bytes) -> bool:
     return plausible_frame(payload) and payload[3] in (SETTINGS, PING, GOAWAY, WINDOW_UPDATE)
 
 
+def says_goodbye(seen: bytes) -> bool:
+    """Whether one of the frames that a call begins with says that nothing more will be asked."""
+    at = 0
+    while plausible_frame(head := seen[at : at + FRAME]):
+        if head[3] == GOAWAY:
+            return True
+        at += FRAME + int.from_bytes(head[:3], "big")
+    return False
+
+
 def begins_request(payload: bytes) -> bool:
     """Whether a frame begins so that begins a request."""
     return plausible_frame(payload) and payload[3] == HEADERS
