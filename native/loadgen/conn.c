@@ -175,8 +175,6 @@ void conn_finish(struct run *r, struct conn *c)
 		down(r, c);
 	} else if (c->state == CONN_OPENING && c->at < c->script->opening) {
 		conn_begin(r, c, 0);
-	} else if (r->closed && measured && !(step->flags & STEP_NOREPLY) && more(r)) {
-		conn_begin(r, c, r->now);
 	} else {
 		become_idle(r, c);
 	}

@@ -7,10 +7,8 @@ of its time in user mode, a second tells the user time to ten percent or so.  Th
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import os
-import platform
 import struct
 import threading
 import time
@@ -22,24 +20,22 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from ditto.host.perf_event import EXCLUDE_IDLE, EXCLUDE_KERNEL, attributes, perf_event_open
+
 PERIOD_NS = 251_003
 """Between two samples of a busy CPU; odd, so that it does not go with anything that is periodic."""
 PAGES = 128
 """Of each CPU's ring: two seconds of samples and more."""
 DRAIN_S = 1.0
 
-_CALL = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE, _CPU_CLOCK = 1, 0
 _SAMPLE_IP, _SAMPLE_TID, _SAMPLE_TIME = 1 << 0, 1 << 1, 1 << 2
-_EXCLUDE_KERNEL, _EXCLUDE_IDLE = 1 << 5, 1 << 7
 _TASK = 1 << 13
 _USE_CLOCK_ID, _CLOCK_ID_AT = 1 << 25, 92
-_ATTR_BYTES = 112
 _RECORD_SAMPLE = 9
 _RECORD_FORK = 7
 _MODE, _KERNEL, _USER = 7, 1, 2
 _HEAD, _TAIL = 1024, 1032
-_CLOSE_ON_EXEC = 1 << 3
 _HEAD_FIELDS = [("type", "<u4"), ("misc", "<u2"), ("size", "<u2")]
 _RECORD = np.dtype([*_HEAD_FIELDS, ("pid", "<u4"), ("tid", "<u4")])
 PLACED = np.dtype([*_HEAD_FIELDS, ("ip", "<u8"), ("pid", "<u4"), ("tid", "<u4"), ("t_ns", "<u8")])
@@ -55,17 +51,10 @@ class Ring:
 
     def __init__(self, cpu: int, placed: bool = False) -> None:
         kinds = _SAMPLE_TID | (_SAMPLE_IP | _SAMPLE_TIME if placed else 0)
-        flags = _EXCLUDE_IDLE | _TASK | (_EXCLUDE_KERNEL | _USE_CLOCK_ID if placed else 0)
-        attributes = bytearray(_ATTR_BYTES)
-        struct.pack_into("<IIQQQQQ", attributes, 0, _SOFTWARE, _ATTR_BYTES, _CPU_CLOCK, PERIOD_NS, kinds, 0, flags)
-        struct.pack_into("<i", attributes, _CLOCK_ID_AT, time.CLOCK_MONOTONIC if placed else 0)
-        number = _CALL.get(platform.machine())
-        if number is None:
-            raise OSError("unknown machine")
-        libc = ctypes.CDLL(None, use_errno=True)
-        self.fd = libc.syscall(number, bytes(attributes), -1, cpu, -1, _CLOSE_ON_EXEC)
-        if self.fd < 0:
-            raise OSError(ctypes.get_errno(), "perf_event_open")
+        flags = EXCLUDE_IDLE | _TASK | (EXCLUDE_KERNEL | _USE_CLOCK_ID if placed else 0)
+        attribute = attributes(_SOFTWARE, _CPU_CLOCK, period=PERIOD_NS, sample=kinds, flags=flags)
+        struct.pack_into("<i", attribute, _CLOCK_ID_AT, time.CLOCK_MONOTONIC if placed else 0)
+        self.fd = perf_event_open(attribute, -1, cpu)
         self._bytes = PAGES * mmap.PAGESIZE
         try:
             self._map = mmap.mmap(self.fd, self._bytes + mmap.PAGESIZE)

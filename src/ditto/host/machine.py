@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
-import struct
 from pathlib import Path
 
 from ditto import __version__
 from ditto.artifacts.machine import Cache, MachineFacts
+from ditto.host.perf_event import EXCLUDE_HYPERVISOR, EXCLUDE_KERNEL, attributes, perf_event_open
 
 _CPU0 = Path("/sys/devices/system/cpu/cpu0")
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
+_HARDWARE, _INSTRUCTIONS = 0, 1
 
 
 def read_facts() -> MachineFacts:
@@ -45,19 +44,18 @@ def read_facts() -> MachineFacts:
     )
 
 
+def read_vendor() -> str:
+    """The processor's vendor; empty where it is not known."""
+    return _cpuinfo().get("vendor_id", "")
+
+
 def hardware_counter_error() -> str | None:
     """None where user instructions can be counted; else why not."""
-    number = _PERF_EVENT_OPEN.get(platform.machine())
-    if number is None:
-        return f"not known how to open counters on {platform.machine()}"
-    # perf_event_attr: type hardware, config instructions; disabled, exclude_kernel and exclude_hv.
-    flags = 1 | 1 << 5 | 1 << 6
-    attributes = struct.pack("<IIQQQQQ", 0, 112, 1, 0, 0, 0, flags).ljust(112, b"\0")
-    buffer = ctypes.create_string_buffer(attributes, 112)
-    libc = ctypes.CDLL(None, use_errno=True)
-    handle = libc.syscall(number, buffer, 0, -1, -1, ctypes.c_ulong(8))
-    if handle < 0:
-        return os.strerror(ctypes.get_errno())
+    flags = EXCLUDE_KERNEL | EXCLUDE_HYPERVISOR
+    try:
+        handle = perf_event_open(attributes(_HARDWARE, _INSTRUCTIONS, flags=flags), 0, -1)
+    except OSError as error:
+        return error.strerror
     os.close(handle)
     return None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ditto.host.app import AppRun
+from ditto.host.counters import Counters, Counts, Event
 from ditto.host.cpu_clock import CpuClock
 from ditto.host.ended import EndedTasks, family_of, switches_of
 from ditto.host.limits import DiskUse
@@ -23,6 +25,7 @@ class Usage:
         minor_faults, major_faults: page faults, also of threads that ended and of children that were waited for.
         user_share: of ``run_s``, by samples of the CPU clock; None where there are none.
         disk: what disks were asked for; None where that is not counted.
+        counts: of hardware counters; None where these were not asked for.
     """
 
     run_s: float
@@ -34,6 +37,7 @@ class Usage:
     major_faults: float
     user_share: float | None = None
     disk: DiskUse | None = None
+    counts: Counts | None = None
 
     def __sub__(self, earlier: Usage) -> Usage:
         return Usage(
@@ -82,10 +86,16 @@ class Meter:
     """What a run's processes use while it is entered: `usage`, once that is over.
 
     `born` is how many processes began meanwhile, as far as the kernel tells.
+
+    Args:
+        run: what is running.
+        events: that hardware counters are to count.
     """
 
-    def __init__(self, run: AppRun) -> None:
+    def __init__(self, run: AppRun, events: Sequence[Event] = ()) -> None:
         self._run = run
+        self._events = events
+        self._counters: Counters | None = None
         self._clock = CpuClock()
         self._ended = EndedTasks()
         self._before: Usage | None = None
@@ -97,10 +107,14 @@ class Meter:
         self._ended.__enter__()
         self._before = read_usage(self._run)
         self._pids = set(self._run.pids())
+        if self._events:
+            self._counters = Counters(self._pids, self._events).__enter__()
         self._clock.__enter__()
         return self
 
     def __exit__(self, *what: object) -> None:
+        if self._counters is not None:
+            self._counters.__exit__(*what)
         pids = self._pids | set(self._run.pids())
         self._ended.__exit__(None, None, None)
         after = read_usage(self._run)
@@ -114,6 +128,7 @@ class Meter:
                 voluntary=used.voluntary + voluntary,
                 involuntary=used.involuntary + involuntary,
                 user_share=self._clock.user_share(pids),
+                counts=self._counters.counts if self._counters is not None else None,
             )
 
 

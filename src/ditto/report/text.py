@@ -52,10 +52,23 @@ _GROUPS = {
     "memory": "Memory",
     "disk": "Disk",
     "cache": "Cache misses",
+    "hardware": "Hardware counters",
     "branches": "Branches",
     "mix": "Instruction mix",
 }
 _ORDER = list(_GROUPS)
+
+_HARDWARE = {
+    "ipc": "Instructions per cycle",
+    "instructions_per_request": "Instructions per request",
+    "branch_misses": "Branch misses",
+    "l1i_misses": "L1 instruction cache misses",
+    "l1d_misses": "L1 data cache misses",
+    "l2_misses": "L2 cache misses",
+    "llc_misses": "Last-level cache misses",
+    "itlb_misses": "Instruction TLB misses",
+    "dtlb_misses": "Data TLB misses",
+}
 
 CURVES = {"loads": "Data loads", "stores": "Data stores", "code": "Code fetches", "pages": "Data pages"}
 
@@ -81,6 +94,9 @@ def label_of(record: Record) -> str:
     if at:
         load = "at saturation" if level == "saturation" else f"at {level} % load"
         return f"{_LABELS.get(base, base.removeprefix('latency.'))} {load}"
+    counter, _, mode = rest.rpartition("_")
+    if family == "hardware" and counter in _HARDWARE:
+        return f"{_HARDWARE[counter]}, {mode} mode"
     ratio, _, size = rest.partition(".")
     if family in CURVES and ratio == "miss_ratio" and size.isdigit():
         return f"{CURVES[family]} that miss {size_text(int(size))}"

@@ -24,6 +24,7 @@ from ditto.host.progress import Progress, SilentProgress
 from ditto.host.requests import Passes
 from ditto.validate.compare import counted_figures, timed_figures
 from ditto.validate.counting import Counting, count_sides
+from ditto.validate.hardware import hardware_figures
 from ditto.validate.instructions import compare_instructions
 from ditto.validate.latency import latency_dropped, latency_figures, latency_points
 from ditto.validate.levels import SHARES, Levels, find_levels
@@ -97,7 +98,8 @@ def validate(
     else:
         figures = timed_figures(runs, options.seed, THROUGHPUT) + latency_figures(runs, options.seed, PERCENTILES)
         figures += tier_figures(runs, options.tiers, options.seed) + edge_figures(options.tiers, options.seed)
-    figures += counted_figures(counting, options.seed)
+    hardware, no_counters = hardware_figures(runs, options.seed)
+    figures += hardware + counted_figures(counting, options.seed)
     instructions = compare_instructions(sides, options.instructions, counting.passes, pattern, options.seed, progress)
     figures += instructions.figures
     return Fidelity(
@@ -112,7 +114,13 @@ def validate(
         roles=counting.role_counts(),
         latency=latency_points(runs),
         dropped=[*counting.dropped(), *instructions.dropped, *latency_dropped(runs)],
-        unavailable=[*_uncounted(clone_dir), *counting.unavailable, *instructions.unavailable, *no_levels],
+        unavailable=[
+            *_uncounted(clone_dir),
+            *counting.unavailable,
+            *instructions.unavailable,
+            *no_levels,
+            *no_counters,
+        ],
         raw=dict(figures.raw),
     )
 

@@ -12,6 +12,8 @@ from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import AppError, BadInputError
 from ditto.host.app import AppRun, Wrap
 from ditto.host.clones import application_spec, built_clone, clone_command
+from ditto.host.counters import events_of
+from ditto.host.machine import read_vendor
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.host.usage import Meter, ServiceUse, Usage, thread_count, use_by_service
@@ -132,7 +134,7 @@ def timed_run(
         if asked is not None:
             run.load(max(_MIN_REQUESTS, asked // 20))
         before = use_by_service(run) if sides.application is not None else {}
-        with Meter(run) as meter:
+        with Meter(run, events_of(read_vendor())) as meter:
             result = run.load(asked)
         usage = meter.usage
         after = use_by_service(run) if before else {}
