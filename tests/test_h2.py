@@ -23,6 +23,7 @@ from ditto.host.loadgen import LoadMeasured, Offered, drive
 from ditto.host.requests_h2 import Asked, acknowledge, asked_of, begin, filler_request, frame, script_of
 from ditto.host.spoken import Stream
 from ditto.model.classes import match_of, reply_shapes
+from ditto.model.network import fit_send
 from ditto.streams import h2
 from ditto.streams.cycles import Cycle, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor
@@ -240,6 +241,32 @@ def test_a_server_that_closes_after_its_client_said_goodbye_does_not_close_first
         calls = heads_first([800], end=last)
         (cycles,) = requests_of(follow(calls.threads)).classes.values()
         assert [cycle.closed for cycle in cycles] == [False] * 4 + [closed]
+
+
+def test_data_in_sends_of_its_own_belongs_to_the_stream_that_its_frame_names() -> None:
+    """A server that sends head, data and end of each reply by themselves, those of several streams mixed."""
+    calls, asks, answers = Calls(), Encoder(), Encoder()
+    calls.call(1, "accept4", 7, 3)
+    for number in range(6):
+        streams = {4 * number + 1: 500, 4 * number + 3: 3000}
+        calls.call(1, "poll", 1, 0)
+        for stream, size in streams.items():
+            fields = [(":method", "GET"), (":scheme", "http"), (":path", f"/of{size}"), (":authority", "x")]
+            asked = frame(h2.HEADERS, h2.END_HEADERS | h2.END_STREAM, stream, asks.encode(fields))
+            calls.moved(1, "recvfrom", asked if stream > 1 else begin() + asked)
+            head = frame(h2.HEADERS, h2.END_HEADERS, stream, answers.encode([(":status", "200")]))
+            calls.moved(1, "sendto", head if stream > 1 else frame(h2.SETTINGS, 1, 0, b"") + head)
+        for flags in (0, h2.END_STREAM):
+            for stream, size in streams.items():
+                data = frame(h2.DATA, flags, stream, b"" if flags else bytes(size))
+                calls.moved(1, "sendto", data[:256], len(data))
+    calls.call(1, "close", 0, 7)
+    classes = requests_of(follow(calls.threads)).classes
+    sizes = {key: [s.size and s.size.values for s in reply_shapes("h2", found)] for key, found in classes.items()}
+    assert sizes == {b"GET /of500": [[500]], b"GET /of3000": [[3000]]}
+    cycles = [cycle for found in classes.values() for cycle in found]
+    assert {len([e for e in c.events if e.nr == NUMBERS["sendto"]]) for c in cycles} == {3}
+    assert fit_send(cycles, False, None).parts
 
 
 def test_data_behind_several_heads_that_tell_no_size_is_shared_by_them() -> None:

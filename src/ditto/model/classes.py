@@ -219,7 +219,7 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
     whole = first.ret if first is not None else cycle.sent
     if codec == "h2":
-        return stream_reply(first, cycle.sent, h2.begun(cycle.receive).grpc)
+        return stream_reply([e for e in sends if e.nr in SENDS], cycle.sent, h2.begun(cycle.receive).grpc)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
 
 

@@ -36,7 +36,7 @@ from ditto.streams.events import (
     tells_of_sends,
     wait_timeout,
 )
-from ditto.streams.multiplexed import settle_streams
+from ditto.streams.multiplexed import goes_on, settle_streams
 from ditto.streams.passing import passes
 from ditto.streams.settled import settle
 
@@ -122,6 +122,8 @@ class ConnectionLife:
     """Some of its set-up came with a request."""
     streams: dict[int, Cycle] = field(default_factory=dict)
     """HTTP/2: requests under way by their stream."""
+    late: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests of which a reply has begun, the newest last."""
 
 
 @dataclass(eq=False)
@@ -308,6 +310,7 @@ class _Follower:
     def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
         """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
         if not event.said:
+            life.cycle = goes_on(life, event) or life.cycle
             if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
                 self.wake.loose.append(event)  # belongs to no request
                 return False

@@ -211,6 +211,11 @@ def of_connection(payload: bytes) -> bool:
     return plausible_frame(payload) and payload[3] in (SETTINGS, PING, GOAWAY, WINDOW_UPDATE)
 
 
+def data_stream(payload: bytes) -> int:
+    """The stream whose data a call begins with; 0 where it begins with something else."""
+    return int.from_bytes(payload[5:9], "big") if plausible_frame(payload) and payload[3] == DATA else 0
+
+
 def says_goodbye(seen: bytes) -> bool:
     """Whether one of the frames that a call begins with says that nothing more will be asked."""
     at = 0
@@ -387,11 +392,14 @@ def _moved(said: Sequence[Begun], ends: Sequence[int]) -> tuple[list[int], set[i
     return moved, set(waiting)
 
 
-def reply_shape(payload: bytes, total: int, grpc: bool, told: Begun | None = None) -> tuple[int, int, int, int]:
+def reply_shape(
+    payload: bytes, total: int, grpc: bool, told: Begun | None = None, pieces: int = 0
+) -> tuple[int, int, int, int]:
     """Status, bytes of the frame of headers, of data and of the frame of trailers, of a reply of ``total`` bytes.
 
     The status is HTTP's, of gRPC its own, which is taken to be 0 where data follows and 2 (unknown) where none does.
-    What its head ``told`` of HTTP's counts, since replies of other streams may lie between.
+    What its head ``told`` of HTTP's counts, since replies of other streams may lie between.  Data was seen to begin in
+    so many ``pieces``.
     """
     if told is not None and told.head and not grpc and (told.ended or told.size >= 0):
         status = told.status or reply_shape(payload, total, grpc)[0]
@@ -412,7 +420,7 @@ def reply_shape(payload: bytes, total: int, grpc: bool, told: Begun | None = Non
     data = payload[at + head : at + head + FRAME]
     first = int.from_bytes(data[:3], "big") if plausible_frame(data) and data[3] == DATA else 0
     if not grpc:
-        frames = -(-behind // (FRAME + (first or _FRAME_MAX)))
+        frames = max(pieces, -(-behind // (FRAME + (first or _FRAME_MAX))))
         return status, head, max(0, behind - FRAME * frames), 0
     trailer = behind - FRAME - first if first else UNSEEN_TRAILER
     if trailer == UNSEEN_TRAILER + FRAME + _SIZES[WINDOW_UPDATE]:

@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ditto.streams.events import SENDS
+from ditto.streams.events import SENDS, Event
+from ditto.streams.h2 import data_stream
 
 if TYPE_CHECKING:
     from ditto.streams.cycles import ConnectionLife, Cycle
@@ -21,9 +22,17 @@ def settle_streams(life: ConnectionLife, ended: bool = False) -> None:
     for stream, cycle in list(life.streams.items()):
         if cycle.sent or stream + 2 * _FAR_BEHIND < last or (ended and stream < last):
             cycle.complete = True
-            del life.streams[stream]
+            life.late[stream] = life.streams.pop(stream)
+    while len(life.late) > _FAR_BEHIND:
+        del life.late[next(iter(life.late))]
     if ended:
         life.streams.clear()
+
+
+def goes_on(life: ConnectionLife, event: Event) -> Cycle | None:
+    """The request whose reply a send without a head goes on with, where its first frame tells."""
+    stream = data_stream(event.payload)
+    return life.streams.get(stream) or life.late.get(stream)
 
 
 def mostly_multiplexed(cycles: Sequence[Cycle]) -> bool:
