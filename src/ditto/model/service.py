@@ -7,14 +7,13 @@ from functools import partial
 
 from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
-from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.batches import with_batches
 from ditto.model.blocks import BlockBook
 from ditto.model.children import with_children
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
-from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
+from ditto.model.handover import closing_ops, find_handover, kept_open, lasting, set_up_before
 from ditto.model.links import numbered_alike
 from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, relisten
@@ -339,20 +338,9 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
-_CLOSING = frozenset(
-    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
-)
-
-
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
-    if not work.cycles:
-        return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
-    ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in _CLOSING]
-    if not any(op.kind is OpKind.CLOSE for op in kept):
-        kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
-    return kept
+    return closing_ops(_plain_program(this, work, {}) if work.cycles else [])
 
 
 def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:
