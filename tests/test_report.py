@@ -13,6 +13,7 @@ import pytest
 from ditto.artifacts.fidelity import Conditions, Fidelity, Samples, load_fidelity
 from ditto.host.commands import find_program
 from ditto.report import render
+from ditto.report.tuning import tuning_effects
 from ditto.validate.statistics import make_record
 from report_parts import HOSTILE, full_fidelity
 
@@ -59,8 +60,29 @@ def test_it_renders_from_the_file_alone_and_shows_every_record(tmp_path: Path) -
         assert record.how in page.words
     for row in fidelity.syscall_table:
         assert row.name in page.words
-    assert page.words.count("Numbers") == 4  # one table behind each curve, and one for the latency
+    assert page.words.count("Numbers") == 6  # a table behind each curve and timeline, and one for the latency
     assert "12345" in page.words  # what was dropped
+
+
+def test_histograms_and_timelines_are_drawn_from_the_file() -> None:
+    fidelity = full_fidelity()
+    text = render(fidelity)
+    words = Page(text).words
+    assert "Reads of a register after its write" in words and "70.00 %" in words and "+5.00" in words
+    assert "Writes of a register after its write" not in words  # only one side has it
+    # Of the busiest cell, which has the fullest colour: 0.5 twice, 1.0 once.
+    assert text.count('fill-opacity="0.54"') == 2 and text.count('fill-opacity="1.00"') == 1 and "100.00 % of" in words
+    assert "3 more, less busy ones" in words and "0.075 s" in words and "0.072 s" in words
+    without = render(fidelity.model_copy(update={"histograms": [], "timeline": None}))
+    assert "fill-opacity" not in without and "Branches and dependences" in without
+
+
+def test_each_figure_is_told_without_tuning_and_with_it() -> None:
+    effects = {e.name: (e.without, e.tuned) for e in tuning_effects(full_fidelity(text="x").tuning)}
+    assert effects == {"x": ("7.5", "0.5"), "loads": ("3.0", "1.2"), "x, relative": ("+42.0 %", "\N{MINUS SIGN}3.0 %")}
+    words = Page(render(full_fidelity())).words
+    assert "Without" in words and "Tuned" in words
+    assert tuning_effects([]) == []
 
 
 def test_nothing_of_the_app_becomes_markup() -> None:
@@ -109,7 +131,7 @@ def test_a_comparison_with_nothing_in_it_still_renders() -> None:
     )
     page = Page(render(Fidelity(app="empty", when="now", conditions=conditions, records=[])))
     assert "No figure could be judged." in page.words
-    assert page.words.count("Not available here") == 4
+    assert page.words.count("Not available here") == 5
 
 
 @pytest.mark.slow

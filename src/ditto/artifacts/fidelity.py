@@ -115,6 +115,48 @@ class MixShare(_Frozen):
     empty_body: float | None = None
 
 
+class Histogram(_Frozen):
+    """How what was executed spreads over the buckets of one property.
+
+    Attributes:
+        name: ``branch_taken`` and ``branch_transition`` (executions of conditional branches by how often their static
+            branch is taken, and goes the other way than the time before), ``raw``, ``war`` and ``waw`` (register
+            dependences by distance in instructions).
+        labels: of the buckets.
+        original, clone, empty_body: shares, one a bucket; empty where not available.
+    """
+
+    name: str
+    labels: list[str]
+    original: list[float] = []
+    clone: list[float] = []
+    empty_body: list[float] = []
+
+
+class ThreadLine(_Frozen):
+    """One thread: what it did, and the share of each part of the time for which it was on a processor (0 to 1)."""
+
+    role: str
+    busy: list[float]
+
+
+class Timeline(_Frozen):
+    """When the threads of both sides ran, each over one run of the client.
+
+    Attributes:
+        original_ms, clone_ms: length of one part of the time, milliseconds.
+        original, clone: their threads, at most as many as can be looked at, the busiest.
+        original_more, clone_more: threads that are left out.
+    """
+
+    original_ms: float
+    clone_ms: float
+    original: list[ThreadLine]
+    clone: list[ThreadLine]
+    original_more: int = 0
+    clone_more: int = 0
+
+
 class SyscallRow(_Frozen):
     """One system call, per request: calls, bytes moved, and calls that returned EAGAIN."""
 
@@ -264,6 +306,8 @@ class Fidelity(_Frozen):
     records: list[Record]
     curves: list[Curve] = []
     mix: list[MixShare] = []
+    histograms: list[Histogram] = []
+    timeline: Timeline | None = None
     syscall_table: list[SyscallRow] = []
     roles: list[RoleCount] = []
     latency: list[LatencyPoint] = []

@@ -74,6 +74,7 @@ CURVES = {"loads": "Data loads", "stores": "Data stores", "code": "Code fetches"
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
+NO_BREAK = "\N{NO-BREAK SPACE}"
 NONE = "\N{EN DASH}"
 
 
@@ -220,3 +221,16 @@ def verdict_sentence(fidelity: Fidelity) -> str:
 
 def _is(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def share_text(value: float | None) -> str:
+    """A share of 1 in percent."""
+    return NONE if value is None else f"{value * 100:.2f} %"
+
+
+def points_text(original: float | None, clone: float | None) -> str:
+    """The difference of two shares in percentage points."""
+    if original is None or clone is None:
+        return NONE
+    points = (clone - original) * 100
+    return f"{points:+.2f}".replace("-", MINUS) if abs(points) >= 0.005 else "0.00"

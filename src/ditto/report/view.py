@@ -14,10 +14,22 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
 from ditto.artifacts.verdict import Verdict
 from ditto.report import plots
+from ditto.report.histograms import histogram_views
 from ditto.report.latency import latency_rows, latency_views
-from ditto.report.text import CURVES, NARROW, NONE, figure, grouped, label_of, size_text, verdict_sentence
+from ditto.report.text import (
+    CURVES,
+    NARROW,
+    figure,
+    grouped,
+    label_of,
+    points_text,
+    share_text,
+    size_text,
+    verdict_sentence,
+)
+from ditto.report.threads import busiest_cell, timeline_views
 from ditto.report.tiers import tier_graph
-from ditto.report.tuning import tuning_figures, tuning_rows
+from ditto.report.tuning import tuning_effects, tuning_figures, tuning_rows
 
 _KEY = (
     "throughput.saturation",
@@ -109,11 +121,15 @@ def page_of(fidelity: Fidelity, profile: Profile | None, observation: Observatio
         "curves": [_curve(curve) for curve in fidelity.curves],
         "curve_empty": any(curve.empty_body for curve in fidelity.curves),
         "mix": _mix(fidelity),
+        "histograms": histogram_views(fidelity.histograms),
+        "timelines": timeline_views(fidelity.timeline),
+        "busiest": share_text(busiest_cell(fidelity.timeline) if fidelity.timeline is not None else None),
         "latency": latency_views(fidelity.latency),
         "latency_rows": latency_rows(fidelity.latency),
         "latency_missing": _sentence(next((u.why for u in fidelity.unavailable if "latency" in u.what), _UNMEASURED)),
         "tuning_figures": tuning_figures(fidelity.tuning),
         "tuning": tuning_rows(fidelity.tuning),
+        "tuning_effects": tuning_effects(fidelity.tuning),
         "lens_missing": _sentence(lens),
         "conditions": _conditions(fidelity),
         "machine": _machine(fidelity.machine),
@@ -152,7 +168,7 @@ def _curve(curve: Curve) -> CurveView:
     for index, size in enumerate(curve.sizes_bytes):
         a = curve.original[index] if index < len(curve.original) else None
         b = curve.clone[index] if index < len(curve.clone) else None
-        rows.append(CurveRow(size_text(size), _share(a), _share(b), _points(a, b)))
+        rows.append(CurveRow(size_text(size), share_text(a), share_text(b), points_text(a, b)))
     return CurveView(title, plots.miss_curve(curve, f"{title}: miss ratio by cache size"), tuple(rows))
 
 
@@ -176,24 +192,13 @@ def _mix(fidelity: Fidelity) -> list[MixRow]:
         MixRow(
             m.name,
             plots.pair(m.original, m.clone, largest, m.name),
-            _share(m.original),
-            _share(m.clone),
-            _share(m.empty_body),
-            _points(m.original, m.clone),
+            share_text(m.original),
+            share_text(m.clone),
+            share_text(m.empty_body),
+            points_text(m.original, m.clone),
         )
         for m in [*sorted(shown, key=lambda m: (-m.original, m.name)), *rest]
     ]
-
-
-def _share(value: float | None) -> str:
-    return NONE if value is None else f"{value * 100:.2f} %"
-
-
-def _points(original: float | None, clone: float | None) -> str:
-    if original is None or clone is None:
-        return NONE
-    points = (clone - original) * 100
-    return f"{points:+.2f}".replace("-", "\N{MINUS SIGN}") if abs(points) >= 0.005 else "0.00"
 
 
 def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:

@@ -110,6 +110,8 @@ def validate(
         records=list(figures.records),
         curves=list(instructions.curves),
         mix=list(instructions.mix),
+        histograms=list(instructions.histograms),
+        timeline=counting.timeline(),
         syscall_table=counting.table(),
         roles=counting.role_counts(),
         latency=latency_points(runs),

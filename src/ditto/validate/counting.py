@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ditto.artifacts.fidelity import Dropped, RoleCount, Samples, SyscallRow, Unavailable
+from ditto.artifacts.fidelity import Dropped, RoleCount, Samples, SyscallRow, ThreadLine, Timeline, Unavailable
 from ditto.artifacts.syscalls import name_of, numbers
 from ditto.errors import MissingCapabilityError
 from ditto.host.progress import Progress
 from ditto.host.recorder import CallCounter, CallCounts, Calls
 from ditto.host.requests import Passes, count_requests, data_receives, passes_of
+from ditto.host.timeline import Task, ThreadWatch
 from ditto.validate.runs import Side, Sides
 
 SENDS = numbers("write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "pwrite64", "pwritev")
@@ -32,6 +36,8 @@ class CountedRun:
         calls: by number, summed over threads.
         roles: live threads by what they did, and how many.
         lost: calls that could not be counted.
+        lines: the threads that were looked at, and when each ran; empty where none were.
+        line_ms: milliseconds of one part of their time.
     """
 
     side: Side
@@ -39,6 +45,8 @@ class CountedRun:
     calls: dict[int, Calls]
     roles: dict[str, int]
     lost: int
+    lines: tuple[ThreadLine, ...] = ()
+    line_ms: float = 0.0
 
     def per_request(self, number: int) -> float:
         """Calls per request."""
@@ -120,6 +128,31 @@ class Counting:
         a, b = self.of("original")[-1].roles, self.of("clone")[-1].roles
         return [RoleCount(name=n, original=a.get(n, 0), clone=b.get(n, 0)) for n in _ROLES if a.get(n) or b.get(n)]
 
+    def timeline(self) -> Timeline | None:
+        """When the threads of both sides ran; None where they were not looked at."""
+        seen = {side: next((run for run in self.of(side) if run.lines), None) for side in ("original", "clone")}
+        a, b = seen["original"], seen["clone"]
+        if a is None or b is None:
+            return None
+        return Timeline(
+            original_ms=a.line_ms,
+            clone_ms=b.line_ms,
+            original=_busiest(a.lines),
+            clone=_busiest(b.lines),
+            original_more=max(0, len(a.lines) - MOST_LINES),
+            clone_more=max(0, len(b.lines) - MOST_LINES),
+        )
+
+
+MOST_LINES = 24
+LINE_PARTS = 80
+
+
+def _busiest(lines: Sequence[ThreadLine]) -> list[ThreadLine]:
+    """The busiest threads, by role and then by how busy they were."""
+    kept = sorted(lines, key=lambda line: -sum(line.busy))[:MOST_LINES]
+    return sorted(kept, key=lambda line: (_ROLES.index(line.role), -sum(line.busy)))
+
 
 _ROLES = ("accepts and serves", "serves", "accepts", "works in the background", "idle")
 
@@ -135,23 +168,19 @@ def _role_of(calls: dict[int, Calls], requests: float) -> str:
     return "works in the background" if calls else "idle"
 
 
-def roles_of(counts: CallCounts, tasks: set[tuple[int, int]], requests: float) -> dict[str, int]:
-    """Threads by what they did: ``tasks`` are the live (process, thread) pairs, silent ones included."""
-    by_task: dict[tuple[int, int], dict[int, Calls]] = {task: {} for task in tasks}
+def roles_of(counts: CallCounts, tasks: set[Task], requests: float) -> dict[Task, str]:
+    """What each thread did: ``tasks`` are the live (process, thread) pairs, silent ones included."""
+    by_task: dict[Task, dict[int, Calls]] = {task: {} for task in tasks}
     for (pid, tid, number), value in counts.counts.items():
         if (pid, tid) in by_task:
             by_task[pid, tid][number] = value
-    found: dict[str, int] = {}
-    for calls in by_task.values():
-        role = _role_of(calls, requests)
-        found[role] = found.get(role, 0) + 1
-    return found
+    return {task: _role_of(calls, requests) for task, calls in by_task.items()}
 
 
 def counted_run(
-    sides: Sides, side: Side, asked: int | None, passes: Passes | None, pattern: str | None
+    sides: Sides, side: Side, asked: int | None, passes: Passes | None, pattern: str | None, watched: bool = False
 ) -> tuple[CountedRun, Passes]:
-    """Start one side, fill it, and count the calls of one run of the client.
+    """Start one side, fill it, and count the calls of one run of the client; its threads are ``watched`` or not.
 
     Without ``passes`` they are found from this run's receives; they come back with the run.
 
@@ -164,7 +193,9 @@ def counted_run(
         run.prepare()
         with CallCounter(run.pids()) as counter:
             before = counter.snapshot()
-            result = run.load(asked)
+            watch = ThreadWatch(run)
+            with watch if watched else nullcontext():
+                result = run.load(asked)
             counts = counter.snapshot() - before
             tasks = _tasks(run.pids())
     calls = counts.by_call()
@@ -172,7 +203,13 @@ def counted_run(
         named = {name_of(n): (float(v.calls), float(v.bytes), float(v.again)) for n, v in calls.items()}
         passes = passes_of(data_receives(named), asked) if asked else Passes()
     requests = count_requests(result, asked, pattern, passes).requests
-    return CountedRun(side, requests, calls, roles_of(counts, tasks, requests), counts.lost), passes
+    roles = roles_of(counts, tasks, requests)
+    lines: list[ThreadLine] = []
+    if watched:
+        busy = watch.busy(LINE_PARTS)
+        lines = [ThreadLine(role=role, busy=busy[task].tolist()) for task, role in roles.items() if task in busy]
+    line_ms = 1e3 * watch.seconds / LINE_PARTS
+    return CountedRun(side, requests, calls, dict(Counter(roles.values())), counts.lost, tuple(lines), line_ms), passes
 
 
 def _tasks(pids: list[int]) -> set[tuple[int, int]]:
@@ -201,7 +238,8 @@ def count_sides(
     for number, side in enumerate(order):
         progress.update(f"counting calls: {side.replace('_', ' ')}", number / len(order))
         try:
-            counted, passes = counted_run(sides, side, asked, passes, pattern)
+            watched = number >= 2 and side != "empty_body"
+            counted, passes = counted_run(sides, side, asked, passes, pattern, watched)
         except MissingCapabilityError as error:
             missing = Unavailable(what="system calls and bytes per request", why=error.message, remedy=error.remedy)
             return Counting(passes=passes or Passes(), unavailable=(missing,))

@@ -12,17 +12,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from iced_x86 import Decoder
 from numpy.typing import NDArray
 
-from ditto.artifacts.fidelity import Curve, Dropped, MixShare, Samples, Unavailable
-from ditto.artifacts.iforms import classify
+from ditto.artifacts.fidelity import Curve, Dropped, Histogram, MixShare, Samples, Unavailable
 from ditto.artifacts.lens import BUCKETS, LensProcess
 from ditto.errors import DittoError, MissingCapabilityError
 from ditto.host.lens import LensRun
 from ditto.host.lens_session import warm_up
 from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
+from ditto.streams.lens_read import LensReader
 from ditto.validate.compare import INSTRUCTIONS, Figures, figure, missing
 from ditto.validate.runs import Side, Sides, order_of
 
@@ -32,6 +31,16 @@ SIZES = [LINE_BYTES << step for step in range(BUCKETS - 2)]
 _MARKS = (32 << 10, 1 << 20)
 """Cache sizes that have a record of their own."""
 _CURVES = ("loads", "stores", "code")
+_TENTHS = [f"{low} to {low + 10} %" for low in range(0, 100, 10)]
+_DISTANCES = ["1", "2", "3 to 4", "5 to 8", "9 to 16", "17 to 32", "33 to 64", "more"]
+HISTOGRAMS = {
+    "branch_taken": _TENTHS,
+    "branch_transition": _TENTHS,
+    "raw": _DISTANCES,
+    "war": _DISTANCES,
+    "waw": _DISTANCES,
+}
+"""Labels of the buckets, by name."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class LensFigures:
     Attributes:
         histograms: by curve, accesses per request in the buckets of `ditto.artifacts.lens`.
         mix: iform class to its share of the instructions.
+        shares: of the buckets of `HISTOGRAMS`.
         dropped: what the lens could not record.
     """
 
@@ -49,6 +59,7 @@ class LensFigures:
     instructions: float
     histograms: dict[str, NDArray[np.float64]]
     mix: dict[str, float]
+    shares: dict[str, NDArray[np.float64]]
     branches: float
     mispredicted: float
     indirect: float
@@ -62,6 +73,7 @@ class Instructions:
     figures: Figures = field(default_factory=Figures)
     curves: tuple[Curve, ...] = ()
     mix: tuple[MixShare, ...] = ()
+    histograms: tuple[Histogram, ...] = ()
     dropped: tuple[Dropped, ...] = ()
     unavailable: tuple[Unavailable, ...] = ()
 
@@ -98,7 +110,9 @@ def compare_instructions(
         )
         for side, runs in found.items()
     ]
-    return Instructions(_figures(found, seed), _curves(found), _mix(found), tuple(dropped), tuple(unavailable))
+    return Instructions(
+        _figures(found, seed), _curves(found), _mix(found), _histograms(found), tuple(dropped), tuple(unavailable)
+    )
 
 
 def _without(why: str, remedy: str) -> Instructions:
@@ -146,8 +160,14 @@ def figures_of(side: Side, processes: Sequence[LensProcess], requests: float) ->
         for name, key in zip(_CURVES, ("load_hist", "store_hist", "code_hist"), strict=True)
     }
     mix: Counter[str] = Counter()
+    shares = {name: np.zeros(len(labels)) for name, labels in HISTOGRAMS.items()}
     for process in processes:
-        mix.update(_mix_of(process))
+        summary = LensReader(process).summary()
+        mix.update(summary.mix)
+        shares["branch_taken"] += summary.branch_bins.sum(axis=1)
+        shares["branch_transition"] += summary.branch_bins.sum(axis=0)
+        for name in ("raw", "war", "waw"):
+            shares[name] += getattr(summary, name)
     executed = sum(mix.values())
     return LensFigures(
         side=side,
@@ -155,23 +175,12 @@ def figures_of(side: Side, processes: Sequence[LensProcess], requests: float) ->
         instructions=total(lambda p: float(p.instructions.sum())),
         histograms=histograms,
         mix={name: count / executed for name, count in mix.items()} if executed else {},
+        shares={name: counts / counts.sum() for name, counts in shares.items() if counts.sum() > 0},
         branches=total(lambda p: float(p.branches["executions"].sum())),
         mispredicted=total(lambda p: float(p.branch_misses.sum())),
         indirect=total(lambda p: float(p.indirects["executions"][p.indirects["kind"] != 2].sum())),
         dropped=sum(p.dropped.accesses + p.dropped.classes for p in processes),
     )
-
-
-def _mix_of(process: LensProcess) -> Counter[str]:
-    """Instructions by iform class, over all keys."""
-    counts = np.zeros(len(process.blocks))
-    np.add.at(counts, process.execs["block"], process.execs["count"].astype(np.float64))
-    mix: Counter[str] = Counter()
-    for block in np.flatnonzero(counts):
-        number = int(counts[block])
-        for instruction in Decoder(64, process.block_bytes(int(block)), ip=int(process.blocks["addr"][block])):
-            mix[classify(instruction)] += number
-    return mix
 
 
 def miss_ratios(histogram: NDArray[np.float64]) -> list[float]:
@@ -252,4 +261,18 @@ def _mix(found: dict[Side, list[LensFigures]]) -> tuple[MixShare, ...]:
             empty_body=None if empty is None else empty.get(name, 0.0),
         )
         for name in sorted(set(a) | set(b))
+    )  # fmt: skip
+
+
+def _histograms(found: dict[Side, list[LensFigures]]) -> tuple[Histogram, ...]:
+    def of(side: Side, name: str) -> list[float]:
+        shares = found[side][0].shares.get(name) if side in found else None
+        return [] if shares is None else [float(share) for share in shares]
+
+    return tuple(
+        Histogram(
+            name=name, labels=labels, original=of("original", name), clone=of("clone", name),
+            empty_body=of("empty_body", name),
+        )
+        for name, labels in HISTOGRAMS.items()
     )  # fmt: skip
