@@ -15,6 +15,7 @@ import pytest
 from ditto.artifacts.profile import Dist, Op, OpKind, Profile, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.clone import generate, write_clone
+from ditto.model.handover import closing_ops
 from ditto.paths import runtime_sources
 from profile_parts import service_profile
 
@@ -66,6 +67,21 @@ def test_connections_close_after_the_reply_where_the_originals_do(tmp_path: Path
         assert [ask(port)[1] for _ in range(5)] == [True] * 5
     with running(changed(), tmp_path / "keeping") as port:
         assert [ask(port)[1] for _ in range(3)] == [False] * 3
+
+
+def test_what_a_client_still_says_is_dropped_at_a_close_that_nobody_waits_for(tmp_path: Path) -> None:
+    """As lighttpd closes; with connections whose calls block, a loop that waited for one would answer no other."""
+    seen = [Op(kind=OpKind.SHUTDOWN, nr=48, a=1), Op(kind=OpKind.DRAIN, nr=45, a=4096), Op(kind=OpKind.DRAIN, nr=0)]
+    seen += [Op(kind=OpKind.EPOLL_ADD, nr=233, a=1), Op(kind=OpKind.CLOSE, nr=3)]
+    closing = closing_ops(seen)
+    assert [(op.kind, op.nr) for op in closing] == [(OpKind.SHUTDOWN, 48), (OpKind.DRAIN, 45), (OpKind.CLOSE, 3)]
+    service = changed(role={"on_close": closing}, cls={"closes": 1.0}).services[0]
+    listener = service.listener.model_copy(update={"accept_flags": 0})
+    profile = service_profile().model_copy(update={"services": [service.model_copy(update={"listener": listener})]})
+    with running(profile, tmp_path / "clone") as port, socket.create_connection(("127.0.0.1", port)) as silent:
+        silent.sendall(GET)
+        assert silent.recv(4096)
+        assert [ask(port)[1] for _ in range(3)] == [True] * 3
 
 
 def test_options_of_the_listener_that_are_more_than_a_number_are_set(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ditto.model.classes import reply_shapes
 from ditto.model.network import REST, _pieces, fit_receive
 from ditto.streams.cycles import Cycle
 from runtime_build import STATIC, build_clone, receive, running
@@ -17,6 +18,21 @@ from strace_parts import whole_calls
 from test_serial import Recorder
 
 SIZES = (500, 1500, 2500, 3500)
+
+
+def test_a_head_sent_with_a_file_is_what_that_leaves_of_the_reply() -> None:
+    """Of a reply that was recorded as far as its first 64 bytes; 160 are taken for the head where nothing tells."""
+    for read, head in ((3000, 162), (2000, 160), (3150, 160)):
+        record = Recorder((10,))
+        record.call(10, "accept4", 7, 3)
+        for _ in range(5):
+            record.call(10, "read", 89, 7, 0, 8192, payload=b"GET /a HTTP/1.0\r\n")
+            record.call(10, "openat", 9, 0xFFFFFF9C, payload=b"a\0")
+            record.call(10, "pread64", read, 9, 0, read)
+            record.call(10, "writev", 3162, 7, payload=b"HTTP/1.0 200 OK\r\nServer: " + b"s" * 38)
+            record.call(10, "close", 0, 9)
+        (shape,) = reply_shapes("http1", record.work().threads[10].cycles)
+        assert (shape.head_bytes, shape.size and shape.size.values) == (head, [3162 - head])
 
 
 def received(*asked: tuple[int, int]) -> list[Cycle]:

@@ -106,15 +106,17 @@ static void receive_again(struct conn *c)
 		conn_close(c);
 }
 
+/* A loop has other connections to serve, whatever its descriptors are. */
 static void drain(struct conn *c, const struct ditto_op *op)
 {
+	int flags = c->worker->waiter ? MSG_DONTWAIT : 0;
 	uint8_t dropped[4096];
 	size_t ask = op->a > 0 && (size_t)op->a < sizeof(dropped) ? (size_t)op->a : sizeof(dropped);
 
 	if (op->nr == SYS_read)
 		syscall(SYS_read, c->source.fd, dropped, ask);
 	else
-		syscall(SYS_recvfrom, c->source.fd, dropped, ask, 0, NULL, NULL);
+		syscall(SYS_recvfrom, c->source.fd, dropped, ask, flags, NULL, NULL);
 }
 
 static void epoll_op(struct conn *c, const struct ditto_op *op)

@@ -21,8 +21,8 @@ from ditto.streams import h2
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDFILES, SENDS
 from ditto.streams.evidence import gap_names
-from ditto.streams.programs import RECEIVE, RESUME, ClassWork, OpName, OpWork
-from ditto.streams.protocol import ReplySeen, reply_shape, stream_reply, value_size_from_total
+from ditto.streams.programs import FILE_READS, RECEIVE, RESUME, ClassWork, OpName, OpWork
+from ditto.streams.protocol import RECORDED, ReplySeen, reply_shape, stream_reply, value_size_from_total
 from ditto.streams.silent import SILENT
 
 RARE_OP = 0.002
@@ -31,6 +31,8 @@ SEVERAL_KEYS = 1.05
 """Keys a request from which on hits are counted by keys."""
 VALUE_FRAME = len(b"VALUE    \r\n\r\n")
 """Bytes around a value beside its key, flags, size and data."""
+MOST_HEAD = 1024
+"""Bytes of a reply's head, where it is taken to be what a file leaves."""
 MAX_REPLIES = 16
 MAX_OPS = 512
 HELPERS = -1
@@ -218,9 +220,13 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
     first = next((e for e in sends if e.nr in SENDS), None)
     payload = first.payload if first is not None else b""
     vector = first.iov[0] if first is not None and first.iovcnt > 1 else 0
+    if codec == "http1" and not vector:
+        # A head that is sent with a file's content is what that leaves of the reply.
+        read = {e.ret for e in cycle.events if e.nr in FILE_READS and e.obj is not cycle.connection}
+        vector = next((head for size in read if RECORDED < (head := cycle.sent - size) <= MOST_HEAD), 0)
     whole = first.ret if first is not None else cycle.sent
     if codec == "h2":
-        return stream_reply(first.recorded if first is not None else b"", cycle.sent, h2.begun(cycle.receive).grpc)
+        return stream_reply([e for e in sends if e.nr in SENDS], cycle.sent, h2.begun(cycle.receive).grpc)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
 
 

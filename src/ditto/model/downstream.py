@@ -232,7 +232,7 @@ def _reply(codec: str, call: Call, number: int = 0) -> protocol.ReplySeen:
     """The reply to one of the requests that were sent at once; the first may be that to all, cut off in recording."""
     first = call.answers[0]
     if codec == "h2":
-        return protocol.stream_reply(first.recorded, call.answer_bytes, h2.begun(call.sends[0]).grpc)
+        return protocol.stream_reply(call.answers, call.answer_bytes, h2.begun(call.sends[0]).grpc)
     vector = first.iov[0] if first.iovcnt > 1 else 0
     request = call.sends[0].payload
     asked = len(_requests(codec, call))

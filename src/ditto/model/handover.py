@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,4 +108,21 @@ def lasting(processes: Iterable[Process], roles: list[Role]) -> list[Process]:
         if not (set(process.roles) & born):
             number[old] = len(kept)
             kept.append(process.model_copy(update={"parent": number.get(process.parent, 0)}))
+    return kept
+
+
+_CLOSING = frozenset(
+    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.DRAIN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE,
+     OpKind.MISC}
+)  # fmt: skip
+
+
+def closing_ops(ops: Sequence[Op]) -> list[Op]:
+    """What an event loop does when it closes a connection, of what was seen; it waits for nothing meanwhile.
+
+    A read cannot be told not to wait, which would stop all other connections.
+    """
+    kept = [op for op in ops if op.kind in _CLOSING and (op.kind, op.nr) != (OpKind.DRAIN, NUMBERS["read"])]
+    if not any(op.kind is OpKind.CLOSE for op in kept):
+        kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
     return kept

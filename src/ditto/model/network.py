@@ -172,12 +172,12 @@ USUAL_PIECES = 0.8
 
 def _pieces(spread: list[tuple[int, ...]], replies: int) -> list[int]:
     """Bytes of each send of a reply but the last, where a server writes a reply piece by piece: nearly all in as many
-    sends, of which an earlier one is smaller than the last, so that no limit of a call cut them."""
+    sends, of which an earlier one is smaller than another, so that no limit of a call cut them."""
     count, times = Counter(map(len, spread)).most_common(1)[0] if spread else (0, 0)
     if not 2 <= count <= MOST_PIECES + 1 or times < USUAL_PIECES * replies:
         return []
     usual = [sizes for sizes in spread if len(sizes) == count and min(sizes) > 0]
-    if sum(min(sizes[:-1]) < sizes[-1] for sizes in usual) < USUAL_PIECES * times:
+    if sum(min(sizes[:-1]) < max(sizes) for sizes in usual) < USUAL_PIECES * times:
         return []
     return [sorted(sizes[at] for sizes in usual)[len(usual) // 2] for at in range(count - 1)]
 

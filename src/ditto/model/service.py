@@ -7,14 +7,13 @@ from functools import partial
 
 from ditto.artifacts.observation import ProcessSeen
 from ditto.artifacts.profile import Load, Op, OpKind, Process, Profile, RequestClass, Role, ServiceProfile, Timer
-from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.batches import with_batches
 from ditto.model.blocks import BlockBook
 from ditto.model.children import with_children
 from ditto.model.classes import Placement, fit_class, fit_program
 from ditto.model.downstream import CallBook, fit_downstreams
 from ditto.model.files import FileCatalog, of_a_file
-from ditto.model.handover import find_handover, kept_open, lasting, set_up_before
+from ditto.model.handover import closing_ops, find_handover, kept_open, lasting, set_up_before
 from ditto.model.links import numbered_alike
 from ditto.model.messages import with_inboxes, with_messages, worker_role
 from ditto.model.network import fit_listener, fit_receive, fit_send, listener_events, relisten
@@ -34,6 +33,7 @@ from ditto.streams.deferral import deferral
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
+from ditto.streams.multiplexed import leave_together
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.settled import resumes_late
 
@@ -145,9 +145,10 @@ def _service(this: _Fit) -> ServiceProfile:
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE
     between = this.book.add(NO_CLASS, None, gaps.between, 0.1) if gaps else None
     heads = evidence.requests.codec == "http1"
-    send = fit_send(cycles, this.deferred and not this.late, between, heads)
+    at_once = (this.deferred and not this.late) or leave_together(cycles)
+    send = fit_send(cycles, at_once, between, heads)
     for number, key in enumerate(ranked):
-        own = fit_send(works[key].cycles, this.deferred and not this.late, between, heads)
+        own = fit_send(works[key].cycles, at_once, between, heads)
         if own != send:
             classes[number] = classes[number].model_copy(update={"send": own})
     roles = _woken([_role(this, index, role) for index, role in enumerate(this.roles.roles)])
@@ -337,20 +338,9 @@ def _plain_program(this: _Fit, work: ClassWork, amounts: dict[OpName, float]) ->
     return [op for op in ops if op.kind is not OpKind.NOTIFY]
 
 
-_CLOSING = frozenset(
-    {OpKind.EPOLL_DEL, OpKind.SHUTDOWN, OpKind.SETSOCKOPT, OpKind.CLOSE, OpKind.MUNMAP, OpKind.MADVISE, OpKind.MISC}
-)
-
-
 def _closing(this: _Fit) -> list[Op]:
     work = closing_work(this.evidence.work)
-    if not work.cycles:
-        return [Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])]
-    ops = _plain_program(this, work, {})
-    kept = [op for op in ops if op.kind in _CLOSING]
-    if not any(op.kind is OpKind.CLOSE for op in kept):
-        kept.append(Op(kind=OpKind.CLOSE, nr=NUMBERS["close"]))
-    return kept
+    return closing_ops(_plain_program(this, work, {}) if work.cycles else [])
 
 
 def _timer(this: _Fit, role: RoleSeen, timer: TimerSeen) -> Timer:

@@ -36,7 +36,7 @@ from ditto.streams.events import (
     tells_of_sends,
     wait_timeout,
 )
-from ditto.streams.multiplexed import settle_streams
+from ditto.streams.multiplexed import goes_on, settle_streams
 from ditto.streams.passing import passes
 from ditto.streams.settled import settle
 
@@ -122,6 +122,8 @@ class ConnectionLife:
     """Some of its set-up came with a request."""
     streams: dict[int, Cycle] = field(default_factory=dict)
     """HTTP/2: requests under way by their stream."""
+    late: dict[int, Cycle] = field(default_factory=dict)
+    """HTTP/2: requests of which a reply has begun, the newest last."""
 
 
 @dataclass(eq=False)
@@ -310,6 +312,7 @@ class _Follower:
     def _on_streams(self, event: Event, life: ConnectionLife) -> bool:
         """A send of HTTP/2: to the requests whose replies begin in it; whether it is more than that."""
         if not event.said:
+            life.cycle = goes_on(life, event) or life.cycle
             if life.cycle is None or not life.cycle.sent or h2.of_connection(event.payload):
                 self.wake.loose.append(event)  # belongs to no request
                 return False
@@ -362,7 +365,9 @@ class _Follower:
     def _streams_begin(self, event: Event, life: ConnectionLife) -> None:
         """A receive of HTTP/2: requests on streams of their own, or what belongs to none."""
         if not event.said:
-            if life.cycle is None:
+            if h2.says_goodbye(event.recorded) and all(cycle.sent for cycle in life.streams.values()):
+                life.closing.append(event)  # the client ends it, whoever closes first
+            elif life.cycle is None:
                 life.setup.append(event)
             else:
                 life.cycle.received_bytes += 0 if life.cycle.sent else event.ret

@@ -9,12 +9,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 
 from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.begun import Begun
 from ditto.streams.passing import PASSAGE, Passing, passes
 from ditto.streams.peer_waits import find_waits_of_calls, of_a_call
 
@@ -132,15 +132,6 @@ class Obj:
     sockopts: list[tuple[int, int, int]] = field(default_factory=list)
     born_ns: int = 0
     """When the call that made it returned."""
-
-
-class Begun(NamedTuple):
-    """A request or a reply of HTTP/2 that begins in a call: its stream, its class key (of a request), its place."""
-
-    stream: int
-    key: bytes
-    grpc: bool
-    at: int
 
 
 class Event:

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
-from ditto.streams.events import RECEIVES, SENDS, Begun, Event, Obj
+from ditto.streams.begun import Begun
+from ditto.streams.events import RECEIVES, SENDS, Event, Obj
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME = 9
@@ -30,6 +31,8 @@ _SIZES = {PRIORITY: 5, RST_STREAM: 4, PING: 8, WINDOW_UPDATE: 4}
 _STATIC: Sequence[tuple[bytes, bytes]] = HeaderTable.STATIC_TABLE
 _MOST_LOST = 40
 """Fields that a head which was cut off may have entered beyond what was seen of it."""
+_MOST_UNSEEN = 128
+"""Fields that a table has room for."""
 _TABLE_BYTES = 4096
 
 
@@ -139,6 +142,19 @@ def read_head(table: Table, block: bytes, whole: bool) -> Fields:
     return found or []
 
 
+def read_reply_head(table: Table, block: bytes, whole: bool) -> Fields:
+    """As `read_head`, of a reply, which does not tell how many fields were entered unseen.
+
+    Fields that were entered before those are empty.
+    """
+    if table.gap >= 0:
+        table.entries[table.gap :] = [_UNKNOWN] * _MOST_UNSEEN
+    found = _fields(table, block)
+    if found is None or not whole:
+        table.lose()
+    return found or []
+
+
 def _plausible(fields: Fields, whole: bool) -> bool:
     names = [name for name, _ in fields]
     asked = [name for name in names if name.startswith(b":")]
@@ -195,6 +211,21 @@ def of_connection(payload: bytes) -> bool:
     return plausible_frame(payload) and payload[3] in (SETTINGS, PING, GOAWAY, WINDOW_UPDATE)
 
 
+def data_stream(payload: bytes) -> int:
+    """The stream whose data a call begins with; 0 where it begins with something else."""
+    return int.from_bytes(payload[5:9], "big") if plausible_frame(payload) and payload[3] == DATA else 0
+
+
+def says_goodbye(seen: bytes) -> bool:
+    """Whether one of the frames that a call begins with says that nothing more will be asked."""
+    at = 0
+    while plausible_frame(head := seen[at : at + FRAME]):
+        if head[3] == GOAWAY:
+            return True
+        at += FRAME + int.from_bytes(head[:3], "big")
+    return False
+
+
 def begins_request(payload: bytes) -> bool:
     """Whether a frame begins so that begins a request."""
     return plausible_frame(payload) and payload[3] == HEADERS
@@ -221,6 +252,7 @@ class Side:
         self.left = 0
         self.block = b""
         self.whole = True
+        self.ends = False
         self.grpc = False
         self.streams: set[int] = set()
 
@@ -248,22 +280,31 @@ class Side:
             if kind in (HEADERS, CONTINUATION):
                 if kind == HEADERS:
                     self.block, self.whole, begun_at = b"", True, at
+                    self.ends = bool(flags & END_STREAM)
                     content = unpadded(content, flags)
                 if self.whole:
                     self.block += content
                 self.whole = self.whole and at + FRAME + size <= len(seen)
                 if stream not in self.streams and (flags & END_HEADERS or not self.whole):
                     self.streams.add(stream)
-                    yield self._begun(stream, begun_at)
-                elif self.asks and flags & END_HEADERS:
-                    read_head(self.table, self.block, self.whole)
+                    yield self._begun(stream, begun_at, at + FRAME + size - begun_at)
+                elif flags & END_HEADERS:
+                    self._read()
             at += FRAME + size
         self.left = max(0, at - length)
 
-    def _begun(self, stream: int, at: int) -> Begun:
+    def _read(self) -> Fields:
+        return (read_head if self.asks else read_reply_head)(self.table, self.block, self.whole)
+
+    def _begun(self, stream: int, at: int, head: int) -> Begun:
         if not self.asks:
-            return Begun(stream, b"", False, at)
-        key, grpc = head_key(read_head(self.table, self.block, self.whole))
+            told = dict(reversed(self._read()))
+            status, size = told.get(b":status", b""), told.get(b"content-length", b"")
+            return Begun(
+                stream, b"", False, at, head, int(status) if status.isdigit() else 0,
+                int(size) if size.isdigit() else -1, self.ends,
+            )  # fmt: skip
+        key, grpc = head_key(self._read())
         self.grpc = self.grpc or grpc  # a head may be cut off before the field that tells
         return Begun(stream, key, self.grpc, at)
 
@@ -311,23 +352,58 @@ def parts(event: Event) -> list[Event]:
     if len(said) < 2 or not event.recorded:
         return [event]
     ends = [begun.at for begun in said[1:]] + [event.ret]
+    moved, alone = _moved(said, ends)
     made = []
     for number, (begun, end) in enumerate(zip(said, ends, strict=True)):
         start = begun.at if number else 0
         part = copy.copy(event)
-        seen = event.recorded[start:end]
-        part.payload, part.more, part.ret, part.said = seen[:64], seen[64:], end - start, (begun,)
+        seen = event.recorded[start : begun.at + begun.head if number in alone else end]
+        part.payload, part.more, part.ret, part.said = seen[:64], seen[64:], moved[number], (begun,)
         if number:
             part.gap, part.cpu_ns = -1.0, 0
         made.append(part)
     return made
 
 
-def reply_shape(payload: bytes, total: int, grpc: bool) -> tuple[int, int, int, int]:
+def _moved(said: Sequence[Begun], ends: Sequence[int]) -> tuple[list[int], set[int]]:
+    """The bytes of each that begins in a call, and those of which the data does not follow the head.
+
+    Servers that write the replies of all streams in turn write the heads first.  What is behind the last head is the
+    data of all whose heads were no end: as much as each head tells, of others equal shares of what is left.
+    """
+    moved = [end - begun.at for begun, end in zip(said, ends, strict=True)]
+    moved[0] = ends[0]
+    last = len(said) - 1
+    waiting = [
+        number
+        for number, begun in enumerate(said)
+        if begun.head and not begun.ended and (number == last or begun.at + begun.head == ends[number])
+    ]
+    left = ends[-1] - said[-1].at - said[-1].head
+    if len(waiting) < 2 or left < 0:
+        return moved, set()
+    told = {number: said[number].size + FRAME for number in waiting if said[number].size >= 0}
+    share = max(0, left - sum(told.values())) // max(1, len(waiting) - len(told))
+    moved[-1] -= left
+    for number in waiting:
+        data = min(left, told.get(number, share))
+        moved[number] += data
+        left -= data
+    return moved, set(waiting)
+
+
+def reply_shape(
+    payload: bytes, total: int, grpc: bool, told: Begun | None = None, pieces: int = 0
+) -> tuple[int, int, int, int]:
     """Status, bytes of the frame of headers, of data and of the frame of trailers, of a reply of ``total`` bytes.
 
     The status is HTTP's, of gRPC its own, which is taken to be 0 where data follows and 2 (unknown) where none does.
+    What its head ``told`` of HTTP's counts, since replies of other streams may lie between.  Data was seen to begin in
+    so many ``pieces``.
     """
+    if told is not None and told.head and not grpc and (told.ended or told.size >= 0):
+        status = told.status or reply_shape(payload, total, grpc)[0]
+        return status, told.head, 0 if told.ended else told.size, 0
     at = 0
     while plausible_frame(payload[at : at + FRAME]) and payload[at + 3] != HEADERS:
         at += FRAME + int.from_bytes(payload[at : at + 3], "big")
@@ -344,7 +420,7 @@ def reply_shape(payload: bytes, total: int, grpc: bool) -> tuple[int, int, int, 
     data = payload[at + head : at + head + FRAME]
     first = int.from_bytes(data[:3], "big") if plausible_frame(data) and data[3] == DATA else 0
     if not grpc:
-        frames = -(-behind // (FRAME + (first or _FRAME_MAX)))
+        frames = max(pieces, -(-behind // (FRAME + (first or _FRAME_MAX))))
         return status, head, max(0, behind - FRAME * frames), 0
     trailer = behind - FRAME - first if first else UNSEEN_TRAILER
     if trailer == UNSEEN_TRAILER + FRAME + _SIZES[WINDOW_UPDATE]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
 from ditto.artifacts.prints import folded
 from ditto.streams import dns, fastcgi, h2, mysql, pgsql
+from ditto.streams.events import Event
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
 RECORDED = 64
@@ -176,9 +177,11 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
     return ReplySeen("opaque", size=total)
 
 
-def stream_reply(payload: bytes, total: int, grpc: bool) -> ReplySeen:
-    """The shape of a reply on a stream of HTTP/2; ``grpc`` is what its request told."""
-    status, head, size, trailer = h2.reply_shape(payload, total, grpc)
+def stream_reply(calls: Sequence[Event], total: int, grpc: bool) -> ReplySeen:
+    """The shape of a reply on a stream of HTTP/2 by its calls; ``grpc`` is what its request told."""
+    payload, told = (calls[0].recorded, h2.begun(calls[0])) if calls else (b"", None)
+    pieces = sum(h2.data_stream(call.payload) != 0 for call in calls)
+    status, head, size, trailer = h2.reply_shape(payload, total, grpc, told, pieces)
     return ReplySeen("grpc" if grpc else "h2", status=status, head_bytes=head, size=size, second=trailer)
 
 
