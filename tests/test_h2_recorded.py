@@ -49,7 +49,11 @@ def test_methods_of_a_grpc_server_become_classes(tmp_path: Path) -> None:
         assert cls.match.path_print == path_print(service.print_key, b"/catalogue.Items/" + method)
         (shape,) = cls.replies
         assert (shape.kind, shape.status, shape.head_bytes) == ("grpc", 0, 12)
-        assert shape.size is not None and least <= shape.size.values[0] and shape.size.values[-1] <= most
+        assert shape.size is not None
+        sizes = list(zip(shape.size.values, shape.size.weights, strict=True))
+        # A busy server may send two replies in one call, of which the second begins behind what was recorded.
+        inside = sum(weight for size, weight in sizes if least <= size <= most)
+        assert inside >= 0.99 * sum(weight for _, weight in sizes)
         assert shape.second is not None and shape.second.mean == pytest.approx(10, abs=1)
     assert b"catalogue" not in (tmp_path / "profile.json").read_bytes()
     plan = load_plan(folder / PLAN_NAME)
