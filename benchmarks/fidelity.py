@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
     "redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets",
     "fastapi", "php", "gunicorn", "node", "caddy", "lighttpd", "apache-prefork", "apache-event", "haproxy", "php-fpm",
-    "caller", "postgres", "postgres-tpcb", "postgres-disk", "mariadb", "unbound", "grpc", "disk",
+    "caller", "postgres", "postgres-tpcb", "postgres-disk", "mariadb", "mariadb-rw", "unbound", "grpc", "disk",
 )  # fmt: skip
 """All examples of one service, as the tables have them."""
 FEW = ("redis", "memcached", "nginx", "redis-lrange", "nginx-64k", "memcached-sets")

@@ -29,8 +29,8 @@ TOUCH = """
 import mmap, sys, threading
 sys.stdin.readline()
 def touch():
-    pages = mmap.mmap(-1, 600 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    for page in range(600):
+    pages = mmap.mmap(-1, 6000 * 4096, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    for page in range(6000):
         pages[page * 4096] = 1
 thread = threading.Thread(target=touch)
 thread.start(), thread.join()
@@ -77,7 +77,7 @@ def test_threads_alive_and_born_later_are_counted() -> None:
         print("end", file=child.stdin, flush=True)
     if not measured.counts.values:
         pytest.skip(measured.counts.reason)
-    assert 1200 <= measured.counts.values["faults", "user"] < 1500
+    assert 12_000 <= measured.counts.values["faults", "user"] < 14_000  # and what Python itself takes
     assert measured.counts.running == 1.0 and not measured.counts.missing
 
 

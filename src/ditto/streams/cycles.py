@@ -153,7 +153,7 @@ class Work:
     messages: Messages | None = None
     """Who passes requests to whom, if threads do."""
     told: Reading | None = None
-    """How those that only wait for events read what ends their wait, if those that serve write something to them."""
+    """How those that only wait for events read what ends their wait, if anything is written to them."""
     children: dict[int, ThreadWork] = field(default_factory=dict)
     """Processes that requests start, by their number."""
 
@@ -406,10 +406,7 @@ class _Follower:
             elif event.nr == CLOSE and obj is not None:
                 self.owner.pop(obj, None)
             return
-        if self.fresh is not None:
-            self.fresh.setup.append(event)
-            return
-        self.wake.loose.append(event)
+        (self.wake.loose if self.fresh is None else self.fresh.setup).append(event)
 
 
 def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
