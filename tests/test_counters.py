@@ -93,7 +93,7 @@ def test_an_event_that_there_is_not_says_why(monkeypatch: pytest.MonkeyPatch) ->
         raise OSError(2, "No such file or directory")
 
     monkeypatch.setattr(counters, "open_counter", refused)
-    monkeypatch.setattr(counters, "_tasks", lambda pid: [pid, pid + 1])
+    monkeypatch.setattr(counters, "threads_of", lambda pid: [pid, pid + 1])
     with Counters([os.getpid()], events_of("")[:2]) as measured:
         pass
     assert measured.counts.missing == {
@@ -114,7 +114,7 @@ def recorded(side: Side, monkeypatch: pytest.MonkeyPatch, folder: Path) -> Count
         return os.open(path, os.O_RDONLY)
 
     monkeypatch.setattr(counters, "open_counter", opened)
-    monkeypatch.setattr(counters, "_tasks", lambda _: [0, 1])
+    monkeypatch.setattr(counters, "threads_of", lambda _: [0, 1])
     with Counters([os.getpid()], events_of("GenuineIntel")) as measured:
         pass
     return measured.counts

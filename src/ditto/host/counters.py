@@ -24,6 +24,7 @@ from ditto.host.perf_event import (
     attributes,
     perf_event_open,
 )
+from ditto.host.process import threads_of
 
 Mode = Literal["user", "kernel"]
 MODES: tuple[Mode, ...] = ("user", "kernel")
@@ -138,7 +139,7 @@ class Counters:
         self.counts = Counts()
 
     def __enter__(self) -> Self:
-        tasks = [task for pid in self._pids for task in _tasks(pid)]
+        tasks = [task for pid in self._pids for task in threads_of(pid)]
         _room_for(len(tasks) * len(self._events) * len(MODES))
         for event in self._events:
             for mode in MODES:
@@ -171,13 +172,6 @@ class Counters:
                     os.close(descriptor)
                 return []
         return found
-
-
-def _tasks(pid: int) -> list[int]:
-    try:
-        return sorted(int(path.name) for path in Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return []
 
 
 def _room_for(descriptors: int) -> None:

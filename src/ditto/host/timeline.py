@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ditto.host.app import AppRun
+from ditto.host.process import threads_of
 
 EVERY_S = 0.02
 MOST_TASKS = 256
@@ -65,7 +67,7 @@ class ThreadWatch:
         looks = 0
         while True:
             if looks % LIST_EVERY == 0:
-                tasks = _tasks(self._run.pids())[:MOST_TASKS]
+                tasks = tasks_of(self._run.pids())[:MOST_TASKS]
             looks += 1
             for task in tasks:
                 ran = _run_ns(task)
@@ -78,14 +80,9 @@ class ThreadWatch:
             self._ended.wait(EVERY_S)
 
 
-def _tasks(pids: list[int]) -> list[Task]:
-    found = []
-    for pid in pids:
-        try:
-            found += [(pid, int(entry.name)) for entry in Path(f"/proc/{pid}/task").iterdir()]
-        except OSError:
-            continue
-    return sorted(found)
+def tasks_of(pids: Iterable[int]) -> list[Task]:
+    """All threads of these processes that live now, by process."""
+    return [(pid, tid) for pid in pids for tid in threads_of(pid)]
 
 
 def _run_ns(task: Task) -> int | None:

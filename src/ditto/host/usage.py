@@ -11,7 +11,7 @@ from ditto.host.counters import Counters, Counts, Event
 from ditto.host.cpu_clock import CpuClock
 from ditto.host.ended import EndedTasks, family_of, switches_of
 from ditto.host.limits import DiskUse
-from ditto.host.process import CpuTimes, cpu_times, memory
+from ditto.host.process import CpuTimes, cpu_times, memory, threads_of
 
 
 @dataclass(frozen=True)
@@ -168,8 +168,8 @@ def read_usage(run: AppRun) -> Usage:
     cpu = run.cpu_times()
     voluntary = involuntary = minor = major = 0
     for pid in run.pids():
-        for task in _tasks(pid):
-            yes, no = _switches(task)
+        for tid in threads_of(pid):
+            yes, no = _switches(Path(f"/proc/{pid}/task/{tid}"))
             voluntary += yes
             involuntary += no
         faults = _faults(pid)
@@ -181,14 +181,7 @@ def read_usage(run: AppRun) -> Usage:
 def thread_count(run: AppRun) -> tuple[int, int]:
     """Live processes and threads of a run."""
     pids = run.pids()
-    return len(pids), sum(len(_tasks(pid)) for pid in pids)
-
-
-def _tasks(pid: int) -> list[Path]:
-    try:
-        return list(Path(f"/proc/{pid}/task").iterdir())
-    except OSError:
-        return []
+    return len(pids), sum(len(threads_of(pid)) for pid in pids)
 
 
 def _switches(task: Path) -> tuple[int, int]:

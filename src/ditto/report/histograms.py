@@ -21,10 +21,10 @@ _TITLES = {
 
 
 @dataclass(frozen=True)
-class BucketRow:
-    """One bucket, as texts."""
+class ShareRow:
+    """One class or bucket and its share on each side, as texts."""
 
-    label: str
+    name: str
     bars: Markup
     original: str
     clone: str
@@ -38,7 +38,19 @@ class HistogramView:
 
     title: str
     column: str
-    rows: tuple[BucketRow, ...]
+    rows: tuple[ShareRow, ...]
+
+
+def share_row(name: str, title: str, original: float, clone: float, empty: float | None, largest: float) -> ShareRow:
+    """A row whose bars are on a scale to ``largest``; ``title`` is what a screen reader calls them."""
+    return ShareRow(
+        name,
+        plots.pair(original, clone, largest, title),
+        share_text(original),
+        share_text(clone),
+        share_text(empty),
+        points_text(original, clone),
+    )
 
 
 def histogram_views(histograms: Sequence[Histogram]) -> list[HistogramView]:
@@ -51,14 +63,7 @@ def _view(h: Histogram) -> HistogramView:
     largest = max(h.original + h.clone)
     empty: list[float | None] = list(h.empty_body) if len(h.empty_body) == len(h.labels) else [None] * len(h.labels)
     rows = [
-        BucketRow(
-            label.replace(" ", NO_BREAK),
-            plots.pair(a, b, largest, f"{title}: {label}"),
-            share_text(a),
-            share_text(b),
-            share_text(c),
-            points_text(a, b),
-        )
+        share_row(label.replace(" ", NO_BREAK), f"{title}: {label}", a, b, c, largest)
         for label, a, b, c in zip(h.labels, h.original, h.clone, empty, strict=True)
     ]
     return HistogramView(title, column, tuple(rows))

@@ -14,7 +14,7 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Profile
 from ditto.artifacts.verdict import Verdict
 from ditto.report import plots
-from ditto.report.histograms import histogram_views
+from ditto.report.histograms import ShareRow, histogram_views, share_row
 from ditto.report.latency import latency_rows, latency_views
 from ditto.report.text import (
     CURVES,
@@ -84,18 +84,6 @@ class CurveView:
     title: str
     svg: Markup
     rows: tuple[CurveRow, ...]
-
-
-@dataclass(frozen=True)
-class MixRow:
-    """One class of the instruction mix, as texts."""
-
-    name: str
-    bars: Markup
-    original: str
-    clone: str
-    empty: str
-    difference: str
 
 
 _UNMEASURED = "it was not measured"
@@ -175,7 +163,7 @@ def _curve(curve: Curve) -> CurveView:
 _RARE_SHARE = 0.001
 
 
-def _mix(fidelity: Fidelity) -> list[MixRow]:
+def _mix(fidelity: Fidelity) -> list[ShareRow]:
     """The classes by share; those below a thousandth on both sides are put together in a last row."""
     largest = max((max(m.original, m.clone) for m in fidelity.mix), default=0.0)
     shown = [m for m in fidelity.mix if max(m.original, m.clone) >= _RARE_SHARE]
@@ -189,14 +177,7 @@ def _mix(fidelity: Fidelity) -> list[MixRow]:
         )
     ] if rare else []  # fmt: skip
     return [
-        MixRow(
-            m.name,
-            plots.pair(m.original, m.clone, largest, m.name),
-            share_text(m.original),
-            share_text(m.clone),
-            share_text(m.empty_body),
-            points_text(m.original, m.clone),
-        )
+        share_row(m.name, m.name, m.original, m.clone, m.empty_body, largest)
         for m in [*sorted(shown, key=lambda m: (-m.original, m.name)), *rest]
     ]
 

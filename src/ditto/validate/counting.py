@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from ditto.artifacts.fidelity import Dropped, RoleCount, Samples, SyscallRow, ThreadLine, Timeline, Unavailable
 from ditto.artifacts.syscalls import name_of, numbers
@@ -14,7 +13,7 @@ from ditto.errors import MissingCapabilityError
 from ditto.host.progress import Progress
 from ditto.host.recorder import CallCounter, CallCounts, Calls
 from ditto.host.requests import Passes, count_requests, data_receives, passes_of
-from ditto.host.timeline import Task, ThreadWatch
+from ditto.host.timeline import Task, ThreadWatch, tasks_of
 from ditto.validate.runs import Side, Sides
 
 SENDS = numbers("write", "writev", "sendto", "sendmsg", "sendmmsg", "sendfile", "splice", "pwrite64", "pwritev")
@@ -203,7 +202,7 @@ def counted_run(
             with watch if watched else nullcontext():
                 result = run.load(asked)
             counts = counter.snapshot() - before
-            tasks = _tasks(run.pids())
+            tasks = set(tasks_of(run.pids()))
     calls = counts.by_call()
     if passes is None:
         named = {name_of(n): (float(v.calls), float(v.bytes), float(v.again)) for n, v in calls.items()}
@@ -216,16 +215,6 @@ def counted_run(
         lines = [ThreadLine(role=role, busy=busy[task].tolist()) for task, role in roles.items() if task in busy]
     line_ms = 1e3 * watch.seconds / LINE_PARTS
     return CountedRun(side, requests, calls, dict(Counter(roles.values())), counts.lost, tuple(lines), line_ms), passes
-
-
-def _tasks(pids: list[int]) -> set[tuple[int, int]]:
-    found = set()
-    for pid in pids:
-        try:
-            found |= {(pid, int(entry.name)) for entry in Path(f"/proc/{pid}/task").iterdir()}
-        except OSError:
-            continue
-    return found
 
 
 def count_sides(
