@@ -12,6 +12,7 @@ from ditto.host.app import AppRun
 from ditto.host.counters import Counts
 from ditto.host.in_turn import Length, in_turn, parts_of, timed_length
 from ditto.host.limits import DiskUse
+from ditto.host.loadgen import LoadMeasured
 from ditto.host.usage import Usage
 
 
@@ -47,6 +48,19 @@ def test_parts_add_up() -> None:
     assert both.run_s == 4 and both.user_share == pytest.approx(0.2) and both.voluntary == 15
     assert (both.minor_faults, both.major_faults) == (3, 1) and both.disk == DiskUse(2, 20, 2, 20)
     assert both.counts is not None and both.counts.values == {("cycles", "user"): 12} and both.counts.running == 0.5
+
+
+def test_loads_of_parts_are_one_load() -> None:
+    first = LoadMeasured(1.0, 10, 9, 0, 1, 0, 0, 100, 0.5, 7, ((5, 3), (9, 6)), ((5, 9),))
+    second = LoadMeasured(3.0, 30, 30, 2, 0, 0, 1, 300, 0.5, 3, ((4, 10), (9, 20)), ((5, 30),))
+    both = first + second
+    assert both.rate == pytest.approx(39 / 4) and (both.failed, both.broken, both.unsent, both.late_p99_ns) == (
+        2,
+        1,
+        1,
+        7,
+    )
+    assert both.corrected == ((4, 10), (5, 3), (9, 26)) and both.uncorrected == ((5, 39),)
 
 
 def test_a_part_without_samples_leaves_the_kernels_own_division() -> None:
