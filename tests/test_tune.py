@@ -397,3 +397,17 @@ def test_the_last_request_of_each_connection_counts_and_those_under_way_count_ha
     run = InstructionRun([], work, Gaps(), requests, {(key, 0): Segment(6, plain(600.0))}, under_way={key: 4})
     found = measured(service_profile().services[0], run)
     assert found.total_requests == 3 + 2 and found.per_request().instructions == pytest.approx(720)
+
+
+def test_what_new_connections_cost_a_clone_is_not_taken_off_its_requests() -> None:
+    """Each new thread sets up its memory for 400,000 instructions, and a run of 17 requests had eight new ones."""
+    profile = service_profile()
+    own = block(500.0, request_class=-1, after=NUMBERS["mmap"], runs_per_request=0.003)
+    profile = with_service(profile, {"blocks": [*profile.services[0].blocks, own]})
+    run = measured_of(profile, 0)
+    born = {(-1, NUMBERS["mmap"]): Segment(60, plain(450_000.0))}
+    seen = {(-1, NUMBERS["mmap"]): Segment(11, plain(1500.0))}
+    original = Measured({**run.segments, **seen}, run.requests)
+    blocks = correct(profile, original, Measured({**run.segments, **born}, run.requests)).services[0].blocks
+    for before, after in zip(profile.services[0].blocks[:4], blocks[:4], strict=True):
+        assert after.wanted.instructions == pytest.approx(before.wanted.instructions, rel=0.01)

@@ -26,6 +26,9 @@ from ditto.streams.segments import Segment, joined
 ADAPTS = 2.0
 """Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
 
+SELDOM = 0.05
+"""Runs a request below which a block is none of what requests bring."""
+
 FAR_FROM = 7
 """First bucket of data distances, of 64 lines, that depends on more than the code of a block itself."""
 
@@ -204,7 +207,9 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     for who, lack in sorted(lacks.items()):
         if who not in ran:
             continue  # a run so rare that this one had none tells nothing, and every round would add to it
-        left = left + (_spread(aims, who, lack, owners) if who else lack)
+        rest = _spread(aims, who, lack, owners) if who else lack
+        # What a clone does too much for each connection is not taken off what it does for each request.
+        left = left + (Amounts() if who and owners.by_connection(who) else rest)
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)
     aims = [
@@ -367,6 +372,10 @@ class _Owners:
     def by_visits(self, who: tuple[int, ...]) -> bool:
         """Whether these blocks run as often as their call is made, and not with each request of a class."""
         return bool(who) and all(self._blocks[i].request_class < 0 for i in who) and not self.by_message(who)
+
+    def by_connection(self, who: tuple[int, ...]) -> bool:
+        """Whether these blocks run for connections, or as rarely."""
+        return self.by_visits(who) and all(self._blocks[i].runs_per_request < SELDOM for i in who)
 
     def by_message(self, who: tuple[int, ...]) -> bool:
         """Whether most of what these blocks execute is done with messages, of which requests bring as many each."""
