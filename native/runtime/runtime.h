@@ -232,7 +232,7 @@ struct worker {
 	struct source *ticks; /* timerfds, by timer */
 	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
-	uint32_t stalls;    /* waits not made yet, in 256ths */
+	uint32_t stalls;    /* requests that waited */
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 	uint32_t drawn; /* the number that operations which come together share */
