@@ -38,7 +38,7 @@ struct job {
 	uint64_t end;       /* where its reply ends in the output stream */
 	uint64_t body_left; /* bytes for OP_SENDFILE */
 	uint64_t body_at;
-	uint32_t pick;      /* chooses the file of each group */
+	uint32_t pick;      /* chooses the file of each group, and what is drawn for the request */
 	uint32_t head, tail; /* parts of the reply, for vectors */
 	uint16_t op;        /* next operation */
 	uint8_t traits;     /* enum trait */

@@ -79,6 +79,7 @@ enum ditto_op_flags {
 	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
 	DITTO_DRAWS = 2,    /* the first of those that share a number drawn by chance: run if it lies in prob from start on */
 	DITTO_DRAWN = 4,    /* another of those */
+	DITTO_EVEN = 8,     /* its own draw is even: as often in each few requests of the class as in all */
 };
 
 /* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another
@@ -96,6 +97,7 @@ struct ditto_op {
 	ditto_block_fn block;
 	const struct ditto_dist *where; /* places of a read or write at an offset, hottest first, each with those before it */
 	uint32_t start;
+	uint32_t draw; /* which of its request's own draws: run if that lies in prob from start on; 0: none */
 };
 
 struct ditto_program {

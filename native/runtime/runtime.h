@@ -147,7 +147,7 @@ struct worker {
 	struct shared *shared; /* shared.c; NULL: its connections are its own */
 	uint32_t conns, accepts; /* how many there are; accepts since the listener was added to the wait set */
 	int wait_fd;
-	uint32_t stalls;    /* waits not made yet, in 256ths */
+	uint32_t stalls;    /* requests that waited */
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 

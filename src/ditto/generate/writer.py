@@ -66,7 +66,7 @@ class Tables:
             return "NULL"
         name = f"ops_{self._programs}"
         self._programs += 1
-        first = next((number for number, op in enumerate(ops) if op.start is not None), None)
+        first = next((n for n, op in enumerate(ops) if op.start is not None and not op.draw), None)
         rows = [f"\t{{{self._op(op, number == first)}}}," for number, op in enumerate(ops)]
         self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
         return name
@@ -77,14 +77,16 @@ class Tables:
     def _op(self, op: Op, draws: bool) -> str:
         """The initialiser of an operation; ``draws``: it is the program's first of those that share a draw."""
         flags = "DITTO_DEFERRED" if op.deferred else "0"
-        if op.start is not None:
+        if op.start is not None and not op.draw:
             flags += " | DITTO_DRAWS" if draws else " | DITTO_DRAWN"
+        if op.even:
+            flags += " | DITTO_EVEN"
         if op.link is not None:
             flags += f" | DITTO_LINK({op.link + 1})"
         return (
             f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {integer(op.a)}, "
             f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}, {self.dist(op.where)}, "
-            f"{fraction(op.start or 0.0)}u"
+            f"{fraction(op.start or 0.0)}u, {op.draw}u"
         )
 
     def send(self, send: Send | None) -> str:
