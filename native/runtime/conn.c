@@ -47,7 +47,7 @@ struct conn *conn_new(struct worker *w, int fd)
 void conn_in_release(struct conn *c)
 {
 	if (c->in)
-		pool_put(&c->worker->pool, c->in, c->in_cap);
+		pool_rest(&c->worker->pool, POOL_IN, c->in, c->in_cap);
 	c->in = NULL;
 	c->in_cap = c->in_start = c->in_end = 0;
 }

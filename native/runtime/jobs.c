@@ -24,7 +24,7 @@ static int job_room(struct conn *c)
 	if (c->job_head && c->job_head >= c->job_cap / 2) {
 		memmove(c->job, c->job + c->job_head, waiting * sizeof(*job));
 	} else {
-		job = pool_get(&c->worker->pool, (waiting + 4) * 2 * sizeof(*job), &capacity);
+		job = (struct job *)pool_wake(&c->worker->pool, POOL_JOBS, (waiting + 4) * 2 * sizeof(*job), &capacity);
 		if (!job)
 			return -1;
 		if (c->job) {
@@ -274,7 +274,7 @@ enum run conn_run(struct conn *c, int pass)
 		c->job_head = c->job_run = c->job_tail = 0;
 		/* who pulls looks at how its job ended */
 		if (c->job && c->source.fd >= 0) {
-			pool_put(&c->worker->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
+			pool_rest(&c->worker->pool, POOL_JOBS, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
 			c->job = NULL;
 			c->job_cap = 0;
 		}

@@ -21,7 +21,7 @@ struct out_full {
 /* What is written goes to buf + end, where base + end is its position; full buffers wait before it. */
 struct outbuf {
 	struct pool *pool;
-	uint8_t *buf; /* NULL where nothing is in it, once it rested */
+	uint8_t *buf; /* NULL before it has something to say */
 	uint32_t cap, start, end;
 	uint32_t piece; /* most bytes in a buffer; 0: whatever is wanted */
 	uint64_t base;
@@ -33,10 +33,6 @@ struct outbuf {
 
 int out_grow(struct outbuf *o, size_t n);
 void out_release(struct outbuf *o);
-
-/* Everything was sent: its buffer, where it is no large one, is the next to be taken by whichever output of the thread has
- * something to say.  So few are in use, and those are the ones used last. */
-void out_rest(struct outbuf *o);
 
 /* The next n bytes have been sent. */
 void out_took(struct outbuf *o, size_t n);
@@ -50,9 +46,31 @@ static inline int out_splits(const struct outbuf *o, size_t n)
 	return o->piece && o->end > o->start && o->end + n > o->piece;
 }
 
+/* Everything was sent: the buffer is for whichever output of the thread has something to say next. */
+static inline void out_rest(struct outbuf *o)
+{
+	if (o->waiting || o->full) {
+		out_release(o);
+		return;
+	}
+	pool_rest(o->pool, POOL_OUT, o->buf, o->cap);
+	o->buf = NULL;
+	o->cap = 0;
+	o->base += o->end;
+	o->start = o->end = 0;
+}
+
 /* Room for n more bytes at o->buf + o->end; NULL when there is none to be had. */
 static inline uint8_t *out_room(struct outbuf *o, size_t n)
 {
+	if (!o->buf && n) {
+		o->buf = (uint8_t *)pool_wake(o->pool, POOL_OUT, n, &o->cap);
+		if (!o->buf) {
+			o->failed = 1;
+			return NULL;
+		}
+		return o->buf;
+	}
 	if (((size_t)(o->cap - o->end) < n || out_splits(o, n)) && out_grow(o, n))
 		return NULL;
 	return o->buf + o->end;

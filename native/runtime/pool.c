@@ -130,3 +130,17 @@ void pool_put(struct pool *pool, void *buffer, uint32_t capacity)
 }
 
 #endif
+
+void pool_rest_beside(struct pool *pool, enum pool_use use, void *buffer, uint32_t capacity)
+{
+	void *rested = pool->rested[use].buffer;
+
+	if (capacity > POOL_RESTING_BYTES || (rested && pool->rested[use].bytes >= capacity)) {
+		pool_put(pool, buffer, capacity);
+		return;
+	}
+	if (rested)
+		pool_put(pool, rested, pool->rested[use].bytes);
+	pool->rested[use].buffer = buffer;
+	pool->rested[use].bytes = capacity;
+}

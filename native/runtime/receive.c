@@ -60,7 +60,7 @@ static int in_room(struct conn *c)
 	}
 	if (c->backlog && c->in)
 		return -1; /* requests wait here already */
-	in = pool_get(&c->worker->pool, (size_t)kept + ask, &capacity);
+	in = (uint8_t *)pool_wake(&c->worker->pool, POOL_IN, (size_t)kept + ask, &capacity);
 	if (!in)
 		return -1;
 	if (c->in) {
