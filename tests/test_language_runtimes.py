@@ -87,6 +87,16 @@ def test_a_number_given_anew_before_its_close_returned() -> None:
     assert read.obj is not None and read.obj.path == b"/second"
 
 
+def test_a_number_given_anew_and_closed_again_before_its_close_returned() -> None:
+    record = Threads()
+    record.call(11, "openat", 20, 0, 0, 0, payload=b"/first\0")
+    record.call(12, "openat", 20, 0, 0, 0, payload=b"/second\0")
+    record.call(12, "close", 0, 20)
+    record.call(11, "close", 0, 20, lasts=2500)  # began before the second was opened
+    paths = [record.threads[tid][-1].obj.path for tid in (11, 12)]  # type: ignore[union-attr]
+    assert paths == [b"/first", b"/second"]
+
+
 def helping(woken: int, ret: int = 1) -> Threads:
     record = Threads()
     record.call(11, "accept4", 7, LISTENER)

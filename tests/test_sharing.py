@@ -167,6 +167,25 @@ def test_a_dispatcher_that_leaves_connections_for_no_events() -> None:
     assert (pool.unwatched, pool.muted, pool.dispatcher_wakes) == (0.0, pytest.approx(1.0), pytest.approx(1.0))
 
 
+@pytest.mark.parametrize(("flags", "unwatched"), [(b"\1\0\0\0", 1.0), (b"\1\0\0\x80", 0.0)])
+def test_who_only_accepts_leaves_what_is_reported_again_to_nobody(flags: bytes, unwatched: float) -> None:
+    """The servers wait by themselves, each for its connection, and one for all that were left (Puma)."""
+    record = Threads()
+    accept(record, 11)
+    record.call(11, "select", 1, 6)
+    record.call(11, "futex", 1, 0x1000, 129)
+    record.call(11, "futex", 1, 0x1000, 129)
+    for turn in range(12):
+        fd, tid = 7 + turn % 3, 12 + turn % 2
+        record.call(tid, "epoll_ctl", 0, EPOLL, 1, fd, payload=flags)
+        record.call(tid, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(tid, "futex", 0, 0x1000, 128)
+        record.serve(tid, fd)
+    pool = sharing_of(record).pools[PID]
+    assert (pool.dispatchers, pool.unwatched) == ({11}, unwatched)
+    assert not unwatched or pool.dispatcher_wakes == 1.0  # those that it made were for connections, not for requests
+
+
 def test_where_nobody_waits_the_shape_is_not_known() -> None:
     record = Threads()
     accept(record, 11)

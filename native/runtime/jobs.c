@@ -32,10 +32,10 @@ static int job_room(struct conn *c)
 			pool_put(&c->worker->pool, c->job, c->job_cap * (uint32_t)sizeof(*job));
 		}
 		c->job = job;
-		c->job_cap = capacity / (uint32_t)sizeof(*job);
+		c->job_cap = (uint16_t)(capacity / sizeof(*job));
 	}
-	c->job_run -= c->job_head;
-	c->job_tail -= c->job_head;
+	c->job_run = (uint16_t)(c->job_run - c->job_head);
+	c->job_tail = (uint16_t)waiting;
 	c->job_head = 0;
 	return 0;
 }
@@ -272,7 +272,8 @@ enum run conn_run(struct conn *c, int pass)
 		return state;
 	if (c->job_head == c->job_tail) {
 		c->job_head = c->job_run = c->job_tail = 0;
-		if (c->job_cap > 64) {
+		/* who pulls looks at how its job ended */
+		if (c->job && c->source.fd >= 0) {
 			pool_put(&c->worker->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
 			c->job = NULL;
 			c->job_cap = 0;

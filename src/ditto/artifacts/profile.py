@@ -103,7 +103,8 @@ class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
     ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
-    come in one receive that begins with one of these.
+    come in one receive that begins with one of these, ``again`` the share of them before which their thread served
+    another of the class (None: as many as their probability makes it).
     """
 
     probability: Probability
@@ -114,6 +115,7 @@ class RequestClass(Model):
     send: Send | None = None
     closes: Probability = 0.0
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    again: Probability | None = None
 
 
 class Role(Model):

@@ -117,6 +117,7 @@ def _service(this: _Fit) -> ServiceProfile:
     total = sum(counts.values())
     gaps = evidence.gaps
     client = evidence.observation.client
+    again = evidence.requests.again()
     classes = []
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
@@ -139,7 +140,8 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
-        classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
+        together = evidence.requests.together(key)
+        classes[-1] = classes[-1].model_copy(update={"together": together, "again": again[key]})
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE

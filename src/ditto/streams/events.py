@@ -231,6 +231,8 @@ class Descriptors:
         if nr in _FD_FIRST or (nr == _STAT_AT and not event.payload.strip(b"\0")):
             fd = args[0] & 0xFFFFFFFF
             obj = table.get(fd)
+            if nr == CLOSE and self._closes_earlier(event, obj):
+                return
             if obj is None and ret != -9 and fd < 1 << 20:
                 kind = (
                     "connection" if nr in (NUMBERS["recvfrom"], NUMBERS["recvmsg"], NUMBERS["sendmsg"]) else "unknown"
@@ -239,10 +241,6 @@ class Descriptors:
             elif obj is not None and obj.kind == "unknown" and nr in _SOCKET_RECEIVES:
                 obj.kind = "connection"
             event.obj = obj
-        if nr == CLOSE and obj is not None and obj.born_ns > event.t_in:
-            # Another thread was given the number before this call returned: what it closed is the one before.
-            event.obj = self._replaced.pop((event.pid, args[0] & 0xFFFFFFFF), None)
-            return
         if passes(event) and event.obj is not None:
             event.obj.kind = PASSAGE
             event.target = self.passing.sent_or_taken(event, table) or self._new("connection", nr=nr)
@@ -264,6 +262,16 @@ class Descriptors:
             event.made.born_ns = event.t_out
             if replaced is not None:
                 self._replaced[(event.pid, ret)] = replaced
+
+    def _closes_earlier(self, event: Event, now: Obj | None) -> bool:
+        """Whether another thread was given the number before this close returned: what it closed is the one before.
+
+        That thread may have closed it again meanwhile, so that the number stands for nothing ``now``.
+        """
+        if now is not None and now.born_ns <= event.t_in:
+            return False
+        event.obj = self._replaced.pop((event.pid, event.args[0] & 0xFFFFFFFF), None)
+        return now is not None or event.obj is not None
 
     def _create(self, event: Event, table: dict[int, Obj]) -> None:
         nr, ret, args, payload = event.nr, event.ret, event.args, event.payload

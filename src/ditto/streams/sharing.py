@@ -13,7 +13,9 @@ from ditto.streams.events import EPOLL_CTL, PARKS, Event, is_sleep, is_wait, wai
 
 SOME = 0.05
 """Share of connections from which on passing them about belongs to the shape of a server."""
-_EPOLL_DEL, _EPOLL_MOD = 2, 3
+_EPOLL_ADD, _EPOLL_DEL, _EPOLL_MOD = 1, 2, 3
+_TOLD_ONCE = 1 << 31 | 1 << 30
+"""EPOLLET and EPOLLONESHOT."""
 _WAKES = (1, 5, 10)
 _CROWDED = 0.95
 
@@ -130,6 +132,10 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
             pool.unwatched += removed / max(1, served)
             pool.muted += muted / max(1, served)
             pool.dispatcher_wakes = sum(map(_is_wake, thread.events)) / max(1, removed + muted)
+    if pool.dispatchers and not pool.unwatched + pool.muted and _is_told_again(threads):
+        # Somebody takes them out while they are served (a loop that reads ahead for the servers, and serves too): left
+        # in the set they would be reported until then, over and over.
+        pool.unwatched, pool.dispatcher_wakes = 1.0, 1.0
     if pool.dispatchers:
         pool.server_wakes = sum(_is_wake(event) for thread in own for event in thread.events) / max(1, parks)
     if not pool.dispatchers:
@@ -141,6 +147,17 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
 
 def _on_connection(event: Event) -> bool:
     return event.target is not None and event.target.kind == "connection"
+
+
+def _is_told_again(threads: list[ThreadWork]) -> bool:
+    """Whether connections are mostly watched for as long as there is something to do on them."""
+    added = [
+        event
+        for thread in threads
+        for event in (*thread.earlier, *thread.events)
+        if event.nr == EPOLL_CTL and event.args[1] == _EPOLL_ADD and _on_connection(event)
+    ]
+    return 2 * sum(not arguments(event, "epoll_add")[0] & _TOLD_ONCE for event in added) > len(added)
 
 
 def _is_wake(event: Event) -> bool:
