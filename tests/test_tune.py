@@ -411,3 +411,23 @@ def test_what_new_connections_cost_a_clone_is_not_taken_off_its_requests() -> No
     blocks = correct(profile, original, Measured({**run.segments, **born}, run.requests)).services[0].blocks
     for before, after in zip(profile.services[0].blocks[:4], blocks[:4], strict=True):
         assert after.wanted.instructions == pytest.approx(before.wanted.instructions, rel=0.01)
+
+
+def test_first_touches_count_as_the_farthest_that_a_clone_comes_back_to() -> None:
+    """A clone's memory is not new: what the original touches for the first time would lack in every round."""
+    near = [60.0, 40, 40, 40, 30, 20, 20]
+    seen = [*near, *[0.0] * 16, 16]  # the last bucket: for the first time
+    own = block(6000.0, load_distance=seen, request_class=-1, after=NUMBERS["mmap"])
+    profile = with_service(service_profile(), {"blocks": [*service_profile().services[0].blocks, own]})
+    run = measured_of(profile, 500.0)
+
+    def visited(loads: list[float]) -> Measured:
+        segment = {(-1, NUMBERS["mmap"]): Segment(50, plain(6000.0, load_distance=loads))}
+        return Measured({**run.segments, **segment}, run.requests)
+
+    for _ in range(3):
+        profile = correct(profile, visited(seen), visited([*near, *[0.0] * 9, 16]))
+    aim = profile.services[0].blocks[-1].wanted.load_distance
+    assert sum(aim[15:]) == pytest.approx(16) and aim[:7] == pytest.approx(near)
+    profile = correct(profile, visited(seen), visited([*near, *[0.0] * 9, 10]))
+    assert sum(profile.services[0].blocks[-1].wanted.load_distance[15:]) == pytest.approx(22)

@@ -32,6 +32,10 @@ SELDOM = 0.05
 FAR_FROM = 7
 """First bucket of data distances, of 64 lines, that depends on more than the code of a block itself."""
 
+BEYOND = 15
+"""First bucket of data distances, of 1 MiB, from which on touches are one amount: what the original touches for the
+first time a clone can only come back to, from wherever it is then."""
+
 _SERVING = frozenset({"loop", "serve", "accept_serve", "shared"})
 
 Place = tuple[int, int]
@@ -217,7 +221,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         for aim, block in zip(aims, service.blocks, strict=True)
     ]
     blocks = [
-        block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
+        block.model_copy(update={"aim": work_of(_beyond_as_one(aim, block), block)})
+        for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
 
@@ -232,6 +237,23 @@ def _no_farther(aim: Amounts, block: Block) -> Amounts:
     for name in ("load_distance", "store_distance"):
         far = aim.of(name)[FAR_FROM:]
         np.minimum(far, seen.of(name)[FAR_FROM:], out=far)
+    return aim
+
+
+def _beyond_as_one(aim: Amounts, block: Block) -> Amounts:
+    """The aim with its farthest touches of data as far away as the original's are, and as many as all of them together.
+
+    Bucket by bucket, first touches would lack in every round, however many had been put farthest away in their place.
+    """
+    seen = amounts_of(block)
+    for name in ("load_distance", "store_distance"):
+        beyond, shape = aim.of(name)[BEYOND:], seen.of(name)[BEYOND:]
+        whole = max(0.0, beyond.sum())
+        if shape.sum() > 0:
+            beyond[:] = whole * shape / shape.sum()
+        else:
+            beyond[1:] = 0.0
+            beyond[0] = whole
     return aim
 
 
