@@ -4,6 +4,7 @@
  */
 #include "link.h"
 #include "message.h"
+#include "plan.h"
 #include "worker.h"
 
 #include <fcntl.h>
@@ -171,6 +172,7 @@ static void queue_second_pass(struct conn *c)
 	if (c->queued)
 		return;
 	c->queued = 1;
+	c->rounds = c->job[c->job_head].plan->rounds;
 	if (w->role->deferred_lifo) {
 		c->next = w->deferred;
 		w->deferred = c;
@@ -264,6 +266,7 @@ void conn_events(struct conn *c, uint32_t events)
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 			conn_process(c);
+		conn_take_more(c);
 		if (!c->dead && !c->blocked && c->readable && !c->backlog)
 			events |= EPOLLIN;
 	}
@@ -291,6 +294,7 @@ void conn_resume(struct conn *c)
 	c->blocked = 0;
 	if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 		conn_process(c);
+	conn_take_more(c);
 	if (!c->dead && !c->blocked && c->readable && !c->backlog)
 		conn_receive(c);
 	conn_settle(c);
@@ -304,6 +308,7 @@ void conn_after(struct conn *c)
 	if (conn_run(c, 2) == RUN_DONE) {
 		if (c->backlog)
 			conn_process(c);
+		conn_take_more(c);
 		if (c->readable && !c->dead && !c->blocked && !c->backlog)
 			conn_receive(c);
 	}

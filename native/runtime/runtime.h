@@ -90,6 +90,7 @@ struct conn {
 	uint8_t shell, drained;
 	uint8_t passed; /* another thread has it, or it waits in the list of the yielded */
 	uint8_t begun; /* a part of a request has come */
+	uint8_t rounds; /* waits left before its second pass */
 	struct links *links;           /* to other services; NULL before the first call */
 	const struct ditto_send *send; /* how the reply in progress is sent */
 	uint16_t calls;         /* sends in this wake-up */
@@ -141,6 +142,7 @@ void conn_settle(struct conn *c);
 void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
 void conn_forget(struct conn *c); /* what its codec keeps of it */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
+void conn_take_more(struct conn *c); /* and what a program has received by itself */
 void conn_receive(struct conn *c); /* by the receive policy */
 void conn_in_release(struct conn *c);
 

@@ -103,7 +103,8 @@ class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
     ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
-    come in one receive that begins with one of these.
+    come in one receive that begins with one of these.  ``rounds`` is how often a loop of tasks asks for events between
+    a request's receive and its deferred operations.
     """
 
     probability: Probability
@@ -114,6 +115,7 @@ class RequestClass(Model):
     send: Send | None = None
     closes: Probability = 0.0
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    rounds: Annotated[int, Field(ge=1, le=255)] = 1
 
 
 class Role(Model):

@@ -105,7 +105,8 @@ def _classes(tables: Tables, classes: Sequence[RequestClass]) -> list[str]:
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
             f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}, "
-            f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u}}"
+            f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u, "
+            f".rounds = {cls.rounds}}}"
         )
     return rows
 

@@ -35,7 +35,7 @@ from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.multiplexed import leave_together
 from ditto.streams.programs import ClassWork, OpName
-from ditto.streams.settled import resumes_late
+from ditto.streams.settled import resumes_late, usual_rounds
 
 DEFERRED_SHARE = 0.5
 NO_WORK: dict[OpName, float] = {}
@@ -139,7 +139,8 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
-        classes[-1] = classes[-1].model_copy(update={"together": evidence.requests.together(key)})
+        update = {"together": evidence.requests.together(key), "rounds": usual_rounds(work.cycles) if this.late else 1}
+        classes[-1] = classes[-1].model_copy(update=update)
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE
