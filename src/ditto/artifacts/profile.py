@@ -191,7 +191,7 @@ class Process(Model):
     parent: Annotated[int, Field(ge=-1, le=255)] = -1
     count: Annotated[int, Field(ge=1, le=1024)] = 1
     roles: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=1, max_length=64)]
-    open_at_start: Annotated[list[OpenAtStart], Field(max_length=8)] = []
+    open_at_start: Annotated[list[OpenAtStart], Field(max_length=56)] = []
 
 
 class Receive(Model):
