@@ -2,6 +2,7 @@
  *
  * What the requests of a class run, worked out once from the tables.
  */
+#include "log.h"
 #include "plan.h"
 
 #include <stdlib.h>
@@ -72,6 +73,8 @@ void plan_setup(const struct codec *codec)
 		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
 			if (program->op[k].kind == OP_REPLY)
 				default_op[0].flags |= program->op[k].flags;
+			else if (program->op[k].flags & DITTO_LOG)
+				log_setup();
 	}
 	make_plan(&plans[ditto_service.classes], &default_program, NULL, codec);
 }

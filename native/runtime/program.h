@@ -79,6 +79,7 @@ enum ditto_op_flags {
 	DITTO_DEFERRED = 1, /* run in the pass at the end of the wake-up */
 	DITTO_DRAWS = 2,    /* the first of those that share a number drawn by chance: run if it lies in prob from start on */
 	DITTO_DRAWN = 4,    /* another of those */
+	DITTO_LOG = 8,      /* not made where the write and sync of another request have done it: see log.c */
 };
 
 /* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another

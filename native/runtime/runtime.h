@@ -238,6 +238,8 @@ struct worker {
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 	uint32_t drawn; /* the number that operations which come together share */
+	uint8_t log; /* enum log_state, of the request in work */
+	uint64_t log_until; /* turn up to which it writes the log, while it holds that */
 	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;

@@ -104,7 +104,8 @@ class RequestClass(Model):
 
     ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
     come in one receive that begins with one of these.  ``rounds`` is how often a loop of tasks asks for events between
-    a request's receive and its deferred operations.
+    a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave out the writes and
+    syncs which come together, as another's that began after they came has done it for them.
     """
 
     probability: Probability
@@ -116,6 +117,7 @@ class RequestClass(Model):
     closes: Probability = 0.0
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     rounds: Annotated[int, Field(ge=1, le=255)] = 1
+    awaits_sync: Probability = 0.0
 
 
 class Role(Model):

@@ -60,25 +60,36 @@ class Tables:
             ]
         return f"&{self._dists[key]}"
 
-    def ops(self, ops: Sequence[Op]) -> str:
-        """The name of an array of operations; NULL for none."""
+    def ops(self, ops: Sequence[Op], awaits_sync: float = 0.0) -> str:
+        """The name of an array of operations; NULL for none.
+
+        Where some await the sync of another, all ask for it, and it turns out in the clone who makes it.
+        """
         if not ops:
             return "NULL"
         name = f"ops_{self._programs}"
         self._programs += 1
         first = next((number for number, op in enumerate(ops) if op.start is not None), None)
-        rows = [f"\t{{{self._op(op, number == first)}}}," for number, op in enumerate(ops)]
+        if awaits_sync:
+            drawn = max((op.start + op.probability for op in ops if op.start is not None), default=0.0)
+            ops = [_asking(op, 1.0 + awaits_sync / drawn) if op.start is not None else op for op in ops]
+        log = awaits_sync > 0.0
+        rows = [f"\t{{{self._op(op, number == first, log)}}}," for number, op in enumerate(ops)]
         self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
         return name
 
-    def program(self, ops: Sequence[Op]) -> str:
-        return f"{{{len(ops)}, {self.ops(ops)}}}"
+    def program(self, ops: Sequence[Op], awaits_sync: float = 0.0) -> str:
+        return f"{{{len(ops)}, {self.ops(ops, awaits_sync)}}}"
 
-    def _op(self, op: Op, draws: bool) -> str:
-        """The initialiser of an operation; ``draws``: it is the program's first of those that share a draw."""
+    def _op(self, op: Op, draws: bool, log: bool) -> str:
+        """The initialiser of an operation.
+
+        ``draws``: it is the program's first of those that share a draw; ``log``: these are made for several requests.
+        """
         flags = "DITTO_DEFERRED" if op.deferred else "0"
         if op.start is not None:
             flags += " | DITTO_DRAWS" if draws else " | DITTO_DRAWN"
+            flags += " | DITTO_LOG" if log else ""
         if op.link is not None:
             flags += f" | DITTO_LINK({op.link + 1})"
         return (
@@ -116,6 +127,12 @@ class Tables:
         self._names += 1
         self.lines += [f"static const {type_name} {name}[] = {{", *[f"\t{row}," for row in rows], "};"]
         return name
+
+
+def _asking(op: Op, scale: float) -> Op:
+    """An operation of those that share a draw, of ``scale`` times as many requests."""
+    start = min(1.0, (op.start or 0.0) * scale)
+    return op.model_copy(update={"start": start, "probability": min(1.0 - start, op.probability * scale)})
 
 
 def block(number: int | None) -> str:

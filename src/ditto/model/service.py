@@ -23,6 +23,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pa
 from ditto.model.rounds import ONE_BY_ONE, datagram_rounds
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
+from ditto.model.syncs import Syncs
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_rest, longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
@@ -117,7 +118,7 @@ def _service(this: _Fit) -> ServiceProfile:
     total = sum(counts.values())
     gaps = evidence.gaps
     client = evidence.observation.client
-    classes = []
+    classes, syncs = [], Syncs(evidence.work)
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
         work = works[key]
@@ -141,6 +142,7 @@ def _service(this: _Fit) -> ServiceProfile:
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
         update = {"together": evidence.requests.together(key), "rounds": usual_rounds(work.cycles) if this.late else 1}
         classes[-1] = classes[-1].model_copy(update=update)
+        classes[-1] = syncs.of_class(classes[-1], work.cycles)
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE
