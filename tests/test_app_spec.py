@@ -130,3 +130,18 @@ def test_only_known_placeholders_are_replaced() -> None:
 def test_a_port_that_the_client_does_not_take_stays(tmp_path: Path) -> None:
     fixed = LOAD.replace("{port}", "6379")
     assert not read(tmp_path, 'name = "a"\n' + SERVICE + fixed).port_can_change
+
+
+def test_an_app_stands_twice_only_where_everything_of_it_can_have_another_place(tmp_path: Path) -> None:
+    assert read(tmp_path, 'name = "a"\n' + SERVICE + LOAD).may_stand_twice
+    beside = '[[beside]]\ncommand = ["cache", "{port}"]\nport = 7000\n'
+    assert read(tmp_path, 'name = "a"\nsetup = ["fill", "{port}"]\n' + SERVICE + LOAD + beside).may_stand_twice
+    for fixed in (
+        'name = "a"\n' + SERVICE.replace("{port}", "6379") + LOAD,
+        'name = "a"\n' + SERVICE + LOAD.replace("{port}", "6379"),
+        'name = "a"\nsetup = ["fill", "/srv/data"]\n' + SERVICE + LOAD,
+        'name = "a"\n' + SERVICE + LOAD + '[prepare]\ncommand = ["fill"]\n',
+        'name = "a"\n' + SERVICE + LOAD + beside.replace("{port}", "7000"),
+        'name = "a"\n' + SERVICE + LOAD + '[limits]\nmemory = "96M"\n',
+    ):
+        assert not read(tmp_path, fixed).may_stand_twice, fixed

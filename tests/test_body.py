@@ -18,7 +18,7 @@ from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block, Work
 from ditto.generate.body import BodyCode, emit
 from ditto.generate.body.chapters import divide
-from ditto.generate.body.data import _loop_lines
+from ditto.generate.body.data import Site, _loop_lines, _sweeps
 from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
 from ditto.generate.body.pools import Cursor, reuse_time, sizes
@@ -403,3 +403,13 @@ def test_only_long_requests_that_follow_addresses_leave_their_far_data_to_lists(
     assert [reach.capped for reach in found] == [False, True, False]
     assert found[1].edge == 6 and found[0].edge > 6 and found[2].edge > 6
     assert [reach.capped for reach in edges(3, orders, found)] == [False, True, False]
+
+
+def test_sweeps_are_no_longer_than_their_lines_are_far() -> None:
+    """A loop of a thousand trips goes through as many lines only where so many are found that far."""
+    thousand = Site(False, 1000, 1000, 1, False, False)
+    near, far = [5000.0, 900, 900, 900, 900, 400, 100, 0, 0, 0, 0], [*[0.0] * 10, 800]
+    assert _sweeps(thousand, far, [1000.0, 1024.0]) and not _sweeps(thousand, near, [1000.0, 1024.0])
+    assert not _sweeps(thousand, far, [1000.0, 512.0])  # others go through the lines that there are
+    assert not _sweeps(thousand, far, [400.0, 1024.0])  # and hardly anything goes in order
+    assert _sweeps(Site(False, 40, 40, 1, False, False), near, [1000.0, 64.0])

@@ -71,6 +71,32 @@ def test_each_request_is_a_call_and_connections_are_kept(looping: Path) -> None:
     assert all(request.startswith(b"GET /") for request in backend.requests)
 
 
+def test_draws_of_a_request_last_over_its_waits_and_even_ones_meet_their_share(tmp_path: Path) -> None:
+    quarter = {"probability": 0.25, "even": True}
+    program = [
+        call(0, 0, draw=1, start=0.0, **quarter), answer(0), call(1, 1, draw=1, start=0.0, **quarter), answer(1),
+        call(2, 2, draw=2, **quarter), answer(2), REPLY,
+    ]  # fmt: skip
+    binary = build(calling([downstream()] * 3, program), tmp_path / "clone")
+    made = []
+    with Backend(OK) as one, Backend(OK) as two, Backend(OK) as three:
+        there = [("--downstream", f"{n}=127.0.0.1:{backend.port}") for n, backend in enumerate((one, two, three))]
+        with (
+            running(binary, *(word for option in there for word in option)) as (_, port),
+            socket.create_connection(("127.0.0.1", port)) as sock,
+        ):
+            for _ in range(128):
+                before = [len(backend.requests) for backend in (one, two, three)]
+                get(sock)
+                after = [len(backend.requests) for backend in (one, two, three)]
+                made.append(tuple(b - a for a, b in zip(before, after, strict=True)))
+    for at in range(0, 128, 4):
+        assert [sum(column) for column in zip(*made[at : at + 4], strict=True)] == [1, 1, 1]
+    assert all(first == second for first, second, _ in made)
+    both = sum(first and third for first, _, third in made)
+    assert 2 <= both <= 16, "32 of 128 make either, 8 both if by chance"
+
+
 def test_requests_wait_for_replies_side_by_side(looping: Path) -> None:
     with (
         Backend(OK, delay_s=0.2) as backend,

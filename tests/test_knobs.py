@@ -9,6 +9,7 @@ import pytest
 
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.profile import Knobs, Profile
+from ditto.host.in_turn import Length
 from ditto.host.place import Place
 from ditto.host.progress import SilentProgress
 from ditto.tune import native, search
@@ -35,7 +36,7 @@ class Bench:
 
 def tuned_with(bench: Bench, monkeypatch: pytest.MonkeyPatch, uncounted: bool = False) -> Profile:
     monkeypatch.setattr(native, "compare", bench.compare)
-    monkeypatch.setattr(native, "_asked", lambda _: 1000)
+    monkeypatch.setattr(native, "_length", lambda _: Length(1000))
     place = Place(AppSpec.model_construct(name="bench"))
     return native.tune_native(place, service_profile(), bench.remake, SilentProgress(), uncounted=uncounted)[0]
 
@@ -163,15 +164,13 @@ def test_clones_that_are_far_off_are_compared_in_short_runs(
 ) -> None:
     seen: list[int | None] = []
 
-    def one(side: float, asked: int | None) -> native.Used:
-        seen.append(asked)
-        return native.Used(side, 0.0)
+    def pair(place: Place, binary: Path, length: Length) -> tuple[native.Used, native.Used]:
+        seen.append(length.asked)
+        return native.Used(1.0, 0.0), native.Used(ratio, 0.0)
 
-    monkeypatch.setattr(native, "_one", one)
-    monkeypatch.setattr(Place, "original", lambda _: 1.0)
-    monkeypatch.setattr(Place, "clone", lambda *_: ratio)
+    monkeypatch.setattr(native, "_pair", pair)
     place = Place(AppSpec.model_construct(name="bench"))
-    now = native.compare(place, Path("clone"), 1000, 0.0, far=True)
+    now = native.compare(place, Path("clone"), Length(1000), 0.0, far=True)
     assert now.error == pytest.approx(ratio - 1) and list(dict.fromkeys(seen)) == sizes
 
 
@@ -205,7 +204,7 @@ def test_tiers_are_compared_in_the_same_runs_until_each_is_right(monkeypatch: py
         return {name: native.Compared(error, 0.01, 0.02, 1000.0, 4096.0) for name, error in errors.items()}
 
     monkeypatch.setattr(native, "_compare_together", compared)
-    monkeypatch.setattr(native, "_asked", lambda _: 1000)
+    monkeypatch.setattr(native, "_length", lambda _: Length(1000))
     place = Place(AppSpec.model_construct(name="bench"))
     profiles = {name: service_profile() for name in ("a", "b")}
     tuned = native.tune_together({"a": place, "b": place}, profiles, (), remake, SilentProgress(), 30.0)

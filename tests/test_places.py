@@ -149,7 +149,7 @@ def test_buffers_of_connections_begin_in_all_sets_of_a_cache(tmp_path: Path) -> 
     #include "pool.h"
     #include <stdio.h>
     int main(void) {
-        struct pool pool = {{0}, 0, 0, 0, 0};
+        struct pool pool = {0};
         unsigned sizes[] = {1024, 16384};
         pool_start(&pool);
         for (int i = 0; i < 256; i++) {

@@ -91,15 +91,16 @@ def test_code_without_a_branch_misses_nothing() -> None:
 def test_misses_are_those_of_the_predictor_followed_branch_by_branch() -> None:
     rng = np.random.default_rng(1)
     places = rng.integers(0, ADDRESS, 4000).astype(np.uint8)
-    outcomes, judged = rng.random(4000) < rng.choice([0.05, 0.5, 0.95], 4000), rng.random(4000) < 0.5
-    counters, history, missed = bytearray(HISTORY * ADDRESS), 0, 0
-    for place, outcome, counts in zip(places.tolist(), outcomes.tolist(), judged.tolist(), strict=True):
+    outcomes, labels = rng.random(4000) < rng.choice([0.05, 0.5, 0.95], 4000), rng.integers(-1, 2, 4000)
+    counters, history, missed = bytearray(HISTORY * ADDRESS), 0, [0, 0]
+    for place, outcome, label in zip(places.tolist(), outcomes.tolist(), labels.tolist(), strict=True):
         at = history * ADDRESS + place
         state = counters[at]
-        missed += counts and (state > 1) != outcome
+        if label >= 0:
+            missed[label] += (state > 1) != outcome
         counters[at] = min(3, state + 1) if outcome else max(0, state - 1)
         history = (history << 1 | outcome) % HISTORY
-    assert counted(places, outcomes, judged) == missed > 100
+    assert counted(places, outcomes, labels, 2) == missed and min(missed) > 100
 
 
 def test_blocks_of_a_request_take_the_same_word_and_the_first_goes_on() -> None:

@@ -40,8 +40,9 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module", params=sorted(VARIANTS))
 def resp(request: pytest.FixtureRequest, binaries: dict[str, Path]) -> Iterator[Clone]:
-    # Left alone, the sanitizer gives memory back when it likes, and a test looks at how much there is.
-    env = {**os.environ, "ASAN_OPTIONS": "allocator_release_to_os_interval_ms=-1"}
+    # Left alone, the sanitizer gives memory back when it likes and keeps 256 MB of what was freed, and a test looks at
+    # how much there is.
+    env = {**os.environ, "ASAN_OPTIONS": "allocator_release_to_os_interval_ms=-1:quarantine_size_mb=2"}
     with running(binaries[request.param], env=env) as clone:
         yield clone
 

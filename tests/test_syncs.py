@@ -75,7 +75,7 @@ def test_all_ask_where_some_await_the_sync_of_another() -> None:
     rows = [line for line in writer.lines if line.startswith("\t{")]
     assert ["DITTO_LOG" in row for row in rows] == [True] * 4 + [False]
     chances = [int(row.split(",")[3].strip().removesuffix("u")) / 2**32 for row in rows]
-    starts = [int(row.rstrip("},").split(",")[-1].strip().removesuffix("u")) / 2**32 for row in rows]
+    starts = [int(row.rstrip("},").split(",")[-2].strip().removesuffix("u")) / 2**32 for row in rows]
     assert chances == pytest.approx([0.75, 0.75, 0.25, 0.25, 1.0]) and starts == pytest.approx([0, 0, 0.75, 0.75, 0])
 
 

@@ -1,14 +1,20 @@
-"""Writes and syncs that come together: found as such, and drawn so."""
+"""What comes together, or evenly: found as such, and drawn so."""
 
 from __future__ import annotations
+
+import random
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.writer import Tables
-from ditto.model.together import starts_of
-from ditto.streams.programs import OpName
+from ditto.model.together import comes_evenly, draws_of, starts_of
+from ditto.streams.calls import Call
+from ditto.streams.cycles import Cycle
+from ditto.streams.programs import ClassWork, OpName, OpWork
 
 
 def log_of(segment: bytes) -> tuple[OpName, OpName]:
@@ -46,3 +52,33 @@ def test_the_first_of_a_program_draws_for_all() -> None:
     rows = [line for line in writer.lines if line.startswith("\t{")]
     assert ["DITTO_DRAWS" in row for row in rows] == [False, True, False]
     assert ["DITTO_DRAWN" in row for row in rows] == [False, False, True]
+
+
+ASKED = OpName("call", NUMBERS["sendto"], ("d", 0), 0)
+MISSED = OpName("call", NUMBERS["sendto"], ("d", 1), 0)
+FILLED = OpName("call", NUMBERS["sendto"], ("d", 0), 1)
+
+
+def work_of(requests: int, makers: dict[OpName, set[int]]) -> tuple[ClassWork, list[tuple[OpName, OpWork]]]:
+    """A class of requests, of which some make each call."""
+    cycles = [cast(Cycle, SimpleNamespace(receive=SimpleNamespace(t_out=at))) for at in range(requests)]
+    ordered = []
+    for name, made in makers.items():
+        calls = [cast(Call, SimpleNamespace(cycle=cycles[at])) for at in sorted(made)]
+        ordered.append((name, OpWork(count=len(made), calls=calls)))
+    courses = [[name for name, made in makers.items() if at in made] for at in range(requests)]
+    return ClassWork(b"GET", cycles, courses=courses), ordered
+
+
+def test_what_a_cache_misses_is_asked_and_filled_in_by_the_same_requests() -> None:
+    missed = set(random.Random(1).sample(range(1000), 80))
+    draws = draws_of(*work_of(1000, {ASKED: set(range(1000)), MISSED: missed, FILLED: missed}))
+    assert draws == {name: {"start": 0.0, "draw": 1, "even": False} for name in (MISSED, FILLED)}
+
+
+def test_a_call_for_every_fourth_request_comes_evenly_and_by_itself() -> None:
+    by_chance = set(random.Random(2).sample(range(1000), 250))
+    draws = draws_of(*work_of(1000, {ASKED: set(range(1000)), MISSED: set(range(0, 1000, 4))}))
+    assert draws == {MISSED: {"draw": 2, "even": True}}
+    assert draws_of(*work_of(1000, {MISSED: by_chance})) == {}
+    assert not comes_evenly([True] * 1000) and not comes_evenly([False, True] * 100)

@@ -9,7 +9,7 @@ import pytest
 
 from ditto.artifacts.amounts import amounts_of, work_of
 from ditto.artifacts.app import AppSpec, Load, Requests
-from ditto.artifacts.profile import Op, OpKind, Profile, Timer
+from ditto.artifacts.profile import Op, OpKind, Profile, Role, Timer
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.artifacts.work import Work
 from ditto.host.place import Place
@@ -18,7 +18,7 @@ from ditto.host.progress import SilentProgress
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
 from ditto.streams.evidence import Gaps, requests_of
-from ditto.streams.instructions import InstructionRun
+from ditto.streams.instructions import InstructionRun, end_answered
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined, scaled
 from ditto.tune import loop
@@ -27,7 +27,7 @@ from ditto.tune.score import score
 from ditto.tune.work import Measured, correct, measured, paced, predicted, runtime_lines, with_service
 from profile_parts import block, service_profile
 from test_language_runtimes import rounds_of_tasks
-from test_sharing import Threads
+from test_sharing import REQUEST, Threads, accept
 
 
 def plain(instructions: float, **changes: object) -> Work:
@@ -341,3 +341,93 @@ def test_what_runs_by_the_clock_never_reaches_farther_than_the_original_did() ->
         profile = correct(profile, visited(6000.0, far), visited(5000.0, [60.0, 40, 40, 40, 30, 20, 36]))
     aim = profile.services[0].blocks[-1].wanted
     assert aim.load_distance[9] == 16 and aim.load_distance[0] == 60 and aim.instructions > 6000
+
+
+def test_what_is_done_with_messages_goes_by_requests_however_often_its_calls_are_made() -> None:
+    """Under an instrument threads wait for an interpreter's lock more often than natively, and in the clone never."""
+    futex, entropy = NUMBERS["futex"], NUMBERS["getrandom"]
+    profile = service_profile()
+    service = profile.services[0]
+    number = len(service.blocks)
+    blocks = [*service.blocks, *(block(1000.0, request_class=-1, after=nr) for nr in (futex, futex, entropy))]
+    rare = [Op(kind=OpKind.FUTEX_WAKE, nr=futex, probability=0.25), Op(kind=OpKind.MISC, nr=entropy, probability=0.5)]
+    first, second, third = (Op(kind=OpKind.COMPUTE, block=number + k) for k in range(3))
+    timer = Timer(period_ms=1, program=[first, rare[0], second, rare[1], third])
+    worker = Role(kind="worker", count=2, wait="blocking", wait_nr=futex, timers=[timer])
+    classes = [
+        cls.model_copy(update={"program": [Op(kind=OpKind.NOTIFY, nr=futex, a=1), *cls.program]})
+        for cls in service.classes
+    ]
+    profile = with_service(profile, {"blocks": blocks, "roles": [*service.roles, worker], "classes": classes})
+
+    def clone(profile: Profile) -> Measured:
+        run = measured_of(profile, 0)
+        done = [b.wanted.instructions for b in profile.services[0].blocks[number:]]
+        segments = {
+            (-1, futex): Segment(1000, plain((done[0] + done[1]) * 800 / 1000)),
+            (-1, entropy): Segment(400, plain(done[2] * 800 / 400)),
+        }
+        return Measured({**run.segments, **segments}, run.requests)
+
+    run = measured_of(profile, 0)
+    original = Measured(
+        {
+            **{place: Segment(s.visits // 10, s.work) for place, s in run.segments.items()},
+            (-1, futex): Segment(1600, plain(300.0)), (-1, entropy): Segment(80, plain(9000.0)),
+        },
+        {0: 60, 1: 20},
+    )  # fmt: skip
+    done = correct(profile, original, clone(profile)).services[0].blocks[number:]
+    assert done[0].wanted.instructions + done[1].wanted.instructions == pytest.approx(6000, rel=0.01)
+    assert done[2].wanted.instructions == pytest.approx(9000, rel=0.01)
+
+
+def test_the_last_request_of_each_connection_counts_and_those_under_way_count_half() -> None:
+    """Of 40 requests that a slow service began under an instrument, eight connections' last ones had been left out."""
+    record = Threads()
+    accept(record, 1)
+    for fd in (7, 7, 8):
+        record.serve(1, fd)
+    record.call(1, "read", len(REQUEST), 9, payload=REQUEST)
+    work = record.work()
+    assert [cycle.receive.args[0] for cycle in end_answered(work)] == [9]
+    requests = requests_of(work, "http1")
+    assert requests.total == 3
+    key = next(iter(requests.classes))
+    run = InstructionRun([], work, Gaps(), requests, {(key, 0): Segment(6, plain(600.0))}, under_way={key: 4})
+    found = measured(service_profile().services[0], run)
+    assert found.total_requests == 3 + 2 and found.per_request().instructions == pytest.approx(720)
+
+
+def test_what_new_connections_cost_a_clone_is_not_taken_off_its_requests() -> None:
+    """Each new thread sets up its memory for 400,000 instructions, and a run of 17 requests had eight new ones."""
+    profile = service_profile()
+    own = block(500.0, request_class=-1, after=NUMBERS["mmap"], runs_per_request=0.003)
+    profile = with_service(profile, {"blocks": [*profile.services[0].blocks, own]})
+    run = measured_of(profile, 0)
+    born = {(-1, NUMBERS["mmap"]): Segment(60, plain(450_000.0))}
+    seen = {(-1, NUMBERS["mmap"]): Segment(11, plain(1500.0))}
+    original = Measured({**run.segments, **seen}, run.requests)
+    blocks = correct(profile, original, Measured({**run.segments, **born}, run.requests)).services[0].blocks
+    for before, after in zip(profile.services[0].blocks[:4], blocks[:4], strict=True):
+        assert after.wanted.instructions == pytest.approx(before.wanted.instructions, rel=0.01)
+
+
+def test_first_touches_count_as_the_farthest_that_a_clone_comes_back_to() -> None:
+    """A clone's memory is not new: what the original touches for the first time would lack in every round."""
+    near = [60.0, 40, 40, 40, 30, 20, 20]
+    seen = [*near, *[0.0] * 16, 16]  # the last bucket: for the first time
+    own = block(6000.0, load_distance=seen, request_class=-1, after=NUMBERS["mmap"])
+    profile = with_service(service_profile(), {"blocks": [*service_profile().services[0].blocks, own]})
+    run = measured_of(profile, 500.0)
+
+    def visited(loads: list[float]) -> Measured:
+        segment = {(-1, NUMBERS["mmap"]): Segment(50, plain(6000.0, load_distance=loads))}
+        return Measured({**run.segments, **segment}, run.requests)
+
+    for _ in range(3):
+        profile = correct(profile, visited(seen), visited([*near, *[0.0] * 9, 16]))
+    aim = profile.services[0].blocks[-1].wanted.load_distance
+    assert sum(aim[15:]) == pytest.approx(16) and aim[:7] == pytest.approx(near)
+    profile = correct(profile, visited(seen), visited([*near, *[0.0] * 9, 10]))
+    assert sum(profile.services[0].blocks[-1].wanted.load_distance[15:]) == pytest.approx(22)

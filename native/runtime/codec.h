@@ -27,26 +27,26 @@ enum codec_step {
 
 /* What one connection remembers between two calls of parse(); all zero at first. */
 struct codec_state {
-	uint64_t need;    /* payload bytes still to be skipped */
+	const uint8_t *value; /* the value stored, if the last parse() saw all of it */
 	uint32_t scanned; /* unconsumed bytes known to hold no end of line */
-	uint32_t argc, arg;
-	uint32_t first_len; /* length of the argument being read */
 	int16_t cls;
 	uint8_t phase;
 	uint8_t flags;
 	uint8_t canned;
 	uint8_t word_len;
 	uint8_t note_len;
+	uint32_t value_size;
+	uint64_t need;    /* payload bytes still to be skipped */
+	uint32_t argc, arg;
+	uint32_t first_len; /* length of the argument being read */
+	uint32_t value_at; /* word that is the value stored; 0: none */
+	uint64_t key_hash;
 	union {
 		char word[24];
 		uint64_t word8[3];
 	};
-	uint64_t key_hash;
-	uint32_t value_size;
-	uint32_t value_at; /* word that is the value stored; 0: none */
-	const uint8_t *value; /* the value stored, if the last parse() saw all of it */
-	char note[64]; /* start of an argument that the reply echoes */
 	struct h2_conn *h2; /* HTTP/2: streams, windows and tables; NULL before the first byte */
+	char note[64]; /* start of an argument that the reply echoes */
 };
 
 enum request_flags {

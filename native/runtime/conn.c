@@ -12,8 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define KEPT_OUT 16384
-
 struct conn *conn_new(struct worker *w, int fd)
 {
 	uint32_t capacity;
@@ -209,12 +207,8 @@ void conn_settle(struct conn *c)
 		queue_second_pass(c);
 		return;
 	}
-	if (c->out.buf && !out_bytes(&c->out)) {
-		if (c->out.cap > KEPT_OUT || w->conns > CONNS_WITH_BUFFERS)
-			out_release(&c->out);
-		else
-			out_reset(&c->out);
-	}
+	if (c->out.buf && !out_bytes(&c->out))
+		out_rest(&c->out);
 	if (c->backlog)
 		return;
 	if (c->eof || c->closing) {

@@ -27,7 +27,7 @@ struct conn *crowd_recycled(struct worker *w)
 	conn_empty(w, c);
 	/* neither its type nor that somebody has it may ever seem to change */
 	memset(&c->worker, 0, offsetof(struct conn, pending) - offsetof(struct conn, worker));
-	memset(&c->peer, 0, sizeof(*c) - offsetof(struct conn, peer));
+	memset(&c->job, 0, sizeof(*c) - offsetof(struct conn, job));
 	return c;
 }
 

@@ -33,10 +33,10 @@ static int job_room(struct conn *c)
 			pool_put(&c->worker->pool, c->job, c->job_cap * (uint32_t)sizeof(*job));
 		}
 		c->job = job;
-		c->job_cap = capacity / (uint32_t)sizeof(*job);
+		c->job_cap = (uint16_t)(capacity / sizeof(*job));
 	}
-	c->job_run -= c->job_head;
-	c->job_tail -= c->job_head;
+	c->job_run = (uint16_t)(c->job_run - c->job_head);
+	c->job_tail = (uint16_t)waiting;
 	c->job_head = 0;
 	return 0;
 }
@@ -56,12 +56,12 @@ int job_add(struct conn *c, struct request *request)
 	worker_stall(w);
 	job = &c->job[c->job_tail];
 	job->plan = plan;
-	job->pick = plan->picks ? rng_u32(&w->rng) : 0;
+	job->pick = plan_pick(plan, &w->rng);
 	request->file_body = DITTO_NONE;
 	if (plan->group != DITTO_NONE) {
 		uint64_t size;
 
-		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : job->pick, &size);
+		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : plan_file(plan, job->pick), &size);
 		if (plan->sent) {
 			uint32_t part = dist_draw(plan->sent, &w->rng, 0);
 
@@ -131,7 +131,7 @@ static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass,
 
 static enum run other_op(struct conn *c, struct job *job, const struct ditto_op *op)
 {
-	struct op_context x = {c->worker, c, job, c->slot, &c->open_slots, job->pick};
+	struct op_context x = {c->worker, c, job, c->slot, &c->open_slots, plan_file(job->plan, job->pick)};
 
 	return op_run(&x, op);
 }
@@ -146,6 +146,11 @@ int op_due(struct worker *w, const struct ditto_op *op)
 	return w->drawn - op->start < op->prob;
 }
 
+static int due(struct worker *w, const struct job *job, const struct ditto_op *op)
+{
+	return op->draw ? plan_due(job->plan, job->pick, op) : op_due(w, op);
+}
+
 /* Runs what is left of a job in this pass. */
 static enum run job_run(struct conn *c, uint32_t index, int pass)
 {
@@ -157,7 +162,7 @@ static enum run job_run(struct conn *c, uint32_t index, int pass)
 	for (unsigned i = job->op; i < n; i++) {
 		enum run state;
 
-		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && !op_due(c->worker, op[i]))
+		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && !due(c->worker, job, op[i]))
 			continue;
 		if (op[i]->flags & DITTO_LOG && !log_enter(c->worker))
 			continue;
@@ -274,7 +279,8 @@ enum run conn_run(struct conn *c, int pass)
 		return state;
 	if (c->job_head == c->job_tail) {
 		c->job_head = c->job_run = c->job_tail = 0;
-		if (c->job_cap > 64) {
+		/* who pulls looks at how its job ended */
+		if (c->job && c->source.fd >= 0) {
 			pool_put(&c->worker->pool, c->job, c->job_cap * (uint32_t)sizeof(*c->job));
 			c->job = NULL;
 			c->job_cap = 0;

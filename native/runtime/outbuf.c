@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#define RESTING_BYTES 16384
+
 /* Sets the buffer aside as full.  Returns -1 without memory. */
 static int put_aside(struct outbuf *o)
 {
@@ -30,11 +32,27 @@ static int put_aside(struct outbuf *o)
 	return 0;
 }
 
+/* Begins with the buffer that rested last.  Whether there is one that has room for n bytes. */
+static int wake_up(struct outbuf *o, size_t n)
+{
+	struct pool *pool = o->pool;
+
+	if (o->buf || !pool->rested || n > pool->rested_bytes)
+		return 0;
+	o->buf = pool->rested;
+	o->cap = pool->rested_bytes;
+	pool->rested = NULL;
+	pool->rested_bytes = 0;
+	return 1;
+}
+
 int out_grow(struct outbuf *o, size_t n)
 {
 	uint32_t used = o->end - o->start, capacity;
 	uint8_t *buf;
 
+	if (wake_up(o, n))
+		return 0;
 	if (out_splits(o, n)) {
 		if (put_aside(o)) {
 			o->failed = 1;
@@ -83,6 +101,23 @@ void out_release(struct outbuf *o)
 		pool_put(o->pool, o->buf, o->cap);
 	o->buf = NULL;
 	o->cap = 0;
+}
+
+void out_rest(struct outbuf *o)
+{
+	struct pool *pool = o->pool;
+
+	if (o->waiting || o->full || o->cap > RESTING_BYTES || o->cap <= pool->rested_bytes) {
+		out_release(o);
+		return;
+	}
+	if (pool->rested)
+		pool_put(pool, pool->rested, pool->rested_bytes);
+	pool->rested = o->buf;
+	pool->rested_bytes = o->cap;
+	o->buf = NULL;
+	o->cap = 0;
+	out_reset(o);
 }
 
 void out_took(struct outbuf *o, size_t n)

@@ -21,7 +21,7 @@ struct out_full {
 /* What is written goes to buf + end, where base + end is its position; full buffers wait before it. */
 struct outbuf {
 	struct pool *pool;
-	uint8_t *buf;
+	uint8_t *buf; /* NULL where nothing is in it, once it rested */
 	uint32_t cap, start, end;
 	uint32_t piece; /* most bytes in a buffer; 0: whatever is wanted */
 	uint64_t base;
@@ -33,6 +33,10 @@ struct outbuf {
 
 int out_grow(struct outbuf *o, size_t n);
 void out_release(struct outbuf *o);
+
+/* Everything was sent: its buffer, where it is no large one, is the next to be taken by whichever output of the thread has
+ * something to say.  So few are in use, and those are the ones used last. */
+void out_rest(struct outbuf *o);
 
 /* The next n bytes have been sent. */
 void out_took(struct outbuf *o, size_t n);

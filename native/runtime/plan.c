@@ -5,6 +5,7 @@
 #include "log.h"
 #include "plan.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 #define LEAST_PIECE 4096 /* shorter vectors are parts of a reply, such as its head, and no buffers */
@@ -51,7 +52,12 @@ static void make_plan(struct plan *plan, const struct ditto_program *program, co
 		}
 		if (op->kind == OP_FILE_OPEN || op->kind == OP_FILE_STAT)
 			plan->picks = 1;
+		plan->draws |= op->draw > 0;
 	}
+	plan->turns = calloc(1, sizeof(*plan->turns));
+	if (!plan->turns)
+		fail("memory for classes");
+	plan->key = (uint32_t)rng_mix(options.seed ^ (uint64_t)(plan - plans));
 	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
 	plan->group = (int16_t)sent_group(program, slot);
 	plan->send = send ? send : &ditto_service.send;
@@ -82,4 +88,24 @@ void plan_setup(const struct codec *codec)
 const struct plan *plan_of(int cls)
 {
 	return &plans[cls == DITTO_NONE ? ditto_service.classes : (unsigned)cls];
+}
+
+uint32_t plan_pick(const struct plan *plan, struct rng *rng)
+{
+	if (plan->draws)
+		return atomic_fetch_add_explicit(plan->turns, 1, memory_order_relaxed);
+	return plan->picks ? rng_u32(rng) : 0;
+}
+
+uint32_t plan_file(const struct plan *plan, uint32_t pick)
+{
+	return plan->draws ? (uint32_t)rng_mix(plan->key ^ (uint64_t)pick << 32) : pick;
+}
+
+int plan_due(const struct plan *plan, uint32_t pick, const struct ditto_op *op)
+{
+	uint32_t key = plan->key + op->draw;
+	uint32_t drawn = op->flags & DITTO_EVEN ? rng_even(pick, key) : (uint32_t)rng_mix(key ^ (uint64_t)pick << 32);
+
+	return drawn - op->start < op->prob;
 }

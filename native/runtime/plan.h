@@ -12,6 +12,9 @@ struct plan {
 	uint8_t rounds;     /* waits before the second pass, where it is that late */
 	uint8_t persistent; /* the file is open since the start */
 	uint8_t picks;      /* some operation chooses a file */
+	uint8_t draws;      /* some operation has a draw of the request's own */
+	uint32_t key;       /* of those draws */
+	_Atomic uint32_t *turns; /* requests so far, of all threads */
 	int16_t group;      /* of the file, or DITTO_NONE */
 	const struct ditto_dist *sent; /* how much of it; NULL: all */
 	const struct ditto_send *send;
@@ -22,5 +25,12 @@ void plan_setup(const struct codec *codec);
 
 /* Of a class, or of DITTO_NONE. */
 const struct plan *plan_of(int cls);
+
+/* What tells a request of the class from others: which file of each group it uses, and its draws. */
+uint32_t plan_pick(const struct plan *plan, struct rng *rng);
+uint32_t plan_file(const struct plan *plan, uint32_t pick);
+
+/* Whether an operation with a draw of the request's own is made. */
+int plan_due(const struct plan *plan, uint32_t pick, const struct ditto_op *op);
 
 #endif

@@ -14,11 +14,13 @@
 #define POOL_KEEP_BYTES (64u << 20) /* free large buffers kept by a thread; more go back to the kernel */
 
 struct pool {
+	uint8_t *rested; /* an output's last buffer, for the next one; see out_rest */
+	uint32_t rested_bytes;
+	unsigned cuts; /* buffers of whole pages cut from it */
 	void *free[POOL_MAX_SHIFT + 1];
 	size_t kept; /* bytes of free buffers that came from a mapping of their own */
 	char *fresh; /* address space that no buffer has had yet */
 	size_t left; /* bytes of it */
-	unsigned cuts; /* buffers of whole pages cut from it */
 };
 
 /* Sets address space aside, so that connections that come later ask the kernel for none. */

@@ -135,6 +135,8 @@ int conn_receive_once(struct conn *c)
 	c->drained = n < 0 && errno == EAGAIN;
 	if (n > 0)
 		c->in_end += (uint32_t)n;
+	else if (c->in_start == c->in_end)
+		conn_in_release(c);
 	/* that a part came whole tells nothing of what is behind it */
 	c->filled = n > 0 && (size_t)n == iov.iov_len && (!part || c->edge);
 	return (int)n;
@@ -156,7 +158,7 @@ static void take_requests(struct conn *c)
 
 	c->backlog = 0;
 	while (c->in_start < c->in_end && !c->closing) {
-		if (out_bytes(&c->out) > OUT_HIGH || c->job_tail - c->job_head >= JOBS_HIGH) {
+		if (out_bytes(&c->out) > OUT_HIGH || (uint32_t)(c->job_tail - c->job_head) >= JOBS_HIGH) {
 			c->backlog = 1;
 			return;
 		}
@@ -185,11 +187,8 @@ static void take_requests(struct conn *c)
 	}
 	if (c->closing)
 		c->in_start = c->in_end;
-	if (c->in_start == c->in_end) {
-		c->in_start = c->in_end = 0;
-		if (c->worker->conns > CONNS_WITH_BUFFERS)
-			conn_in_release(c);
-	}
+	if (c->in_start == c->in_end && !c->peer)
+		conn_in_release(c);
 }
 
 /* Requests in the buffer, as far as they can be taken. */

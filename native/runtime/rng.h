@@ -31,6 +31,10 @@ static inline uint32_t rng_u32(struct rng *r)
 	return (uint32_t)(rng_next(r) >> 32);
 }
 
+/* A number of the kind of rng_u32 for the at-th of some draws that fill the range evenly: of 2^k from a multiple of 2^k on,
+ * one lies in each of its 2^k parts.  Keys make other draws, in another order. */
+uint32_t rng_even(uint32_t at, uint32_t key);
+
 /* A number below n (n > 0), by multiplication instead of division. */
 static inline uint32_t rng_below(struct rng *r, uint32_t n)
 {

@@ -8,6 +8,7 @@
 
 #include "body.h"
 #include "codec.h"
+#include "conn.h"
 #include "ditto.h"
 #include "outbuf.h"
 #include "rng.h"
@@ -36,86 +37,6 @@ void fail(const char *what); /* message with errno to stderr, ends the clone wit
 
 /* --- connections -------------------------------------------------------------------------------------- */
 
-enum source_type { SOURCE_LISTENER, SOURCE_NOTIFY, SOURCE_CONN, SOURCE_LINK, SOURCE_INBOX, SOURCE_TIMER };
-
-struct source {
-	int fd;
-	uint8_t type;
-	int place; /* index in the set of poll and select */
-	uint32_t events;
-	uint8_t out_due; /* of epoll: it was asked anew whether it can be sent on, and not reported since */
-};
-
-struct slot {
-	int fd;
-	uint64_t size;
-	uint64_t end; /* where the last access at an offset ended */
-};
-
-#define REQUEST_SLOTS DITTO_SLOT_PERSISTENT
-
-struct plan; /* plan.h */
-
-/* A request whose reply is formatted and whose program has not ended. */
-struct job {
-	const struct plan *plan;
-	uint64_t end;       /* where its reply ends in the output stream */
-	uint64_t body_left; /* bytes for OP_SENDFILE */
-	uint64_t body_at;
-	uint32_t pick;      /* chooses the file of each group */
-	uint32_t head, tail; /* parts of the reply, for vectors */
-	uint16_t op;        /* next operation */
-	uint8_t traits;     /* enum trait */
-	uint8_t resumed;    /* op was begun in an earlier wake-up */
-	uint8_t whole;      /* everything runs in the second pass, since an earlier reply waits there */
-	uint8_t ended;      /* its program has ended, though not all was sent */
-	uint8_t failed;     /* a service that it needs did not answer */
-	uint32_t length;    /* of its reply in the output stream */
-	const uint8_t *lent; /* the payload, where it is not in the output yet: nothing of the reply was sent then */
-};
-
-_Static_assert(sizeof(struct job) == 64, "pool buffers hold a whole number of jobs");
-
-enum trait { TRAIT_DEFERRED = 1, TRAIT_SENDFILE = 2, TRAIT_PULLS = 4, TRAIT_BRINGS = 8 };
-
-struct conn {
-	struct source source; /* first: the wait set points here */
-	struct worker *worker;
-	struct conn *next;      /* in the list of deferred connections */
-	struct conn *next_dead;
-	struct conn *next_pull; /* waits for an element as well */
-	struct conn *next_passed; /* message.c: in an inbox, or yielded */
-	struct conn *prev_all, *next_all;
-	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled;
-	uint8_t shell, drained;
-	uint8_t passed; /* another thread has it, or it waits in the list of the yielded */
-	uint8_t begun; /* a part of a request has come */
-	uint8_t rounds; /* waits left before its second pass */
-	struct links *links;           /* to other services; NULL before the first call */
-	const struct ditto_send *send; /* how the reply in progress is sent */
-	uint16_t calls;         /* sends in this wake-up */
-	uint64_t wake;          /* the wake-up that calls belongs to */
-	uint32_t idle_events;   /* what to wait for when nothing is blocked */
-	uint8_t *in;
-	uint32_t in_cap, in_start, in_end;
-	struct outbuf out;
-	struct job *job;
-	uint32_t job_cap, job_head, job_run, job_tail; /* head..run wait for the second pass, run..tail for the first */
-	uint32_t open_slots;    /* bit set */
-	struct codec_state codec;
-	struct slot slot[REQUEST_SLOTS];
-	_Atomic uint32_t pending; /* shared.c: events reported, and whether a thread has it */
-	struct sockaddr *peer;    /* datagram.c: whom to answer; NULL on connections */
-	socklen_t peer_bytes;
-	uint8_t fresh;            /* accepted by a dispatcher, not taken over yet */
-	int copy;                 /* of its descriptor, which the server made; 0: none */
-	uint64_t parts_at;        /* position in the output from which the parts of its reply are counted */
-	_Atomic uint8_t answer;   /* message.c: whether another thread sends the reply */
-	uint32_t answered;        /* bytes it is to send, and has sent then */
-	uint32_t answer_head;     /* of these, the head that it may send by itself first; 0: none, or it is sent */
-	uint32_t answer_sent;     /* of these, what is sent of an answer that is not whole yet */
-};
-
 enum run { RUN_DONE, RUN_BLOCKED, RUN_DEAD };
 
 /* What conn.blocked waits for: the client to take the reply, another service to answer, an element to be brought, a
@@ -137,13 +58,12 @@ void conn_empty(struct worker *w, struct conn *c); /* what it holds, but not its
 int conn_receive_once(struct conn *c); /* bytes, 0 at the end, -1 with errno; -2: no room */
 void conn_settle(struct conn *c);
 
-#define CONNS_WITH_BUFFERS 512 /* up to so many connections of a thread, each keeps its buffers while idle */
-
 void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
 void conn_forget(struct conn *c); /* what its codec keeps of it */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
 void conn_take_more(struct conn *c); /* and what a program has received by itself */
 void conn_receive(struct conn *c); /* by the receive policy */
+/* Connections with nothing in their buffers have none, so that a thread works on those that it used last. */
 void conn_in_release(struct conn *c);
 
 enum run conn_run(struct conn *c, int pass); /* jobs.c */
@@ -211,41 +131,48 @@ struct inbox; /* message.c: requests passed on */
 
 #define MAPPINGS 16 /* mappings made by operations that a worker keeps */
 
+/* After its body, what it needs for every request comes first. */
 struct worker {
 	struct ditto_body body;
 	struct rng rng;
 	const struct ditto_role *role;
-	struct process *process;
-	unsigned role_index, number;
 	const struct waiter *waiter; /* NULL: blocking calls */
-	int wait_fd;
-	struct source listener, notify;
-	int notify_write;
-	int listen_queue; /* serve.c: an event queue of the listener alone; 0: none */
-	int spare_fd; /* given up to refuse a connection when no descriptor is left */
 	struct epoll_event *ready;
-	void *wait_state;
 	uint64_t wakes;
-	struct conn *deferred, **deferred_tail, *dead, *all;
-	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
-	uint32_t brought; /* elements that nobody has taken */
-	uint32_t conns, accepts; /* how many there are; accepts since the listener was added to the wait set */
-	struct pool pool;
-	struct source *ticks; /* timerfds, by timer */
-	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
 	uint64_t served;    /* requests taken up */
-	uint32_t stalls;    /* waits not made yet, in 256ths */
+	uint64_t *due;      /* next time of each timer, CLOCK_MONOTONIC ns, or number of requests */
+	struct link_pool *links; /* link.c; NULL before the first call */
+
+	struct conn *deferred, **deferred_tail, *dead;
+	struct conn *yielded; /* goes on after the next wait */
+	struct shared *shared; /* shared.c; NULL: its connections are its own */
+	uint32_t conns, accepts; /* how many there are; accepts since the listener was added to the wait set */
+	int wait_fd;
+	uint32_t stalls;    /* requests that waited */
 	uint32_t stored;    /* slot of the store that the last of them was of; 0: none yet */
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
+
 	uint32_t drawn; /* the number that operations which come together share */
 	uint8_t log; /* enum log_state, of the request in work */
 	uint64_t log_until; /* turn up to which it writes the log, while it holds that */
 	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
+	uint32_t brought; /* elements that nobody has taken */
+	struct pool pool;
+
+	struct process *process;
+	unsigned role_index, number;
+	struct source listener, notify;
+	int notify_write;
+	int listen_queue; /* serve.c: an event queue of the listener alone; 0: none */
+	int spare_fd; /* given up to refuse a connection when no descriptor is left */
+	void *wait_state;
+	struct conn *all;
+	struct conn *pulls, *last_pull; /* connections whose requests wait for elements */
+	struct source *ticks; /* timerfds, by timer */
 	unsigned hand_next; /* whose turn it is */
 	struct queue *queue;
 	struct inbox *inbox;
 	struct conn *passed;  /* whose work it does */
-	struct conn *yielded; /* goes on after the next wait */
 	char path[512];
 	uint8_t *scratch; /* file contents; shared by all threads */
 	struct mapping {
@@ -253,11 +180,9 @@ struct worker {
 		size_t bytes;
 	} mapped[MAPPINGS];
 	unsigned mapped_next;
-	struct link_pool *links; /* link.c; NULL before the first call */
 	int first_fd;     /* connection a spawned server starts with, or -1 */
 	struct worker *rest_next, *spawn; /* worker.c */
 	struct conn *datagrams; /* what stands for all of its peers */
-	struct shared *shared; /* shared.c; NULL: its connections are its own */
 	struct worker *next_idle;
 	_Atomic uint32_t parked;
 };

@@ -105,12 +105,21 @@ void fresh_touch(uint32_t pages)
 }
 
 /* The slowest instruction that neither reads nor writes, on any x86: a wait that caches do not see.  Its results stay
- * between 0.5 and 1, so that it is as slow each time. */
+ * between 0.5 and 1, so that it is as slow each time.  Without a branch for each: the end of such a loop is foreseen by few
+ * predictors, and what came before it is forgotten by then. */
 static void compute_stall(uint32_t steps)
 {
 	long double x = 1.0L;
 
-	for (; steps; steps--)
+	for (; steps >= 16; steps -= 16)
+		__asm__ volatile(".rept 16\n\tfcos\n\t.endr" : "+t"(x));
+	if (steps & 8)
+		__asm__ volatile(".rept 8\n\tfcos\n\t.endr" : "+t"(x));
+	if (steps & 4)
+		__asm__ volatile(".rept 4\n\tfcos\n\t.endr" : "+t"(x));
+	if (steps & 2)
+		__asm__ volatile("fcos\n\tfcos" : "+t"(x));
+	if (steps & 1)
 		__asm__ volatile("fcos" : "+t"(x));
 }
 
@@ -127,9 +136,8 @@ void worker_stall(struct worker *w)
 	}
 	if (!ditto_service.stalls || options.skeleton)
 		return;
-	w->stalls += ditto_service.stalls;
-	reads = w->stalls >> 8;
-	w->stalls &= 255;
+	/* Of 256 requests the first wait once more: changing from one to the next, that could not be foreseen. */
+	reads = (ditto_service.stalls >> 8) + (w->stalls++ % 256 < ditto_service.stalls % 256);
 	if (ditto_service.stalls_computed)
 		compute_stall(reads);
 	else if (w->body.widest && values_slots() > w->body.widest->lines)

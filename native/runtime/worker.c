@@ -304,7 +304,7 @@ void worker_accepted(struct worker *w, int fd)
 		return;
 	}
 	if (role->on_accept.n) {
-		memset(&shell, 0, offsetof(struct conn, codec));
+		memset(&shell, 0, sizeof(shell));
 		shell.source.fd = fd;
 		shell.source.place = -1;
 		shell.worker = w;

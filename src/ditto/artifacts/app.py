@@ -154,9 +154,10 @@ class Requests(_Frozen):
 
 
 class Load(_Frozen):
-    """A real client.  It ends by itself: after ``{requests}``, or after a time of its own.
+    """A real client.  It ends by itself: after ``{requests}``, after ``{seconds}``, or after a time of its own.
 
     Attributes:
+        seconds: for ``{seconds}``, where nothing asks for another time.
         count: a regular expression with one group around the number of requests that the client prints, for clients
             that print it in a way of their own.
         clone_command: another client for the clone, where the app's own cannot talk to it; it takes the same
@@ -165,6 +166,7 @@ class Load(_Frozen):
 
     command: Command
     requests: Requests = Requests()
+    seconds: int = Field(default=4, ge=1, le=600, strict=True)
     connections: int = Field(default=1, ge=1)
     count: str | None = None
     clone_command: Command | None = None
@@ -183,6 +185,11 @@ class Load(_Frozen):
     def counts_requests(self) -> bool:
         """Whether the number of requests can be set (the command has ``{requests}``)."""
         return any("{requests}" in word for word in self.command)
+
+    @property
+    def takes_seconds(self) -> bool:
+        """Whether the time can be set (the command has ``{seconds}``)."""
+        return any("{seconds}" in word for word in self.command)
 
     @property
     def first_requests(self) -> int:
@@ -244,6 +251,18 @@ class AppSpec(_Frozen):
         setup = any("{port}" in word for word in self.setup or ())
         server = setup or any("{port}" in word for word in (*entry.command, *entry.env.values()))
         return server and (any("{port}" in word for word in self.load.command) or (setup and self.fronted))
+
+    @property
+    def may_stand_twice(self) -> bool:
+        """Whether the app and its clone may run at once: nothing of the app has a place that cannot be another.
+
+        Its limits hold one of them at a time, for what they do to disks and the page cache is everybody's.
+        """
+        words = (self.setup or (), self.prepare.command if self.prepare else (), self.load.command)
+        besides = [(*server.command, *server.env.values()) for server in self.beside]
+        placed = [(*self.service.command, *self.service.env.values()), *(w for w in (*words, *besides) if w)]
+        alone = self.several or self.limits is not None
+        return not alone and all("{port" in " ".join(words) for words in placed)
 
     @property
     def fronted(self) -> bool:

@@ -235,6 +235,8 @@ class Conditions(_Frozen):
         load: the load's command, paths left out.
         counted: how the number of requests of a run was had.
         order: the order of the timed runs, such as ``A B C A B C`` (A original, B clone, C empty body).
+        parts: that each of these consists of.
+        together: whether the sides of a round stood at once, and took turns part by part.
     """
 
     connections: int
@@ -244,6 +246,8 @@ class Conditions(_Frozen):
     load: str
     counted: str
     order: str
+    parts: int = 1
+    together: bool = False
 
 
 class Dropped(_Frozen):

@@ -103,9 +103,10 @@ class RequestClass(Model):
     """A cluster of requests that run the same operations.
 
     ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
-    come in one receive that begins with one of these.  ``rounds`` is how often a loop of tasks asks for events between
-    a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave out the writes and
-    syncs which come together, as another's that began after they came has done it for them.
+    come in one receive that begins with one of these, ``again`` the share of them before which their thread served
+    another of the class (None: as many as their probability makes it).  ``rounds`` is how often a loop of tasks asks
+    for events between a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave
+    out the writes and syncs which come together, as another's that began after they came has done it for them.
     """
 
     probability: Probability
@@ -116,6 +117,7 @@ class RequestClass(Model):
     send: Send | None = None
     closes: Probability = 0.0
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
+    again: Probability | None = None
     rounds: Annotated[int, Field(ge=1, le=255)] = 1
     awaits_sync: Probability = 0.0
 

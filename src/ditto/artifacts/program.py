@@ -91,6 +91,8 @@ class Op(Model):
 
     ``where`` is told of reads and writes at offsets: numbers of places, hottest first, each with those before it.
     ``start`` tells where in the program's one draw, from 0 to 1, the probability begins; None for one drawn by itself.
+    ``draw`` numbers the draws that a request keeps over all its waits; ``start`` is a place in that one then.  With
+    ``even`` it is made as often in each few requests of the class as in all of them, without the spread of chance.
     ``link`` tells which of the request's connections to other services it is for; None for the client's own.
     """
 
@@ -98,6 +100,8 @@ class Op(Model):
     nr: SyscallNumber = 0
     probability: Probability = 1.0
     start: Probability | None = None
+    draw: Annotated[int, Field(ge=0, le=512)] = 0
+    even: bool = False
     deferred: bool = False
     a: SmallInt = 0
     b: SmallInt = 0

@@ -101,6 +101,7 @@ class StudyConditions(_Frozen):
         load: the app's own client whose requests are sent, paths left out.
         order: of the runs, such as ``A B A B`` (A original, B clone) under each setting.
         placement: which CPUs server, load and neighbour are on.
+        together: whether both sides stood at once under a setting, and took turns within each run.
     """
 
     connections: int
@@ -109,6 +110,7 @@ class StudyConditions(_Frozen):
     load: str
     order: str
     placement: str = ""
+    together: bool = False
 
 
 class Study(_Frozen):

@@ -93,6 +93,8 @@ def _program(title: str, program: list[Op]) -> Iterator[str]:
         words = [f"    {op.kind.value}"]
         if op.probability < 1:
             words.append(f"p={op.probability:.4f}")
+        if op.draw:
+            words.append(f"draw={op.draw}@{op.start or 0:.4f}{' even' if op.even else ''}")
         if op.block is not None:
             words.append(f"block={op.block}")
         if op.nr:

@@ -101,7 +101,7 @@ def _orders(service: ServiceProfile) -> tuple[Order, ...]:
         # one that runs over and over is emitted once, and by itself
         own = list(dict.fromkeys(op.block for op in cls.program if op.block is not None and op.probability >= 0.5))
         if own:
-            orders.append(Order((*begin, *own, *end), cls.probability))
+            orders.append(Order((*begin, *own, *end), cls.probability, cls.again))
     placed = {number for order in orders for number in order.blocks}
     orders += [Order((number,), 0.0) for number in range(len(service.blocks)) if number not in placed]
     return tuple(orders)

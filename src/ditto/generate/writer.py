@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ditto.artifacts.profile import Dist, Op, ReplyShape, Send
+from ditto.artifacts.profile import Dist, Op, OpKind, ReplyShape, Send
 
 ALWAYS = 0xFFFFFFFF
 
@@ -69,12 +69,13 @@ class Tables:
             return "NULL"
         name = f"ops_{self._programs}"
         self._programs += 1
-        first = next((number for number, op in enumerate(ops) if op.start is not None), None)
-        if awaits_sync:
-            drawn = max((op.start + op.probability for op in ops if op.start is not None), default=0.0)
-            ops = [_asking(op, 1.0 + awaits_sync / drawn) if op.start is not None else op for op in ops]
-        log = awaits_sync > 0.0
-        rows = [f"\t{{{self._op(op, number == first, log)}}}," for number, op in enumerate(ops)]
+        first = next((n for n, op in enumerate(ops) if op.start is not None and not op.draw), None)
+        logs = [awaits_sync > 0.0 and op.start is not None and op.kind in LOG_KINDS for op in ops]
+        made = max(((op.start or 0.0) + op.probability for op, log in zip(ops, logs, strict=True) if log), default=1.0)
+        rows = [
+            f"\t{{{self._op(_asking(op, 1.0 + awaits_sync / made) if log else op, number == first, log)}}},"
+            for number, (op, log) in enumerate(zip(ops, logs, strict=True))
+        ]
         self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
         return name
 
@@ -87,15 +88,18 @@ class Tables:
         ``draws``: it is the program's first of those that share a draw; ``log``: these are made for several requests.
         """
         flags = "DITTO_DEFERRED" if op.deferred else "0"
-        if op.start is not None:
+        if op.start is not None and not op.draw:
             flags += " | DITTO_DRAWS" if draws else " | DITTO_DRAWN"
-            flags += " | DITTO_LOG" if log else ""
+        if log:
+            flags += " | DITTO_LOG"
+        if op.even:
+            flags += " | DITTO_EVEN"
         if op.link is not None:
             flags += f" | DITTO_LINK({op.link + 1})"
         return (
             f"OP_{op.kind.value.upper()}, {flags}, {op.nr}, {fraction(op.probability)}u, {integer(op.a)}, "
             f"{integer(op.b)}, {integer(op.c)}, {self.dist(op.size)}, {block(op.block)}, {self.dist(op.where)}, "
-            f"{fraction(op.start or 0.0)}u"
+            f"{fraction(op.start or 0.0)}u, {op.draw}u"
         )
 
     def send(self, send: Send | None) -> str:
@@ -127,6 +131,10 @@ class Tables:
         self._names += 1
         self.lines += [f"static const {type_name} {name}[] = {{", *[f"\t{row}," for row in rows], "};"]
         return name
+
+
+LOG_KINDS = frozenset({OpKind.FILE_WRITE, OpKind.FILE_SYNC})
+"""Operations of those that share a draw that one request makes for several."""
 
 
 def _asking(op: Op, scale: float) -> Op:

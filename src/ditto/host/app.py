@@ -276,7 +276,7 @@ class AppRun:
         Raises:
             AppError: one failed, or a service ended.
         """
-        if self._stands_in:
+        if self.is_clone and self.spec.load.clone_command is not None:
             return None
         result = None
         for service in self.spec.start_order():
@@ -288,7 +288,11 @@ class AppRun:
         return result
 
     def start_load(
-        self, requests: int | None = None, command: Sequence[str] | None = None, port: int | None = None
+        self,
+        requests: int | None = None,
+        command: Sequence[str] | None = None,
+        port: int | None = None,
+        seconds: int | None = None,
     ) -> Client:
         """Start the client once, in the background.
 
@@ -296,8 +300,11 @@ class AppRun:
             requests: for ``{requests}``; the app's own number for this kind of run without it.
             command: another client than the app's (placeholders are replaced here too).
             port: for ``{port}``; the entry service's without it.
+            seconds: for ``{seconds}``; the app's own without it.
         """
-        words = self._words(command or self._client_command(), requests, port)
+        own = self.spec.load.clone_command if self._clone is not None else None
+        words = command or own or self.spec.load.command
+        words = self._words(words, requests=requests, port=port, seconds=seconds)
         commands.require_program(words, self.spec.folder, "load")
         with interrupts.held():
             client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
@@ -312,13 +319,14 @@ class AppRun:
         command: Sequence[str] | None = None,
         timeout_s: float = _STEP_TIMEOUT_S,
         port: int | None = None,
+        seconds: int | None = None,
     ) -> LoadResult:
         """Run the client once to its end.
 
         Raises:
             AppError: it failed, was not done after ``timeout_s``, or the service ended.
         """
-        return self.start_load(requests, command, port).wait(timeout_s, self.check_alive)
+        return self.start_load(requests, command, port, seconds).wait(timeout_s, self.check_alive)
 
     def load_for(self, seconds: float, requests: int | None = None, again: bool = True) -> list[LoadResult]:
         """Keep the client running for ``seconds``: again when it ends early, if asked to; ended when it lasts longer.
@@ -346,19 +354,10 @@ class AppRun:
         for server in self._services:
             server.check_alive()
 
-    @property
-    def _stands_in(self) -> bool:
-        """Whether a client of its own drives the clone, for the app's cannot."""
-        return self.is_clone and self.spec.load.clone_command is not None
-
-    def _client_command(self) -> Sequence[str]:
-        own = self.spec.load.clone_command
-        return own if self._clone is not None and own is not None else self.spec.load.command
-
     # -- parts -------------------------------------------------------------------------------------------------
 
-    def _words(self, words: Sequence[str], requests: int | None = None, port: int | None = None) -> list[str]:
-        return placeholders.fill(self.spec, self.which, self._ports, words, requests, port)
+    def _words(self, words: Sequence[str], **values: int | None) -> list[str]:
+        return placeholders.fill(self.spec, self.which, self._ports, words, **values)
 
     def _environment(self, extra: dict[str, str] | None = None, port: int | None = None) -> dict[str, str]:
         base = commands.environment_in(self.spec.folder)

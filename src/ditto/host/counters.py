@@ -83,6 +83,15 @@ class Counts:
     running: float = 1.0
     missing: Mapping[Key, str] = field(default_factory=dict)
 
+    def __add__(self, other: Counts) -> Counts:
+        """Of both times together: what could be counted in each."""
+        both = self.values.keys() & other.values.keys()
+        return Counts(
+            {key: self.values[key] + other.values[key] for key in both},
+            min(self.running, other.running),
+            {**self.missing, **other.missing},
+        )
+
     @property
     def reason(self) -> str:
         """Why nothing was counted; empty where something was."""

@@ -26,6 +26,14 @@ class DiskUse:
     writes: float = 0.0
     write_bytes: float = 0.0
 
+    def __add__(self, other: DiskUse) -> DiskUse:
+        return DiskUse(
+            self.reads + other.reads,
+            self.read_bytes + other.read_bytes,
+            self.writes + other.writes,
+            self.write_bytes + other.write_bytes,
+        )
+
     def __sub__(self, earlier: DiskUse) -> DiskUse:
         return DiskUse(
             self.reads - earlier.reads,

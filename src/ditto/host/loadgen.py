@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,17 @@ class LoadMeasured:
     corrected: tuple[tuple[int, int], ...]
     uncorrected: tuple[tuple[int, int], ...]
 
+    def __add__(self, other: LoadMeasured) -> LoadMeasured:
+        """Both loads as one; of how late requests left, the worse."""
+        summed = ("seconds", "sent", "received", "failed", "broken", "unanswered", "unsent", "bytes", "cpu_seconds")
+        return replace(
+            self,
+            late_p99_ns=max(self.late_p99_ns, other.late_p99_ns),
+            corrected=_merged(self.corrected, other.corrected),
+            uncorrected=_merged(self.uncorrected, other.uncorrected),
+            **{name: getattr(self, name) + getattr(other, name) for name in summed},
+        )
+
     @property
     def rate(self) -> float:
         """Replies a second."""
@@ -111,6 +123,13 @@ class LoadMeasured:
         if self.unanswered or self.unsent:
             out.append(f"{self.unanswered} requests had no reply at the end, {self.unsent} were due and never sent")
         return out
+
+
+def _merged(*latencies: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    total: Counter[int] = Counter()
+    for pairs in latencies:
+        total.update(dict(pairs))
+    return tuple(sorted(total.items()))
 
 
 def percentile(pairs: Sequence[tuple[int, int]], percent: float) -> float:

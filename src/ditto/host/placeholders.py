@@ -1,4 +1,4 @@
-"""The ports of a run, and what is put in place of ``{port}``, ``{port:NAME}`` and ``{requests}``."""
+"""The ports of a run, and what is put in place of ``{port}``, ``{port:NAME}``, ``{requests}`` and ``{seconds}``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,13 @@ def _own_port(server: Service | Beside, wanted_by: str, host: str) -> int:
 
 
 def fill(
-    spec: AppSpec, which: Which, chosen: dict[str, int], words: Sequence[str], requests: int | None, port: int | None
+    spec: AppSpec,
+    which: Which,
+    chosen: dict[str, int],
+    words: Sequence[str],
+    requests: int | None = None,
+    port: int | None = None,
+    seconds: int | None = None,
 ) -> list[str]:
     """The words of a command with every placeholder replaced.
 
@@ -50,10 +56,12 @@ def fill(
         chosen: from `choose_ports`.
         requests: for ``{requests}``; the app's own number for this kind of run without it.
         port: for ``{port}``; the entry's without it.
+        seconds: for ``{seconds}``; the app's own without it.
     """
     counts = spec.load.requests
     number = requests if requests is not None else (counts.lens if which == "lens" else counts.native)
     values = {"port": str(port if port is not None else chosen.get("", 0)), "requests": str(number)}
+    values["seconds"] = str(seconds if seconds is not None else spec.load.seconds)
     for name, value in chosen.items():
         if name:  # the first form is documented; the second is what earlier files have
             values |= {f"port:{name}": str(value), f"{name}.port": str(value)}

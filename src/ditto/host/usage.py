@@ -16,7 +16,7 @@ from ditto.host.process import CpuTimes, cpu_times, memory, threads_of
 
 @dataclass(frozen=True)
 class Usage:
-    """Totals since the processes began; the difference of two is what was used between them.
+    """Totals since the processes began; the difference of two is what was used between them, and such add up.
 
     Attributes:
         run_s: user and system CPU together, in the scheduler's own nanoseconds.
@@ -49,6 +49,24 @@ class Usage:
             self.minor_faults - earlier.minor_faults,
             self.major_faults - earlier.major_faults,
             disk=self.disk - earlier.disk if self.disk is not None and earlier.disk is not None else None,
+        )
+
+    def __add__(self, other: Usage) -> Usage:
+        both = self.run_s + other.run_s
+        shares = [part.user_share for part in (self, other)]
+        disks = [part.disk for part in (self, other)]
+        counts = [part.counts for part in (self, other)]
+        return Usage(
+            both,
+            self.user_s + other.user_s,
+            self.system_s + other.system_s,
+            self.voluntary + other.voluntary,
+            self.involuntary + other.involuntary,
+            self.minor_faults + other.minor_faults,
+            self.major_faults + other.major_faults,
+            user_share=None if None in shares or both <= 0 else (self.split_user_s + other.split_user_s) / both,
+            disk=None if disks[0] is None or disks[1] is None else disks[0] + disks[1],
+            counts=None if counts[0] is None or counts[1] is None else counts[0] + counts[1],
         )
 
     @property

@@ -14,7 +14,7 @@ from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, Rep
 from ditto.model.access import Place, fit_access
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_replies
-from ditto.model.together import SURE, starts_of
+from ditto.model.together import SURE, draws_of
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.model.waits import watched_last
 from ditto.streams import h2
@@ -283,13 +283,13 @@ def fit_program(
     program: list[Op] = []
     late = False
     small = 0.0
-    starts = starts_of({name: op.count / total for name, op in ordered}, work.courses)
+    draws = draws_of(work, ordered)
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
             late = late or (deferred and step_name.kind in ("reply", "reply_head", RESUME))
             op_model = fit_op(step_name, step_op, total, placement, late, work.tails)
             if op_model is not None:
-                program.append(op_model.model_copy(update={"start": starts.get(step_name)}))
+                program.append(op_model.model_copy(update=draws.get(step_name, {})))
         # Work too small for a block of its own is not lost: it joins what comes next.
         small += amount
         blocks = block_for(step_name, small)

@@ -118,6 +118,7 @@ def _service(this: _Fit) -> ServiceProfile:
     total = sum(counts.values())
     gaps = evidence.gaps
     client = evidence.observation.client
+    again = evidence.requests.again()
     classes, syncs = [], Syncs(evidence.work)
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
@@ -140,9 +141,12 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
-        update = {"together": evidence.requests.together(key), "rounds": usual_rounds(work.cycles) if this.late else 1}
-        classes[-1] = classes[-1].model_copy(update=update)
-        classes[-1] = syncs.of_class(classes[-1], work.cycles)
+        update = {
+            "together": evidence.requests.together(key),
+            "again": again[key],
+            "rounds": usual_rounds(work.cycles) if this.late else 1,
+        }
+        classes[-1] = syncs.of_class(classes[-1].model_copy(update=update), work.cycles)
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE

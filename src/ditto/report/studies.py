@@ -244,10 +244,11 @@ def _points(value: float | None, signed: bool) -> str:
 
 def _conditions(study: Study) -> list[tuple[str, str]]:
     c = study.conditions
+    turns = "both standing at once and in turn within each run" if c.together else "original and clone in turn"
     rows = [
         ("Requests of", c.load),
         ("Connections", str(c.connections)),
-        ("Runs", f"{c.rounds} of each side under each setting, {c.seconds:g} s each, original and clone in turn"),
+        ("Runs", f"{c.rounds} of each side under each setting, {c.seconds:g} s each, {turns}"),
         ("Placement", c.placement),
         ("When", study.when.replace("T", " ").replace("+00:00", " UTC")),
     ]

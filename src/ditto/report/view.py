@@ -186,10 +186,11 @@ def _conditions(fidelity: Fidelity) -> list[tuple[str, str]]:
     c = fidelity.conditions
     requests = f"{c.requests:,}".replace(",", NARROW) if c.requests else "as many as the client makes in its own time"
     each = f", about {c.seconds:g} s" if c.requests else ""
+    turns = f"; all sides stand at once, and the {c.parts} parts of a run take turns" if c.together else ""
     return [
         ("Load", c.load),
         ("Connections", str(c.connections)),
-        ("Timed runs", f"{c.rounds} rounds, each run on a newly started server{each}"),
+        ("Timed runs", f"{c.rounds} rounds, each run on a newly started server{each}{turns}"),
         ("Requests a run", requests),
         ("Requests counted by", c.counted),
         ("Order", f"{c.order} (A original, B clone, C clone with an empty body)"),

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from ditto.artifacts.observation import DescriptorSeen, Observation
@@ -51,6 +52,18 @@ class Requests:
         """Requests that come in one receive with one of a class as its first, which alone an instruction run sees."""
         firsts = [cycle.together for cycle in self.classes.get(key, ()) if cycle.together]
         return sum(firsts) / len(firsts) if firsts else 1.0
+
+    def again(self) -> dict[bytes, float]:
+        """Of each class, the share of its requests before which their thread served another of it."""
+        threads: dict[int, list[tuple[int, bytes]]] = {}
+        for key, cycles in self.classes.items():
+            for cycle in cycles:
+                threads.setdefault(cycle.tid, []).append((cycle.receive.index, key))
+        follow: Counter[bytes] = Counter()
+        for served in threads.values():
+            served.sort()
+            follow.update(key for (_, before), (_, key) in pairwise(served) if before == key)
+        return {key: follow[key] / max(1, len(cycles)) for key, cycles in self.classes.items()}
 
 
 @dataclass

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ditto.artifacts.lens import LensProcess, load_lens
 from ditto.artifacts.observation import DescriptorSeen
 from ditto.artifacts.syscalls import numbers
-from ditto.streams.cycles import Work, follow
+from ditto.streams.cycles import Cycle, Work, follow
 from ditto.streams.events import Descriptors, Event
-from ditto.streams.evidence import Gaps, Requests, class_works, known_descriptors, op_gaps, requests_of
+from ditto.streams.evidence import Gaps, Requests, class_key, class_works, known_descriptors, op_gaps, requests_of
 from ditto.streams.messages import join_messages
 from ditto.streams.peer_waits import find_waits_of_calls
 from ditto.streams.segments import Segment, SegmentKey, segments_of
@@ -27,8 +28,9 @@ class InstructionRun:
         processes: as lens saw them.
         work: their events, followed to requests; gaps are instructions.
         gaps: mean work after each operation.
-        requests: the requests, by class key.
+        requests: the requests that were answered, by class key.
         segments: what was executed, by class and the call before.
+        under_way: how many were not when counting ended, by class key.
     """
 
     processes: list[LensProcess]
@@ -36,6 +38,7 @@ class InstructionRun:
     gaps: Gaps
     requests: Requests
     segments: dict[SegmentKey, Segment]
+    under_way: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def instructions(self) -> int:
@@ -66,10 +69,23 @@ def read_instruction_run(
     find_waits_of_calls(threads)
     work = follow(threads)
     join_messages(work)
+    open_still = end_answered(work)
     requests = requests_of(work, codec, folds)
     gaps = op_gaps(class_works(requests), work)
     gaps.instructions = float(sum(int(p.instructions.sum()) for p in processes))
-    return InstructionRun(processes, work, gaps, requests, segments_of(processes) if segments else {})
+    under_way = Counter(class_key(codec, cycle) for cycle in open_still)
+    return InstructionRun(processes, work, gaps, requests, segments_of(processes) if segments else {}, dict(under_way))
+
+
+def end_answered(work: Work) -> list[Cycle]:
+    """End what was answered when counting ended, though nothing followed on its connection; returns what was not.
+
+    A slow service answers few requests under an instrument, and the last of each connection is a good part of them.
+    """
+    left = [cycle for thread in work.threads.values() for cycle in thread.cycles if not cycle.complete]
+    for cycle in left:
+        cycle.complete = cycle.sent > 0
+    return [cycle for cycle in left if not cycle.complete]
 
 
 def _add_events(process: LensProcess, table: Descriptors, threads: dict[int, list[Event]]) -> None:

@@ -1,13 +1,14 @@
 """The study stage: original and clone under the same change, and the error of the clone's change.
 
 Under every setting the original (A) and the clone (B) run in turn, A B A B ..., each started anew and filled, with the
-requests of the app's own client from ditto's load generator.  A study of rates starts each side once a round and goes
-through all rates.  `ditto.study.statistics` says what change, error and noise are.
+requests of the app's own client from ditto's load generator; `ditto.study.runs` says which stand at once.  A study of
+rates starts each side once a round and goes through all rates.  `ditto.study.statistics` says what change, error and
+noise are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -104,6 +105,7 @@ def study(
             load=without_paths(spec.load.command),
             order=" ".join(["A B"] * options.rounds),
             placement=placement.text if placement is not None else "",
+            together=bench.together,
         ),
         axis=AXES[kind],
         settings=settings,
@@ -132,18 +134,17 @@ def _runs(
     total = rounds * len(changes) * len(SIDES)
     done = 0
 
-    def tell(number: int, side: Side, change: Change) -> None:
+    def tell(number: int, change: Change, sides: Sequence[Side]) -> None:
         nonlocal done
-        progress.update(f"round {number + 1} of {rounds}: {change.setting.text}: {side}", done / total)
-        done += 1
+        progress.update(f"round {number + 1} of {rounds}: {change.setting.text}: {', '.join(sides)}", done / total)
+        done += len(sides)
 
     for number in range(rounds):
         if bench.kind is StudyKind.LOAD:
             for side in SIDES:
-                found = sweep(bench, side, changes, partial(tell, number, side))
+                found = sweep(bench, side, changes, partial(tell, number, sides=(side,)))
                 yield from ((side, change, values) for change, values in zip(changes, found, strict=True))
             continue
         for change in changes:
-            for side in SIDES:
-                tell(number, side, change)
-                yield side, change, readings(bench, side, change, scale)
+            for side, values in readings(bench, change, scale, partial(tell, number, change)).items():
+                yield side, change, values

@@ -1,4 +1,8 @@
-"""The runs of a study: one side, started anew and filled, under one change (or, for a sweep of rates, all of them)."""
+"""The runs of a study: both sides, started anew and filled, under one change (or, for a sweep of rates, all of them).
+
+Where the app permits it both stand at once and are loaded in parts that take turns, so that what else the machine does
+is no part of the error of a change; else, and where memory is limited or threads are counted, one after the other.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +26,7 @@ from ditto.host.app import AppRun, Wrap
 from ditto.host.census import Census
 from ditto.host.cgroup import ControlGroup
 from ditto.host.drive import clone_plan
+from ditto.host.in_turn import in_turn
 from ditto.host.loadgen import LATE_NS, LoadMeasured, Offered, drive, percentile
 from ditto.host.stress import Neighbour, on_cpu, require_stressor
 from ditto.host.usage import use_by_service
@@ -35,6 +42,8 @@ PACED_SHARE = 0.3
 """Of the rate that the original reaches alone: low enough for a server that has half a core left."""
 _PERCENTILES = (50.0, 95.0, 99.0)
 _WARM_S = 0.5
+_PART_S = 0.5
+"""Of a run, in turn with those of the other side; five periods of a quota."""
 _CONTROLLERS = {StudyKind.CORES: ("cpu",), StudyKind.TIERS: ("cpu",), StudyKind.MEMORY: ("memory",)}
 
 
@@ -82,6 +91,11 @@ class Bench:
     placement: Placement | None
     late: Callable[[Setting], None]
 
+    @property
+    def together(self) -> bool:
+        """Whether both sides stand at once."""
+        return self.spec.may_stand_twice and self.kind in (StudyKind.CORES, StudyKind.INTERFERENCE)
+
     def run_of(self, side: Side, wrap: Wrap | None, service: str | None = None) -> AppRun:
         """A run of one side, not started; ``wrap`` is for the one service of several, or for all."""
         if side == "original":
@@ -126,8 +140,8 @@ def scale_of(bench: Bench) -> Scale:
         AppError: it failed, or answered nothing.
     """
     with ExitStack() as stack:
-        group = _group(bench, stack)
-        run = stack.enter_context(bench.run_of("original", _wrap(bench, group)))
+        groups = _groups(bench, SIDES[:1], stack)
+        run = stack.enter_context(bench.run_of("original", _wrap(bench, groups[0] if groups else None)))
         run.prepare()
         bench.drive(run, None, _WARM_S)
         before = use_by_service(run)
@@ -143,46 +157,72 @@ def scale_of(bench: Bench) -> Scale:
         return Scale(measured.rate, run.memory().rss_bytes, cores)
 
 
-def readings(bench: Bench, side: Side, change: Change, scale: Scale) -> Readings:
-    """Figures of one run of one side under one change, by metric.
+def readings(
+    bench: Bench, change: Change, scale: Scale, tell: Callable[[Sequence[Side]], None]
+) -> dict[Side, Readings]:
+    """Figures of one run of each side under one change, by metric.
 
     A server that the kernel ended because its memory ran out is a result, of no throughput; its latencies are missing.
+
+    Args:
+        tell: called with the sides that are run next.
 
     Raises:
         AppError: side, load or neighbour failed in another way.
     """
+    found: dict[Side, Readings] = {}
+    for sides in (SIDES,) if bench.together else ((side,) for side in SIDES):
+        tell(sides)
+        found |= _readings(bench, sides, change, scale)
+    return found
+
+
+def _readings(bench: Bench, sides: Sequence[Side], change: Change, scale: Scale) -> dict[Side, Readings]:
     with ExitStack() as stack:
-        group = _group(bench, stack)
-        if group is not None and change.memory_bytes is not None:
-            group.limit_memory(change.memory_bytes)
+        groups = _groups(bench, sides, stack)
+        if change.memory_bytes is not None:
+            for group in groups:
+                group.limit_memory(change.memory_bytes)
         try:
-            values = _served(bench, side, change, scale, group)
+            found = _served(bench, sides, change, scale, groups)
         except AppError:
-            if group is None or change.memory_bytes is None or not group.kills():
+            if change.memory_bytes is None or not any(group.kills() for group in groups):
                 raise
-            return {THROUGHPUT: 0.0, HELD: float(group.memory_peak()), SERVED: 0.0}
-        if group is not None and bench.kind is StudyKind.MEMORY:
-            values |= {HELD: float(group.memory_peak()), SERVED: 1.0}
-        return values
+            return {side: {THROUGHPUT: 0.0, HELD: float(groups[0].memory_peak()), SERVED: 0.0} for side in sides}
+        if bench.kind is StudyKind.MEMORY:
+            for side, group in zip(sides, groups, strict=True):
+                found[side] |= {HELD: float(group.memory_peak()), SERVED: 1.0}
+        return found
 
 
-def _served(bench: Bench, side: Side, change: Change, scale: Scale, group: ControlGroup | None) -> Readings:
-    with bench.run_of(side, _wrap(bench, group), change.service) as run:
-        run.prepare()
-        if group is not None and change.cores is not None:
-            group.limit_cpu(change.cores)
-        neighbour = _neighbour(bench, run, change, group)
-        bench.drive(run, None, _WARM_S, change.connections)
-        with Census(run) as census:
-            values = _measured(bench, run, change, None, "closed")
+def _served(
+    bench: Bench, sides: Sequence[Side], change: Change, scale: Scale, groups: Sequence[ControlGroup]
+) -> dict[Side, Readings]:
+    with ExitStack() as stack:
+        runs = []
+        for number, side in enumerate(sides):
+            group = groups[number] if bench.placement is None and groups else None
+            run = stack.enter_context(bench.run_of(side, _wrap(bench, group), change.service))
+            run.prepare()
+            if group is not None and change.cores is not None:
+                group.limit_cpu(change.cores)
+            runs.append(run)
+        neighbour = _neighbour(bench, runs[0], change, groups[0] if groups else None)
+        for run in runs:
+            bench.drive(run, None, _WARM_S, change.connections)
         if bench.kind is StudyKind.CONNECTIONS:
-            values |= {PROCESSES: census.processes, THREADS: census.threads}
+            with Census(runs[0]) as census:
+                found = _measured(bench, runs, change, None, "closed")
+            found[0] |= {PROCESSES: census.processes, THREADS: census.threads}
+        else:
+            found = _measured(bench, runs, change, None, "closed")
         if bench.kind is StudyKind.INTERFERENCE:
-            paced = _measured(bench, run, change, PACED_SHARE * scale.rate, "paced")
-            values |= {name: value for name, value in paced.items() if name.startswith("latency.")}
+            paced = _measured(bench, runs, change, PACED_SHARE * scale.rate, "paced")
+            for values, more in zip(found, paced, strict=True):
+                values |= {name: value for name, value in more.items() if name.startswith("latency.")}
         if neighbour is not None:
             neighbour.check()
-    return values
+    return dict(zip(sides, found, strict=True))
 
 
 def _neighbour(bench: Bench, run: AppRun, change: Change, group: ControlGroup | None) -> Neighbour | None:
@@ -207,14 +247,23 @@ def sweep(bench: Bench, side: Side, changes: Sequence[Change], step: Callable[[C
         found = []
         for change in changes:
             step(change)
-            found.append(_measured(bench, run, change, change.rate, "paced"))
+            found += _measured(bench, [run], change, change.rate, "paced")
         return found
 
 
-def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, name: str) -> Readings:
-    before = run.cpu_times().run_s
-    load = bench.drive(run, rate, bench.seconds, change.connections)
-    used = run.cpu_times().run_s - before
+def _measured(bench: Bench, runs: Sequence[AppRun], change: Change, rate: float | None, name: str) -> list[Readings]:
+    """Figures of each of the runs, which are loaded in turn."""
+    parts = max(1, round(bench.seconds / _PART_S)) if len(runs) > 1 else 1
+    loads: dict[AppRun, list[LoadMeasured]] = {run: [] for run in runs}
+    used = dict.fromkeys(runs, 0.0)
+    for run in in_turn(runs, parts):
+        before = run.cpu_times().run_s
+        loads[run].append(bench.drive(run, rate, bench.seconds / parts, change.connections))
+        used[run] += run.cpu_times().run_s - before
+    return [_figures(bench, change, reduce(add, loads[run]), used[run], name) for run in runs]
+
+
+def _figures(bench: Bench, change: Change, load: LoadMeasured, used: float, name: str) -> Readings:
     if load.late_p99_ns > LATE_NS:
         bench.late(change.setting)
     values = {THROUGHPUT: load.rate}
@@ -226,12 +275,12 @@ def _measured(bench: Bench, run: AppRun, change: Change, rate: float | None, nam
     return values
 
 
-def _group(bench: Bench, stack: ExitStack) -> ControlGroup | None:
-    """The group that a study needs: for the server, or for a neighbour on the CPU of the load."""
+def _groups(bench: Bench, sides: Sequence[Side], stack: ExitStack) -> list[ControlGroup]:
+    """The groups that a study needs: one for the server of each side, or one for a neighbour on the CPU of the load."""
+    if bench.placement is not None:
+        return [stack.enter_context(ControlGroup(("cpu",)))] if bench.placement.shared else []
     controllers = _CONTROLLERS.get(bench.kind)
-    if bench.placement is not None and bench.placement.shared:
-        controllers = ("cpu",)
-    return stack.enter_context(ControlGroup(controllers)) if controllers else None
+    return [stack.enter_context(ControlGroup(controllers)) for _ in sides] if controllers else []
 
 
 def _wrap(bench: Bench, group: ControlGroup | None) -> Wrap | None:

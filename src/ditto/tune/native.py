@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from ditto.artifacts.profile import Profile
 from ditto.errors import AppError
 from ditto.host.app import AppRun
+from ditto.host.in_turn import LEAST_REQUESTS, Length, in_turn, timed_length
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
@@ -23,6 +24,8 @@ from ditto.host.usage import Meter, MeterEach, use_by_service
 from ditto.tune.search import Compared, Rows, Search
 
 PAIRS = 3
+PARTS = 4
+"""Of one run, in turn with those of the other where both stand at once."""
 MOST_PAIRS = 7
 SURE = 0.03
 """Standard error of a comparison from which on further pairs tell nothing new."""
@@ -34,7 +37,6 @@ SECONDS = 2.5
 with it what each request waits for memory."""
 DOUBTS = 0.25
 """Part of an error that its standard error may be: which knob to turn, and by how much, does not depend on it."""
-LEAST_REQUESTS = 100
 LEAST_SECONDS = 30.0
 """For which knobs are tried, however long everything before took."""
 MEDIAN = 1.25
@@ -52,6 +54,16 @@ class Used:
     resident: float
     born_faults: float = 0.0
     faults: float = 0.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run: its requests, user seconds, page faults, and processes that began in it."""
+
+    requests: float
+    user_s: float
+    faults: float
+    born: int
 
 
 def tune_native(
@@ -77,14 +89,14 @@ def tune_native(
         AppError: app, clone or client failed.
     """
     progress.update("user CPU time of original and clone")
-    asked = _asked(place)
+    length = _length(place)
     search = Search(profile, progress, time.monotonic() + seconds, uncounted)
     steps = search.steps()
     tried = next(steps)
     with suppress(StopIteration):
         while True:
             far = not search.rows or abs(search.rows[-1][1]) > ROUGH
-            tried = steps.send(compare(place, remake(tried), asked, SHARE * (search.ends - time.monotonic()), far))
+            tried = steps.send(compare(place, remake(tried), length, SHARE * (search.ends - time.monotonic()), far))
     return search.best_profile, search.rows
 
 
@@ -111,10 +123,10 @@ def tune_together(
     searches = {name: Search(profiles[name], progress, ends, name in uncounted, name) for name in tiers}
     steps = {name: search.steps() for name, search in searches.items()}
     tried = {name: next(step) for name, step in steps.items()}
-    asked = _asked(next(iter(tiers.values())))
+    length = _length(next(iter(tiers.values())))
     while tried:
         remake(tried)
-        compared = _compare_together(tiers, asked)
+        compared = _compare_together(tiers, length)
         now = {}
         for name in tried:
             with suppress(StopIteration):
@@ -124,24 +136,24 @@ def tune_together(
     return {name: (search.best_profile, search.rows) for name, search in searches.items()}
 
 
-def _compare_together(tiers: Mapping[str, Place], asked: int | None) -> dict[str, Compared]:
+def _compare_together(tiers: Mapping[str, Place], length: Length) -> dict[str, Compared]:
     """All tiers of the original and of the clone in turn, each time started anew."""
     any_place = next(iter(tiers.values()))
     original: list[dict[str, Used]] = []
     clone: list[dict[str, Used]] = []
     for _ in range(PAIRS):
         for side, run in ((original, any_place.whole_original()), (clone, any_place.whole_clone())):
-            side.append(_each(run, tiers, asked))
+            side.append(_each(run, tiers, length))
     return {name: _compared(name, [r[name] for r in original], [r[name] for r in clone]) for name in tiers}
 
 
-def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[str, Used]:
+def _each(run: AppRun, tiers: Mapping[str, Place], length: Length) -> dict[str, Used]:
     """User seconds per request and resident bytes of each tier in one run."""
     with run:
         run.prepare()
         with MeterEach(run) as meter:
-            result = run.load(asked)
-        requests = max(1.0, count_requests(result, asked, run.spec.load.count).requests)
+            result = run.load(length.asked, seconds=length.whole_seconds)
+        requests = max(1.0, count_requests(result, length.asked, run.spec.load.count).requests)
         used = use_by_service(run)
         return {
             name: Used(meter.user_s[place.name] / requests, float(used[place.name].resident_bytes))
@@ -149,32 +161,34 @@ def _each(run: AppRun, tiers: Mapping[str, Place], asked: int | None) -> dict[st
         }
 
 
-def compare(place: Place, binary: Path, asked: int | None, seconds: float, far: bool = False) -> Compared:
-    """Original and clone in turn, each started anew and filled.
+def compare(place: Place, binary: Path, length: Length, seconds: float, far: bool = False) -> Compared:
+    """Original and clone in turn, each started anew for every run and filled.
 
     Args:
         binary: the clone.
-        asked: requests of one run; None where the client is bound by time.
+        length: of one run.
         seconds: time for pairs beyond the least number, where these do not agree.
         far: whether they may be far apart: short runs come first then, and are enough if they are.
 
     Raises:
         AppError: app, clone or client failed.
     """
-    if far and asked is not None:
-        rough = _pairs(place, binary, max(LEAST_REQUESTS, int(asked * ROUGH_SECONDS / SECONDS)), 0.0)
+    rough_length = length.shorter(ROUGH_SECONDS / SECONDS)
+    if far and rough_length != length:
+        rough = _pairs(place, binary, rough_length, 0.0)
         if abs(rough.error) > ROUGH:
             return rough
-    return _pairs(place, binary, asked, seconds)
+    return _pairs(place, binary, length, seconds)
 
 
-def _pairs(place: Place, binary: Path, asked: int | None, seconds: float) -> Compared:
+def _pairs(place: Place, binary: Path, length: Length, seconds: float) -> Compared:
     original: list[Used] = []
     clone: list[Used] = []
     began = time.monotonic()
     while True:
-        original.append(_one(place.original(), asked))
-        clone.append(_one(place.clone(binary), asked))
+        before, after = _pair(place, binary, length)
+        original.append(before)
+        clone.append(after)
         if len(original) < PAIRS:
             continue
         now = _compared(place.name, original, clone)
@@ -197,26 +211,50 @@ def _compared(name: str, original: list[Used], clone: list[Used]) -> Compared:
     return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory, born, fresh)
 
 
-def _one(run: AppRun, asked: int | None) -> Used:
-    with run:
-        run.prepare()
-        if asked is not None:
-            run.load(max(LEAST_REQUESTS, asked // 20))  # as validation does
-        with Meter(run) as meter:
-            result = run.load(asked)
-        requests = max(1.0, count_requests(result, asked, run.spec.load.count).requests)
-        faults = meter.usage.minor_faults
-        born, fresh = (faults / meter.born, 0.0) if meter.born else (0.0, faults / requests)
-        return Used(meter.usage.split_user_s / requests, float(run.memory().rss_bytes), born, fresh)
+def _pair(place: Place, binary: Path, length: Length) -> tuple[Used, Used]:
+    """A run of each; both stand at once and their parts take turns where the app permits it."""
+    runs = place.original(), place.clone(binary)
+    if not place.spec.may_stand_twice:
+        return _used(runs[:1], length)[0], _used(runs[1:], length)[0]
+    original, clone = _used(runs, length)
+    return original, clone
 
 
-def _asked(place: Place) -> int | None:
-    """Requests that take the original about SECONDS."""
+def _used(runs: Sequence[AppRun], length: Length) -> list[Used]:
+    """What each used in one run, started anew, filled and warmed up."""
+    with ExitStack() as stack:
+        for run in runs:
+            stack.enter_context(run).prepare()
+            if length.asked is not None:
+                run.load(max(LEAST_REQUESTS, length.asked // 20))  # as validation does
+        seen: dict[AppRun, list[Part]] = {run: [] for run in runs}
+        for run in in_turn(runs, length.parts):
+            seen[run].append(_part(run, length))
+        return [_sum(seen[run], float(run.memory().rss_bytes)) for run in runs]
+
+
+def _part(run: AppRun, length: Length) -> Part:
+    with Meter(run) as meter:
+        result = length.load(run)
+    requests = max(1.0, count_requests(result, length.asked_a_part, run.spec.load.count).requests)
+    return Part(requests, meter.usage.split_user_s, meter.usage.minor_faults, meter.born)
+
+
+def _sum(parts: Sequence[Part], resident: float) -> Used:
+    requests = sum(part.requests for part in parts)
+    faults, born = sum(part.faults for part in parts), sum(part.born for part in parts)
+    each, fresh = (faults / born, 0.0) if born else (0.0, faults / requests)
+    return Used(sum(part.user_s for part in parts) / requests, resident, each, fresh)
+
+
+def _length(place: Place) -> Length:
+    """That of a run which takes the original about SECONDS."""
     spec = place.spec
     if not spec.load.counts_requests:
-        return None
+        return timed_length(spec.load, SECONDS)
     asked = spec.load.requests.native
     with place.original() as run:
         run.prepare()
         took = run.load(max(LEAST_REQUESTS, asked // 10)).seconds
-    return max(LEAST_REQUESTS, int(asked / 10 * SECONDS / max(took, 0.01)))
+    asked = max(LEAST_REQUESTS, int(asked / 10 * SECONDS / max(took, 0.01)))
+    return Length(asked, max(1, min(PARTS, asked // LEAST_REQUESTS)) if spec.may_stand_twice else 1)

@@ -15,7 +15,7 @@ from math import log, sqrt
 import numpy as np
 
 from ditto.artifacts.amounts import DISTANCES, Amounts, Vector, amounts_of, work_of
-from ditto.artifacts.profile import Profile, ServiceProfile
+from ditto.artifacts.profile import OpKind, Profile, ServiceProfile
 from ditto.artifacts.work import Block
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDS, SLEEPS, is_wait
@@ -26,8 +26,15 @@ from ditto.streams.segments import Segment, joined
 ADAPTS = 2.0
 """Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
 
+SELDOM = 0.05
+"""Runs a request below which a block is none of what requests bring."""
+
 FAR_FROM = 7
 """First bucket of data distances, of 64 lines, that depends on more than the code of a block itself."""
+
+BEYOND = 15
+"""First bucket of data distances, of 1 MiB, from which on touches are one amount: what the original touches for the
+first time a clone can only come back to, from wherever it is then."""
 
 _SERVING = frozenset({"loop", "serve", "accept_serve", "shared"})
 
@@ -76,6 +83,8 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
         index = class_index(service, key)
         together = service.classes[index].together if index >= 0 else 1.0
         requests[index] += round(len(cycles) * together)  # an instruction run shows the first of those
+    for key, count in run.under_way.items():
+        requests[class_index(service, key)] += count // 2  # on the average half of each was done
     segments = {place: joined(found) for place, found in sorted(parts.items())}
     for key, cycles in run.requests.classes.items():
         _move_late(segments, class_index(service, key), cycles)
@@ -185,15 +194,15 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         elif place[0] >= 0 and not owners.by_visits(who) and (asked := original.requests.get(place[0])):
             # By requests, as the blocks run: how often they receive in vain, say, need not be the same.
             wanted = there.total * (clone.requests.get(place[0], 0) / asked)
-        elif not who:
-            # Another block takes it, and that does not run as often as this call is made.
+        elif not who or owners.by_message(who):
+            # Another block takes it, or these do, which do not run as often as this call is made.
             wanted = there.total * alike
         else:
             wanted = amounts_of(there.work) * here.visits
             if by_clock(place):
                 a_request = there.visits / max(1, original.total_requests)
                 wanted = wanted * _by_load(a_request, here.visits, clone, place[1] in following)
-        if here is not None or elsewhere:
+        if here is not None or elsewhere or owners.by_message(who):
             ran.add(who)
         lack = (wanted - here.total if here is not None else wanted) * damping
         lacks[who] = lacks[who] + lack if who in lacks else lack
@@ -202,7 +211,9 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
     for who, lack in sorted(lacks.items()):
         if who not in ran:
             continue  # a run so rare that this one had none tells nothing, and every round would add to it
-        left = left + (_spread(aims, who, lack, owners) if who else lack)
+        rest = _spread(aims, who, lack, owners) if who else lack
+        # What a clone does too much for each connection is not taken off what it does for each request.
+        left = left + (Amounts() if who and owners.by_connection(who) else rest)
     if owners.heaviest >= 0:
         _spread(aims, (owners.heaviest,), left, owners)
     aims = [
@@ -210,7 +221,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         for aim, block in zip(aims, service.blocks, strict=True)
     ]
     blocks = [
-        block.model_copy(update={"aim": work_of(aim, block)}) for block, aim in zip(service.blocks, aims, strict=True)
+        block.model_copy(update={"aim": work_of(_beyond_as_one(aim, block), block)})
+        for block, aim in zip(service.blocks, aims, strict=True)
     ]
     return with_service(profile, {"blocks": blocks})
 
@@ -225,6 +237,23 @@ def _no_farther(aim: Amounts, block: Block) -> Amounts:
     for name in ("load_distance", "store_distance"):
         far = aim.of(name)[FAR_FROM:]
         np.minimum(far, seen.of(name)[FAR_FROM:], out=far)
+    return aim
+
+
+def _beyond_as_one(aim: Amounts, block: Block) -> Amounts:
+    """The aim with its farthest touches of data as far away as the original's are, and as many as all of them together.
+
+    Bucket by bucket, first touches would lack in every round, however many had been put farthest away in their place.
+    """
+    seen = amounts_of(block)
+    for name in ("load_distance", "store_distance"):
+        beyond, shape = aim.of(name)[BEYOND:], seen.of(name)[BEYOND:]
+        whole = max(0.0, beyond.sum())
+        if shape.sum() > 0:
+            beyond[:] = whole * shape / shape.sum()
+        else:
+            beyond[1:] = 0.0
+            beyond[0] = whole
     return aim
 
 
@@ -316,10 +345,11 @@ class _Owners:
             self._by_place[block.request_class, block.after].append(number)
             self._by_class[block.request_class].append(number)
         self._times = Counter(op.block for cls in service.classes for op in cls.program if op.block is not None)
-        self._visits: dict[int, int] = defaultdict(int)
+        self._visits: dict[int, float] = defaultdict(float)
         for (cls, nr), segment in run.segments.items():
             if cls < 0 or not self._by_place.get((cls, nr)):
                 self._visits[nr] += segment.visits
+        self._messages = self._by_messages(service)
         # What is no block's own goes to one that runs for requests: others run by the clock, or hardly ever.
         self.heaviest = max(
             range(len(self._blocks)), key=lambda i: (self._blocks[i].request_class >= 0, self._weight(i)), default=-1
@@ -328,17 +358,51 @@ class _Owners:
     def _weight(self, number: int) -> float:
         return self._blocks[number].instructions * self.runs(number)
 
+    def _by_messages(self, service: ServiceProfile) -> dict[int, float]:
+        """How often each block of workers runs: with each message, however often the call before it is made.
+
+        The visits to its calls are not left for the others' blocks.
+        """
+        runs: dict[int, float] = defaultdict(float)
+        for number, role in enumerate(service.roles):
+            if role.kind != "worker":
+                continue
+            told = sum(
+                self._run.requests.get(index, 0) * op.probability
+                for index, cls in enumerate(service.classes)
+                for op in cls.program
+                if op.kind is OpKind.NOTIFY and op.a == number
+            )
+            self._visits[role.wait_nr] -= told
+            for op in (op for timer in role.timers for op in timer.program):
+                if op.block is not None:
+                    runs[op.block] += told * op.probability
+                else:
+                    self._visits[op.nr] -= told * op.probability
+        return runs
+
     def runs(self, number: int) -> float:
         """Executions of a block in the run; at least 1."""
         block = self._blocks[number]
+        if number in self._messages:
+            return max(1.0, self._messages[number])
         if block.request_class >= 0:
             return float(max(1, self._run.requests.get(block.request_class, 0)) * max(1, self._times[number]))
-        same = len(self._by_place[-1, block.after])
+        same = sum(other not in self._messages for other in self._by_place[-1, block.after])
         return max(1.0, self._visits.get(block.after, 0) / same)
 
     def by_visits(self, who: tuple[int, ...]) -> bool:
         """Whether these blocks run as often as their call is made, and not with each request of a class."""
-        return bool(who) and all(self._blocks[i].request_class < 0 for i in who)
+        return bool(who) and all(self._blocks[i].request_class < 0 for i in who) and not self.by_message(who)
+
+    def by_connection(self, who: tuple[int, ...]) -> bool:
+        """Whether these blocks run for connections, or as rarely."""
+        return self.by_visits(who) and all(self._blocks[i].runs_per_request < SELDOM for i in who)
+
+    def by_message(self, who: tuple[int, ...]) -> bool:
+        """Whether most of what these blocks execute is done with messages, of which requests bring as many each."""
+        weights = {i: self._weight(i) for i in who}
+        return 2 * sum(weight for i, weight in weights.items() if i in self._messages) > sum(weights.values())
 
     def of(self, place: Place) -> tuple[int, ...]:
         """The blocks of a place: its own, those of the same call in no class, the heaviest of the class."""

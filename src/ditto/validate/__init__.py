@@ -1,9 +1,9 @@
 """The validate stage: original and clone side by side, metric by metric, beside the original's own spread.
 
 The original (A), the clone (B) and the clone with an empty body (C, in the first rounds) run in turn, A B C A B C ...,
-each started anew and filled, under the app's own client at its own number of connections.  Calls and bytes come from
-separate runs, for counting costs time, and so do instructions.  `ditto.validate.statistics` says what error, interval
-and noise are.
+each started anew and filled, under the app's own client at its own number of connections; how they take turns within
+a round, `ditto.validate.rounds` says.  Calls and bytes come from separate runs, for counting costs time, and so do
+instructions.  `ditto.validate.statistics` says what error, interval and noise are.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ditto.artifacts.fidelity import Conditions, Fidelity, Unavailable, without_
 from ditto.artifacts.profile import load_profile
 from ditto.errors import AppError, BadInputError, MissingCapabilityError
 from ditto.host.drive import plan_file
+from ditto.host.in_turn import Length
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress, SilentProgress
 from ditto.host.requests import Passes
@@ -28,7 +29,8 @@ from ditto.validate.hardware import hardware_figures
 from ditto.validate.instructions import compare_instructions
 from ditto.validate.latency import latency_dropped, latency_figures, latency_points
 from ditto.validate.levels import SHARES, Levels, find_levels
-from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of, timed_rounds
+from ditto.validate.rounds import Rounds
+from ditto.validate.runs import LETTERS, Sides, TimedRun, calibrate, sides_of
 from ditto.validate.tiers import PERCENTILES, THROUGHPUT, Tiers, edge_figures, tier_figures
 from ditto.validate.tiers import SHARES as TIER_SHARES
 
@@ -85,13 +87,13 @@ def validate(
     sides = sides_of(spec, clone_dir, options.empty_body)
     pattern = spec.load.count
     progress.stage("validate")
-    asked = calibrate(sides, options.seconds, progress)
+    length = calibrate(sides, options.seconds, progress)
     known = _known_passes(options)
     counting = Counting(passes=known or Passes())
     if options.count:
-        counting = count_sides(sides, _fewer(asked), known, pattern, progress)
+        counting = count_sides(sides, _fewer(length.asked), known, pattern, progress)
     with _levels(sides, options, progress) as (levels, no_levels):
-        runs = timed_rounds(sides, options.rounds, asked, counting.passes, pattern, progress, levels)
+        runs = Rounds(sides, length, counting.passes, pattern, levels).measure(options.rounds, progress)
     if options.tiers is None:
         two = sides.two_clients
         figures = timed_figures(runs, options.seed, two_clients=two) + latency_figures(runs, options.seed)
@@ -106,7 +108,7 @@ def validate(
         app=options.app_name or spec.name,
         when=when,
         machine=read_facts(),
-        conditions=_conditions(sides, options, runs, asked),
+        conditions=_conditions(sides, options, runs, length),
         records=list(figures.records),
         curves=list(instructions.curves),
         mix=list(instructions.mix),
@@ -175,14 +177,16 @@ def _fewer(asked: int | None) -> int | None:
     return None if asked is None else max(100, asked // 3)
 
 
-def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], asked: int | None) -> Conditions:
+def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], length: Length) -> Conditions:
     first = runs[0]
     return Conditions(
         connections=sides.spec.load.connections,
         rounds=options.rounds,
         seconds=options.seconds,
-        requests=int(first.requests) if asked is not None else 0,
+        requests=int(first.requests) if length.asked is not None else 0,
         load=without_paths(sides.spec.load.command),
         counted=first.counted,
         order=" ".join(LETTERS[run.side] for run in runs),
+        parts=length.parts,
+        together=sides.stand_together,
     )

@@ -23,7 +23,7 @@ from ditto.host.progress import Progress
 from ditto.host.requests import Passes, count_requests
 from ditto.streams.lens_read import LensReader
 from ditto.validate.compare import INSTRUCTIONS, Figures, figure, missing
-from ditto.validate.runs import Side, Sides, order_of
+from ditto.validate.runs import Side, Sides
 
 LINE_BYTES = 64
 SIZES = [LINE_BYTES << step for step in range(BUCKETS - 2)]
@@ -89,7 +89,7 @@ def compare_instructions(
         return _without("not asked for", "")
     found: dict[Side, list[LensFigures]] = {}
     unavailable: list[Unavailable] = []
-    order: list[Side] = [*order_of(sides), "original"]
+    order: list[Side] = [*sides.order, "original"]
     for number, side in enumerate(order):
         progress.update(f"counting instructions: {side.replace('_', ' ')}", number / len(order))
         try:

@@ -46,6 +46,11 @@ class Levels:
     saturation: float
     shares: tuple[float, ...] = SHARES
 
+    @property
+    def all_shares(self) -> tuple[float, ...]:
+        """In the order in which they are offered, the closed loop last."""
+        return (*self.shares, SATURATION)
+
     def offered(self, share: float) -> Offered:
         """The load at a share of the saturation."""
         rate = share * self.saturation
@@ -90,17 +95,13 @@ def find_levels(run: AppRun, plan: Path, shares: tuple[float, ...] = SHARES) -> 
     return Levels(plan, clone_plan(plan), connections, min(loop.rate for loop in loops), shares)
 
 
-def run_levels(run: AppRun, levels: Levels) -> tuple[LevelRun, ...]:
-    """All levels against a running side, the lowest first.
+def run_level(run: AppRun, levels: Levels, share: float) -> LevelRun:
+    """One level against a running side.
 
     Raises:
         AppError: it ended or does not answer.
     """
     plan = levels.clone_plan if run.is_clone else levels.plan
-    return tuple(_level(run, plan, levels, share) for share in (*levels.shares, SATURATION))
-
-
-def _level(run: AppRun, plan: Path, levels: Levels, share: float) -> LevelRun:
     offered = levels.offered(share)
     before = read_usage(run)
     measured = drive(plan, run.port, offered, run.host)

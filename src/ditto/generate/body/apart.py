@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from ditto.generate.body.place import LINE, Placed
 from ditto.generate.body.plan import ADJACENT, ICALL, IJUMP, Slot
-from ditto.generate.body.render import SlotCode
+from ditto.generate.body.render import Rendered, SlotCode
 
 TABLE = 512
 """Addresses told apart, as callgrind's predictor of targets does."""
@@ -22,6 +22,22 @@ MOST_PREFIXES = 4
 """No instruction may have more than 15 bytes, and some that bodies have take 11."""
 PREFIX = 0x2E
 """A segment override, which means nothing in 64-bit mode: assemblers align branches so."""
+
+
+def all_apart(
+    placed: Sequence[Placed],
+    slots: Sequence[Sequence[Slot]],
+    rendered: Sequence[Rendered],
+    bases: Sequence[int],
+    weights: Sequence[float],
+) -> tuple[list[Placed], list[Rendered]]:
+    """The indirect jumps of all blocks apart from each other, those that run most often first; see `apart`."""
+    used = [0.0] * TABLE
+    moved, longer = list(placed), list(rendered)
+    for n in sorted(range(len(weights)), key=lambda n: (-weights[n], n)):
+        moved[n], codes = apart(placed[n], slots[n], rendered[n].slots, bases[n], weights[n], used)
+        longer[n] = replace(rendered[n], slots=codes)
+    return moved, longer
 
 
 def apart(

@@ -119,16 +119,17 @@ def _loop_lines(needs: tuple[list[float], list[float]], edge: int, accesses: int
     return 1 << edge
 
 
+def _sweeps(site: Site, weights: list[float], strided: list[float]) -> bool:
+    """Whether an access may go through lines in a row, which come back no sooner than after each other."""
+    fits = site.height == 1 and 4 <= site.trips <= 4096 and strided[0] >= 0.5 * site.trips and strided[1] >= site.trips
+    return fits and sum(weights[site.trips.bit_length() :]) >= 0.5 * site.times
+
+
 class Walker:
     """The data accesses of all blocks and the choice of their lines."""
 
     def __init__(
-        self,
-        blocks: list[Filled],
-        roots: list[Node],
-        streams: list[Cursor],
-        plans: list[Plan],
-        rng: Random,
+        self, blocks: list[Filled], roots: list[Node], streams: list[Cursor], plans: list[Plan], rng: Random
     ) -> None:
         self._rng = rng
         self._plans = plans
@@ -283,7 +284,8 @@ class Walker:
             needs[store][:] = [v * scale for v in needs[store]]
         done: dict[int, int] = {}
         loops: dict[int, _Loop] = {}
-        strided = [target.stride_share * len(codes)]
+        # Accesses, and lines, that there may be of sweeps.
+        strided = [target.stride_share * len(codes), float(1 << edge)]
         touched: set[int] = set()
         touch, of_request, runtime = stack.touch, request.touched, request.runtime_lines
         line, top = 0, CURSOR_TOUCH
@@ -350,15 +352,9 @@ class Walker:
             loop.lines.append(site.line)
 
     def _choose_line(
-        self,
-        site: Site,
-        need: list[float],
-        keep: bool,
-        edge: int,
-        request: _Request,
-        loop: _Loop | None,
+        self, site: Site, need: list[float], keep: bool, edge: int, request: _Request, loop: _Loop | None,
         strided: list[float],
-    ) -> None:
+    ) -> None:  # fmt: skip
         lines, rng = self.stack.lines, self._rng
         if keep and site.line >= 0 and not site.strided:
             try:
@@ -369,6 +365,7 @@ class Walker:
                 pass
         elif keep and site.strided and strided[0] >= 0.5 * site.trips:
             strided[0] -= site.times
+            strided[1] -= site.trips
             return
         weights = [max(0.0, v) for v in need[: edge + 1]]
         total = sum(weights)
@@ -377,8 +374,9 @@ class Walker:
         if loop is not None and len(loop.lines) >= loop.most:
             site.line = self._in_loop(site, loop, weights)
             return
-        if site.height == 1 and 4 <= site.trips <= 4096 and bucket >= 4 and strided[0] >= 0.5 * site.trips:
+        if bucket >= 4 and _sweeps(site, weights, strided):
             strided[0] -= site.times
+            strided[1] -= site.trips
             if site.line < 0 or not keep:
                 site.line = self._more(site.trips)
             site.strided = True

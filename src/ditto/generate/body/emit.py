@@ -9,13 +9,14 @@ from random import Random
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
-from ditto.generate.body.apart import TABLE, apart
+from ditto.generate.body.apart import all_apart
 from ditto.generate.body.chapters import PASS_COST, divide, driver
 from ditto.generate.body.count import Counts, code_distances, touches, walk
 from ditto.generate.body.data import Plan, Simulated, Walker
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool, joined
 from ditto.generate.body.fill import Filled, fill
 from ditto.generate.body.forest import Grown, Node, grow, sequence
+from ditto.generate.body.outcomes import foreseen
 from ditto.generate.body.place import Gaps, Placed, place, spaced
 from ditto.generate.body.plan import DENSE_BYTES, LINE_FILLED, Planner, spread_inline
 from ditto.generate.body.pools import Cursor, cursors, layout
@@ -115,7 +116,15 @@ def emit(
     sequences = [sequence(b.root) for b in built]
     beside_lines = _runtime_code(real, orders, code_reach)
     placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
-    placed, rendered = _apart(built, rendered, placed, fills)
+    bases = _bases(built, placed, fills)
+    weights = [b.target.runs * b.target.repeat for b in built]
+    placed, rendered = all_apart(placed, [b.filled.slots for b in built], rendered, bases, weights)
+    rendered = foreseen(
+        [b.filled for b in built], rendered, placed, bases, sequences,
+        [replace(order, blocks=tuple(at[i] for i in order.blocks if i in at)) for order in orders],
+        [(own := blocks[b.target.index % len(blocks)]).branches - own.wanted.branches for b in built],
+        Random(f"{seed}/outcomes"),
+    )  # fmt: skip
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
@@ -162,7 +171,7 @@ def _branches(plan: Planner, target: Target, order: list[int], beside: float, rn
     """Put branches into the slots: as many unpredictable ones as the misses of the predictable ones leave."""
     per_slot = target.instructions / float(sum(s.times for s in plan.slots))
     seed = rng.random()
-    wanted = sum(min(rate, 1.0 - rate) * executions for rate, executions in target.random_rates)
+    wanted = target.unforeseen
 
     def tried(share: float) -> float:
         spread_inline(plan.slots, target, plan.loop_branches, per_slot, Random(seed), share)
@@ -253,24 +262,16 @@ def _spread(
     return chosen(wanted, touched, make, rng)
 
 
-def _apart(
-    built: Sequence[_Block], rendered: Sequence[Rendered], placed: Sequence[Placed], fills: Sequence[StringFill | None]
-) -> tuple[list[Placed], list[Rendered]]:
-    """The blocks' indirect jumps apart from each other, those that run most often first."""
-    used, bases, base = [0.0] * TABLE, [], 0
+def _bases(built: Sequence[_Block], placed: Sequence[Placed], fills: Sequence[StringFill | None]) -> list[int]:
+    """Byte at which the code of each block begins."""
+    bases, base = [], 0
     for b, p in zip(built, placed, strict=True):
         index = b.target.index
         if b.target.repeat > 1 or (index < len(fills) and fills[index] is not None):
             base += 64  # what comes before the code
         bases.append(base)
         base += -(-p.bytes // 64) * 64
-    moved, longer = list(placed), list(rendered)
-    weights = [b.target.runs * b.target.repeat for b in built]
-    for n in sorted(range(len(built)), key=lambda n: (-weights[n], n)):
-        codes = rendered[n].slots
-        moved[n], codes = apart(placed[n], built[n].filled.slots, codes, bases[n], weights[n], used)
-        longer[n] = replace(rendered[n], slots=codes)
-    return moved, longer
+    return bases
 
 
 def _build(target: Target, streams: list[Cursor], beside: float, rng: Random) -> _Block:
@@ -299,7 +300,7 @@ def _planned(
     target: Target, inline: float, room: float, dense: bool, beside: float, rng: Random
 ) -> tuple[Grown, Planner]:
     """A forest whose loops end foreseeably: of a few the first with no more misses than wanted, else the best."""
-    wanted = sum(min(rate, 1.0 - rate) * executions for rate, executions in target.random_rates)
+    wanted = target.unforeseen
     found: list[tuple[float, Grown, Planner]] = []
     for _ in range(FORESTS):
         grown = grow(target, inline, room, rng)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 from random import Random
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,9 @@ def misses(
     outcomes[:, at] = course[np.arange(passes) % courses]
     if not len(codes):
         return 0.0
-    counts = np.zeros_like(outcomes)
-    counts[passes - judged :, others:] = True
-    return counted(np.tile(places, passes), outcomes.ravel(), counts.ravel()) / judged
+    counts = np.full(outcomes.shape, -1)
+    counts[passes - judged :, others:] = 0
+    return counted(np.tile(places, passes), outcomes.ravel(), counts.ravel(), 1)[0] / judged
 
 
 def _one_pass(
@@ -106,33 +106,39 @@ def _one_pass(
     return found, begins[-1], chance[found >> 1]
 
 
-def counted(places: NDArray[np.uint8], outcomes: NDArray[np.bool_], judged: NDArray[np.bool_]) -> int:
-    """Misses of counters of two bits, chosen by place and the outcomes before, at the branches that are judged.
+def counted(
+    places: NDArray[np.integer[Any]], outcomes: NDArray[np.bool_], labels: NDArray[np.integer[Any]], count: int
+) -> list[int]:
+    """Misses of counters of two bits, chosen by place and the outcomes before, at the branches of each label.
 
     Which counter a branch uses depends on outcomes alone.  Those of one counter are put together, and outcomes that
     are the same are counted at once.
+
+    Args:
+        places: of which the low bits tell.
+        labels: below ``count``; -1 for branches that are not judged.
     """
-    keys = places.astype(np.uint16)
+    keys = (places % ADDRESS).astype(np.uint16)
     for back in range(1, HISTORY.bit_length()):
         keys[back:] |= outcomes[:-back].astype(np.uint16) << np.uint16(back - 1 + ADDRESS.bit_length() - 1)
     order = np.argsort(keys, kind="stable")
-    keys, outcomes, judged = keys[order], outcomes[order], judged[order]
+    keys, outcomes, labels = keys[order], outcomes[order], labels[order]
     other = keys[1:] != keys[:-1]
     begins = np.flatnonzero(
-        np.concatenate([[True], other | (outcomes[1:] != outcomes[:-1]) | (judged[1:] != judged[:-1])])
+        np.concatenate([[True], other | (outcomes[1:] != outcomes[:-1]) | (labels[1:] != labels[:-1])])
     )
     anew = np.concatenate([[True], other])[begins]
-    missed = state = 0
-    runs = (anew, outcomes[begins], np.diff(begins, append=len(keys)), judged[begins])
-    for new, outcome, times, counts in zip(*(run.tolist() for run in runs), strict=True):
+    missed, state = [0] * count, 0
+    runs = (anew, outcomes[begins], np.diff(begins, append=len(keys)), labels[begins])
+    for new, outcome, times, label in zip(*(run.tolist() for run in runs), strict=True):
         if new:
             state = 0
         if outcome:
             wrong, state = 2 - state, state + times if state + times < 3 else 3
         else:
             wrong, state = state - 1, state - times if state > times else 0
-        if counts and wrong > 0:
-            missed += times if times < wrong else wrong
+        if label >= 0 and wrong > 0:
+            missed[label] += times if times < wrong else wrong
     return missed
 
 

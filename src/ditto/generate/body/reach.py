@@ -12,10 +12,12 @@ FAR = 21
 
 @dataclass(frozen=True)
 class Order:
-    """One kind of request: the numbers of the blocks it runs, in order, and its share of the requests."""
+    """One kind of request: the numbers of the blocks it runs, in order, its share of the requests, and the share of it
+    before which another of its kind is served (None: as its share makes it)."""
 
     blocks: tuple[int, ...]
     share: float = 1.0
+    again: float | None = None
 
 
 ENOUGH = 0.4

@@ -18,13 +18,15 @@ BODY_RANDOM, BODY_TURN, BODY_BASE, BODY_SPARE, BODY_CURSORS = 8, 16, 24, 32, 64
 
 @dataclass
 class SlotCode:
-    """A slot's lines of text, its length in bytes, the offsets where a basic block begins after the first, and those
-    after a loop's branch with the loop's trips: what follows executes once in so many visits."""
+    """A slot's lines of text, its length in bytes, the offsets where a basic block begins after the first, those after
+    a loop's branch with the loop's trips (what follows executes once in so many visits), and those of conditional
+    branches."""
 
     text: list[str] = field(default_factory=list)
     size: int = 0
     breaks: list[int] = field(default_factory=list)
     exits: list[tuple[int, int]] = field(default_factory=list)
+    branches: list[int] = field(default_factory=list)
 
 
 @dataclass
@@ -285,9 +287,11 @@ class Renderer:
             self._break()
 
     def _short(self, name: str, label: str) -> None:
+        self._code.branches.append(self._code.size)
         self._put(f"{name} {label}", 2)
 
     def _jcc(self, name: str, label: str) -> None:
+        self._code.branches.append(self._code.size)
         self._put(f"{{disp32}} {name} {label}", 6)
 
     # --- transfers

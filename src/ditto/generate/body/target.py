@@ -56,6 +56,11 @@ class Target:
     """Of a chapter: data lines of a pass, beyond which lists have to reach for distances up to ``run_edge``."""
     run_edge: int = 0
 
+    @property
+    def unforeseen(self) -> float:
+        """Misses wanted of the reference predictor."""
+        return sum(min(rate, 1.0 - rate) * executions for rate, executions in self.random_rates)
+
 
 def _histogram(values: Sequence[float], total: float, default: tuple[tuple[int, float], ...]) -> tuple[float, ...]:
     """``values`` padded to the known buckets and scaled to ``total``; ``default`` where they say nothing."""
