@@ -14,7 +14,7 @@ Vector = NDArray[np.float64]
 
 _SCALARS = (
     "instructions", "loads", "stores", "branches", "predictor_misses", "indirect", "indirect_misses", "calls",
-    "code_set_misses", "data_set_misses",
+    "code_set_misses", "data_set_misses", "indirect_shared",
 )  # fmt: skip
 _COUNTED = {
     "load_distance": DISTANCE_BUCKETS, "store_distance": DISTANCE_BUCKETS, "code_distance": DISTANCE_BUCKETS,

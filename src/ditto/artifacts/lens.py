@@ -24,6 +24,8 @@ PREV_START = 0xFFFF
 """``prev_nr`` of a segment that followed no system call: a thread's birth, or counting began in mid-segment."""
 NONE = 0xFFFFFFFF
 """No such index."""
+TARGETS = 512
+"""Addresses of indirect jumps that a predictor of targets tells apart, as callgrind's does."""
 
 U64 = NDArray[np.uint64]
 Table = NDArray[Any]
@@ -182,6 +184,8 @@ class KeySummary:
         chase_share: share of loads whose address comes from an earlier load.
         code_lines: distinct code lines executed.
         code_set_misses, data_set_misses: of caches with sets.
+        jump_shares: of jumps and calls, how many predictors of targets miss that tell them by `TARGETS` addresses, for
+            another that shares the place went before.
     """
 
     keys: tuple[int, ...]
@@ -214,6 +218,7 @@ class KeySummary:
     code_lines: int
     code_set_misses: int
     data_set_misses: int
+    jump_shares: float = 0.0
 
 
 def _sections(path: Path, data: bytes) -> dict[str, Table]:

@@ -34,6 +34,7 @@ class Work(Model):
         indirect: indirect jumps and calls of one run (returns apart).
         indirect_sites, indirect_targets: static sites, and the mean number of distinct targets of a site by execution.
         indirect_misses: of these, how many went elsewhere than the site's last one.
+        indirect_shared: of these, how many came when another had been at their place in a table of 512 addresses.
         calls: calls of one run, direct and indirect.
         raw, war, waw: register dependence distances, shares in buckets 1, 2, 3-4, 5-8, 9-16, 17-32, 33-64, more.
         chase_share: share of loads whose address comes from an earlier load.
@@ -60,6 +61,7 @@ class Work(Model):
     indirect_sites: Count = 0.0
     indirect_targets: Count = 1.0
     indirect_misses: Count = 0.0
+    indirect_shared: Count = 0.0
     calls: Count = 0.0
     raw: Histogram = []
     war: Histogram = []

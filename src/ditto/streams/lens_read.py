@@ -14,7 +14,7 @@ from iced_x86 import Decoder, Instruction, InstructionInfoFactory, OpAccess, Reg
 from numpy.typing import NDArray
 
 from ditto.artifacts.iforms import classify
-from ditto.artifacts.lens import BUCKETS, NONE, KeySummary, LensProcess
+from ditto.artifacts.lens import BUCKETS, NONE, TARGETS, KeySummary, LensProcess
 
 DEPENDENCE_BUCKETS = 8
 _LOOK_BACK = 64
@@ -212,6 +212,7 @@ class LensReader:
             chase_share=float(counts @ facts.chased / total_loads) if total_loads else 0.0,
             code_set_misses=int(p.code_set_misses[rows].sum()),
             data_set_misses=int(p.data_set_misses[rows].sum()),
+            jump_shares=float(jumps @ _shared(p)),
             code_lines=len({line for b in ran
                             for line in range(int(b["addr"]) >> 6, (int(b["addr"] + b["length"]) - 1 >> 6) + 1)}),
         )  # fmt: skip
@@ -231,6 +232,14 @@ def _per_target(counts: NDArray[np.float64], index: NDArray[np.uint32], size: in
     has = index != NONE
     np.add.at(out, index[has], counts[has])
     return out
+
+
+def _shared(p: LensProcess) -> NDArray[np.float64]:
+    """For each indirect jump, how often another one came before at its place in a table, all in any order."""
+    executions = np.where(p.indirects["kind"] != 2, p.indirects["executions"], 0).astype(np.float64)
+    place = (p.indirects["addr"] % TARGETS).astype(np.intp)
+    whole = np.bincount(place, executions, TARGETS)[place]
+    return np.asarray(1.0 - executions / np.maximum(whole, 1.0))
 
 
 def _branch_bins(p: LensProcess, weights: NDArray[np.float64]) -> NDArray[np.float64]:

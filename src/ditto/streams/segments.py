@@ -71,6 +71,7 @@ def work_of_summary(summary: KeySummary) -> Work:
         indirect_sites=float(summary.indirect_sites),
         indirect_targets=summary.indirect_targets,
         indirect_misses=summary.jump_misses * scale,
+        indirect_shared=summary.jump_shares * scale,
         calls=summary.calls * scale,
         raw=shares(summary.raw),
         war=shares(summary.war),

@@ -30,18 +30,30 @@ def all_apart(
     rendered: Sequence[Rendered],
     bases: Sequence[int],
     weights: Sequence[float],
+    shared: float = 0.0,
 ) -> tuple[list[Placed], list[Rendered]]:
-    """The indirect jumps of all blocks apart from each other, those that run most often first; see `apart`."""
+    """The indirect jumps of all blocks apart from each other, those that run most often first; see `apart`.
+
+    Args:
+        shared: executions a request that are to find another jump's target at their place.
+    """
     used = [0.0] * TABLE
+    left = [shared]
     moved, longer = list(placed), list(rendered)
     for n in sorted(range(len(weights)), key=lambda n: (-weights[n], n)):
-        moved[n], codes = apart(placed[n], slots[n], rendered[n].slots, bases[n], weights[n], used)
+        moved[n], codes = apart(placed[n], slots[n], rendered[n].slots, bases[n], weights[n], used, left)
         longer[n] = replace(rendered[n], slots=codes)
     return moved, longer
 
 
 def apart(
-    placed: Placed, slots: Sequence[Slot], codes: Sequence[SlotCode], base: int, weight: float, used: list[float]
+    placed: Placed,
+    slots: Sequence[Slot],
+    codes: Sequence[SlotCode],
+    base: int,
+    weight: float,
+    used: list[float],
+    left: list[float],
 ) -> tuple[Placed, list[SlotCode]]:
     """The same with the instructions that jump indirectly at other bytes, within the lines where they are.
 
@@ -52,6 +64,7 @@ def apart(
         base: byte at which the code begins.
         weight: runs of the code.
         used: executions of indirect jumps and calls by place; those of this code are added.
+        left: executions that may still share a place, which are taken off.
     """
     start, longer = list(placed.start), list(codes)
     for at in range(len(placed.order) - 1, -1, -1):
@@ -74,13 +87,22 @@ def apart(
         else:
             most = min(behind, LINE - 1 - begin % LINE)
         jump, way = base + end - (SOME_PLACES if slot.spread > 1 else ONE_PLACE), -1 if ends else 1
-        by = min(range(most + 1), key=lambda k: (used[(jump + way * k) % TABLE], k))
-        used[(jump + way * by) % TABLE] += slot.exits * weight
+        runs = slot.exits * weight
+        cost = [_shared(used[(jump + way * k) % TABLE], runs) for k in range(most + 1)]
+        # The most that may share, else the least.
+        by = min(range(most + 1), key=lambda k: (-cost[k] if cost[k] <= left[0] else cost[k], k))
+        left[0] -= min(left[0], cost[by])
+        used[(jump + way * by) % TABLE] += runs
         if not begins:
             start[number] += way * by
         if by and lengthened:
             longer[number] = _prefixed(codes[number], by, before_last=begins)
     return replace(placed, start=start), longer
+
+
+def _shared(there: float, runs: float) -> float:
+    """Executions before which the other was at their place, of two jumps in any order."""
+    return 2 * there * runs / (there + runs) if there > 0 else 0.0
 
 
 def _is_plain(line: Sequence[str]) -> bool:

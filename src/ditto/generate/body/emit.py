@@ -120,7 +120,8 @@ def emit(
     placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
     bases = _bases(built, placed, fills)
     weights = [b.target.runs * b.target.repeat for b in built]
-    placed, rendered = all_apart(placed, [b.filled.slots for b in built], rendered, bases, weights)
+    shared = sum(block.wanted.indirect_shared * block.runs_per_request for block in blocks)
+    placed, rendered = all_apart(placed, [b.filled.slots for b in built], rendered, bases, weights, shared)
     rendered = foreseen(
         [b.filled for b in built], rendered, placed, bases, sequences,
         [replace(order, blocks=tuple(at[i] for i in order.blocks if i in at)) for order in orders],
