@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import subprocess
 import threading
 import time
@@ -24,7 +25,7 @@ from ditto.streams.cycles import follow
 from ditto.streams.events import Event, Obj
 from ditto.streams.helpers import find_helpers
 from ditto.streams.programs import RESUME, OpName, OpWork, build
-from ditto.streams.settled import resumes_late
+from ditto.streams.settled import resumes_late, usual_rounds
 from profile_parts import fixed
 from runtime_build import STATIC, build_clone, receive, running
 from strace_parts import whole_calls
@@ -37,8 +38,11 @@ def gap(event: Event, amount: float) -> None:
     event.gap = amount
 
 
-def rounds_of_tasks(record: Threads, late: bool, rounds: int = 10) -> None:
-    """Three connections: a loop receives from each and answers in the next round (or in the same)."""
+def rounds_of_tasks(record: Threads, late: bool, rounds: int = 10, further: int = 0) -> None:
+    """Three connections: a loop receives from each and answers in the next round (or in the same).
+
+    With ``further`` rounds between, each connection is watched again in the first of them.
+    """
     for fd in (7, 8, 9):
         record.call(11, "accept4", fd, LISTENER)
     for _ in range(rounds):
@@ -46,6 +50,10 @@ def rounds_of_tasks(record: Threads, late: bool, rounds: int = 10) -> None:
         for fd in (7, 8, 9):
             record.call(11, "recvfrom", len(REQUEST), fd, payload=REQUEST)
             gap(record.threads[11][-1], 50)
+        for number in range(further):
+            record.call(11, "epoll_wait", 0, EPOLL, 0, 64, 0)
+            for fd in (7, 8, 9) if number == 0 else ():
+                record.call(11, "epoll_ctl", 0, EPOLL, 1, fd, payload=b"\1\0\0\0")
         if late:
             record.call(11, "epoll_wait", 0, EPOLL, 0, 64, 0)
             gap(record.threads[11][-1], 1000)
@@ -66,6 +74,16 @@ def test_work_on_a_late_answer_is_its_own() -> None:
     assert amounts["reply"] < 20 and amounts["receive"] == 50
     waits = [wake.wait for wake in work.threads[11].wakes if wake.wait is not None]
     assert max(wait.gap for wait in waits) == 0
+
+
+@pytest.mark.parametrize(("further", "rounds"), [(0, 1), (1, 2), (4, 5)])
+def test_answers_that_are_several_rounds_late(further: int, rounds: int) -> None:
+    """One for each task on the way to the answer (Tornado)."""
+    record = Threads()
+    rounds_of_tasks(record, late=True, further=further)
+    work = follow(record.threads)
+    assert resumes_late(work)
+    assert usual_rounds([cycle for cycle in work.threads[11].cycles if cycle.complete]) == rounds
 
 
 def test_answers_of_the_same_round_are_not_late() -> None:
@@ -219,10 +237,25 @@ def test_late_answers_all_come(binary: Path) -> None:
     assert answers == [812] * 160
 
 
+def test_what_is_received_after_a_late_answer_is_answered(tmp_path: Path) -> None:
+    """The connection is not watched meanwhile, so that nobody else will receive it."""
+    mode = (*STATIC, "-DTEST_ROUNDS=255", "-DTEST_AGAIN")
+    with running(build_clone(tmp_path / "late", "late", mode=mode)) as clone, clone.connect() as sock:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for turn in range(200):
+            sock.sendall(REQUEST)
+            until = time.perf_counter() + turn * 2e-6
+            while time.perf_counter() < until:
+                pass
+            sock.sendall(REQUEST)
+            assert len(receive(sock, 2 * 812)) == 2 * 812
+
+
 @pytest.mark.skipif(not shutil.which("strace"), reason="needs strace")
-def test_calls_of_a_loop_that_answers_late(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_calls_of_a_loop_that_answers_late(tmp_path: Path, rounds: int) -> None:
     log = tmp_path / "calls"
-    clone_binary = build_clone(tmp_path / "late", "late", mode=STATIC)
+    clone_binary = build_clone(tmp_path / "late", "late", mode=(*STATIC, f"-DTEST_ROUNDS={rounds}"))
     with running(clone_binary, prefix=("strace", "-f", "-qq", "-o", str(log)), check=False) as clone:
         with clone.connect() as sock:
             for _ in range(30):
@@ -237,6 +270,7 @@ def test_calls_of_a_loop_that_answers_late(tmp_path: Path) -> None:
     began = next(i for i, call in enumerate(calls) if call.startswith("recvfrom("))
     names = [match[1] for call in calls[began:] if (match := re.match(r"(\w+)\(", call))]
     text = " ".join(names)
-    assert text.count("recvfrom futex epoll_wait sendto sendto epoll_wait") == 30, text[:300]
-    assert sum(bool(re.search(r", 64, 0\)\s+= 0", call)) for call in calls[began:]) == 30
+    waits = " ".join(["epoll_wait"] * rounds)
+    assert text.count(f"recvfrom futex {waits} sendto sendto epoll_wait") == 30, text[:300]
+    assert sum(bool(re.search(r", 64, 0\)\s+= 0", call)) for call in calls[began:]) == 30 * rounds
     assert 25 <= sum("getppid(" in line for line in lines) <= 30  # the helpers', where two wakes were not one

@@ -4,6 +4,7 @@
  */
 #include "link.h"
 #include "message.h"
+#include "plan.h"
 #include "worker.h"
 
 #include <fcntl.h>
@@ -169,6 +170,7 @@ static void queue_second_pass(struct conn *c)
 	if (c->queued)
 		return;
 	c->queued = 1;
+	c->rounds = c->job[c->job_head].plan->rounds;
 	if (w->role->deferred_lifo) {
 		c->next = w->deferred;
 		w->deferred = c;
@@ -258,6 +260,7 @@ void conn_events(struct conn *c, uint32_t events)
 		c->blocked = 0;
 		if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 			conn_process(c);
+		conn_take_more(c);
 		if (!c->dead && !c->blocked && c->readable && !c->backlog)
 			events |= EPOLLIN;
 	}
@@ -285,6 +288,7 @@ void conn_resume(struct conn *c)
 	c->blocked = 0;
 	if (conn_run(c, 1) == RUN_DONE && c->backlog && c->job_head == c->job_tail)
 		conn_process(c);
+	conn_take_more(c);
 	if (!c->dead && !c->blocked && c->readable && !c->backlog)
 		conn_receive(c);
 	conn_settle(c);
@@ -298,6 +302,7 @@ void conn_after(struct conn *c)
 	if (conn_run(c, 2) == RUN_DONE) {
 		if (c->backlog)
 			conn_process(c);
+		conn_take_more(c);
 		if (c->readable && !c->dead && !c->blocked && !c->backlog)
 			conn_receive(c);
 	}

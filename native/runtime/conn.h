@@ -63,6 +63,7 @@ struct conn {
 	uint8_t dead, eof, closing, blocked, backlog, readable, armed, unwatched, queued, more, edge, held, hung_up, filled;
 	uint8_t shell, drained;
 	uint8_t passed; /* another thread has it, or it waits in the list of the yielded */
+	uint8_t rounds; /* waits left before its second pass */
 	uint8_t begun; /* a part of a request has come */
 	uint8_t fresh; /* accepted by a dispatcher, not taken over yet */
 	_Atomic uint8_t answer; /* message.c: whether another thread sends the reply */

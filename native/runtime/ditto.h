@@ -151,6 +151,7 @@ struct ditto_class {
 	const struct ditto_dist *request_bytes;
 	const struct ditto_send *send; /* NULL: as the service */
 	uint32_t closes; /* chance in 2^32 - 1 that the connection is closed after the reply */
+	uint8_t rounds;  /* waits before the second pass, of a role with deferred_late; 0 is one */
 };
 
 /* --- network ----------------------------------------------------------------------------------------- */

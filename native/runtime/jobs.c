@@ -4,6 +4,7 @@
  * go on when a reply has to wait for the peer.
  */
 #include "link.h"
+#include "log.h"
 #include "plan.h"
 
 #include <string.h>
@@ -163,18 +164,24 @@ static enum run job_run(struct conn *c, uint32_t index, int pass)
 
 		if (op[i]->prob != DITTO_ALWAYS && !job->resumed && !due(c->worker, job, op[i]))
 			continue;
+		if (op[i]->flags & DITTO_LOG && !log_enter(c->worker))
+			continue;
 		if (op[i]->kind == OP_COMPUTE) {
 			worker_block(c->worker, op[i]->block);
 			continue;
 		}
+		if (op[i]->kind == OP_REPLY)
+			log_leave(c->worker);
 		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass, op[i]->a) : other_op(c, job, op[i]);
 		if (state != RUN_DONE) {
+			log_leave(c->worker);
 			job->op = (uint16_t)i;
 			job->resumed = 1;
 			return state;
 		}
 		job->resumed = 0;
 	}
+	log_leave(c->worker);
 	job->op = 0;
 	return RUN_DONE;
 }

@@ -32,7 +32,7 @@ static enum run set_up(struct op_context *x, struct link *l)
 			worker_block(x->worker, op->block);
 		else if (op->kind == OP_CALL || op->kind == OP_CALL_MORE || op->kind == OP_ANSWER || op->kind == OP_CLOSE)
 			continue; /* no part of making a connection */
-		else if (op->flags < DITTO_LINK(1))
+		else if (!DITTO_LINK_OF(op->flags))
 			op_run(x, op);
 		else if (link_plain(l, op) == RUN_BLOCKED)
 			return RUN_BLOCKED;
@@ -228,7 +228,7 @@ enum run link_op(struct op_context *x, const struct ditto_op *op)
 
 	if (role == DITTO_ROLE_SHARED || role == DITTO_ROLE_DISPATCH)
 		return RUN_DONE; /* its links would stay behind when the connection goes on to another thread */
-	if (!x->conn || !x->job || x->conn->shell || !(place = place_of(x->conn, (op->flags >> 4) - 1u)))
+	if (!x->conn || !x->job || x->conn->shell || !(place = place_of(x->conn, DITTO_LINK_OF(op->flags) - 1u)))
 		return RUN_DONE;
 	if (op->kind == OP_CALL)
 		return call(x, place, op);

@@ -75,7 +75,7 @@ static void run_batch(struct worker *w)
 	w->batched = w->batch_bytes = 0;
 }
 
-/* What was deferred before the wait.  Requests taken up meanwhile are for the next round. */
+/* What was deferred before the wait, but for what waits for more rounds.  Requests taken up meanwhile are for the next. */
 static void run_late(struct worker *w)
 {
 	struct conn *c = w->deferred, *next;
@@ -84,6 +84,13 @@ static void run_late(struct worker *w)
 	w->deferred_tail = &w->deferred;
 	for (; c; c = next) {
 		next = c->next;
+		if (c->rounds > 1 && !c->dead) {
+			c->rounds--;
+			c->next = NULL;
+			*w->deferred_tail = c;
+			w->deferred_tail = &c->next;
+			continue;
+		}
 		conn_after(c);
 	}
 }

@@ -304,7 +304,7 @@ enum run op_run(struct op_context *x, const struct ditto_op *op)
 	case OP_YIELD:
 		return message_yield(x);
 	default:
-		if (op->flags >= DITTO_LINK(1))
+		if (DITTO_LINK_OF(op->flags))
 			return link_op(x, op);
 		if (x->conn && x->conn->source.fd >= 0)
 			conn_op(x->conn, op);

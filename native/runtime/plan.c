@@ -2,6 +2,7 @@
  *
  * What the requests of a class run, worked out once from the tables.
  */
+#include "log.h"
 #include "plan.h"
 
 #include <stdatomic.h>
@@ -74,9 +75,12 @@ void plan_setup(const struct codec *codec)
 		const struct ditto_program *program = &ditto_service.cls[i].program;
 
 		make_plan(&plans[i], program, ditto_service.cls[i].send, codec);
+		plans[i].rounds = ditto_service.cls[i].rounds;
 		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
 			if (program->op[k].kind == OP_REPLY)
 				default_op[0].flags |= program->op[k].flags;
+			else if (program->op[k].flags & DITTO_LOG)
+				log_setup();
 	}
 	make_plan(&plans[ditto_service.classes], &default_program, NULL, codec);
 }

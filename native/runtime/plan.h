@@ -9,6 +9,7 @@ struct plan {
 	const struct ditto_op **pass[3]; /* [0]: everything, in order */
 	uint16_t n[3];
 	uint8_t traits;
+	uint8_t rounds;     /* waits before the second pass, where it is that late */
 	uint8_t persistent; /* the file is open since the start */
 	uint8_t picks;      /* some operation chooses a file */
 	uint8_t draws;      /* some operation has a draw of the request's own */

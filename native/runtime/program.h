@@ -80,16 +80,18 @@ enum ditto_op_flags {
 	DITTO_DRAWS = 2,    /* the first of those that share a number drawn by chance: run if it lies in prob from start on */
 	DITTO_DRAWN = 4,    /* another of those */
 	DITTO_EVEN = 8,     /* its own draw is even: as often in each few requests of the class as in all */
+	DITTO_LOG = 0x1000, /* not made where the write and sync of another request have done it: see log.c */
 };
 
-/* The upper half of flags tells which connection an operation is for: 0 the client's, k the request's k-th to another
+/* The second four bits of flags tell which connection an operation is for: 0 the client's, k the request's k-th to another
  * service. */
 #define DITTO_LINK(k) ((k) << 4)
+#define DITTO_LINK_OF(flags) ((flags) >> 4 & 15u)
 #define DITTO_LINKS 8
 
 struct ditto_op {
 	uint8_t kind;
-	uint8_t flags;
+	uint16_t flags;
 	uint16_t nr; /* x86-64 syscall number to use, where the kind leaves a choice */
 	uint32_t prob;
 	int32_t a, b, c;

@@ -201,6 +201,14 @@ void conn_process(struct conn *c)
 	} while (c->backlog && c->job_head == c->job_tail && !out_bytes(&c->out));
 }
 
+void conn_take_more(struct conn *c)
+{
+	while (c->more && !c->dead && !c->blocked) {
+		c->more = 0;
+		conn_process(c);
+	}
+}
+
 void conn_receive(struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
@@ -223,10 +231,8 @@ void conn_receive(struct conn *c)
 			c->eof = 1;
 			return;
 		}
-		do {
-			c->more = 0;
-			conn_process(c);
-		} while (c->more && !c->dead && !c->blocked);
+		c->more = 1;
+		conn_take_more(c);
 		if (c->dead || c->closing || c->eof)
 			return;
 		if (c->blocked || c->backlog) {

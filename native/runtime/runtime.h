@@ -61,6 +61,7 @@ void conn_settle(struct conn *c);
 void conn_greet(struct conn *c); /* what the server says first, in protocols where it does */
 void conn_forget(struct conn *c); /* what its codec keeps of it */
 void conn_process(struct conn *c); /* receive.c: requests in the buffer, as far as they can be taken */
+void conn_take_more(struct conn *c); /* and what a program has received by itself */
 void conn_receive(struct conn *c); /* by the receive policy */
 /* Connections with nothing in their buffers have none, so that a thread works on those that it used last. */
 void conn_in_release(struct conn *c);
@@ -152,6 +153,8 @@ struct worker {
 	uint32_t fresh;     /* pages not touched yet, in 65536ths */
 
 	uint32_t drawn; /* the number that operations which come together share */
+	uint8_t log; /* enum log_state, of the request in work */
+	uint64_t log_until; /* turn up to which it writes the log, while it holds that */
 	uint32_t batched, batch_bytes; /* requests that asked for each_batch, and what they add to it */
 	uint32_t brought; /* elements that nobody has taken */
 	struct pool pool;

@@ -258,10 +258,7 @@ void worker_adopted(struct worker *w, struct conn *c)
 		return;
 	}
 	conn_greet(c);
-	while (c->more && !c->dead && !c->blocked) { /* the program has received already */
-		c->more = 0;
-		conn_process(c);
-	}
+	conn_take_more(c);
 	conn_settle(c);
 }
 

@@ -7,6 +7,10 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
+#ifndef TEST_ROUNDS
+#define TEST_ROUNDS 1
+#endif
+
 #define DIST(name, ...) \
 	static const uint32_t name##_value[] = {__VA_ARGS__}; \
 	static const uint32_t name##_cum[] = {DITTO_ALWAYS}; \
@@ -18,12 +22,18 @@ static const struct ditto_reply page[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 200, .size = &body_size}};
 static const struct ditto_op answer[] = {
 	{.kind = OP_FUTEX_WAKE, .prob = DITTO_ALWAYS, .a = 2},
+#ifdef TEST_AGAIN
+	{.kind = OP_EPOLL_DEL, .prob = DITTO_ALWAYS},
+#endif
 	{.kind = OP_REPLY, .flags = DITTO_DEFERRED, .prob = DITTO_ALWAYS, .a = 1},
 	{.kind = OP_REPLY, .flags = DITTO_DEFERRED, .prob = DITTO_ALWAYS},
+#ifdef TEST_AGAIN
+	{.kind = OP_RECV_AGAIN, .flags = DITTO_DEFERRED, .prob = DITTO_ALWAYS},
+#endif
 };
 static const struct ditto_class classes[] = {
 	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = page,
-	 .program = {sizeof(answer) / sizeof(answer[0]), answer}},
+	 .program = {sizeof(answer) / sizeof(answer[0]), answer}, .rounds = TEST_ROUNDS},
 };
 static const struct ditto_op closed[] = {{.kind = OP_CLOSE, .prob = DITTO_ALWAYS}};
 static const struct ditto_op helped[] = {{.kind = OP_MISC, .prob = DITTO_ALWAYS, .nr = SYS_getppid}};

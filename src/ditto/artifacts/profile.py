@@ -104,7 +104,9 @@ class RequestClass(Model):
 
     ``closes`` is the share of them after whose reply the server closes the connection, ``together`` how many requests
     come in one receive that begins with one of these, ``again`` the share of them before which their thread served
-    another of the class (None: as many as their probability makes it).
+    another of the class (None: as many as their probability makes it).  ``rounds`` is how often a loop of tasks asks
+    for events between a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave
+    out the writes and syncs which come together, as another's that began after they came has done it for them.
     """
 
     probability: Probability
@@ -116,6 +118,8 @@ class RequestClass(Model):
     closes: Probability = 0.0
     together: Annotated[float, Field(ge=1, le=1e6)] = 1.0
     again: Probability | None = None
+    rounds: Annotated[int, Field(ge=1, le=255)] = 1
+    awaits_sync: Probability = 0.0
 
 
 class Role(Model):
@@ -191,7 +195,7 @@ class Process(Model):
     parent: Annotated[int, Field(ge=-1, le=255)] = -1
     count: Annotated[int, Field(ge=1, le=1024)] = 1
     roles: Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=1, max_length=64)]
-    open_at_start: Annotated[list[OpenAtStart], Field(max_length=8)] = []
+    open_at_start: Annotated[list[OpenAtStart], Field(max_length=56)] = []
 
 
 class Receive(Model):

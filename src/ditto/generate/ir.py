@@ -72,7 +72,8 @@ def _lines(ir: CloneIR) -> Iterator[str]:
             yield from _program(often, timer.program)
     for number, cls in enumerate(service.classes):
         match = cls.match
-        yield f"class {number} p={cls.probability:.4f} verb={match.verb or '-'} print={match.path_print}"
+        awaits = f" awaits_sync={cls.awaits_sync:.4f}" if cls.awaits_sync else ""
+        yield f"class {number} p={cls.probability:.4f} verb={match.verb or '-'} print={match.path_print}{awaits}"
         for reply in cls.replies:
             yield f"  reply {reply.kind} p={reply.probability:.4f} status={reply.status} size={_dist(reply.size)}"
         yield from _program("program", cls.program)

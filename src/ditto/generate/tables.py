@@ -101,11 +101,13 @@ def _classes(tables: Tables, classes: Sequence[RequestClass]) -> list[str]:
         match = cls.match
         verb = f'"{match.verb}"' if match.verb else "NULL"
         replies = tables.array("struct ditto_reply", reply_rows(tables, cls.replies))
+        program = tables.program(cls.program, cls.awaits_sync)
         rows.append(
             f"{{.match = {{{verb}, {match.argc}, {match.path_print}, {match.min_bytes}u, {match.max_bytes}u}}, "
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
-            f".program = {tables.program(cls.program)}, .request_bytes = {tables.dist(cls.request_bytes)}, "
-            f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u}}"
+            f".program = {program}, .request_bytes = {tables.dist(cls.request_bytes)}, "
+            f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u, "
+            f".rounds = {cls.rounds}}}"
         )
     return rows
 

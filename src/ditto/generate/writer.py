@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from ditto.artifacts.profile import Dist, Op, ReplyShape, Send
+from ditto.artifacts.profile import Dist, Op, OpKind, ReplyShape, Send
 
 ALWAYS = 0xFFFFFFFF
 
@@ -60,25 +60,38 @@ class Tables:
             ]
         return f"&{self._dists[key]}"
 
-    def ops(self, ops: Sequence[Op]) -> str:
-        """The name of an array of operations; NULL for none."""
+    def ops(self, ops: Sequence[Op], awaits_sync: float = 0.0) -> str:
+        """The name of an array of operations; NULL for none.
+
+        Where some await the sync of another, all ask for it, and it turns out in the clone who makes it.
+        """
         if not ops:
             return "NULL"
         name = f"ops_{self._programs}"
         self._programs += 1
         first = next((n for n, op in enumerate(ops) if op.start is not None and not op.draw), None)
-        rows = [f"\t{{{self._op(op, number == first)}}}," for number, op in enumerate(ops)]
+        logs = [awaits_sync > 0.0 and op.start is not None and op.kind in LOG_KINDS for op in ops]
+        made = max(((op.start or 0.0) + op.probability for op, log in zip(ops, logs, strict=True) if log), default=1.0)
+        rows = [
+            f"\t{{{self._op(_asking(op, 1.0 + awaits_sync / made) if log else op, number == first, log)}}},"
+            for number, (op, log) in enumerate(zip(ops, logs, strict=True))
+        ]
         self.lines += [f"static const struct ditto_op {name}[] = {{", *rows, "};"]
         return name
 
-    def program(self, ops: Sequence[Op]) -> str:
-        return f"{{{len(ops)}, {self.ops(ops)}}}"
+    def program(self, ops: Sequence[Op], awaits_sync: float = 0.0) -> str:
+        return f"{{{len(ops)}, {self.ops(ops, awaits_sync)}}}"
 
-    def _op(self, op: Op, draws: bool) -> str:
-        """The initialiser of an operation; ``draws``: it is the program's first of those that share a draw."""
+    def _op(self, op: Op, draws: bool, log: bool) -> str:
+        """The initialiser of an operation.
+
+        ``draws``: it is the program's first of those that share a draw; ``log``: these are made for several requests.
+        """
         flags = "DITTO_DEFERRED" if op.deferred else "0"
         if op.start is not None and not op.draw:
             flags += " | DITTO_DRAWS" if draws else " | DITTO_DRAWN"
+        if log:
+            flags += " | DITTO_LOG"
         if op.even:
             flags += " | DITTO_EVEN"
         if op.link is not None:
@@ -118,6 +131,16 @@ class Tables:
         self._names += 1
         self.lines += [f"static const {type_name} {name}[] = {{", *[f"\t{row}," for row in rows], "};"]
         return name
+
+
+LOG_KINDS = frozenset({OpKind.FILE_WRITE, OpKind.FILE_SYNC})
+"""Operations of those that share a draw that one request makes for several."""
+
+
+def _asking(op: Op, scale: float) -> Op:
+    """An operation of those that share a draw, of ``scale`` times as many requests."""
+    start = min(1.0, (op.start or 0.0) * scale)
+    return op.model_copy(update={"start": start, "probability": min(1.0 - start, op.probability * scale)})
 
 
 def block(number: int | None) -> str:

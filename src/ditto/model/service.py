@@ -23,6 +23,7 @@ from ditto.model.roles import RoleSeen, RolesSeen, find_roles, leads_session, pa
 from ditto.model.rounds import ONE_BY_ONE, datagram_rounds
 from ditto.model.serial import receives_first, refused_receives, serial_role
 from ditto.model.shape import parts_left_out, require_known_shape, require_requests
+from ditto.model.syncs import Syncs
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_rest, longest_timeout, most_events
 from ditto.model.wakes import before_waits, each_wait, each_wake
@@ -35,7 +36,7 @@ from ditto.streams.evidence import Evidence, plain_works
 from ditto.streams.lives import closing_work, setup_work
 from ditto.streams.multiplexed import leave_together
 from ditto.streams.programs import ClassWork, OpName
-from ditto.streams.settled import resumes_late
+from ditto.streams.settled import resumes_late, usual_rounds
 
 DEFERRED_SHARE = 0.5
 NO_WORK: dict[OpName, float] = {}
@@ -118,7 +119,7 @@ def _service(this: _Fit) -> ServiceProfile:
     gaps = evidence.gaps
     client = evidence.observation.client
     again = evidence.requests.again()
-    classes = []
+    classes, syncs = [], Syncs(evidence.work)
     ranked = sorted(works, key=lambda key: (-counts[key], key))
     for number, key in enumerate(ranked):
         work = works[key]
@@ -140,8 +141,12 @@ def _service(this: _Fit) -> ServiceProfile:
             )
         )
         classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
-        together = evidence.requests.together(key)
-        classes[-1] = classes[-1].model_copy(update={"together": together, "again": again[key]})
+        update = {
+            "together": evidence.requests.together(key),
+            "again": again[key],
+            "rounds": usual_rounds(work.cycles) if this.late else 1,
+        }
+        classes[-1] = syncs.of_class(classes[-1].model_copy(update=update), work.cycles)
         _note_unsupported(this, work)
     cycles = [cycle for work in works.values() for cycle in work.cycles]
     rounds = datagram_rounds(evidence.work) if evidence.datagrams else ONE_BY_ONE

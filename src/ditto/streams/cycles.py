@@ -34,11 +34,10 @@ from ditto.streams.events import (
     is_sleep,
     is_wait,
     tells_of_sends,
-    wait_timeout,
 )
 from ditto.streams.multiplexed import goes_on, settle_streams
 from ditto.streams.passing import passes
-from ditto.streams.settled import settle
+from ditto.streams.settled import rounds_until, settle
 
 if TYPE_CHECKING:
     from ditto.streams.calls import Call, PeerLife
@@ -46,8 +45,6 @@ if TYPE_CHECKING:
 
 FUTEX = NUMBERS["futex"]
 SHUTDOWN = NUMBERS["shutdown"]
-MOST_ROUNDS = 2
-"""Rounds of a loop of tasks after which a request may be answered: one for the task, one for what it waits for."""
 
 
 @dataclass(eq=False)
@@ -81,6 +78,8 @@ class Cycle:
     sent: int = 0
     received_bytes: int = 0
     deferred: bool = False
+    rounds: int = 0
+    """Waits that did not block between its receive and its answer, where it is answered in a later round."""
     resumed_after: Event | None = None
     """Where the first call for the request came only after a wait that did not block: its thread's call before."""
     resumed_gap: float = -1.0
@@ -303,8 +302,8 @@ class _Follower:
             if not any(e.nr in SENDS or e.nr in SENDFILES for e in cycle.events):
                 later = self.wake.received
                 cycle.deferred = self.wake is cycle.wake and bool(later) and later[-1] is not cycle
-                if cycle.tid == event.tid and self._polled(cycle):
-                    cycle.resumed_after = self.work.events[-2]
+                if cycle.tid == event.tid and (rounds := rounds_until(cycle, self.work, self.wake)):
+                    cycle.resumed_after, cycle.rounds = self.work.events[-2], rounds
         elif self.current is None:
             self.current = connection  # what comes next, before a receive, is for it too
         cycle.add(event, self.wake)
@@ -326,13 +325,6 @@ class _Follower:
             cycle.sent += part.ret
             cycle.add(part, self.wake)
         return False
-
-    def _polled(self, cycle: Cycle) -> bool:
-        """Whether the one or two waits since its receive asked for no time, and brought nothing for the request."""
-        rounds = self.wake.index - cycle.wake.index
-        waits = [wake.wait for wake in self.work.wakes[-rounds:]] if 1 <= rounds <= MOST_ROUNDS else []
-        asked = [wait is not None and wait_timeout(wait) == 0 for wait in waits]
-        return bool(asked) and all(asked) and cycle.wake_of[-1] is cycle.wake
 
     def _handed(self, event: Event, life: ConnectionLife) -> None:
         """A process that accepts for its children may have closed its copy before the first receive."""

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.streams.events import MISC, SENDFILES, SENDS
+from ditto.streams.events import EPOLL_CTL, MISC, SENDFILES, SENDS, wait_timeout
 
 if TYPE_CHECKING:
-    from ditto.streams.cycles import Cycle, ThreadWork, Work
+    from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
     from ditto.streams.events import Event, Obj
 
 SETSOCKOPT = NUMBERS["setsockopt"]
 LATE_SHARE = 0.5
+MOST_ROUNDS = 8
+"""Rounds of a loop of tasks after which a request may be answered: one for each task, and for what it waits for."""
 
 
 def settle(work: Work) -> None:
@@ -79,6 +82,26 @@ def _set_up_once(work: Work) -> None:
                 del cycle.events[at], cycle.wake_of[at]
                 life.setup.append(event)
                 life.set_up_late = True
+
+
+def rounds_until(cycle: Cycle, thread: ThreadWork, wake: Wake) -> int:
+    """The waits of a thread since it received a request, now that it answers it in its last wake-up.
+
+    0 if one of them may have blocked, if more than watching its connection was done for it meanwhile, or something in
+    this wake-up already.
+    """
+    rounds = wake.index - cycle.wake.index
+    waits = [wake.wait for wake in thread.wakes[-rounds:]] if 1 <= rounds <= MOST_ROUNDS else []
+    asked = all(wait is not None and wait_timeout(wait) == 0 for wait in waits)
+    later = [event.nr for event, of in zip(cycle.events, cycle.wake_of, strict=True) if of is not cycle.wake]
+    own = any(nr != EPOLL_CTL and nr not in MISC for nr in later) or cycle.wake_of[-1] is wake
+    return rounds if waits and asked and not own else 0
+
+
+def usual_rounds(cycles: Sequence[Cycle]) -> int:
+    """Rounds after which such requests are answered, as most of them are; at least 1."""
+    seen = sorted(cycle.rounds for cycle in cycles if cycle.rounds)
+    return seen[len(seen) // 2] if seen else 1
 
 
 def resumes_late(work: Work) -> bool:
