@@ -237,7 +237,7 @@ void conn_receive(struct conn *c)
 			return;
 		if (c->blocked || c->backlog) {
 			/* after a short receive, what comes is reported anew */
-			c->readable = (c->edge && (c->filled || c->hung_up)) || !c->worker->waiter;
+			c->readable = (c->edge && (c->filled || c->hung_up || recv->until_again)) || !c->worker->waiter;
 			return;
 		}
 		if (recv->until_again || within_request(c))
