@@ -114,7 +114,8 @@ def _drive(
     with run:
         progress.update("filling under valgrind")
         run.prepare()
-        come_to_rest(run)
+        if clone is None:
+            come_to_rest(run)
         if compile_s:
             progress.update("letting the app compile its code under valgrind")
             run.load_for(compile_s, requests if counted else None)
@@ -135,7 +136,7 @@ def _drive(
 
 
 def come_to_rest(run: AppRun) -> None:
-    """Wait until what runs under lens has nothing to do, or for as long as is waited at most.
+    """Wait until an app that runs under lens has nothing to do, or for as long as is waited at most.
 
     A server whose listener is there may have workers that still load their program, for tens of seconds under an
     instrument; counted, that would be work of the first few requests.
