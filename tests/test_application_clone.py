@@ -209,8 +209,8 @@ def web3(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copy(ROOT / "examples" / "gone.sh", folder)
     path = folder / "web3" / "app.toml"
     text = path.read_text()
-    assert '"4s"' in text
-    path.write_text(text.replace('"4s"', '"2s"'))
+    assert '"{seconds}s"' in text
+    path.write_text(text.replace('"{seconds}s"', '"2s"'))
     return path
 
 

@@ -36,7 +36,7 @@ from ditto.host.ports import find_free
 from ditto.paths import runtime_sources
 from profile_parts import fixed, service_profile
 
-EPOLLIN, EPOLLOUT = 1, 4
+EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLLET = 1, 4, 0x2000, -(1 << 31)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + b"y" * 5000
 CLOSE = Op(kind=OpKind.CLOSE, nr=3, link=0)
 
@@ -282,6 +282,31 @@ def test_a_serial_caller_makes_the_calls_of_its_original(tmp_path: Path) -> None
         assert calls.count(name) == 6, (name, calls)
     assert calls.count("sendto") == 12 and calls.count("poll") == 6, calls
     assert 6 <= calls.count("close") <= 7, calls
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_loop_that_is_told_of_changes_alone_receives_once_a_request(tmp_path: Path) -> None:
+    """Its request fitted into the buffer: what comes while it waits for the reply to its call is reported anew."""
+    watch = Op(kind=OpKind.EPOLL_ADD, nr=NUMBERS["epoll_ctl"], a=EPOLLIN | EPOLLRDHUP | EPOLLET)
+    role = LOOP.model_copy(update={"on_accept": [watch]})
+    program = [call(), answer(), REPLY]
+    own = Receive(nr=NUMBERS["read"], bytes=8000)
+    binary = build(calling([downstream()], program, role, receive=own), tmp_path / "clone", mode=("-O1",))
+    log = tmp_path / "log"
+    with (
+        Backend(OK, delay_s=0.02) as backend,
+        asked(binary, backend.port, ("strace", "-qq", "-e", "read", "-o", str(log))) as sock,
+    ):
+        for _ in range(5):
+            get(sock)
+        for _ in range(2):  # the second comes while the first waits
+            sock.sendall(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.005)
+        left = 2 * 620
+        while left:
+            left -= len(sock.recv(left))
+        assert len(backend.requests) == 7
+    assert "EAGAIN" not in log.read_text()
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")

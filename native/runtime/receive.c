@@ -236,7 +236,8 @@ void conn_receive(struct conn *c)
 		if (c->dead || c->closing || c->eof)
 			return;
 		if (c->blocked || c->backlog) {
-			c->readable = c->edge || !c->worker->waiter;
+			/* after a short receive, what comes is reported anew */
+			c->readable = (c->edge && (c->filled || c->hung_up || recv->until_again)) || !c->worker->waiter;
 			return;
 		}
 		if (recv->until_again || within_request(c))
