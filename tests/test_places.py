@@ -15,7 +15,7 @@ from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body.forest import grow
 from ditto.generate.body.place import Gaps, Placed, place, spaced
-from ditto.generate.body.plan import ADJACENT, CALL, FALL, JUMP, RET, Slot
+from ditto.generate.body.plan import ADJACENT, CALL, FALL, ICALL, IJUMP, JUMP, RET, Planner, Slot
 from ditto.generate.body.render import SlotCode
 from ditto.generate.body.sets import Sets, code_misses
 from ditto.generate.body.target import make
@@ -99,6 +99,17 @@ def test_near_touches_are_met_without_loops_where_lines_have_room() -> None:
     assert many[1] < many[0] / 2
     grown = grow(target, 0.0, 2.5, Random(3))
     assert grown.slots > len(grown.opening) > 0 and sum(grown.near) > 0
+
+
+@pytest.mark.parametrize("seed", [1, 3, 4, 6])
+def test_as_many_transfers_are_indirect_as_wanted(seed: int) -> None:
+    """Also in small blocks, where one of them is much."""
+    for indirect in (7.0, 13.0):
+        target = make(0, request(0.2, indirect=indirect), Knobs(), 9, 9)
+        assert target is not None
+        plan = Planner(target, grow(target, 20.0, 1.5, Random(seed)), Random(seed), False)
+        found = sum(slot.exits for slot in plan.slots if slot.transfer in (ICALL, IJUMP))
+        assert found == pytest.approx(indirect, abs=0.5)
 
 
 def _nodes(node: object) -> list:  # type: ignore[type-arg]

@@ -145,6 +145,20 @@ def test_a_worker_that_serves_one_connection_at_a_time() -> None:
     assert (waits.refused_receives, waits.refused_accepts) == (12, 0)
 
 
+def test_a_single_poll_is_not_how_a_thread_waits_for_its_requests() -> None:
+    """A database's client polls its new connection, and reads files before it goes on: once in a thread's life."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for number in range(40):
+        if number == 3:
+            record.call(10, "poll", 1, 0, 1, 1000)
+            record.call(10, "openat", -2, 0)
+        record.call(10, "recvfrom", 20, 7, 0, 8000, payload=REQUEST)
+        record.call(10, "sendto", 5, 7, 0, 5)
+    waits = serial_waits(record.work().threads[10])
+    assert waits is not None and not waits.on_connection
+
+
 @pytest.mark.parametrize(("wait", "descriptors"), [("poll", 2), ("epoll_wait", 64), ("select", 8)])
 def test_a_loop_with_one_connection_is_none(wait: str, descriptors: int) -> None:
     record = Recorder((10,))

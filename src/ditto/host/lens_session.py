@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,10 @@ WARM_S = 1.5
 COUNT_S = 4.0
 WARM_MOST_S, COUNT_MOST_S = 20.0, 60.0
 """After which clients that make a number of requests are ended: what was counted by then will do."""
+REST_S, REST_MOST_S = 0.3, 20.0
+"""For which a service that has begun is watched at a time, and at most."""
+BUSY = 0.1
+"""Of one CPU, from which on it still does what it began with."""
 COMPILE_S = 25.0
 """How long an app that compiles at run time is loaded, uncounted, before: compilers wait for code to be used often."""
 
@@ -109,6 +114,8 @@ def _drive(
     with run:
         progress.update("filling under valgrind")
         run.prepare()
+        if clone is None:
+            come_to_rest(run)
         if compile_s:
             progress.update("letting the app compile its code under valgrind")
             run.load_for(compile_s, requests if counted else None)
@@ -126,6 +133,24 @@ def _drive(
         instrument.stop()
     instrument.control.close()
     return open_now, processes
+
+
+def come_to_rest(run: AppRun) -> None:
+    """Wait until an app that runs under lens has nothing to do, or for as long as is waited at most.
+
+    A server whose listener is there may have workers that still load their program, for tens of seconds under an
+    instrument; counted, that would be work of the first few requests.
+
+    Raises:
+        AppError: the service ended.
+    """
+    until = time.monotonic() + REST_MOST_S
+    busy = True
+    while busy and time.monotonic() < until:
+        before, began = run.cpu_times().run_s, time.monotonic()
+        time.sleep(REST_S)
+        run.check_alive()
+        busy = run.cpu_times().run_s - before > BUSY * (time.monotonic() - began)
 
 
 def warm_up(run: AppRun, requests: int | None, original: bool) -> None:

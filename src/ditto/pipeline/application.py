@@ -36,8 +36,9 @@ ALL_WORK_SECONDS = 280.0
 """For all tiers together that have one CPU."""
 NATIVE_SECONDS, ALL_NATIVE_SECONDS = 20.0, 180.0
 """For each tier and for all together, after which no further knob of any is tried."""
-RECORDED_S = 2.0
-"""Of the load, in each recording for the calls between tiers: following them takes several times as long."""
+RECORDED_S = 2.5
+"""Of the load, in each recording for the calls between tiers, as of that which tiers are made from: what is asked of
+caches depends on how long they have been filled.  Following them takes several times as long."""
 RECORDINGS = 2
 """Of each side, for the calls between tiers: the original's own spread is known from two."""
 

@@ -14,6 +14,8 @@ from ditto.streams.peer_waits import POLLS, relays
 
 _SELECTS = numbers("select", "pselect6")
 _ADD, _DELETE = 1, 2
+STRAY_WAITS = 0.05
+"""Waits for each receive, up to which they are no way of waiting for requests, where no receive found nothing."""
 
 
 @dataclass
@@ -46,7 +48,7 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     for event in thread.earlier:
         sets.follow(event)
     current: Obj | None = None
-    served = False
+    received = 0
     for event in thread.events:
         obj = event.obj
         sets.follow(event)
@@ -80,9 +82,11 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 if current is not None and obj is not current:
                     return None
                 current, number = obj, event.args[0]
-                served = served or event.ret > 0
+                received += event.ret > 0
                 waits.refused_receives += event.ret == EAGAIN
-    return waits if served else None
+    if waits.on_connection.total() <= STRAY_WAITS * received and not waits.refused_receives:
+        waits.on_connection.clear()  # of something else, such as a connection of its own that was being made
+    return waits if received else None
 
 
 class _OwnSets:

@@ -18,7 +18,7 @@ FEW = 0.3
 MIX = 0.04
 POINTS = 0.015
 MISSES = 0.10
-WEIGHTS = {"instructions": 4.0, "loads": 2.0, "stores": 2.0, "branches": 2.0, "mix": 2.0}
+WEIGHTS = {"instructions": 4.0, "loads": 2.0, "stores": 2.0, "branches": 2.0, "predictor_misses": 2.0, "mix": 2.0}
 """Of figures when rounds are compared; 1 for the others.  Instructions come first: all others are shares of them."""
 MISSES_FROM = 1.0
 """Misses per 1000 instructions from which they are judged by their number as well."""

@@ -34,6 +34,8 @@ REPEAT_COST = 3
 NEAR = 0.03
 """Relative error of a block's mispredictions at which they are right."""
 FORESTS = 4
+ARRANGED = 8
+"""Ways of putting branches into slots that are tried where predictable ones alone are missed too often."""
 LOOPS_MISS = 0.6
 """Share of a block's mispredictions that the ends of its loops may make up."""
 SHARES = 3
@@ -173,10 +175,10 @@ def _branches(plan: Planner, target: Target, order: list[int], beside: float, rn
     seed = rng.random()
     wanted = target.unforeseen
 
-    def tried(share: float) -> float:
-        spread_inline(plan.slots, target, plan.loop_branches, per_slot, Random(seed), share)
-        period = target.period
-        return misses(order, plan.slots, beside, target.taken_share, Random(seed), period) if wanted else 0.0
+    def tried(share: float, arranged: float | None = None) -> float:
+        arranged = seed if arranged is None else arranged
+        spread_inline(plan.slots, target, plan.loop_branches, per_slot, Random(arranged), share)
+        return misses(order, plan.slots, beside, target.taken_share, Random(arranged), target.period)
 
     low, high, share = (0.0, 0.0), (1.0, tried(1.0)), 1.0
     if high[1] > wanted * (1.0 + NEAR):
@@ -187,11 +189,15 @@ def _branches(plan: Planner, target: Target, order: list[int], beside: float, rn
             return
     else:
         return
+    if low[1] > wanted:
+        missed, seed = min((tried(0.0, other), other) for other in (seed, *(rng.random() for _ in range(ARRANGED))))
+        low, high = (0.0, missed), (1.0, tried(1.0))
     for _ in range(SHARES):
         if low[1] >= wanted:
             share = 0.0
             break
         share = low[0] + (high[0] - low[0]) * (wanted - low[1]) / max(1e-9, high[1] - low[1])
+        share = min(MOST_SHARE, share)
         found = tried(share)
         if abs(found - wanted) <= NEAR * wanted:
             return

@@ -27,6 +27,10 @@ KEPT_INSIDE = 0.75
 """Share of the touches of the same line for which branches inside of lines are kept, though more jumps are needed."""
 
 
+EXCHANGED = 0.55
+"""Of a transfer's executions, as many that lack for it to be exchanged."""
+
+
 @dataclass(slots=True)
 class Inline:
     """A conditional branch inside a slot: ``never``, ``always``, or ``random`` taken with ``rate``."""
@@ -115,6 +119,9 @@ class Planner:
         self._branches = target.branches - loop_branches - KEPT_INSIDE * target.code_distance[0]
         """Left for ends of lines."""
         self._connect(root, total)
+        self._exchange(CALL, ICALL)
+        self._left[IJUMP] += self._left[ICALL]
+        self._exchange(JUMP, IJUMP)
         self.slots[0].first = True
         self.slots[-1].last = True
 
@@ -156,6 +163,20 @@ class Planner:
                 self.slots[_first(children[position + 1])].landing = True
                 back.to = _first(children[position + 1])
             position += 1
+
+    def _exchange(self, direct: str, indirect: str) -> None:
+        """Make indirect what goes to one place, or the other way round, until as many are indirect as wanted."""
+        for slot in sorted(self.slots, key=lambda s: (-s.exits, self._rng.random())):
+            left = self._left[indirect]
+            if slot.transfer == direct and left >= EXCHANGED * slot.exits:
+                slot.transfer = indirect
+            elif slot.transfer == indirect and -left >= EXCHANGED * slot.exits:
+                slot.transfer = direct
+            else:
+                continue
+            moved = slot.exits if slot.transfer == indirect else -slot.exits
+            self._left[indirect] -= moved
+            self._left[direct] += moved
 
     def _callee(self, children: list[int | Node], total: float) -> None:
         for child, following in pairwise([*children, None]):
