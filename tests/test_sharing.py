@@ -13,14 +13,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.errors import UnsupportedShapeError
 from ditto.model.classes import Placement
 from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
+from ditto.model.shape import require_known_shape
 from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event, KnownDescriptor
+from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
+from ditto.streams.evidence import Evidence, requests_of
 from ditto.streams.sharing import Sharing, find_sharing
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
@@ -184,6 +188,30 @@ def test_who_only_accepts_leaves_what_is_reported_again_to_nobody(flags: bytes, 
     pool = sharing_of(record).pools[PID]
     assert (pool.dispatchers, pool.unwatched) == ({11}, unwatched)
     assert not unwatched or pool.dispatcher_wakes == 1.0  # those that it made were for connections, not for requests
+
+
+@pytest.mark.parametrize("opens", [False, True])
+def test_connections_to_ports_that_are_opened_for_them_are_refused(opens: bool) -> None:
+    """Data of FTP, which is accepted while the connection that asked for it is served."""
+    record = Threads()
+    record.call(11, "accept4", 7, LISTENER)
+    for _ in range(10):
+        record.serve(11, 7)
+        if opens:
+            record.call(11, "socket", 8, 2, 1)
+            record.call(11, "listen", 0, 8, 1)
+            record.call(11, "accept4", 9, 8)
+            record.call(11, "write", 100, 9, payload=b"data")
+            record.call(11, "close", 0, 9)
+            record.call(11, "close", 0, 8)
+    work = record.work()
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    evidence = Evidence(Observation.model_construct(app="ftp"), stream, work, requests_of(work))
+    if not opens:
+        require_known_shape(evidence)
+        return
+    with pytest.raises(UnsupportedShapeError, match="ftp: 10 of 11 connections come to ports that it opens for them"):
+        require_known_shape(evidence)
 
 
 def test_where_nobody_waits_the_shape_is_not_known() -> None:

@@ -72,6 +72,14 @@ def messages_between_threads(evidence: Evidence) -> int:
     return max(0, received - sum(life.accept is not None for life in evidence.work.lives.values()))
 
 
+def _to_new_ports(evidence: Evidence) -> tuple[int, int]:
+    """The connections to listeners that were made after the recording began, and all that were accepted."""
+    accepts = [life.accept for life in evidence.work.lives.values() if life.accept is not None]
+    began = evidence.stream.window_ns[0]
+    new = sum(accept.obj is not None and began < accept.obj.born_ns < accept.t_out for accept in accepts)
+    return new, len(accepts)
+
+
 def require_requests(evidence: Evidence) -> None:
     """Check that requests were seen, and that they were not received where they cannot be seen.
 
@@ -98,10 +106,17 @@ def require_known_shape(evidence: Evidence) -> None:
     """Check that requests are served in a way that can be modelled.
 
     Raises:
-        UnsupportedShapeError: datagrams that others answer than received them, or connections that go from
-            thread to thread.
+        UnsupportedShapeError: datagrams that others answer than received them, connections that go from
+            thread to thread, or such as come to ports that were opened for them meanwhile.
     """
     app = evidence.observation.app
+    opened, accepted = _to_new_ports(evidence)
+    if opened > SOME * accepted:
+        raise UnsupportedShapeError(
+            f"{app}: {opened} of {accepted} connections come to ports that it opens for them while it serves others "
+            "(as FTP does for data), which is not modelled",
+            "give it a load whose clients use the service's port alone",
+        )
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
     apart = answered_apart(evidence.work)
     if evidence.datagrams and apart > SOME * len(cycles):
