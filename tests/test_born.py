@@ -23,6 +23,7 @@ from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
 from ditto.model.shape import parts_left_out
 from ditto.model.timers import find_timer
+from ditto.observe import native_phase
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
@@ -174,6 +175,15 @@ port = 7000
 command = ["{python}", "client.py", "{{port}}"]
 connections = 2
 """
+
+
+def test_a_recording_that_is_large_sooner_ends_sooner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "client.py").write_text(CLIENT)
+    (tmp_path / "app.toml").write_text(APP.format(python=sys.executable))
+    monkeypatch.setattr(native_phase, "MOST_BYTES", 0)
+    native, _ = record_native(load_app(tmp_path / "app.toml"), tmp_path, NativeOptions(seconds=20.0), SilentProgress())
+    assert native.seconds < 10
 
 
 def test_a_load_that_ends_early_is_repeated(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from ditto.artifacts.app import Load, Requests
 from ditto.errors import AppError, RecordingError
+from ditto.host.in_turn import Length
 from ditto.host.load import LoadResult
 from ditto.host.requests import Passes, count_requests, passes_of
-from ditto.validate import counting
+from ditto.validate import _fewer, counting
 
 
 def result(stdout: str = "", stderr: str = "") -> LoadResult:
@@ -79,5 +80,10 @@ def test_calls_are_counted_after_as_many_requests_as_were_not_recorded(
 
     monkeypatch.setattr(counting, "CallCounter", begins)
     with pytest.raises(RecordingError, match="counting begins"):
-        counting.counted_run(sides, "original", asked, None, None)  # type: ignore[arg-type]
+        counting.counted_run(sides, "original", Length(asked), None, None)  # type: ignore[arg-type]
     assert loads == first
+
+
+def test_calls_are_counted_by_fewer_requests_than_are_timed() -> None:
+    assert _fewer(Length(9000, 5)) == Length(3000) and _fewer(Length(120, 5)) == Length(100)
+    assert _fewer(Length(None, 3, 1)) == Length(None, 1, 2) and _fewer(Length()) == Length()

@@ -22,6 +22,8 @@ RECORDING = "native.rec"
 SAMPLES = "samples.npz"
 WINDOW_S = 2.5
 """Everything is recorded for about this long: enough for 100,000 requests of a fast server."""
+MOST_BYTES = 160 << 20
+"""Of a recording, at which it ends sooner where the client is bound by time: 100,000 requests of nine calls."""
 MOST_LEFT = 0.5
 """A load that ends with more of the time left than this is started again."""
 LOOKS = 5
@@ -92,7 +94,7 @@ def _record_once(
             looks: list[list[ProcessSeen]] = []
             end = began + options.seconds
             deadline = end + 0.6 * options.seconds if requests else end
-            while time.monotonic() < deadline:
+            while time.monotonic() < deadline and (requests or path.stat().st_size < MOST_BYTES):
                 if not client.is_running():
                     client.wait(check=run.check_alive)
                     if time.monotonic() > end - MOST_LEFT * options.seconds:

@@ -91,7 +91,7 @@ def validate(
     known = _known_passes(options)
     counting = Counting(passes=known or Passes())
     if options.count:
-        counting = count_sides(sides, _fewer(length.asked), known, pattern, progress)
+        counting = count_sides(sides, _fewer(length), known, pattern, progress)
     with _levels(sides, options, progress) as (levels, no_levels):
         runs = Rounds(sides, length, counting.passes, pattern, levels).measure(options.rounds, progress)
     if options.tiers is None:
@@ -172,9 +172,12 @@ def _known_passes(options: ValidateOptions) -> Passes | None:
     return Passes(options.requests_per_asked, "the number the client was asked for, in the requests of its protocol")
 
 
-def _fewer(asked: int | None) -> int | None:
-    """Requests of a counting run: a third of a timed one is enough to count by."""
-    return None if asked is None else max(100, asked // 3)
+def _fewer(length: Length) -> Length:
+    """Of a counting run: a third of a timed one's requests are enough to count by, or most of its seconds."""
+    if length.asked is not None:
+        return Length(max(100, length.asked // 3))
+    whole = length.whole_seconds
+    return Length() if whole is None else Length(None, 1, max(1, round(2 * whole / 3)))
 
 
 def _conditions(sides: Sides, options: ValidateOptions, runs: list[TimedRun], length: Length) -> Conditions:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ditto.artifacts.fidelity import Dropped, RoleCount, Samples, SyscallRow, ThreadLine, Timeline, Unavailable
 from ditto.artifacts.syscalls import name_of, numbers
 from ditto.errors import MissingCapabilityError
+from ditto.host.in_turn import Length
 from ditto.host.progress import Progress
 from ditto.host.recorder import CallCounter, CallCounts, Calls
 from ditto.host.requests import Passes, count_requests, data_receives, passes_of
@@ -179,7 +180,7 @@ def roles_of(counts: CallCounts, tasks: set[Task], requests: float) -> dict[Task
 
 
 def counted_run(
-    sides: Sides, side: Side, asked: int | None, passes: Passes | None, pattern: str | None, watched: bool = False
+    sides: Sides, side: Side, length: Length, passes: Passes | None, pattern: str | None, watched: bool = False
 ) -> tuple[CountedRun, Passes]:
     """Start one side, fill it, and count the calls of one run of the client; its threads are ``watched`` or not.
 
@@ -192,6 +193,7 @@ def counted_run(
         MissingCapabilityError: calls cannot be counted here.
         RecordingError: the collector failed.
     """
+    asked = length.asked
     with sides.run_of(side) as run:
         run.prepare()
         if asked is not None:
@@ -200,7 +202,7 @@ def counted_run(
             before = counter.snapshot()
             watch = ThreadWatch(run)
             with watch if watched else nullcontext():
-                result = run.load(asked)
+                result = length.load(run)
             counts = counter.snapshot() - before
             tasks = set(tasks_of(run.pids()))
     calls = counts.by_call()
@@ -218,7 +220,7 @@ def counted_run(
 
 
 def count_sides(
-    sides: Sides, asked: int | None, passes: Passes | None, pattern: str | None, progress: Progress
+    sides: Sides, length: Length, passes: Passes | None, pattern: str | None, progress: Progress
 ) -> Counting:
     """The counting runs: original and clone twice, in turn, and the empty body once.
 
@@ -234,7 +236,7 @@ def count_sides(
         progress.update(f"counting calls: {side.replace('_', ' ')}", number / len(order))
         try:
             watched = number >= 2 and side != "empty_body"
-            counted, passes = counted_run(sides, side, asked, passes, pattern, watched)
+            counted, passes = counted_run(sides, side, length, passes, pattern, watched)
         except MissingCapabilityError as error:
             missing = Unavailable(what="system calls and bytes per request", why=error.message, remedy=error.remedy)
             return Counting(passes=passes or Passes(), unavailable=(missing,))
