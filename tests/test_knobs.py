@@ -174,6 +174,14 @@ def test_clones_that_are_far_off_are_compared_in_short_runs(
     assert now.error == pytest.approx(ratio - 1) and list(dict.fromkeys(seen)) == sizes
 
 
+@pytest.mark.parametrize(("held", "lacks"), [((18e6, 21e6, 19e6), 0.0), ((18e6, 18.5e6, 19e6), 2.5e6)])
+def test_memory_is_put_right_beyond_what_the_original_is_apart_from_itself(
+    held: tuple[float, float, float], lacks: float
+) -> None:
+    used = [native.Used(1e-5, size) for size in held], [native.Used(1e-5, 21e6)] * 3
+    assert native._compared("bench", *used).resident == pytest.approx(lacks)
+
+
 def test_knobs_that_do_not_help_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(lambda k: 0.2 + abs(k.dependence - 1), 0.01)
     knobs = tuned_with(bench, monkeypatch).knobs

@@ -205,7 +205,10 @@ def _compared(name: str, original: list[Used], clone: list[Used]) -> Compared:
         raise AppError(f"{name}: the original used no CPU time under its load", "give the load more requests")
     ratios = [after.user_s / before for before, after in zip(times, clone, strict=True) if before > 0]
     doubt = MEDIAN * statistics.stdev(ratios) / len(ratios) ** 0.5 if len(ratios) > 1 else 0.0
-    memory = statistics.median(u.resident for u in clone) - statistics.median(u.resident for u in original)
+    held = [used.resident for used in original]
+    memory = statistics.median(used.resident for used in clone) - statistics.median(held)
+    if abs(memory) <= max(held) - min(held):
+        memory = 0.0  # no more than the original is apart from itself
     born = statistics.median(u.born_faults for u in clone) - statistics.median(u.born_faults for u in original)
     fresh = statistics.median(u.faults for u in clone) - statistics.median(u.faults for u in original)
     return Compared(b / a - 1, doubt, (max(times) - min(times)) / a, 1e9 * a, memory, born, fresh)
@@ -252,9 +255,15 @@ def _length(place: Place) -> Length:
     spec = place.spec
     if not spec.load.counts_requests:
         return timed_length(spec.load, SECONDS)
-    asked = spec.load.requests.native
+    first = max(LEAST_REQUESTS, spec.load.requests.native // 10)
     with place.original() as run:
         run.prepare()
-        took = run.load(max(LEAST_REQUESTS, asked // 10)).seconds
-    asked = max(LEAST_REQUESTS, int(asked / 10 * SECONDS / max(took, 0.01)))
+        asked = _in_seconds(run, first, SECONDS)
+        # A client's own start is a good part of a short run.
+        asked = _in_seconds(run, max(first, asked // 3), SECONDS)
     return Length(asked, max(1, min(PARTS, asked // LEAST_REQUESTS)) if spec.may_stand_twice else 1)
+
+
+def _in_seconds(run: AppRun, asked: int, seconds: float) -> int:
+    """How many requests take so long, by a run of ``asked``."""
+    return max(LEAST_REQUESTS, int(asked * seconds / max(run.load(asked).seconds, 0.01)))

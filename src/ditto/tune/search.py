@@ -60,7 +60,7 @@ class Compared:
         doubt: standard error of ``error``, from the pairs.
         noise: relative spread of the original's own runs.
         original_ns: user nanoseconds a request of the original, median.
-        resident: median resident bytes of the clone less the original's.
+        resident: median resident bytes of the clone less the original's; 0 within what the original's runs are apart.
         faults: page faults for each process born for a connection, of the clone less the original's; 0 without such.
         fresh: page faults a request likewise, where no process is born for a connection.
     """
