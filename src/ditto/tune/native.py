@@ -24,8 +24,9 @@ from ditto.host.usage import Meter, MeterEach, use_by_service
 from ditto.tune.search import Compared, Rows, Search
 
 PAIRS = 3
-PARTS = 4
-"""Of one run, in turn with those of the other where both stand at once."""
+PARTS = 3
+"""Of one run, in turn with those of the other where both stand at once.  An odd number: each then follows itself as
+often as the other does.  Clients that choose keys by the second ask for the same again if they follow at once."""
 MOST_PAIRS = 7
 SURE = 0.03
 """Standard error of a comparison from which on further pairs tell nothing new."""
