@@ -80,7 +80,7 @@ def under_another_load(name: str, out: Path) -> None:
         print(f"{name}: no figures under another load: {error}", flush=True)
         return
     if found is not None:
-        path.write_text(json.dumps(found, indent=1) + "\n")
+        path.write_text(json.dumps(found | {"commit": commit()}, indent=1) + "\n")
 
 
 def passes_of(fidelity: dict[str, Any]) -> float:
@@ -164,8 +164,8 @@ it what the clones of the paper's artifact had of the same.
 UNSEEN = (
     "Other connection counts and other mixes of the same requests, each clone as it is. Errors of the clone, in "
     "brackets the original's own spread; of the mix and the miss curves (from 1 KiB on) the distance.\n\n"
-    f"| example | load | {' | '.join((*unseen.METRICS.values(), unseen.WIDEST))} |\n"
-    f"|{'---|' * (len(unseen.METRICS) + 3)}"
+    f"| example | load | {' | '.join((*unseen.METRICS.values(), unseen.WIDEST))} | code |\n"
+    f"|{'---|' * (len(unseen.METRICS) + 4)}"
 )
 
 
@@ -251,7 +251,7 @@ def another_load(name: str, found: dict[str, Any] | None) -> list[str]:
         spread = "" if noise is None else f" ({noise * 100:.0f})"
         absolute = "-" if clone is None else f"{clone:.3g}"
         cells.append(percent(error) + spread if kind == "relative" else absolute)
-    return ["| " + " | ".join(cells) + " |"]
+    return ["| " + " | ".join([*cells, found.get("commit", "-")]) + " |"]
 
 
 def entry(name: str, out: Path) -> dict[str, Any]:
