@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app_parts import write_app
-from ditto.artifacts.app import Load
+from ditto.artifacts.app import Load, Requests
 from ditto.host.app import AppRun
 from ditto.host.counters import Counts
-from ditto.host.in_turn import Length, in_turn, parts_of, timed_length
+from ditto.host.in_turn import Length, asked_in, in_turn, parts_of, timed_length
 from ditto.host.limits import DiskUse
 from ditto.host.loadgen import LoadMeasured
 from ditto.host.usage import Usage
@@ -24,6 +25,16 @@ def test_a_run_has_as_many_parts_as_fit() -> None:
     assert [parts_of(3.0, each) for each in (0.0, 0.1, 1.0, 1.4, 9.0)] == [5, 5, 3, 2, 1]
     assert Length(1000, 4).asked_a_part == 250 and Length(150, 4).asked_a_part == 100
     assert Length(1000, 4).shorter(0.5) == Length(500, 4)
+
+
+@pytest.mark.parametrize(("start", "each", "wanted"), [(0.0, 1e-5, 250_000), (0.3, 1e-5, 137_000), (0.0, 0.5, 100)])
+def test_the_rate_is_told_by_a_run_that_is_long_enough(start: float, each: float, wanted: int) -> None:
+    """Of a client that takes 0.3 s to start, a run of 5000 requests would tell 36,000 for the 220,000 that fit."""
+    run = SimpleNamespace(
+        load=lambda asked: SimpleNamespace(seconds=start + each * asked),
+        spec=SimpleNamespace(load=SimpleNamespace(requests=Requests(native=100 if each > 0.1 else 200_000))),
+    )
+    assert asked_in(run, 2.5) == pytest.approx(wanted, rel=0.2)  # type: ignore[arg-type]
 
 
 def test_a_client_that_is_told_its_time_runs_once_a_second() -> None:

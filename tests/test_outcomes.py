@@ -91,7 +91,7 @@ def course_of(bits: int, count: int) -> Course:
     sites = []
     for _ in range(count):
         steps = Step("cmp_r", "test_word", (1 << bits) - 1), Step("jcc", "random"), Step("mov_r", "skipped")
-        sites.append(Site(0, *steps, mask=steps[0].a, inverse=False, times=1))
+        sites.append(Site(*steps, mask=steps[0].a, inverse=False, times=1))
     none = np.zeros(count, dtype=np.int64)
     return Course(none, none > 0, np.arange(count), np.zeros((count, 2), dtype=np.uint32), sites, 2)
 

@@ -46,20 +46,6 @@ static inline int out_splits(const struct outbuf *o, size_t n)
 	return o->piece && o->end > o->start && o->end + n > o->piece;
 }
 
-/* Everything was sent: the buffer is for whichever output of the thread has something to say next. */
-static inline void out_rest(struct outbuf *o)
-{
-	if (o->waiting || o->full) {
-		out_release(o);
-		return;
-	}
-	pool_rest(o->pool, POOL_OUT, o->buf, o->cap);
-	o->buf = NULL;
-	o->cap = 0;
-	o->base += o->end;
-	o->start = o->end = 0;
-}
-
 /* Room for n more bytes at o->buf + o->end; NULL when there is none to be had. */
 static inline uint8_t *out_room(struct outbuf *o, size_t n)
 {
@@ -81,6 +67,19 @@ static inline void out_reset(struct outbuf *o)
 {
 	o->base += o->end;
 	o->start = o->end = 0;
+}
+
+/* Everything was sent: the buffer is for whichever output of the thread has something to say next. */
+static inline void out_rest(struct outbuf *o)
+{
+	if (o->waiting || o->full) {
+		out_release(o);
+		return;
+	}
+	pool_rest(o->pool, POOL_OUT, o->buf, o->cap);
+	o->buf = NULL;
+	o->cap = 0;
+	out_reset(o);
 }
 
 static inline uint64_t out_sent(const struct outbuf *o)

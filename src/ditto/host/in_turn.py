@@ -18,7 +18,7 @@ from ditto.host.load import LoadResult
 T = TypeVar("T")
 
 MOST_PARTS = 5
-LEAST_REQUESTS = 100
+LEAST_REQUESTS, _MOST_REQUESTS = 100, 50_000_000
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,26 @@ def parts_of(seconds: float, each: float) -> int:
 def timed_length(load: Load, seconds: float) -> Length:
     """The length of a run of about ``seconds`` under a client that is bound by time: its own, or what is asked for."""
     return Length(None, math.ceil(seconds), 1) if load.takes_seconds else Length()
+
+
+def asked_in(run: AppRun, seconds: float) -> int:
+    """How many requests the client of a running original, which is filled, makes in about so long.
+
+    Raises:
+        AppError: it failed, or the service ended.
+    """
+    asked = max(LEAST_REQUESTS, min(run.spec.load.requests.native, 5_000))
+    while True:
+        took = run.load(asked).seconds
+        # A client's own start takes milliseconds, or a good part of a second: only a longer run tells the rate.
+        if took >= seconds / 4 or asked >= _MOST_REQUESTS:
+            break
+        asked = min(_MOST_REQUESTS, int(asked * min(16.0, seconds / 3 / max(took, 0.01))) + 1)
+    # Whatever else ran meanwhile can only have slowed it down: the faster of two runs counts.
+    took = min(took, run.load(asked).seconds)
+    chosen = max(LEAST_REQUESTS, min(_MOST_REQUESTS, asked * seconds / took))
+    step = int(10 ** max(0, len(str(int(chosen))) - 2))
+    return max(LEAST_REQUESTS, round(chosen / step) * step)
 
 
 def in_turn(items: Sequence[T], times: int) -> Iterator[T]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ditto.artifacts.profile import Profile
 from ditto.errors import AppError
 from ditto.host.app import AppRun
-from ditto.host.in_turn import LEAST_REQUESTS, Length, in_turn, timed_length
+from ditto.host.in_turn import LEAST_REQUESTS, Length, asked_in, in_turn, timed_length
 from ditto.host.place import Place
 from ditto.host.progress import Progress
 from ditto.host.requests import count_requests
@@ -256,15 +256,7 @@ def _length(place: Place) -> Length:
     spec = place.spec
     if not spec.load.counts_requests:
         return timed_length(spec.load, SECONDS)
-    first = max(LEAST_REQUESTS, spec.load.requests.native // 10)
     with place.original() as run:
         run.prepare()
-        asked = _in_seconds(run, first, SECONDS)
-        # A client's own start is a good part of a short run.
-        asked = _in_seconds(run, max(first, asked // 3), SECONDS)
+        asked = asked_in(run, SECONDS)
     return Length(asked, max(1, min(PARTS, asked // LEAST_REQUESTS)) if spec.may_stand_twice else 1)
-
-
-def _in_seconds(run: AppRun, asked: int, seconds: float) -> int:
-    """How many requests take so long, by a run of ``asked``."""
-    return max(LEAST_REQUESTS, int(asked * seconds / max(run.load(asked).seconds, 0.01)))

@@ -11,7 +11,7 @@ from ditto.artifacts.app import AppSpec, Which
 from ditto.errors import BadInputError
 from ditto.host.app import AppRun, Wrap
 from ditto.host.clones import application_spec, built_clone, clone_command
-from ditto.host.in_turn import LEAST_REQUESTS, Length, parts_of, timed_length
+from ditto.host.in_turn import LEAST_REQUESTS, Length, asked_in, parts_of, timed_length
 from ditto.host.progress import Progress
 from ditto.host.usage import ServiceUse, Usage
 from ditto.validate.levels import LevelRun
@@ -19,7 +19,6 @@ from ditto.validate.levels import LevelRun
 Side = Literal["original", "clone", "empty_body"]
 LETTERS: dict[Side, str] = {"original": "A", "clone": "B", "empty_body": "C"}
 
-_MAX_REQUESTS = 50_000_000
 _LEAST_PART = 4.0
 """How long a part is at least, in runs of the client for a few requests: what it takes to start is no load."""
 
@@ -119,16 +118,5 @@ def calibrate(sides: Sides, seconds: float, progress: Progress) -> Length:
     with sides.run_of("original") as run:
         run.prepare()
         start = min(run.load(LEAST_REQUESTS).seconds for _ in range(2))
-        asked = max(LEAST_REQUESTS, min(sides.spec.load.requests.native, 5_000))
-        while True:
-            took = run.load(asked).seconds
-            # A client's own start takes milliseconds: only a longer run tells the rate.
-            if took >= seconds / 4 or asked >= _MAX_REQUESTS:
-                break
-            asked = min(_MAX_REQUESTS, int(asked * min(16.0, seconds / 3 / max(took, 0.01))) + 1)
-        # Whatever else ran meanwhile can only have slowed it down: the faster of two runs counts.
-        took = min(took, run.load(asked).seconds)
-    chosen = max(LEAST_REQUESTS, min(_MAX_REQUESTS, asked * seconds / took))
-    step = int(10 ** max(0, len(str(int(chosen))) - 2))
-    parts = parts_of(seconds, _LEAST_PART * start) if sides.stand_together else 1
-    return Length(max(LEAST_REQUESTS, round(chosen / step) * step), parts)
+        asked = asked_in(run, seconds)
+    return Length(asked, parts_of(seconds, _LEAST_PART * start) if sides.stand_together else 1)

@@ -67,14 +67,12 @@ class Site:
     """A branch that goes by bits of the random word.
 
     Attributes:
-        slot: whose.
         test, jump, skipped: its steps.
         mask: of the bits that it was to test.
         inverse: taken if one of them is set, else if none is.
         times: executions in a pass.
     """
 
-    slot: int
     test: Step
     jump: Step
     skipped: Step
@@ -141,7 +139,7 @@ def course(filled: Filled, rendered: Rendered, placed: Placed, base: int, order:
     period = filled.target.period
     sites: list[Site] = []
     events = [
-        _events(filled.steps[slot.number], rendered.slots[slot.number].branches, slot.number, slot.times, sites)
+        _events(filled.steps[slot.number], rendered.slots[slot.number].branches, slot.times, sites)
         for slot in filled.slots
     ]
     word = np.arange(period, dtype=np.uint64) | np.uint64(LOW & -period)
@@ -195,9 +193,7 @@ def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return word >> np.uint64(29) | word << np.uint64(35)
 
 
-def _events(
-    steps: Sequence[Step], offsets: Sequence[int], slot: int, times: int, sites: list[Site]
-) -> list[tuple[str, int, int]]:
+def _events(steps: Sequence[Step], offsets: Sequence[int], times: int, sites: list[Site]) -> list[tuple[str, int, int]]:
     """What one visit of a slot does about branches, as (kind, offset, argument); its tests are added to ``sites``."""
     events: list[tuple[str, int, int]] = []
     at = iter(offsets)
@@ -216,7 +212,7 @@ def _events(
         elif step.kind in ("random", "random_not"):
             events.append(("test", next(at), len(sites)))
             test = steps[number - 1]
-            sites.append(Site(slot, test, step, steps[number + 1], test.a, step.kind == "random_not", times))
+            sites.append(Site(test, step, steps[number + 1], test.a, step.kind == "random_not", times))
     return events
 
 
