@@ -13,6 +13,7 @@
 #include "run.h"
 
 #define EVENTS 256
+#define LOOK_NS 3500 /* how long a closed loop looks for replies before it sleeps */
 
 uint64_t now_ns(void)
 {
@@ -63,22 +64,51 @@ static void send_due(struct run *r)
 	}
 }
 
-static void wait_ns(struct run *r, uint64_t ns)
+/* A closed loop's server pays for waking a generator that sleeps, with time that it does not serve requests in: it is
+ * not to sleep while the next reply is about to come. */
+static int look(struct run *r, struct epoll_event *events)
 {
-	struct epoll_event events[EVENTS];
-	struct timespec limit = {.tv_sec = (time_t)(ns / 1000000000ull), .tv_nsec = (long)(ns % 1000000000ull)};
-	static int old_kernel;
-	int n = -1;
+	uint64_t began = now_ns();
+	int n;
 
-	if (!old_kernel) {
-		n = (int)syscall(SYS_epoll_pwait2, r->wait_set, events, EVENTS, &limit, NULL, 0);
-		old_kernel = n < 0 && errno == ENOSYS;
-	}
-	if (old_kernel)
-		n = epoll_wait(r->wait_set, events, EVENTS, (int)((ns + 999999) / 1000000));
+	do {
+		n = epoll_wait(r->wait_set, events, EVENTS, 0);
+	} while (n == 0 && now_ns() < began + LOOK_NS);
+	return n;
+}
+
+static void handle(struct run *r, const struct epoll_event *events, int n)
+{
 	tick(r);
 	for (int i = 0; i < n; i++)
 		conn_event(r, events[i].data.ptr, events[i].events);
+}
+
+static int sleep_ns(const struct run *r, struct epoll_event *events, uint64_t ns)
+{
+	struct timespec limit = {.tv_sec = (time_t)(ns / 1000000000ull), .tv_nsec = (long)(ns % 1000000000ull)};
+	static int old_kernel;
+
+	if (!old_kernel) {
+		int n = (int)syscall(SYS_epoll_pwait2, r->wait_set, events, EVENTS, &limit, NULL, 0);
+
+		if (n >= 0 || errno != ENOSYS)
+			return n;
+		old_kernel = 1;
+	}
+	return epoll_wait(r->wait_set, events, EVENTS, (int)((ns + 999999) / 1000000));
+}
+
+static void wait_ns(struct run *r, uint64_t ns)
+{
+	struct epoll_event events[EVENTS];
+	int n = r->closed ? look(r, events) : 0;
+
+	handle(r, events, n > 0 ? n : sleep_ns(r, events, ns));
+	if (r->closed) { /* what came meanwhile; requests are sent together afterwards */
+		n = epoll_wait(r->wait_set, events, EVENTS, 0);
+		handle(r, events, n);
+	}
 }
 
 static unsigned busy(const struct run *r)
