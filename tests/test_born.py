@@ -274,3 +274,26 @@ def test_what_is_done_at_regular_times_is_a_timer_where_it_lasts(window: int, fo
         record.call(PID, "epoll_wait", 1, 4)
     work = follow(record.threads)
     assert (find_timer([work.threads[PID]], {}, window) is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("begun", "said"),
+    [
+        (b"\x17\3\3\0\x40", "the protocol, which is TLS, has"),
+        (b"\x40\3\3\0\x17", "the protocol has"),
+        (b"*1\r\n$4\r\nPING\r\n", ""),
+    ],
+)
+def test_a_clone_that_its_client_cannot_drive_is_told_of(begun: bytes, said: str) -> None:
+    record = Recorder()
+    record.call(PID, "accept4", CONNECTION, LISTENER)
+    for _ in range(5):
+        record.call(PID, "read", 64, CONNECTION, 0, 4096, payload=begun)
+        record.call(PID, "write", 7, CONNECTION, 0, 7, payload=b"+PONG\r\n")
+    work = follow(record.threads)
+    stream = Stream(record.threads, [], {}, {}, set(), (0, record.now), record.table)
+    notes = parts_left_out(Evidence(None, stream, work, requests_of(work)))  # type: ignore[arg-type]
+    assert [note for note in notes if "has no codec" in note] == [
+        note for note in notes if said and note.startswith(said)
+    ]
+    assert bool(said) is any("has no codec" in note for note in notes)

@@ -49,7 +49,19 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             f"{between / total:.2f} messages a request pass between its threads or processes over pipes, socket pairs "
             "or event descriptors and are left out, with what their receiver does: the clone answers without"
         )
+    if evidence.requests.codec == "opaque":
+        encrypted = ", which is TLS," if _encrypted(evidence) else ""
+        notes.append(
+            f"the protocol{encrypted} has no codec: the app's own client cannot drive the clone; `ditto load` does, "
+            "with messages of the sizes that were seen"
+        )
     return notes
+
+
+def _encrypted(evidence: Evidence) -> bool:
+    """Whether nearly all requests are records of TLS: their type, and the version's first byte."""
+    begun = [cycle.receive.payload[:2] for found in evidence.requests.classes.values() for cycle in found]
+    return sum(b"\x14\x03" <= start <= b"\x17\x03" and start[1:] == b"\x03" for start in begun) > 0.9 * len(begun)
 
 
 def _local(evidence: Evidence) -> int:
