@@ -48,6 +48,15 @@ def test_start_load_stop(folder: Path) -> None:
     run.stop()
 
 
+def test_a_client_that_cannot_be_told_a_number_makes_that_of_the_app(folder: Path) -> None:
+    spec = write_app(folder)
+    assert spec.load.makes is None
+    load = spec.load.model_copy(update={"command": tuple(w.replace("{requests}", "9") for w in spec.load.command)})
+    with AppRun(spec.model_copy(update={"load": load})) as run:
+        assert run.load().makes == load.makes == spec.load.requests.native
+        assert run.load(command=spec.load.command).makes is None
+
+
 def test_lens_run_has_its_own_numbers(folder: Path) -> None:
     spec = write_app(folder, service='lens_command = ["python3", "server.py", "{port}", "chatty"]')
     with AppRun(spec, which="lens") as run:

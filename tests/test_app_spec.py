@@ -57,6 +57,19 @@ def test_everything_the_format_has(tmp_path: Path) -> None:
     assert spec.port_can_change
 
 
+@pytest.mark.parametrize(
+    ("load", "makes"),
+    [
+        ('command = ["client", "{port}"]\nrequests = 700\n', 700),
+        ('command = ["client", "{port}"]\n', None),
+        ('command = ["client", "{port}", "{requests}"]\nrequests = 700\n', None),
+        ('command = ["client", "{port}", "{seconds}"]\nrequests = 700\n', None),
+    ],
+)
+def test_requests_of_a_client_that_cannot_be_told_how_many(tmp_path: Path, load: str, makes: int | None) -> None:
+    assert read(tmp_path, 'name = "a"\n' + SERVICE + "[load]\n" + load).load.makes == makes
+
+
 def test_several_services(tmp_path: Path) -> None:
     text = 'name = "two"\n[[service]]\nname = "front"\ncommand = ["a"]\nport = 1\n'
     text += '[[service]]\nname = "back"\ncommand = ["b"]\nport = 2\n'

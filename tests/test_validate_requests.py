@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from ditto.errors import AppError, RecordingError
 from ditto.host.in_turn import Length
 from ditto.host.load import LoadResult
 from ditto.host.requests import Passes, count_requests, passes_of
+from ditto.observe.native_phase import _tell_uncounted
 from ditto.validate import _fewer, counting
 
 
@@ -49,6 +51,23 @@ def test_the_pattern_of_the_app_comes_first() -> None:
 def test_a_client_that_prints_nothing_is_taken_at_its_word() -> None:
     assert count_requests(result(), 1000).requests == 1000
     assert count_requests(result(), 1000, passes=Passes(2.0, "twice")).requests == 2000
+
+
+def test_a_silent_client_that_cannot_be_told_a_number_makes_that_of_the_app() -> None:
+    said = replace(result("done"), makes=180)
+    assert count_requests(said, None).requests == 180 and "load.requests" in count_requests(said, None).how
+    assert count_requests(replace(said, stdout="7 requests in 1 s"), None).requests == 7
+
+
+def test_a_number_that_nothing_tells_is_told_of_early() -> None:
+    notes: list[str] = []
+    progress = SimpleNamespace(note=notes.append)
+    spec = SimpleNamespace(load=Load(command=("client",)))
+    _tell_uncounted(result("7 requests in 1 s"), None, spec, progress)  # type: ignore[arg-type]
+    _tell_uncounted(result("done"), 90, spec, progress)  # type: ignore[arg-type]
+    assert not notes
+    _tell_uncounted(result("done"), None, spec, progress)  # type: ignore[arg-type]
+    assert "load.count" in notes[0] and "validation" in notes[0]
 
 
 def test_a_silent_client_bound_by_time_needs_a_pattern() -> None:

@@ -157,6 +157,7 @@ class Load(_Frozen):
     """A real client.  It ends by itself: after ``{requests}``, after ``{seconds}``, or after a time of its own.
 
     Attributes:
+        requests: for ``{requests}``; of a command without it and without ``{seconds}``, how many a run makes.
         seconds: for ``{seconds}``, where nothing asks for another time.
         count: a regular expression with one group around the number of requests that the client prints, for clients
             that print it in a way of their own.
@@ -185,6 +186,12 @@ class Load(_Frozen):
     def counts_requests(self) -> bool:
         """Whether the number of requests can be set (the command has ``{requests}``)."""
         return any("{requests}" in word for word in self.command)
+
+    @property
+    def makes(self) -> int | None:
+        """Requests that a run makes, where the command takes neither a number nor a time, and app.toml tells one."""
+        told = "requests" in self.model_fields_set and not self.counts_requests and not self.takes_seconds
+        return self.requests.native if told else None
 
     @property
     def takes_seconds(self) -> bool:

@@ -308,6 +308,7 @@ class AppRun:
         commands.require_program(words, self.spec.folder, "load")
         with interrupts.held():
             client = Client(words, self.spec.folder, self._environment(), self._marker("load"), self.run_folder, "load")
+            client.makes = None if command else self.spec.load.makes
             # Ended clients need no stopping: keep the list short in long series.
             self._clients = [c for c in self._clients if c.is_running()]
             self._clients.append(client)

@@ -26,6 +26,7 @@ class LoadResult:
         stdout: what it printed.
         ended_by_us: it was still running when its time was over.
         began_ns: when it was started, CLOCK_MONOTONIC.
+        makes: requests that app.toml says a run of it makes, where it cannot be told how many.
     """
 
     command: tuple[str, ...]
@@ -35,6 +36,7 @@ class LoadResult:
     stderr: str
     began_ns: int
     ended_by_us: bool = False
+    makes: int | None = None
 
 
 class Client:
@@ -45,6 +47,7 @@ class Client:
     ) -> None:
         self.command = tuple(command)
         self.name = name
+        self.makes: int | None = None
         self._marker = marker
         self._out = logs / f"{marker.rpartition('.')[2]}.out"
         self._err = self._out.with_suffix(".err")
@@ -127,6 +130,7 @@ class Client:
                 stderr=_text(self._err),
                 began_ns=self.began_ns,
                 ended_by_us=self._stopped,
+                makes=self.makes,
             )
             self._out.unlink(missing_ok=True)
         return self._result

@@ -75,9 +75,12 @@ def count_requests(
     if asked is not None:
         chosen = passes or Passes()
         return RequestCount(asked * chosen.factor, chosen.how)
+    if result.makes is not None:
+        return RequestCount(result.makes, "the number that app.toml gives (load.requests)")
     raise AppError(
         "the load prints no number of requests that is known",
-        'give load.count = "regex" in app.toml, with one group around the number the client prints',
+        'give load.count = "regex" in app.toml, with one group around the number the client prints, or load.requests, '
+        "the number that a run of it makes",
     )
 
 

@@ -11,9 +11,12 @@ from pathlib import Path
 from ditto.artifacts.app import AppSpec
 from ditto.artifacts.observation import NativeRun, ProcessSeen
 from ditto.artifacts.records import Mode
+from ditto.errors import AppError
 from ditto.host.app import AppRun
 from ditto.host.code_samples import CodeSampler
+from ditto.host.load import LoadResult
 from ditto.host.progress import Progress
+from ditto.host.requests import count_requests
 from ditto.host.snapshot import file_sizes, makes_code, tree
 from ditto.observe.attempts import nearly_whole
 from ditto.observe.native_run import NativeRecorder, RecorderStatus
@@ -26,6 +29,8 @@ MOST_BYTES = 160 << 20
 """Of a recording, at which it ends sooner where the client is bound by time: 100,000 requests of nine calls."""
 MOST_LEFT = 0.5
 """A load that ends with more of the time left than this is started again."""
+LATE = 5.0
+"""Times the usual for which a load that makes a number of its own is waited for: its end may differ from its begin."""
 LOOKS = 5
 """Of the processes and threads; between two connections a server may have fewer."""
 MAX_RECORDS = 4_000_000
@@ -91,12 +96,14 @@ def _record_once(
             recorder.set_mode(Mode.ALL)
             began = time.monotonic()
             client = run.start_load(requests)
+            ended: LoadResult | None = None
             looks: list[list[ProcessSeen]] = []
             end = began + options.seconds
-            deadline = end + 0.6 * options.seconds if requests else end
+            late = 0.6 if requests else LATE if spec.load.makes else 0.0
+            deadline = end + late * options.seconds
             while time.monotonic() < deadline and (requests or path.stat().st_size < MOST_BYTES):
                 if not client.is_running():
-                    client.wait(check=run.check_alive)
+                    ended = client.wait(check=run.check_alive)
                     if time.monotonic() > end - MOST_LEFT * options.seconds:
                         break
                     client = run.start_load(requests)
@@ -109,9 +116,15 @@ def _record_once(
             compiles = makes_code(run.pids())
             recorder.set_mode(Mode.STRUCTURE)
         if client.is_running():
+            if spec.load.makes:
+                progress.note(
+                    f"the load takes longer than {seconds:.1f} s, after which the recording ended: what it does later is not seen"
+                )
             client.stop()
         else:
-            client.wait(check=run.check_alive)
+            ended = client.wait(check=run.check_alive)
+        if ended is not None:
+            _tell_uncounted(ended, requests, spec, progress)
         time.sleep(0.1)
         status = recorder.stop()
         files = file_sizes(path, run.pids())
@@ -130,6 +143,14 @@ def _record_once(
             samples=save_samples(sampler, folder),
         )
     return result, status
+
+
+def _tell_uncounted(ended: LoadResult, requests: int | None, spec: AppSpec, progress: Progress) -> None:
+    """Say early that nothing tells how many requests a run of the load makes, by which all else is compared."""
+    try:
+        count_requests(ended, requests, spec.load.count)
+    except AppError as error:
+        progress.note(f"{error}, which tuning and validation need: {error.remedy}")
 
 
 def _fullest(looks: list[list[ProcessSeen]]) -> list[ProcessSeen]:
