@@ -118,7 +118,7 @@ def _record_once(
         if client.is_running():
             if spec.load.makes:
                 progress.note(
-                    f"the load takes longer than {seconds:.1f} s, after which the recording ended: what it does later is not seen"
+                    f"the load goes on after {seconds:.1f} s, when the recording ends: what comes then is not seen"
                 )
             client.stop()
         else:
