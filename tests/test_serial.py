@@ -451,6 +451,23 @@ def test_replies_sent_in_several_calls_take_as_many(
     assert (send.call_bytes, send.parts) == (limit, parts)
 
 
+@pytest.mark.parametrize(("first", "calls"), [(65536, 1), (30, 0)])
+def test_only_long_replies_stop_for_others_to_have_their_turn(first: int, calls: int) -> None:
+    """Where a few bytes are sent ahead, the rest was not known before: no wait for the client to take them."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(20):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "write", first, 7)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "write", first // 2, 7)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work()).classes.values()
+    send = fit_send(cycles, False, None)
+    assert (send.calls_per_wake, send.arm) == (calls, not calls)
+
+
 def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:
     record = Recorder((10,))
     record.call(10, "accept4", 7, LISTENER)
