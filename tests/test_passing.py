@@ -133,6 +133,25 @@ def passing(serial: bool, late: bool) -> Recorder:
     return record
 
 
+def test_a_process_that_served_a_connection_first_ends_nothing_by_closing_its_copy() -> None:
+    """As one does that lets clients log in and hands them on to others."""
+    record = Recorder((MASTER,))
+    record.call(MASTER, "accept4", 7, LISTENER)
+    record.call(MASTER, "read", len(REQUEST), 7, 0, 4096, payload=REQUEST)
+    connection = record.table._tables[MASTER][7]
+    record.table._tables[20] = {9: connection}
+    record.call(MASTER, "close", 0, 7)
+    record.call(20, "fcntl", 0, 9, 4, 2050)
+    for _ in range(3):
+        record.call(20, "write", len(REPLY), 9, 0, len(REPLY), payload=REPLY)
+        record.call(20, "read", len(REQUEST), 9, 0, 4096, payload=REQUEST)
+    record.call(20, "write", len(REPLY), 9, 0, len(REPLY), payload=REPLY)
+    record.call(20, "close", 0, 9)
+    work = record.work()
+    assert [cycle.sent for cycle in work.threads[20].cycles] == [len(REPLY)] * 3
+    assert len(work.lives[connection].closing) == 1
+
+
 @pytest.mark.parametrize("serial", [True, False])
 @pytest.mark.parametrize("late", [True, False])
 def test_connections_that_pass_are_followed(serial: bool, late: bool) -> None:

@@ -266,6 +266,24 @@ def test_what_is_done_before_each_accept() -> None:
     assert [[event.nr for event in burst] for burst in bursts] == [[NUMBERS["getppid"]]] * 3
 
 
+def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None:
+    """As one does that relays to a program of its own; one that accepts connections is a loop all the same."""
+    record = Recorder((10, 11, 12))
+    for pid in (11, 12):
+        record.call(10, "accept4", 7, LISTENER)
+        record.table._tables[pid] = dict(record.table._tables[10])
+        for _ in range(4):
+            record.call(pid, "select", 1, 12)
+            record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+            record.call(pid, "write", 5, 7, 0, 5)
+        record.call(10, "close", 0, 7)
+    threads = record.work().threads
+    waits = serial_waits(threads[11])
+    assert waits is not None and waits.on_connection[NUMBERS["select"]] >= 3
+    threads[11].accepts.append(threads[10].accepts[0])
+    assert serial_waits(threads[11]) is None
+
+
 def test_workers_without_a_connection_are_what_their_busy_siblings_are() -> None:
     record = Recorder((9, 10, 11, 12))
     worker(record, 10)

@@ -63,7 +63,7 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 waits.on_listener[event.nr] += 1
             elif event.nr in POLLS and (event.args[1] == 1 or relaying):
                 waits.on_connection[event.nr] += 1
-            elif event.nr in _SELECTS and thread.siblings and event.args[0] == number + 1:
+            elif event.nr in _SELECTS and thread.siblings and _may_be_for(event, thread, number):
                 # Which descriptors a select is for was not recorded beyond the highest, and a loop with one connection
                 # looks like this too: one of several threads that never has two is taken to serve one at a time.
                 waits.on_connection[event.nr] += 1
@@ -87,6 +87,15 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     if waits.on_connection.total() <= STRAY_WAITS * received and not waits.refused_receives:
         waits.on_connection.clear()  # of something else, such as a connection of its own that was being made
     return waits if received else None
+
+
+def _may_be_for(event: Event, thread: ThreadWork, number: int) -> bool:
+    """Whether a select is for connection ``number`` alone; a process that accepts none may have others beside it.
+
+    These are then what it relays to, such as a program of its own: it was forked for the connection.
+    """
+    forked = thread.tid == thread.pid and not thread.accepts
+    return event.args[0] == number + 1 or (forked and event.args[0] > number)
 
 
 class _OwnSets:
