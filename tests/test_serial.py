@@ -20,7 +20,7 @@ from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Ro
 from ditto.artifacts.syscalls import NUMBERS, name_of
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
-from ditto.model.classes import Placement, fit_program
+from ditto.model.classes import Placement, exclusive_replies, fit_program
 from ditto.model.handover import set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
@@ -275,11 +275,12 @@ def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None
         for _ in range(4):
             record.call(pid, "select", 1, 12)
             record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+            record.call(pid, "select", 1, 6)
             record.call(pid, "write", 5, 7, 0, 5)
         record.call(10, "close", 0, 7)
     threads = record.work().threads
     waits = serial_waits(threads[11])
-    assert waits is not None and waits.on_connection[NUMBERS["select"]] >= 3
+    assert waits is not None and waits.on_connection[NUMBERS["select"]] == 3
     threads[11].accepts.append(threads[10].accepts[0])
     assert serial_waits(threads[11]) is None
 
@@ -317,6 +318,23 @@ def serial_profile(**role: object) -> Profile:
         "listener": service.listener.model_copy(update={"nonblocking": False, "accept_flags": 0}),
     }
     return profile.model_copy(update={"services": [service.model_copy(update=changes)]})
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_replies_leave_by_the_calls_that_they_left_by(tmp_path: Path) -> None:
+    """Of one kind of request some replies by a write, and others by a writev."""
+    ways = exclusive_replies([Op(kind=OpKind.REPLY, nr=1, probability=0.5), Op(kind=OpKind.REPLY, nr=20, probability=0.5)])
+    profile = serial_profile()
+    service = profile.services[0]
+    classes = [service.classes[0].model_copy(update={"program": ways}), *service.classes[1:]]
+    profile = profile.model_copy(update={"services": [service.model_copy(update={"classes": classes})]})
+    with traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+            for _ in range(100):
+                sock.sendall(REQUEST)
+                assert sock.recv(4096)[:1] == b"$"
+    calls = Counter(re.findall(r"^\d+ +(writev?)\(\d+, .*\$", whole_calls(tmp_path / "log"), re.MULTILINE))
+    assert calls.total() == 100 and min(calls.values()) > 20 and len(calls) == 2
 
 
 @pytest.mark.parametrize(("wait", "call"), [("poll", "poll"), ("select", "pselect6")])
