@@ -21,6 +21,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import MissingCapabilityError
 from ditto.model.handover import Handover, find_handover
 from ditto.model.roles import find_roles
+from ditto.model.shape import served_before_passed
 from ditto.observe.native_run import NativeRecorder
 from ditto.streams.events import Obj
 from ditto.streams.lives import setup_work
@@ -148,6 +149,8 @@ def test_a_process_that_served_a_connection_first_ends_nothing_by_closing_its_co
     record.call(20, "write", len(REPLY), 9, 0, len(REPLY), payload=REPLY)
     record.call(20, "close", 0, 9)
     work = record.work()
+    work.lives[connection].setup[0].nr, work.lives[connection].setup[0].args = NUMBERS["sendmsg"], (5, 0, 0, 1, 7, 900)
+    assert served_before_passed(work) == 1.0
     assert [cycle.sent for cycle in work.threads[20].cycles] == [len(REPLY)] * 3
     assert len(work.lives[connection].closing) == 1
 

@@ -21,7 +21,7 @@ from ditto.artifacts.syscalls import NUMBERS, name_of
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
 from ditto.model.classes import Placement, exclusive_replies, fit_program
-from ditto.model.handover import set_up_before
+from ditto.model.handover import lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
@@ -283,6 +283,13 @@ def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None
     assert waits is not None and waits.on_connection[NUMBERS["select"]] == 3
     threads[11].accepts.append(threads[10].accepts[0])
     assert serial_waits(threads[11]) is None
+
+
+def test_what_a_process_starts_for_its_connection_ends_with_it() -> None:
+    roles = [Role(kind="loop", count=1, handover="spawn_process", hand_to=1, listens=True)]
+    roles += [Role(kind="serve", count=1), Role(kind="serve", count=1), Role(kind="idle", count=1)]
+    seen = [Process(roles=[0]), Process(roles=[1], parent=0), Process(roles=[2], parent=1), Process(roles=[3], parent=0)]
+    assert [process.roles for process in lasting(seen, roles)] == [[0], [3]]
 
 
 def test_workers_without_a_connection_are_what_their_busy_siblings_are() -> None:

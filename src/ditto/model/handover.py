@@ -100,12 +100,15 @@ def set_up_before(evidence: Evidence, role: Role) -> Role:
 
 
 def lasting(processes: Iterable[Process], roles: list[Role]) -> list[Process]:
-    """The processes without those that are born for a connection and end with it."""
+    """The processes without those that are born for a connection and end with it, and without what these start."""
     born = {role.hand_to for role in roles if role.handover == "spawn_process"}
     kept: list[Process] = []
     number: dict[int, int] = {-1: -1}
+    gone: set[int] = set()
     for old, process in enumerate(processes):
-        if not (set(process.roles) & born):
+        if set(process.roles) & born or process.parent in gone:
+            gone.add(old)
+        else:
             number[old] = len(kept)
             kept.append(process.model_copy(update={"parent": number.get(process.parent, 0)}))
     return kept

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.streams.cycles import Work
 from ditto.streams.datagrams import answered_apart
-from ditto.streams.events import RECEIVES, tells_of_sends
+from ditto.streams.events import RECEIVES, Obj, tells_of_sends
 from ditto.streams.evidence import Evidence
 from ditto.streams.messages import BETWEEN
+from ditto.streams.passing import passes
 
 _RING = NUMBERS["io_uring_enter"]
 _AF_UNIX = b"\1\0"
@@ -72,6 +76,17 @@ def messages_between_threads(evidence: Evidence) -> int:
     return max(0, received - sum(life.accept is not None for life in evidence.work.lives.values()))
 
 
+def served_before_passed(work: Work) -> float:
+    """Share of the requests on connections that two processes serve, of which one has passed them to the other."""
+    served: dict[Obj, Counter[int]] = defaultdict(Counter)
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            served[cycle.connection][thread.pid] += 1
+    passed = [obj for obj, pids in served.items() if len(pids) > 1 and any(map(passes, work.lives[obj].setup))]
+    total = sum(pids.total() for pids in served.values())
+    return sum(served[obj].total() for obj in passed) / max(1, total)
+
+
 def _to_new_ports(evidence: Evidence) -> tuple[int, int]:
     """The connections to listeners that were made after the recording began, and all that were accepted."""
     accepts = [life.accept for life in evidence.work.lives.values() if life.accept is not None]
@@ -116,6 +131,13 @@ def require_known_shape(evidence: Evidence) -> None:
             f"{app}: {opened} of {accepted} connections come to ports that it opens for them while it serves others "
             "(as FTP does for data), which is not modelled",
             "give it a load whose clients use the service's port alone",
+        )
+    share = served_before_passed(evidence.work)
+    if share > SOME:
+        raise UnsupportedShapeError(
+            f"{app}: {share:.0%} of the requests come on connections that one process serves and then passes to "
+            "another (as a login does), which is not modelled",
+            "give it a load without that first part, or configure it so that a connection stays with its process",
         )
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
     apart = answered_apart(evidence.work)
