@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app_parts import write_app
-from ditto import paths
+from ditto import paths, pipeline
 from ditto.artifacts.app import Ready, Requests, load_app
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.observation import ClientRun
@@ -252,3 +253,16 @@ def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_te
     assert all(cycle.closed for cycle in seen[b"size 4\0"]) and not any(cycle.closed for cycle in seen[b"size 6"])
     matches = [match_of("opaque", 1, key, found) for key, found in sorted(sizes.items())]
     assert [(m.min_bytes, m.max_bytes, m.path_print) for m in matches] == [(8, 15, -1), (8, 8, -1), (32, 63, -1)]
+
+
+@pytest.mark.parametrize(
+    ("framing", "steps", "factor"), [(Framing.BYTES, 1000, 1.0), (Framing.BYTES, 2000, 2.0), (Framing.HTTP1, 1000, None)]
+)
+def test_what_was_recorded_tells_how_often_the_client_makes_its_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: Framing, steps: int, factor: float | None
+) -> None:
+    """A server's receives do not: it may receive a request in parts, and hand it on to be received again."""
+    LoadPlan(framing, (Script((Step(b"x" * 20, 20),)),)).save(tmp_path / "requests.plan")
+    client = ClientRun(steps=steps, asked=1000, counted=None, seconds=1.0)
+    monkeypatch.setattr(pipeline, "load_observation", lambda _folder: SimpleNamespace(client=client))
+    assert pipeline.requests_per_asked(tmp_path) == factor

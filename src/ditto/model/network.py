@@ -139,13 +139,15 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
                 vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
         if len(sends) > 1 and sends[0][0].ret >= 0 and not is_datagram(cycle.connection):
             alone = heads and ends_head(first)
-            parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
+            first_turn = sum(e.ret for e, w in sends if w is sends[0][1] and e.ret > 0)
+            apart = sends[0][1] is not sends[-1][1] and first_turn < LEAST_TURN
+            parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0 and not apart]
             spread.append(tuple(e.ret for e, _ in sends[alone:]))
             blocked += any(e.ret == EAGAIN for e, _ in sends)
             if sends[0][1] is not sends[-1][1]:
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)
                 per_wake[wakes[id(sends[0][1])]] += 1
-                turns.append(sum(e.ret for e, w in sends if w is sends[0][1] and e.ret > 0))
+                turns.append(first_turn)
                 armed += any(e.nr == EPOLL_CTL and e.target is cycle.connection for e in cycle.events)
     if not calls:
         return Send(nr=NUMBERS["write"], per_read=deferred)
