@@ -256,7 +256,8 @@ def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_te
 
 
 @pytest.mark.parametrize(
-    ("framing", "steps", "factor"), [(Framing.BYTES, 1000, 1.0), (Framing.BYTES, 2000, 2.0), (Framing.HTTP1, 1000, None)]
+    ("framing", "steps", "factor"),
+    [(Framing.BYTES, 1000, 1.0), (Framing.BYTES, 2000, 2.0), (Framing.HTTP1, 1000, None)],
 )
 def test_what_was_recorded_tells_how_often_the_client_makes_its_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: Framing, steps: int, factor: float | None

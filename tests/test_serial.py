@@ -288,7 +288,8 @@ def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None
 def test_what_a_process_starts_for_its_connection_ends_with_it() -> None:
     roles = [Role(kind="loop", count=1, handover="spawn_process", hand_to=1, listens=True)]
     roles += [Role(kind="serve", count=1), Role(kind="serve", count=1), Role(kind="idle", count=1)]
-    seen = [Process(roles=[0]), Process(roles=[1], parent=0), Process(roles=[2], parent=1), Process(roles=[3], parent=0)]
+    parents = (-1, 0, 1, 0)
+    seen = [Process(roles=[number], parent=parent) for number, parent in enumerate(parents)]
     assert [process.roles for process in lasting(seen, roles)] == [[0], [3]]
 
 
@@ -330,16 +331,18 @@ def serial_profile(**role: object) -> Profile:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_replies_leave_by_the_calls_that_they_left_by(tmp_path: Path) -> None:
     """Of one kind of request some replies by a write, and others by a writev."""
-    ways = exclusive_replies([Op(kind=OpKind.REPLY, nr=1, probability=0.5), Op(kind=OpKind.REPLY, nr=20, probability=0.5)])
+    ways = exclusive_replies([Op(kind=OpKind.REPLY, nr=nr, probability=0.5) for nr in (1, 20)])
     profile = serial_profile()
     service = profile.services[0]
     classes = [service.classes[0].model_copy(update={"program": ways}), *service.classes[1:]]
     profile = profile.model_copy(update={"services": [service.model_copy(update={"classes": classes})]})
-    with traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port:
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-            for _ in range(100):
-                sock.sendall(REQUEST)
-                assert sock.recv(4096)[:1] == b"$"
+    with (
+        traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+    ):
+        for _ in range(100):
+            sock.sendall(REQUEST)
+            assert sock.recv(4096)[:1] == b"$"
     calls = Counter(re.findall(r"^\d+ +(writev?)\(\d+, .*\$", whole_calls(tmp_path / "log"), re.MULTILINE))
     assert calls.total() == 100 and min(calls.values()) > 20 and len(calls) == 2
 
