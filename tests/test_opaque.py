@@ -27,6 +27,7 @@ from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
 from ditto.model.classes import match_of
 from ditto.model.network import fit_receive
+from ditto.model.shape import receives_without_reply
 from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
 from test_serial import LISTENER, Recorder
@@ -267,3 +268,21 @@ def test_what_was_recorded_tells_how_often_the_client_makes_its_requests(
     client = ClientRun(steps=steps, asked=1000, counted=None, seconds=1.0)
     monkeypatch.setattr(pipeline, "load_observation", lambda _folder: SimpleNamespace(client=client))
     assert pipeline.requests_per_asked(tmp_path) == factor
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_streams_that_are_never_answered_are_told_of(answers: bool) -> None:
+    """Whatever comes before an answer is one request: of a stream of lines without any, all that a client says."""
+    record = Recorder((10,))
+    for _ in range(3):
+        record.call(10, "accept4", 7, LISTENER)
+        for _ in range(20):
+            record.call(10, "epoll_wait", 1, 4)
+            record.call(10, "recvfrom", 4096, 7, 0, 4096, payload=b"<13>line")
+            if answers:
+                record.call(10, "sendto", 2, 7, 0, 2)
+        record.call(10, "recvfrom", 0, 7, 0, 4096)
+        record.call(10, "close", 0, 7)
+    found = requests_of(record.work())
+    evidence = SimpleNamespace(requests=SimpleNamespace(codec="opaque", classes=found.classes), datagrams=False)
+    assert receives_without_reply(evidence) == (0.0 if answers else 20.0)  # type: ignore[arg-type]

@@ -17,6 +17,8 @@ from ditto.streams.passing import passes
 _RING = NUMBERS["io_uring_enter"]
 _AF_UNIX = b"\1\0"
 """Family of the address that an accept returns."""
+MANY_RECEIVES = 8
+"""In one request without an answer, from which on it is a stream."""
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -47,6 +49,12 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             "clients come over a Unix socket, and the clone listens on a TCP port: give load.clone_command in "
             "app.toml, the client as it goes to {port}"
         )
+    silent = receives_without_reply(evidence)
+    if silent > MANY_RECEIVES:
+        notes.append(
+            f"the service answers nothing to {silent:.0f} receives in a row, so that where one request ends and the "
+            "next begins is not seen: all that comes before an answer or the end of a connection counts as one"
+        )
     between = messages_between_threads(evidence)
     if between > SOME * total:
         notes.append(
@@ -54,6 +62,16 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             "or event descriptors and are left out, with what their receiver does: the clone answers without"
         )
     return notes
+
+
+def receives_without_reply(evidence: Evidence) -> float:
+    """Receives in a request of a protocol without a codec, where most of the requests are never answered."""
+    cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
+    silent = [cycle for cycle in cycles if not cycle.sent]
+    if evidence.requests.codec != "opaque" or evidence.datagrams or 2 * len(silent) <= len(cycles):
+        return 0.0
+    received = sum(e.nr in RECEIVES and e.ret > 0 and e.obj is c.connection for c in silent for e in c.events)
+    return received / len(silent)
 
 
 def _local(evidence: Evidence) -> int:
