@@ -21,7 +21,7 @@ from ditto.artifacts.syscalls import NUMBERS, name_of
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
 from ditto.model.classes import Placement, exclusive_replies, fit_program
-from ditto.model.handover import lasting, set_up_before
+from ditto.model.handover import Handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
@@ -283,6 +283,15 @@ def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None
     assert waits is not None and waits.on_connection[NUMBERS["select"]] == 3
     threads[11].accepts.append(threads[10].accepts[0])
     assert serial_waits(threads[11]) is None
+
+
+def test_a_thread_for_a_connection_brings_its_own_stack() -> None:
+    stack = Op(kind=OpKind.MMAP, nr=NUMBERS["mmap"], probability=0.9)
+    guard = Op(kind=OpKind.MISC, nr=NUMBERS["mprotect"], probability=0.9)
+    other = Op(kind=OpKind.MMAP, nr=NUMBERS["mmap"])
+    assert kept_open([other, stack, guard], Handover(1, "spawn_thread")) == [other]
+    assert kept_open([other, guard], Handover(1, "spawn_thread")) == [other, guard]
+    assert kept_open([stack, guard], Handover(1, "queue")) == [stack, guard]
 
 
 def test_what_a_process_starts_for_its_connection_ends_with_it() -> None:

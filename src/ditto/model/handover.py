@@ -83,8 +83,13 @@ def _older(evidence: Evidence, threads: Iterable[int], acceptors: set[int]) -> b
 def kept_open(program: list[Op], handover: Handover) -> list[Op]:
     """What is done after an accept, without what the runtime does itself.
 
-    That is closing the copy left to another process, and waking a thread of a pool.
+    That is closing the copy left to another process, waking a thread of a pool, and mapping a new thread's stack, of
+    which a page is protected.
     """
+    if handover.how == "spawn_thread":
+        guards = [op.probability for op in program if op.nr == NUMBERS["mprotect"]]
+        stacks = [op for op in program if op.kind is OpKind.MMAP and op.probability in guards]
+        program = [op for op in program if op not in stacks and not (stacks and op.nr == NUMBERS["mprotect"])]
     own = {"spawn_process": OpKind.CLOSE, "pass": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
     return [op for op in program if op.kind is not own]
 
