@@ -36,11 +36,11 @@ PASSER = """
 import os, socket, sys
 left, right = socket.socketpair()
 sys.stdin.readline()
+left.sendmsg([b"none"])
+right.recv(4)  # before there is a child that could take it
 if os.fork() == 0:
     _, fds, _, _ = socket.recv_fds(right, 16, 2)
     os._exit(0)
-left.sendmsg([b"none"])
-right.recv(4)
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
 sock, _ = listener.accept()
