@@ -67,11 +67,14 @@ static void make_plan(struct plan *plan, const struct ditto_program *program, co
 	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
 	plan->group = (int16_t)sent_group(program, slot);
 	plan->send = send ? send : &ditto_service.send;
-	for (unsigned i = 0; i < program->n; i++)
-		if (program->op[i].kind == OP_REPLY && program->op[i].b && sends(program->op[i].nr) && program->op[i].nr != plan->send->nr) {
+	for (unsigned i = 0; i < program->n; i++) {
+		const struct ditto_op *op = &program->op[i];
+
+		if (op->kind == OP_REPLY && op->b && sends(op->nr) && op->nr != plan->send->nr) {
 			plan->other = *plan->send;
-			plan->other.nr = program->op[i].nr;
+			plan->other.nr = op->nr;
 		}
+	}
 	if (codec->appends && plan->send->iov_bytes >= LEAST_PIECE)
 		plan->piece = plan->send->iov_bytes;
 }
