@@ -8,11 +8,12 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app_parts import write_app
-from ditto import paths
+from ditto import paths, pipeline
 from ditto.artifacts.app import Ready, Requests, load_app
 from ditto.artifacts.fidelity import load_fidelity
 from ditto.artifacts.observation import ClientRun
@@ -26,6 +27,7 @@ from ditto.host.progress import SilentProgress
 from ditto.host.requests import count_requests
 from ditto.model.classes import match_of
 from ditto.model.network import fit_receive
+from ditto.model.shape import receives_without_reply
 from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
 from test_serial import LISTENER, Recorder
@@ -252,3 +254,35 @@ def test_requests_that_get_no_reply_are_a_class_of_their_own_where_their_size_te
     assert all(cycle.closed for cycle in seen[b"size 4\0"]) and not any(cycle.closed for cycle in seen[b"size 6"])
     matches = [match_of("opaque", 1, key, found) for key, found in sorted(sizes.items())]
     assert [(m.min_bytes, m.max_bytes, m.path_print) for m in matches] == [(8, 15, -1), (8, 8, -1), (32, 63, -1)]
+
+
+@pytest.mark.parametrize(
+    ("framing", "steps", "factor"),
+    [(Framing.BYTES, 1000, 1.0), (Framing.BYTES, 2000, 2.0), (Framing.HTTP1, 1000, None)],
+)
+def test_what_was_recorded_tells_how_often_the_client_makes_its_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, framing: Framing, steps: int, factor: float | None
+) -> None:
+    """A server's receives do not: it may receive a request in parts, and hand it on to be received again."""
+    LoadPlan(framing, (Script((Step(b"x" * 20, 20),)),)).save(tmp_path / "requests.plan")
+    client = ClientRun(steps=steps, asked=1000, counted=None, seconds=1.0)
+    monkeypatch.setattr(pipeline, "load_observation", lambda _folder: SimpleNamespace(client=client))
+    assert pipeline.requests_per_asked(tmp_path) == factor
+
+
+@pytest.mark.parametrize("answers", [False, True])
+def test_streams_that_are_never_answered_are_told_of(answers: bool) -> None:
+    """Whatever comes before an answer is one request: of a stream of lines without any, all that a client says."""
+    record = Recorder((10,))
+    for _ in range(3):
+        record.call(10, "accept4", 7, LISTENER)
+        for _ in range(20):
+            record.call(10, "epoll_wait", 1, 4)
+            record.call(10, "recvfrom", 4096, 7, 0, 4096, payload=b"<13>line")
+            if answers:
+                record.call(10, "sendto", 2, 7, 0, 2)
+        record.call(10, "recvfrom", 0, 7, 0, 4096)
+        record.call(10, "close", 0, 7)
+    found = requests_of(record.work())
+    evidence = SimpleNamespace(requests=SimpleNamespace(codec="opaque", classes=found.classes), datagrams=False)
+    assert receives_without_reply(evidence) == (0.0 if answers else 20.0)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import MissingCapabilityError
 from ditto.model.handover import Handover, find_handover
 from ditto.model.roles import find_roles
+from ditto.model.shape import served_before_passed
 from ditto.observe.native_run import NativeRecorder
 from ditto.streams.events import Obj
 from ditto.streams.lives import setup_work
@@ -35,11 +36,11 @@ PASSER = """
 import os, socket, sys
 left, right = socket.socketpair()
 sys.stdin.readline()
+left.sendmsg([b"none"])
+right.recv(4)  # before there is a child that could take it
 if os.fork() == 0:
     _, fds, _, _ = socket.recv_fds(right, 16, 2)
     os._exit(0)
-left.sendmsg([b"none"])
-right.recv(4)
 listener = socket.create_server(("127.0.0.1", 0))
 client = socket.create_connection(listener.getsockname())
 sock, _ = listener.accept()
@@ -131,6 +132,27 @@ def passing(serial: bool, late: bool) -> Recorder:
         record.call(pid, "read", 0, 9, 0, 4096)
         record.call(pid, "close", 0, 9)
     return record
+
+
+def test_a_process_that_served_a_connection_first_ends_nothing_by_closing_its_copy() -> None:
+    """As one does that lets clients log in and hands them on to others."""
+    record = Recorder((MASTER,))
+    record.call(MASTER, "accept4", 7, LISTENER)
+    record.call(MASTER, "read", len(REQUEST), 7, 0, 4096, payload=REQUEST)
+    connection = record.table._tables[MASTER][7]
+    record.table._tables[20] = {9: connection}
+    record.call(MASTER, "close", 0, 7)
+    record.call(20, "fcntl", 0, 9, 4, 2050)
+    for _ in range(3):
+        record.call(20, "write", len(REPLY), 9, 0, len(REPLY), payload=REPLY)
+        record.call(20, "read", len(REQUEST), 9, 0, 4096, payload=REQUEST)
+    record.call(20, "write", len(REPLY), 9, 0, len(REPLY), payload=REPLY)
+    record.call(20, "close", 0, 9)
+    work = record.work()
+    work.lives[connection].setup[0].nr, work.lives[connection].setup[0].args = NUMBERS["sendmsg"], (5, 0, 0, 1, 7, 900)
+    assert served_before_passed(work) == 1.0
+    assert [cycle.sent for cycle in work.threads[20].cycles] == [len(REPLY)] * 3
+    assert len(work.lives[connection].closing) == 1
 
 
 @pytest.mark.parametrize("serial", [True, False])

@@ -20,8 +20,8 @@ from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Ro
 from ditto.artifacts.syscalls import NUMBERS, name_of
 from ditto.generate.clone import generate, write_clone
 from ditto.host.framing import framing_of
-from ditto.model.classes import Placement, fit_program
-from ditto.model.handover import set_up_before
+from ditto.model.classes import Placement, exclusive_replies, fit_program
+from ditto.model.handover import Handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.paths import runtime_sources
@@ -266,6 +266,42 @@ def test_what_is_done_before_each_accept() -> None:
     assert [[event.nr for event in burst] for burst in bursts] == [[NUMBERS["getppid"]]] * 3
 
 
+def test_a_process_forked_for_a_connection_may_select_others_beside_it() -> None:
+    """As one does that relays to a program of its own; one that accepts connections is a loop all the same."""
+    record = Recorder((10, 11, 12))
+    for pid in (11, 12):
+        record.call(10, "accept4", 7, LISTENER)
+        record.table._tables[pid] = dict(record.table._tables[10])
+        for _ in range(4):
+            record.call(pid, "select", 1, 12)
+            record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+            record.call(pid, "select", 1, 6)
+            record.call(pid, "write", 5, 7, 0, 5)
+        record.call(10, "close", 0, 7)
+    threads = record.work().threads
+    waits = serial_waits(threads[11])
+    assert waits is not None and waits.on_connection[NUMBERS["select"]] == 3
+    threads[11].accepts.append(threads[10].accepts[0])
+    assert serial_waits(threads[11]) is None
+
+
+def test_a_thread_for_a_connection_brings_its_own_stack() -> None:
+    stack = Op(kind=OpKind.MMAP, nr=NUMBERS["mmap"], probability=0.9)
+    guard = Op(kind=OpKind.MISC, nr=NUMBERS["mprotect"], probability=0.9)
+    other = Op(kind=OpKind.MMAP, nr=NUMBERS["mmap"])
+    assert kept_open([other, stack, guard], Handover(1, "spawn_thread")) == [other]
+    assert kept_open([other, guard], Handover(1, "spawn_thread")) == [other, guard]
+    assert kept_open([stack, guard], Handover(1, "queue")) == [stack, guard]
+
+
+def test_what_a_process_starts_for_its_connection_ends_with_it() -> None:
+    roles = [Role(kind="loop", count=1, handover="spawn_process", hand_to=1, listens=True)]
+    roles += [Role(kind="serve", count=1), Role(kind="serve", count=1), Role(kind="idle", count=1)]
+    parents = (-1, 0, 1, 0)
+    seen = [Process(roles=[number], parent=parent) for number, parent in enumerate(parents)]
+    assert [process.roles for process in lasting(seen, roles)] == [[0], [3]]
+
+
 def test_workers_without_a_connection_are_what_their_busy_siblings_are() -> None:
     record = Recorder((9, 10, 11, 12))
     worker(record, 10)
@@ -299,6 +335,25 @@ def serial_profile(**role: object) -> Profile:
         "listener": service.listener.model_copy(update={"nonblocking": False, "accept_flags": 0}),
     }
     return profile.model_copy(update={"services": [service.model_copy(update=changes)]})
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_replies_leave_by_the_calls_that_they_left_by(tmp_path: Path) -> None:
+    """Of one kind of request some replies by a write, and others by a writev."""
+    ways = exclusive_replies([Op(kind=OpKind.REPLY, nr=nr, probability=0.5) for nr in (1, 20)])
+    profile = serial_profile()
+    service = profile.services[0]
+    classes = [service.classes[0].model_copy(update={"program": ways}), *service.classes[1:]]
+    profile = profile.model_copy(update={"services": [service.model_copy(update={"classes": classes})]})
+    with (
+        traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+    ):
+        for _ in range(100):
+            sock.sendall(REQUEST)
+            assert sock.recv(4096)[:1] == b"$"
+    calls = Counter(re.findall(r"^\d+ +(writev?)\(\d+, .*\$", whole_calls(tmp_path / "log"), re.MULTILINE))
+    assert calls.total() == 100 and min(calls.values()) > 20 and len(calls) == 2
 
 
 @pytest.mark.parametrize(("wait", "call"), [("poll", "poll"), ("select", "pselect6")])
@@ -449,6 +504,23 @@ def test_replies_sent_in_several_calls_take_as_many(
     (cycles,) = requests_of(record.work()).classes.values()
     send = fit_send(cycles, False, None)
     assert (send.call_bytes, send.parts) == (limit, parts)
+
+
+@pytest.mark.parametrize(("first", "calls"), [(65536, 1), (30, 0)])
+def test_only_long_replies_stop_for_others_to_have_their_turn(first: int, calls: int) -> None:
+    """Where a few bytes are sent ahead, the rest was not known before: no wait for the client to take them."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(20):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "write", first, 7)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "write", first // 2, 7)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work()).classes.values()
+    send = fit_send(cycles, False, None)
+    assert (send.calls_per_wake, send.arm, bool(send.call_bytes)) == (calls, not calls, first > 4096)
 
 
 def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:

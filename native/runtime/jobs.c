@@ -112,11 +112,12 @@ enum run job_fail(struct conn *c, struct job *job)
 	return RUN_DEAD;
 }
 
-static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass, int head)
+static enum run reply(struct conn *c, struct job *job, uint32_t index, int pass, const struct ditto_op *op)
 {
 	uint32_t last = pass == 1 ? c->job_tail : c->job_run;
+	int head = op->a;
 
-	send_begin(c, job, job->plan->send, head);
+	send_begin(c, job, op->b && op->nr == job->plan->other.nr ? &job->plan->other : job->plan->send, head);
 	if (head && job->head && job->head < job->length && !ditto_service.send.per_read) {
 		send_own(c, job);
 		return send_until(c, job->end - job->length + job->head, NULL);
@@ -172,7 +173,7 @@ static enum run job_run(struct conn *c, uint32_t index, int pass)
 		}
 		if (op[i]->kind == OP_REPLY)
 			log_leave(c->worker);
-		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass, op[i]->a) : other_op(c, job, op[i]);
+		state = op[i]->kind == OP_REPLY ? reply(c, job, index, pass, op[i]) : other_op(c, job, op[i]);
 		if (state != RUN_DONE) {
 			log_leave(c->worker);
 			job->op = (uint16_t)i;

@@ -7,6 +7,7 @@
 
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 
 #define LEAST_PIECE 4096 /* shorter vectors are parts of a reply, such as its head, and no buffers */
 
@@ -26,6 +27,11 @@ static int sent_group(const struct ditto_program *program, int slot)
 			if (ditto_service.process[p].open_at_start[i].slot == slot)
 				group = ditto_service.process[p].open_at_start[i].group;
 	return group;
+}
+
+static int sends(unsigned nr)
+{
+	return nr == SYS_write || nr == SYS_writev || nr == SYS_sendto || nr == SYS_sendmsg;
 }
 
 static void make_plan(struct plan *plan, const struct ditto_program *program, const struct ditto_send *send,
@@ -61,6 +67,14 @@ static void make_plan(struct plan *plan, const struct ditto_program *program, co
 	plan->persistent = slot >= DITTO_SLOT_PERSISTENT;
 	plan->group = (int16_t)sent_group(program, slot);
 	plan->send = send ? send : &ditto_service.send;
+	for (unsigned i = 0; i < program->n; i++) {
+		const struct ditto_op *op = &program->op[i];
+
+		if (op->kind == OP_REPLY && op->b && sends(op->nr) && op->nr != plan->send->nr) {
+			plan->other = *plan->send;
+			plan->other.nr = op->nr;
+		}
+	}
 	if (codec->appends && plan->send->iov_bytes >= LEAST_PIECE)
 		plan->piece = plan->send->iov_bytes;
 }

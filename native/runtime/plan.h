@@ -18,6 +18,7 @@ struct plan {
 	int16_t group;      /* of the file, or DITTO_NONE */
 	const struct ditto_dist *sent; /* how much of it; NULL: all */
 	const struct ditto_send *send;
+	struct ditto_send other; /* the same by another call, for the replies that leave by that */
 	uint32_t piece; /* that long replies lie in, 0: in one */
 };
 

@@ -14,7 +14,7 @@
 enum ditto_op_kind {
 	OP_COMPUTE = 1,   /* run block */
 	OP_REPLY,         /* send the codec's reply (all of it, or the part that OP_SENDFILE does not), by ditto_send; with
-	                   * a 1 its head alone, and the rest by another */
+	                   * a 1 its head alone, and the rest by another; with b 1 by the call nr, the rest as ditto_send */
 	OP_SENDFILE,      /* send the reply's body from file slot a by sendfile(2); the codec's body size is the file's size,
 	                   * or drawn from size where that is given */
 	OP_RECV_AGAIN,    /* one more receive on the connection; data that arrives is handled as a new receive */

@@ -98,7 +98,9 @@ def takes_relay(spec: AppSpec) -> bool:
 def plan_of(streams: Sequence[Stream], seconds: float) -> LoadPlan:
     """A plan of the recorded connections; those that closed long before the end are closed by the plan as well."""
     spoken = [s for s in streams if s.turns]
-    codec = recognise([first[:64] for s in spoken if (first := _first_words(s))], [])
+    codec = recognise(
+        [first[:64] for s in spoken if (first := _first_words(s))], [s.head[:64] for s in spoken if s.head]
+    )
     framing = FRAMINGS.get(codec, Framing.BYTES)
     if framing in DATABASES:
         return LoadPlan(framing, database_scripts(framing, spoken, MOST_STEPS))

@@ -300,7 +300,7 @@ def fit_program(
 
 
 def exclusive_replies(program: list[Op]) -> list[Op]:
-    """The program with one of several ways of replying taken for each request, as often as each was seen."""
+    """The program with one of several ways of replying, each by its own call, taken for as many requests as it was."""
     ways = [op for op in program if op.kind is OpKind.REPLY and op.a == 0]
     if len(ways) < 2 or sum(op.probability for op in ways) > 1.01:
         return program
@@ -309,7 +309,7 @@ def exclusive_replies(program: list[Op]) -> list[Op]:
         if op.kind is OpKind.REPLY and op.a == 0:
             share = op.probability / left if left > op.probability else 1.0
             left -= op.probability
-            op = op.model_copy(update={"probability": 1.0 if share > 0.995 else share})
+            op = op.model_copy(update={"probability": 1.0 if share > 0.995 else share, "b": 1})
         made.append(op)
     return made
 

@@ -83,8 +83,13 @@ def _older(evidence: Evidence, threads: Iterable[int], acceptors: set[int]) -> b
 def kept_open(program: list[Op], handover: Handover) -> list[Op]:
     """What is done after an accept, without what the runtime does itself.
 
-    That is closing the copy left to another process, and waking a thread of a pool.
+    That is closing the copy left to another process, waking a thread of a pool, and mapping a new thread's stack, of
+    which a page is protected.
     """
+    if handover.how == "spawn_thread":
+        guards = [op.probability for op in program if op.nr == NUMBERS["mprotect"]]
+        stacks = [op for op in program if op.kind is OpKind.MMAP and op.probability in guards]
+        program = [op for op in program if op not in stacks and not (stacks and op.nr == NUMBERS["mprotect"])]
     own = {"spawn_process": OpKind.CLOSE, "pass": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
     return [op for op in program if op.kind is not own]
 
@@ -100,12 +105,15 @@ def set_up_before(evidence: Evidence, role: Role) -> Role:
 
 
 def lasting(processes: Iterable[Process], roles: list[Role]) -> list[Process]:
-    """The processes without those that are born for a connection and end with it."""
+    """The processes without those that are born for a connection and end with it, and without what these start."""
     born = {role.hand_to for role in roles if role.handover == "spawn_process"}
     kept: list[Process] = []
     number: dict[int, int] = {-1: -1}
+    gone: set[int] = set()
     for old, process in enumerate(processes):
-        if not (set(process.roles) & born):
+        if set(process.roles) & born or process.parent in gone:
+            gone.add(old)
+        else:
             number[old] = len(kept)
             kept.append(process.model_copy(update={"parent": number.get(process.parent, 0)}))
     return kept

@@ -20,6 +20,8 @@ REST = 16384
 """Bytes asked for behind a head: the original asks for what the head says."""
 MOST_HEAD = 64
 FEW_RELISTENS = 3
+LEAST_TURN = 4096
+"""Bytes of a reply that are sent before others have their turn; what follows less of it later was not there before."""
 FEW_RESTS = 0.05
 """Further receives by request, from which on their size matters."""
 _PLAIN_RECEIVES = (NUMBERS["read"], NUMBERS["recvfrom"])
@@ -122,6 +124,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     spread: list[tuple[int, ...]] = []
     per_wake: Counter[int] = Counter()
     vector_bytes: list[int] = []
+    turns: list[int] = []
     armed = blocked = 0
     for cycle in cycles:
         sends = [(e, w) for e, w in zip(cycle.events, cycle.wake_of, strict=True)
@@ -136,17 +139,20 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
                 vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
         if len(sends) > 1 and sends[0][0].ret >= 0 and not is_datagram(cycle.connection):
             alone = heads and ends_head(first)
-            parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0]
+            first_turn = sum(e.ret for e, w in sends if w is sends[0][1] and e.ret > 0)
+            apart = sends[0][1] is not sends[-1][1] and first_turn < LEAST_TURN
+            parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0 and not apart]
             spread.append(tuple(e.ret for e, _ in sends[alone:]))
             blocked += any(e.ret == EAGAIN for e, _ in sends)
             if sends[0][1] is not sends[-1][1]:
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)
                 per_wake[wakes[id(sends[0][1])]] += 1
+                turns.append(first_turn)
                 armed += any(e.nr == EPOLL_CTL and e.target is cycle.connection for e in cycle.events)
     if not calls:
         return Send(nr=NUMBERS["write"], per_read=deferred)
     (nr, flags), _ = calls.most_common(1)[0]
-    several = sum(per_wake.values())
+    several = sum(per_wake.values()) if turns and sorted(turns)[len(turns) // 2] >= LEAST_TURN else 0
     pieces = _pieces(spread, len(cycles))
     if pieces:
         parts, vector_bytes = [], []

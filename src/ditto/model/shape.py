@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
+
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
 from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.streams.cycles import Work
 from ditto.streams.datagrams import answered_apart
-from ditto.streams.events import RECEIVES, tells_of_sends
+from ditto.streams.events import RECEIVES, Obj, tells_of_sends
 from ditto.streams.evidence import Evidence
 from ditto.streams.messages import BETWEEN
+from ditto.streams.passing import passes
 
 _RING = NUMBERS["io_uring_enter"]
 _AF_UNIX = b"\1\0"
 """Family of the address that an accept returns."""
+MANY_RECEIVES = 8
+"""In one request without an answer, from which on it is a stream."""
 SOME = 0.05
 """Share of requests from which on something belongs to the shape of a server."""
 
@@ -43,6 +49,12 @@ def parts_left_out(evidence: Evidence) -> list[str]:
             "clients come over a Unix socket, and the clone listens on a TCP port: give load.clone_command in "
             "app.toml, the client as it goes to {port}"
         )
+    silent = receives_without_reply(evidence)
+    if silent > MANY_RECEIVES:
+        notes.append(
+            f"the service answers nothing to {silent:.0f} receives in a row, so that where one request ends and the "
+            "next begins is not seen: all that comes before an answer or the end of a connection counts as one"
+        )
     between = messages_between_threads(evidence)
     if between > SOME * total:
         notes.append(
@@ -64,6 +76,16 @@ def _encrypted(evidence: Evidence) -> bool:
     return sum(b"\x14\x03" <= start <= b"\x17\x03" and start[1:] == b"\x03" for start in begun) > 0.9 * len(begun)
 
 
+def receives_without_reply(evidence: Evidence) -> float:
+    """Receives in a request of a protocol without a codec, where most of the requests are never answered."""
+    cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
+    silent = [cycle for cycle in cycles if not cycle.sent]
+    if evidence.requests.codec != "opaque" or evidence.datagrams or 2 * len(silent) <= len(cycles):
+        return 0.0
+    received = sum(e.nr in RECEIVES and e.ret > 0 and e.obj is c.connection for c in silent for e in c.events)
+    return received / len(silent)
+
+
 def _local(evidence: Evidence) -> int:
     """Requests on connections that came over a Unix socket."""
     lives = evidence.work.lives.values()
@@ -82,6 +104,17 @@ def messages_between_threads(evidence: Evidence) -> int:
         for event in thread.events
     )
     return max(0, received - sum(life.accept is not None for life in evidence.work.lives.values()))
+
+
+def served_before_passed(work: Work) -> float:
+    """Share of the requests on connections that two processes serve, of which one has passed them to the other."""
+    served: dict[Obj, Counter[int]] = defaultdict(Counter)
+    for thread in work.threads.values():
+        for cycle in thread.cycles:
+            served[cycle.connection][thread.pid] += 1
+    passed = [obj for obj, pids in served.items() if len(pids) > 1 and any(map(passes, work.lives[obj].setup))]
+    total = sum(pids.total() for pids in served.values())
+    return sum(served[obj].total() for obj in passed) / max(1, total)
 
 
 def _to_new_ports(evidence: Evidence) -> tuple[int, int]:
@@ -128,6 +161,13 @@ def require_known_shape(evidence: Evidence) -> None:
             f"{app}: {opened} of {accepted} connections come to ports that it opens for them while it serves others "
             "(as FTP does for data), which is not modelled",
             "give it a load whose clients use the service's port alone",
+        )
+    share = served_before_passed(evidence.work)
+    if share > SOME:
+        raise UnsupportedShapeError(
+            f"{app}: {share:.0%} of the requests come on connections that one process serves and then passes to "
+            "another (as a login does), which is not modelled",
+            "give it a load without that first part, or configure it so that a connection stays with its process",
         )
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
     apart = answered_apart(evidence.work)

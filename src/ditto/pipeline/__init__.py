@@ -194,7 +194,8 @@ def validate(app: Path, clone: Path, out: Path | None, rounds: int, seconds: flo
         fidelity = application.validate(spec, clone, made, options, progress)
     else:
         plan = made / "observation" / PLAN_NAME
-        options = replace(options, plan=plan if plan.is_file() else None)
+        asked = requests_per_asked(made / "observation")
+        options = replace(options, plan=plan if plan.is_file() else None, requests_per_asked=asked)
         fidelity = compare(driven(spec, made / "observation"), clone, options, progress)
     if out is not None:
         beside = {"tuning": load_tuning(out / "tuning.json"), "studies": load_studies(out)}
@@ -359,6 +360,21 @@ def driven(spec: AppSpec, observation: Path) -> AppSpec:
     plan = observation / PLAN_NAME
     client = load_observation(observation).client if plan.is_file() else None
     return spec if client is None else with_stand_in(spec, plan, client)
+
+
+def requests_per_asked(observation: Path) -> float | None:
+    """How often the client makes the number of requests it is asked for, where no codec knows the protocol.
+
+    There a server may receive a request in parts, or relay it, so that its receives tell nothing; None elsewhere.
+    """
+    from ditto.artifacts.plan import WITHOUT_CODEC, load_plan
+    from ditto.host.requests import passes_of
+
+    plan = observation / PLAN_NAME
+    client = load_observation(observation).client if plan.is_file() else None
+    if client is None or not client.asked or load_plan(plan).framing not in WITHOUT_CODEC:
+        return None
+    return passes_of(client.steps, client.asked).factor
 
 
 def write_clone(profile: Profile, clone_folder: Path, seed: int | None) -> None:

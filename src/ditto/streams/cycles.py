@@ -252,6 +252,9 @@ class _Follower:
             self.wake.loose.append(event)
             return
         life = self._life(connection)
+        if life.closing and life.closing[-1].pid != event.pid and all(e.nr == CLOSE for e in life.closing):
+            life.setup += life.closing  # the copies of processes that served it and left it to this one
+            life.closing.clear()
         cycle = life.cycle
         if event.nr in RECEIVES and any(e.nr == SHUTDOWN for e in life.closing):
             life.closing.append(event)  # what the client still says is read and dropped

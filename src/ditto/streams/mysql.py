@@ -19,6 +19,8 @@ NO_REPLY = frozenset((QUIT, LONG_DATA, CLOSE))
 _DEPRECATE_EOF = 1 << 24
 _CLIENT_MYSQL = 1
 _CACHE_METADATA = 1 << 4
+_GREETING = b"\0\x0a"
+"""Number 0 of the packets, and the protocol's version."""
 LAST = 0xFFFFFFFF
 """Stands for the statement prepared last."""
 FIXED_BYTES = {1: 1, 2: 2, 3: 4, 4: 4, 5: 8, 8: 8, 9: 4, 13: 2}
@@ -36,8 +38,10 @@ def looks_like_request(payload: bytes) -> bool:
 
 
 def looks_like_reply(payload: bytes) -> bool:
-    """Whether a server's answer may begin so."""
-    return len(payload) >= 5 and 0 < payload[3] < 8 and int.from_bytes(payload[:3], "little") >= 1
+    """Whether a server's answer, or its greeting, may begin so."""
+    if len(payload) < 5 or not int.from_bytes(payload[:3], "little"):
+        return False
+    return 0 < payload[3] < 8 or payload[3:5] == _GREETING
 
 
 def without_ends(login: bytes) -> bool:

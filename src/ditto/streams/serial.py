@@ -63,10 +63,10 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 waits.on_listener[event.nr] += 1
             elif event.nr in POLLS and (event.args[1] == 1 or relaying):
                 waits.on_connection[event.nr] += 1
-            elif event.nr in _SELECTS and thread.siblings and event.args[0] == number + 1:
+            elif event.nr in _SELECTS and thread.siblings and (event.args[0] == number + 1 or _forked(thread)):
                 # Which descriptors a select is for was not recorded beyond the highest, and a loop with one connection
                 # looks like this too: one of several threads that never has two is taken to serve one at a time.
-                waits.on_connection[event.nr] += 1
+                waits.on_connection[event.nr] += event.args[0] > number
             else:
                 return None
         elif event.nr in ACCEPTS:
@@ -87,6 +87,12 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
     if waits.on_connection.total() <= STRAY_WAITS * received and not waits.refused_receives:
         waits.on_connection.clear()  # of something else, such as a connection of its own that was being made
     return waits if received else None
+
+
+def _forked(thread: ThreadWork) -> bool:
+    """Whether a thread is a process that accepts no connection: what it waits for beside its own is what it relays to,
+    such as a program that it started."""
+    return thread.tid == thread.pid and not thread.accepts
 
 
 class _OwnSets:
