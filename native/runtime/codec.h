@@ -75,6 +75,8 @@ struct request {
 	uint64_t key_hash;
 	const uint8_t *value; /* valid until the next parse(); NULL where it is not there in one piece */
 	struct h2_conn *h2; /* HTTP/2: of its connection */
+	uint32_t draw;      /* which of its class' replies it gets, if drawn */
+	uint8_t drawn;
 	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
 };
 

@@ -152,6 +152,7 @@ struct ditto_class {
 	const struct ditto_send *send; /* NULL: as the service */
 	uint32_t closes; /* chance in 2^32 - 1 that the connection is closed after the reply */
 	uint8_t rounds;  /* waits before the second pass, of a role with deferred_late; 0 is one */
+	uint16_t reply_draw; /* the draw of its operations that tells the kind of reply as well; 0: none does */
 };
 
 /* --- network ----------------------------------------------------------------------------------------- */

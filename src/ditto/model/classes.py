@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import WORD_KEY, path_print
 from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.access import Place, fit_access
+from ditto.model.by_reply import REPLY_DRAW, drawn_with
 from ditto.model.distributions import constant, dist
+from ditto.model.framing import framed
 from ditto.model.results import sql_replies
 from ditto.model.together import SURE, draws_of
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
@@ -72,6 +74,11 @@ def fit_class(
     """
     closes = _closes(work, codec)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
+    shapes = [] if codec in ("pgsql", "mysql") else reply_shapes(codec, work.cycles)
+    drawn: dict[OpName, dict[str, object]] = {}
+    if codec == "http1" and len(shapes) > 1:
+        kinds = [(reply.kind, reply.status) for reply in (_reply(codec, cycle) for cycle in work.coursed())]
+        shapes, drawn = drawn_with(kinds, work, shapes)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
@@ -79,28 +86,12 @@ def fit_class(
         replies=(
             sql_replies(work.key, work.cycles, results)
             if codec in ("pgsql", "mysql")
-            else [_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)]
+            else [framed(shape, framing, closes) for shape in shapes]
         ),
-        program=fit_program(work, amounts, block_for, placement, deferred),
+        program=fit_program(work, amounts, block_for, placement, deferred, drawn=drawn),
         closes=closes,
+        reply_draw=REPLY_DRAW if drawn else 0,
     )
-
-
-def _unframed(size: int) -> int:
-    """The payload of a chunked body of ``size`` bytes that is one chunk: without its two lines and the last chunk."""
-    return next((s for digits in range(1, 9) if len(f"{(s := size - 9 - digits):x}") == digits and s > 0), 0)
-
-
-def _framed(shape: ReplyShape, framing: str, closes: float) -> ReplyShape:
-    """An HTTP reply that ends as observed, where its head was not recorded as far as the line that tells."""
-    if shape.kind != "http" or shape.size is None:
-        return shape
-    if framing == "close" and closes == 1.0:
-        return shape.model_copy(update={"kind": "http_close"})
-    if framing == "chunked" and min(shape.size.values) > 0:
-        smaller = Dist(values=[_unframed(value) for value in shape.size.values], weights=shape.size.weights)
-        return shape.model_copy(update={"kind": "http_chunked", "size": smaller})
-    return shape
 
 
 def _closes(work: ClassWork, codec: str) -> float:
@@ -258,6 +249,7 @@ def fit_program(
     placement: Placement,
     deferred: bool,
     minimum: float = RARE_OP,
+    drawn: Mapping[OpName, Mapping[str, object]] | None = None,
 ) -> list[Op]:
     """The operations of a class in order, each followed by the compute that followed it.
 
@@ -283,7 +275,7 @@ def fit_program(
     program: list[Op] = []
     late = False
     small = 0.0
-    draws = draws_of(work, ordered)
+    draws = {**(drawn or {}), **draws_of(work, ordered)}
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
             late = late or (deferred and step_name.kind in ("reply", "reply_head", RESUME))
@@ -302,7 +294,7 @@ def fit_program(
 def exclusive_replies(program: list[Op]) -> list[Op]:
     """The program with one of several ways of replying taken for each request, as often as each was seen."""
     ways = [op for op in program if op.kind is OpKind.REPLY and op.a == 0]
-    if len(ways) < 2 or sum(op.probability for op in ways) > 1.01:
+    if len(ways) < 2 or any(op.draw for op in ways) or sum(op.probability for op in ways) > 1.01:
         return program
     left, made = 1.0, []
     for op in program:
