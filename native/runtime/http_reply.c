@@ -194,6 +194,9 @@ void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 	head.until_close = shape->kind == REPLY_HTTP_CLOSE && (req->flags & REQ_CLOSE);
 	if (req->file_body != DITTO_NONE && !head.chunked && !bodiless(head.status)) {
 		head.body = (uint64_t)req->file_body;
+		if (req->drawn == REPLY_IN_PART && (size = dist_draw(shape->size, rng, 0)) < head.body)
+			head.body = size;
+		size = 0;
 		parts->body = req->flags & REQ_NOBODY ? 0 : head.body;
 	} else {
 		size = codec_clamp(dist_draw(shape->size, rng, 0));

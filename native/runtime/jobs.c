@@ -65,7 +65,9 @@ int job_add(struct conn *c, struct request *request)
 		uint64_t size;
 
 		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : plan_file(plan, job->pick), &size);
-		if (plan->sends->size) {
+		if (plan->sends->size && request->drawn) {
+			request->drawn = REPLY_IN_PART;
+		} else if (plan->sends->size) {
 			uint32_t part = dist_draw(plan->sends->size, &w->rng, 0);
 
 			size = part < size ? part : size;

@@ -106,9 +106,7 @@ class RequestClass(Model):
     come in one receive that begins with one of these, ``again`` the share of them before which their thread served
     another of the class (None: as many as their probability makes it).  ``rounds`` is how often a loop of tasks asks
     for events between a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave
-    out the writes and syncs which come together, as another's that began after they came has done it for them.
-    ``reply_draw`` is the number of the draw that tells which of the replies a request gets (0: one of its own);
-    operations of that draw go with the replies whose shares, added up in their order, lie in the operation's range.
+    out writes and syncs that come together, done by another's; ``reply_draw`` the draw that tells the reply too (0: none).
     """
 
     probability: Probability

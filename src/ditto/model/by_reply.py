@@ -9,7 +9,7 @@ So kinds of reply lie side by side in a range from 0 to 1, and an operation take
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ditto.artifacts.profile import ReplyShape
 from ditto.streams.programs import RECEIVE, RESUME, WRITABLE, ClassWork, OpName
@@ -23,30 +23,30 @@ CLEAR = 0.96
 SURE = 0.995
 _OTHERS = frozenset({"call", "call_more", "answer", "await", "yield", "message", "poll", RECEIVE, RESUME, WRITABLE})
 
-Kind = tuple[str, int]
-"""What tells replies apart: ``kind`` and ``status`` of their shape."""
+Sort = tuple[str, int, bool]
+"""What tells replies apart: ``kind`` and ``status`` of their shape, and whether a file is sent."""
 
 
 def drawn_with(
-    kinds: Sequence[Kind], work: ClassWork, shapes: Sequence[ReplyShape]
-) -> tuple[list[ReplyShape], dict[OpName, dict[str, object]]]:
-    """The kinds of reply in their order, and the fields of `Op` of the operations that are drawn with them.
+    kinds: Sequence[Sort], work: ClassWork, sorts: Mapping[Sort, ReplyShape]
+) -> tuple[list[ReplyShape], dict[OpName, dict[str, object]]] | None:
+    """The kinds of reply in their order, and the fields of `Op` of the operations drawn with them; None without such.
 
     Args:
         kinds: of the replies of the cycles whose courses were kept.
         work: a class.
-        shapes: its kinds of reply.
+        sorts: its kinds of reply.
     """
     total = max(1, len(work.cycles))
     names = [name for name, op in work.ordered() if may_go_with_a_reply(name, op.count / total)]
-    ordered, drawn = side_by_side(shapes, kinds_with(kinds, work.courses, names))
+    ordered, drawn = side_by_side(sorts, kinds_with(kinds, work.courses, names))
     drawn = without_part_of_the_ways(list(work.ops), drawn)
-    return (ordered, drawn) if drawn else (list(shapes), {})
+    return (ordered, drawn) if drawn else None
 
 
 def kinds_with(
-    kinds: Sequence[Kind], courses: Sequence[Sequence[OpName]], names: Sequence[OpName]
-) -> dict[OpName, frozenset[Kind]]:
+    kinds: Sequence[Sort], courses: Sequence[Sequence[OpName]], names: Sequence[OpName]
+) -> dict[OpName, frozenset[Sort]]:
     """Of the operations that only some requests make, the kinds of reply that each goes with.
 
     Args:
@@ -58,7 +58,7 @@ def kinds_with(
     if len(of_kind) < 2:
         return {}
     both = Counter((kind, name) for kind, course in zip(kinds, courses, strict=True) for name in set(course))
-    found: dict[OpName, frozenset[Kind]] = {}
+    found: dict[OpName, frozenset[Sort]] = {}
     for name in names:
         shares = {kind: both[kind, name] / count for kind, count in of_kind.items() if count >= FEWEST}
         own = frozenset(kind for kind, share in shares.items() if share >= CLEAR)
@@ -69,30 +69,22 @@ def kinds_with(
 
 
 def side_by_side(
-    shapes: Sequence[ReplyShape], found: dict[OpName, frozenset[Kind]]
+    sorts: Mapping[Sort, ReplyShape], found: Mapping[OpName, frozenset[Sort]]
 ) -> tuple[list[ReplyShape], dict[OpName, dict[str, object]]]:
     """The kinds of reply in an order in which those of an operation adjoin, and how the operations are drawn then."""
     sets = [own for own, _ in Counter(found.values()).most_common()]
-
-    def place(shape: ReplyShape) -> tuple[bool, ...]:
-        return tuple(_kind(shape) not in own for own in sets)
-
-    ordered = sorted(shapes, key=place)
+    ordered = sorted(sorts, key=lambda sort: tuple(sort not in own for own in sets))
     starts, at = [], 0.0
-    for shape in ordered:
+    for sort in ordered:
         starts.append(at)
-        at += shape.probability
+        at += sorts[sort].probability
     drawn: dict[OpName, dict[str, object]] = {}
     for name, own in found.items():
-        places = [number for number, shape in enumerate(ordered) if _kind(shape) in own]
+        places = [number for number, sort in enumerate(ordered) if sort in own]
         if places and places[-1] - places[0] == len(places) - 1:
-            share = sum(ordered[number].probability for number in places)
+            share = sum(sorts[ordered[number]].probability for number in places)
             drawn[name] = {"draw": REPLY_DRAW, "start": min(1.0, starts[places[0]]), "probability": min(1.0, share)}
-    return ordered, drawn
-
-
-def _kind(shape: ReplyShape) -> Kind:
-    return shape.kind, shape.status
+    return [sorts[sort] for sort in ordered], drawn
 
 
 def may_go_with_a_reply(name: OpName, share: float) -> bool:

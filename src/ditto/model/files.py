@@ -141,18 +141,20 @@ def of_a_file(cls: RequestClass, groups: list[FileGroup], opens: Iterable[OpenAt
     program = []
     for op in cls.program:
         if op.kind is OpKind.SENDFILE and op.a in opened:
-            whole, sent = groups[opened[op.a]].size, _reply_with(cls, op).size
-            if whole is not None and sent is not None and abs(whole.mean - sent.mean) > 1:
-                op = op.model_copy(update={"size": sent})
+            whole, sent = groups[opened[op.a]].size, [reply.size for reply in _replies_with(cls, op) if reply.size]
+            if whole is not None and any(abs(whole.mean - size.mean) > 1 for size in sent):
+                op = op.model_copy(update={"size": sent[0]})
         program.append(op)
     return cls.model_copy(update={"program": program})
 
 
-def _reply_with(cls: RequestClass, op: Op) -> ReplyShape:
-    """The kind of reply that an operation is made for: the first, or the one at the beginning of its range."""
-    at = 0.0
-    for shape in cls.replies if op.draw and op.draw == cls.reply_draw else ():
+def _replies_with(cls: RequestClass, op: Op) -> list[ReplyShape]:
+    """The kinds of reply that an operation is made for: the first, or those of its range."""
+    if not op.draw or op.draw != cls.reply_draw:
+        return [cls.replies[0]]
+    start, end, at, own = op.start or 0.0, (op.start or 0.0) + op.probability, 0.0, []
+    for shape in cls.replies:
+        if start - 1e-9 <= at < end - 1e-9:
+            own.append(shape)
         at += shape.probability
-        if (op.start or 0.0) < at - 1e-9:
-            return shape
-    return cls.replies[0]
+    return own or [cls.replies[0]]
