@@ -106,7 +106,7 @@ class RequestClass(Model):
     come in one receive that begins with one of these, ``again`` the share of them before which their thread served
     another of the class (None: as many as their probability makes it).  ``rounds`` is how often a loop of tasks asks
     for events between a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave
-    out writes and syncs that come together, done by another's; ``reply_draw`` the draw that tells the reply too (0: none).
+    out writes and syncs that come together, done by another's; ``reply_draw`` the draw that tells the reply (0: none).
     """
 
     probability: Probability
