@@ -145,14 +145,13 @@ struct ditto_send {
 struct ditto_class {
 	struct ditto_match match;
 	uint32_t prob; /* share of requests, for synthetic load and for the opaque codec; cumulative */
-	uint16_t replies;
+	uint16_t replies, reply_draw; /* reply_draw: the draw of operations that tells the kind of reply too; 0: none */
 	const struct ditto_reply *reply;
 	struct ditto_program program; /* run once the request is complete */
 	const struct ditto_dist *request_bytes;
 	const struct ditto_send *send; /* NULL: as the service */
 	uint32_t closes; /* chance in 2^32 - 1 that the connection is closed after the reply */
 	uint8_t rounds;  /* waits before the second pass, of a role with deferred_late; 0 is one */
-	uint16_t reply_draw; /* the draw of its operations that tells the kind of reply as well; 0: none does */
 };
 
 /* --- network ----------------------------------------------------------------------------------------- */
