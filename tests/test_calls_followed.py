@@ -9,10 +9,11 @@ import pytest
 
 from ditto.artifacts.profile import Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
-from ditto.model.classes import Placement, fit_program, settled_calls
+from ditto.model.classes import Placement, fit_program
 from ditto.model.delays import fit_delays
 from ditto.model.downstream import _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
+from ditto.model.settled_calls import settled_calls
 from ditto.model.waits import longest_rest, most_events, watched_last
 from ditto.streams import programs, protocol
 from ditto.streams.arguments import arguments, forbids_blocking

@@ -234,6 +234,14 @@ def test_http_heads_have_their_size(http: Clone) -> None:
     assert http_replies(exchange(http, [unchanged]), [False]) == [(304, 100, b"")]
 
 
+def test_http_a_file_is_sent_with_the_replies_that_it_goes_with_and_behind_a_head(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "mixed", "http", "-DTEST_MIXED", "-DTEST_WORKERS=1")) as clone:
+        replies = http_replies(exchange(clone, [GET] * 60), [False] * 60)
+    assert set(replies) == {(200, 238, b"x" * 612), (201, 150, b"x" * 40)}
+    with running(build_clone(tmp_path / "headless", "http", "-DTEST_HEAD=0", "-DTEST_WORKERS=1")) as clone:
+        assert http_replies(exchange(clone, [GET] * 3), [False] * 3) == [(200, 238, b"x" * 612)] * 3
+
+
 def test_http_pipelines_head_and_bodies(http: Clone) -> None:
     head = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
     post = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" + b"z" * 3000

@@ -59,6 +59,8 @@ enum request_flags {
 	REQ_CAS = 64,    /* gets, gats */
 };
 
+#define REPLY_IN_PART 2
+
 struct request {
 	int16_t cls;       /* class index or DITTO_NONE: then `canned` is answered */
 	uint8_t canned;    /* a default or error reply; numbers are the codec's own */
@@ -75,6 +77,8 @@ struct request {
 	uint64_t key_hash;
 	const uint8_t *value; /* valid until the next parse(); NULL where it is not there in one piece */
 	struct h2_conn *h2; /* HTTP/2: of its connection */
+	uint32_t draw;      /* which of its class' replies it gets, if drawn */
+	uint8_t drawn;     /* REPLY_IN_PART: of the file as much as that reply has */
 	int64_t file_body; /* bytes of the file that will be the body, DITTO_NONE: the body is filler */
 };
 

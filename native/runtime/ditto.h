@@ -145,7 +145,7 @@ struct ditto_send {
 struct ditto_class {
 	struct ditto_match match;
 	uint32_t prob; /* share of requests, for synthetic load and for the opaque codec; cumulative */
-	uint16_t replies;
+	uint16_t replies, reply_draw; /* reply_draw: the draw of operations that tells the kind of reply too; 0: none */
 	const struct ditto_reply *reply;
 	struct ditto_program program; /* run once the request is complete */
 	const struct ditto_dist *request_bytes;

@@ -163,6 +163,17 @@ static void put_canned(const struct request *req, struct outbuf *out)
 	codec_text(out, "\n");
 }
 
+/* Of the kinds of reply that lie side by side, the one at a number that operations are drawn by as well. */
+static const struct ditto_reply *shape_at(int cls, uint32_t draw)
+{
+	const struct ditto_class *c = &codec_service->cls[cls];
+	unsigned i = 0;
+
+	while (i + 1u < c->replies && draw >= c->reply[i].prob)
+		i++;
+	return &c->reply[i];
+}
+
 void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	const struct ditto_reply *shape;
@@ -176,13 +187,16 @@ void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 		put_canned(req, out);
 		return;
 	}
-	shape = codec_shape(req->cls, rng);
+	shape = req->drawn ? shape_at(req->cls, req->draw) : codec_shape(req->cls, rng);
 	head.status = shape->status ? shape->status : 200;
 	head.bytes = shape->head_bytes;
 	head.chunked = shape->kind == REPLY_HTTP_CHUNKED && !(req->flags & REQ_OLD) && !bodiless(head.status);
 	head.until_close = shape->kind == REPLY_HTTP_CLOSE && (req->flags & REQ_CLOSE);
 	if (req->file_body != DITTO_NONE && !head.chunked && !bodiless(head.status)) {
 		head.body = (uint64_t)req->file_body;
+		if (req->drawn == REPLY_IN_PART && (size = dist_draw(shape->size, rng, 0)) < head.body)
+			head.body = size;
+		size = 0;
 		parts->body = req->flags & REQ_NOBODY ? 0 : head.body;
 	} else {
 		size = codec_clamp(dist_draw(shape->size, rng, 0));

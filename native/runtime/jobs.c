@@ -58,12 +58,17 @@ int job_add(struct conn *c, struct request *request)
 	job->plan = plan;
 	job->pick = plan_pick(plan, &w->rng);
 	request->file_body = DITTO_NONE;
-	if (plan->group != DITTO_NONE) {
+	request->drawn = plan->reply_draw != 0;
+	if (request->drawn)
+		request->draw = plan_reply(plan, job->pick);
+	if (plan->group != DITTO_NONE && !(plan->sends->draw && !plan_due(plan, job->pick, plan->sends))) {
 		uint64_t size;
 
 		file_path(w, (unsigned)plan->group, plan->persistent ? 0 : plan_file(plan, job->pick), &size);
-		if (plan->sent) {
-			uint32_t part = dist_draw(plan->sent, &w->rng, 0);
+		if (plan->sends->size && request->drawn) {
+			request->drawn = REPLY_IN_PART;
+		} else if (plan->sends->size) {
+			uint32_t part = dist_draw(plan->sends->size, &w->rng, 0);
 
 			size = part < size ? part : size;
 		}

@@ -54,7 +54,7 @@ static void make_plan(struct plan *plan, const struct ditto_program *program, co
 		if (op->kind == OP_SENDFILE) {
 			plan->traits |= TRAIT_SENDFILE;
 			slot = op->a;
-			plan->sent = op->size;
+			plan->sends = op;
 		}
 		if (op->kind == OP_FILE_OPEN || op->kind == OP_FILE_STAT)
 			plan->picks = 1;
@@ -90,6 +90,7 @@ void plan_setup(const struct codec *codec)
 
 		make_plan(&plans[i], program, ditto_service.cls[i].send, codec);
 		plans[i].rounds = ditto_service.cls[i].rounds;
+		plans[i].reply_draw = ditto_service.cls[i].reply_draw;
 		for (unsigned k = 0; k < program->n; k++) /* replies of no class leave when the others do */
 			if (program->op[k].kind == OP_REPLY)
 				default_op[0].flags |= program->op[k].flags;
@@ -122,4 +123,9 @@ int plan_due(const struct plan *plan, uint32_t pick, const struct ditto_op *op)
 	uint32_t drawn = op->flags & DITTO_EVEN ? rng_even(pick, key) : (uint32_t)rng_mix(key ^ (uint64_t)pick << 32);
 
 	return drawn - op->start < op->prob;
+}
+
+uint32_t plan_reply(const struct plan *plan, uint32_t pick)
+{
+	return (uint32_t)rng_mix((plan->key + plan->reply_draw) ^ (uint64_t)pick << 32);
 }

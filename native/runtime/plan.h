@@ -16,7 +16,8 @@ struct plan {
 	uint32_t key;       /* of those draws */
 	_Atomic uint32_t *turns; /* requests so far, of all threads */
 	int16_t group;      /* of the file, or DITTO_NONE */
-	const struct ditto_dist *sent; /* how much of it; NULL: all */
+	const struct ditto_op *sends; /* what sends it */
+	uint16_t reply_draw; /* which draw tells the kind of reply, 0: none */
 	const struct ditto_send *send;
 	struct ditto_send other; /* the same by another call, for the replies that leave by that */
 	uint32_t piece; /* that long replies lie in, 0: in one */
@@ -33,5 +34,8 @@ uint32_t plan_file(const struct plan *plan, uint32_t pick);
 
 /* Whether an operation with a draw of the request's own is made. */
 int plan_due(const struct plan *plan, uint32_t pick, const struct ditto_op *op);
+
+/* The number that is drawn for the kind of reply. */
+uint32_t plan_reply(const struct plan *plan, uint32_t pick);
 
 #endif

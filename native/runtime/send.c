@@ -2,6 +2,7 @@
  *
  * The send policy: how output is cut into calls and vectors, and what happens when the peer does not take it.
  */
+#include "plan.h"
 #include "link.h"
 
 #include <errno.h>
@@ -237,12 +238,14 @@ enum run send_until(struct conn *c, uint64_t target, struct job *job)
 }
 
 /* Sends the body of the job's reply from a file; without one, filler of the same length, so that the reply is right
- * whatever became of the file. */
+ * whatever became of the file.  The head is ahead of it, even where the call that sends it was not drawn. */
 enum run send_file(struct conn *c, struct job *job, const struct slot *slot)
 {
-	const struct ditto_send *send = c->send;
-	enum run state;
+	const struct ditto_send *send = c->send = job->plan->send;
+	enum run state = job->body_left && out_sent(&c->out) < job->end ? send_until(c, job->end, NULL) : RUN_DONE;
 
+	if (state != RUN_DONE)
+		return state;
 	while (job->body_left) {
 		size_t n = job->body_left < 0x7ffff000 ? (size_t)job->body_left : 0x7ffff000;
 		off_t at = (off_t)job->body_at;

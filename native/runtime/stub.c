@@ -133,6 +133,7 @@ static void answer(struct caller *c, struct request *request)
 	uint32_t delay = 0;
 
 	request->file_body = DITTO_NONE;
+	request->drawn = 0;
 	request->may_lend = 0;
 	if (request->cls != DITTO_NONE) {
 		delay = dist_draw(self->call[request->cls].delay_us, &rng, 0);

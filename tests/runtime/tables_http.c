@@ -20,8 +20,6 @@ DIST(body_size, 612);
 DIST(other_size, 40);
 DIST(log_line, 90);
 
-static const struct ditto_reply page[] = {
-	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 238, .size = &body_size}};
 static const struct ditto_reply chunked[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP_CHUNKED, .status = 200, .head_bytes = 200, .size = &body_size}};
 static const struct ditto_reply posted[] = {
@@ -29,12 +27,26 @@ static const struct ditto_reply posted[] = {
 static const struct ditto_reply unchanged[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 304, .head_bytes = 100}};
 
+#ifdef TEST_MIXED /* half of the pages are files, the others what was posted */
+#define TEST_FILE .prob = DITTO_ALWAYS / 2, .start = 0, .draw = 3
+static const struct ditto_reply pages[] = {
+	{.prob = DITTO_ALWAYS / 2, .kind = REPLY_HTTP, .status = 200, .head_bytes = 238, .size = &body_size},
+	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 201, .head_bytes = 150, .size = &other_size}};
+#else
+static const struct ditto_reply page[] = {
+	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 238, .size = &body_size}};
+#define TEST_FILE .prob = DITTO_ALWAYS
+#endif
+#ifndef TEST_HEAD
+#define TEST_HEAD DITTO_ALWAYS
+#endif
+
 static const struct ditto_op file_page[] = {
 	{.kind = OP_FILE_OPEN, .prob = DITTO_ALWAYS, .a = 0, .b = 0, .c = 04000, .nr = SYS_openat},
 	{.kind = OP_FILE_FSTAT, .prob = DITTO_ALWAYS, .b = 0, .nr = SYS_newfstatat},
-	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
+	{.kind = OP_REPLY, .prob = TEST_HEAD},
 #ifndef TEST_BODY
-	{.kind = OP_SENDFILE, .prob = DITTO_ALWAYS, .a = 0},
+	{.kind = OP_SENDFILE, TEST_FILE, .a = 0},
 #endif
 	{.kind = OP_FILE_WRITE, .prob = DITTO_ALWAYS, .b = 8, .nr = SYS_write, .size = &log_line},
 	{.kind = OP_FILE_CLOSE, .prob = DITTO_ALWAYS, .b = 0},
@@ -45,7 +57,11 @@ static const struct ditto_op plain[] = {{.kind = OP_REPLY, .prob = DITTO_ALWAYS}
 static const struct ditto_class classes[] = {
 	{.match = {.verb = "GET", .path_print = TEST_PRINT_CHUNKED}, .prob = 1, .replies = 1, .reply = chunked, .program = {1, plain}},
 	{.match = {.verb = "GET", .path_print = TEST_PRINT_304}, .prob = 1, .replies = 1, .reply = unchanged, .program = {1, plain}},
+#ifdef TEST_MIXED
+	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = pages, .reply_draw = 3,
+#else
 	{.match = {.verb = "GET", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = page,
+#endif
 	 .program = {sizeof(file_page) / sizeof(file_page[0]), file_page}},
 	{.match = {.verb = "POST", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = posted, .program = {1, plain}},
 };

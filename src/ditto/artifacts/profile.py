@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.knobs import Knobs as Knobs
-from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT, MAX_DOWNSTREAMS
+from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT, MAX_DOWNSTREAMS, MAX_FILE_GROUPS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
 from ditto.artifacts.program import Inbox as Inbox
@@ -106,7 +106,7 @@ class RequestClass(Model):
     come in one receive that begins with one of these, ``again`` the share of them before which their thread served
     another of the class (None: as many as their probability makes it).  ``rounds`` is how often a loop of tasks asks
     for events between a request's receive and its deferred operations.  ``awaits_sync`` is the share of them that leave
-    out the writes and syncs which come together, as another's that began after they came has done it for them.
+    out writes and syncs that come together, done by another's; ``reply_draw`` the draw that tells the reply (0: none).
     """
 
     probability: Probability
@@ -120,6 +120,7 @@ class RequestClass(Model):
     again: Probability | None = None
     rounds: Annotated[int, Field(ge=1, le=255)] = 1
     awaits_sync: Probability = 0.0
+    reply_draw: Annotated[int, Field(ge=0, le=512)] = 0
 
 
 class Role(Model):
@@ -319,7 +320,7 @@ class ServiceProfile(Model):
     listener: Listener
     roles: Annotated[list[Role], Field(min_length=1, max_length=64)]
     processes: Annotated[list[Process], Field(min_length=1, max_length=64)]
-    files: Annotated[list[FileGroup], Field(max_length=64)] = []
+    files: Annotated[list[FileGroup], Field(max_length=MAX_FILE_GROUPS)] = []
     blocks: Annotated[list[Block], Field(max_length=256)] = []
     body: Literal["counted", "sampled", "empty"] = "counted"
     downstreams: Annotated[list[Downstream], Field(max_length=MAX_DOWNSTREAMS)] = []

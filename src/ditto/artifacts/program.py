@@ -80,6 +80,8 @@ FIRST_OPEN_SLOT = 8
 """The first of the file slots that are open for the life of a process; ``DITTO_SLOT_PERSISTENT``."""
 FILE_SLOTS = 64
 """All file slots; ``DITTO_SLOTS``."""
+MAX_FILE_GROUPS = 256
+"""Groups of files that one service uses."""
 MAX_DOWNSTREAMS = 16
 """Services that one service calls; ``DITTO_DOWNSTREAMS``."""
 MAX_LINKS = 8

@@ -107,7 +107,7 @@ def _classes(tables: Tables, classes: Sequence[RequestClass]) -> list[str]:
             f".prob = {share}u, .replies = {len(cls.replies)}, .reply = {replies}, "
             f".program = {program}, .request_bytes = {tables.dist(cls.request_bytes)}, "
             f".send = {tables.send(cls.send)}, .closes = {chance(cls.closes)}u, "
-            f".rounds = {cls.rounds}}}"
+            f".rounds = {cls.rounds}, .reply_draw = {cls.reply_draw}u}}"
         )
     return rows
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,11 @@ from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.prints import WORD_KEY, path_print
 from ditto.artifacts.profile import MAX_LINKS, ClassMatch, Dist, Op, OpKind, ReplyShape, RequestClass
 from ditto.model.access import Place, fit_access
+from ditto.model.by_reply import REPLY_DRAW, Sort, drawn_with
 from ditto.model.distributions import constant, dist
+from ditto.model.framing import framed
 from ditto.model.results import sql_replies
+from ditto.model.settled_calls import settled_calls
 from ditto.model.together import SURE, draws_of
 from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.model.waits import watched_last
@@ -72,6 +75,11 @@ def fit_class(
     """
     closes = _closes(work, codec)
     sizes = Counter(cycle.received_bytes for cycle in work.cycles)
+    shapes = [] if codec in ("pgsql", "mysql") else reply_shapes(codec, work.cycles)
+    drawn: dict[OpName, dict[str, object]] = {}
+    if codec == "http1":
+        sorts = reply_sorts(codec, work.cycles)
+        shapes, drawn = drawn_with([_sort(codec, cycle) for cycle in work.coursed()], work, sorts) or (shapes, drawn)
     return RequestClass(
         probability=share,
         match=match_of(codec, print_key, work.key, sizes),
@@ -79,28 +87,12 @@ def fit_class(
         replies=(
             sql_replies(work.key, work.cycles, results)
             if codec in ("pgsql", "mysql")
-            else [_framed(shape, framing, closes) for shape in reply_shapes(codec, work.cycles)]
+            else [framed(shape, framing, closes) for shape in shapes]
         ),
-        program=fit_program(work, amounts, block_for, placement, deferred),
+        program=fit_program(work, amounts, block_for, placement, deferred, drawn=drawn),
         closes=closes,
+        reply_draw=REPLY_DRAW if drawn else 0,
     )
-
-
-def _unframed(size: int) -> int:
-    """The payload of a chunked body of ``size`` bytes that is one chunk: without its two lines and the last chunk."""
-    return next((s for digits in range(1, 9) if len(f"{(s := size - 9 - digits):x}") == digits and s > 0), 0)
-
-
-def _framed(shape: ReplyShape, framing: str, closes: float) -> ReplyShape:
-    """An HTTP reply that ends as observed, where its head was not recorded as far as the line that tells."""
-    if shape.kind != "http" or shape.size is None:
-        return shape
-    if framing == "close" and closes == 1.0:
-        return shape.model_copy(update={"kind": "http_close"})
-    if framing == "chunked" and min(shape.size.values) > 0:
-        smaller = Dist(values=[_unframed(value) for value in shape.size.values], weights=shape.size.weights)
-        return shape.model_copy(update={"kind": "http_chunked", "size": smaller})
-    return shape
 
 
 def _closes(work: ClassWork, codec: str) -> float:
@@ -153,6 +145,25 @@ def reply_shapes(codec: str, cycles: list[Cycle]) -> list[ReplyShape]:
     replies = [_reply(codec, cycle) for cycle in answered]
     shapes = shapes_of(codec, replies)
     return _by_keys(shapes, answered, replies) if codec == "memcached" else shapes
+
+
+def _sort(codec: str, cycle: Cycle) -> Sort:
+    """What tells a reply of HTTP from others of the class: its kind and status, and whether a file is sent as it is."""
+    reply = _reply(codec, cycle)
+    return reply.kind, reply.status, any(event.nr in SENDFILES for event in cycle.events)
+
+
+def reply_sorts(codec: str, cycles: list[Cycle]) -> dict[Sort, ReplyShape]:
+    """The sorts of reply that a class of HTTP gets, the most frequent first."""
+    sorts: dict[Sort, list[ReplySeen]] = defaultdict(list)
+    for cycle in cycles:
+        if cycle.sent:
+            sorts[_sort(codec, cycle)].append(_reply(codec, cycle))
+    ranked = sorted(sorts.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]
+    total = sum(len(seen) for _, seen in ranked)
+    return {
+        sort: shapes_of(codec, seen)[0].model_copy(update={"probability": len(seen) / total}) for sort, seen in ranked
+    }
 
 
 def _by_keys(shapes: list[ReplyShape], cycles: Sequence[Cycle], replies: Sequence[ReplySeen]) -> list[ReplyShape]:
@@ -258,6 +269,7 @@ def fit_program(
     placement: Placement,
     deferred: bool,
     minimum: float = RARE_OP,
+    drawn: Mapping[OpName, Mapping[str, object]] | None = None,
 ) -> list[Op]:
     """The operations of a class in order, each followed by the compute that followed it.
 
@@ -283,7 +295,7 @@ def fit_program(
     program: list[Op] = []
     late = False
     small = 0.0
-    draws = draws_of(work, ordered)
+    draws = {**(drawn or {}), **draws_of(work, ordered)}
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
             late = late or (deferred and step_name.kind in ("reply", "reply_head", RESUME))
@@ -302,7 +314,7 @@ def fit_program(
 def exclusive_replies(program: list[Op]) -> list[Op]:
     """The program with one of several ways of replying, each by its own call, taken for as many requests as it was."""
     ways = [op for op in program if op.kind is OpKind.REPLY and op.a == 0]
-    if len(ways) < 2 or sum(op.probability for op in ways) > 1.01:
+    if len(ways) < 2 or any(op.draw for op in ways) or sum(op.probability for op in ways) > 1.01:
         return program
     left, made = 1.0, []
     for op in program:
@@ -311,58 +323,6 @@ def exclusive_replies(program: list[Op]) -> list[Op]:
             left -= op.probability
             op = op.model_copy(update={"probability": 1.0 if share > 0.995 else share, "b": 1})
         made.append(op)
-    return made
-
-
-USUAL_CALL = 0.9
-ODD_CALLS = 0.03
-
-
-def settled_calls(program: list[Op]) -> list[Op]:
-    """The program with every call awaited, and calls that nearly all requests make made by all.
-
-    Where requests make as many calls as there are usual ones, those that a few seem to make beside them are some that
-    were given to the wrong request.
-    """
-    calls = [op for op in program if op.kind is OpKind.CALL]
-    usual = [op for op in calls if op.probability >= USUAL_CALL]
-    whole = abs(sum(op.probability for op in calls) - len(usual)) <= ODD_CALLS * len(usual)
-    links = {op.link for op in usual} if usual and whole else {op.link for op in calls}
-    settled = []
-    asked: dict[int | None, float] = {}
-    for op in program:
-        if op.link is not None and calls and op.link not in links:
-            continue
-        if op.kind is OpKind.CALL and whole and op.probability < USUAL_CALL:
-            continue
-        if op.kind is OpKind.ANSWER or (op.kind is OpKind.CALL and whole):
-            op = op.model_copy(update={"probability": 1.0})  # without a call it does nothing
-        if op.kind is OpKind.CALL:
-            asked[op.link] = op.probability
-        elif op.kind is OpKind.POLL and op.b and op.link in asked:
-            # Neither does a wait for the reply: it is done as often as there is one to wait for.
-            op = op.model_copy(update={"probability": min(1.0, op.probability / max(1e-9, asked[op.link]))})
-        settled.append(op)
-    return after_calls(settled)
-
-
-def after_calls(program: list[Op]) -> list[Op]:
-    """The program with what is done to a connection ahead of its first call put right after it.
-
-    It is the call that takes a connection, so that before it there is none that anything could be done to.
-    """
-    made: list[Op] = []
-    waiting: dict[int, list[Op]] = {}
-    called: set[int] = set()
-    calls = {op.link for op in program if op.kind is OpKind.CALL}
-    for op in program:
-        if op.link is not None and op.link in calls and op.link not in called and op.kind is not OpKind.CALL:
-            waiting.setdefault(op.link, []).append(op)
-            continue
-        made.append(op)
-        if op.kind is OpKind.CALL and op.link is not None:
-            called.add(op.link)
-            made += waiting.pop(op.link, [])
     return made
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from ditto.artifacts.observation import FileSeen
-from ditto.artifacts.profile import FileGroup, OpenAtStart, OpKind, Program, RequestClass
-from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT
+from ditto.artifacts.profile import FileGroup, Op, OpenAtStart, OpKind, Program, ReplyShape, RequestClass
+from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT, MAX_FILE_GROUPS
 from ditto.model.distributions import constant, dist
 from ditto.streams.events import Obj
 from ditto.streams.programs import OpName, OpWork
@@ -73,14 +73,20 @@ class FileCatalog:
         """
         usual = STRAY_FILE * op.paths.total() / max(1, len(op.paths))
         paths = frozenset(path for path, count in op.paths.items() if count >= usual)
-        return self._group(paths or frozenset([b""]), append=False, missing=not op.sizes)
+        return self._group(
+            paths or frozenset([b""]), append=False, missing=not op.sizes, most=MAX_FILE_GROUPS - FILE_SLOTS
+        )
 
-    def _group(self, paths: frozenset[bytes], append: bool, missing: bool = False) -> int:
+    def _group(self, paths: frozenset[bytes], append: bool, missing: bool = False, most: int = MAX_FILE_GROUPS) -> int:
+        """The number of a group; from ``most`` on, one of the same kind that there is takes the place of a new one."""
         kinds = {kernel_file(path) for path in paths}
         kind = kinds.pop() if len(kinds) == 1 else None
         if kind is None:
             kind = "missing" if missing else "regular"
         key = (paths, kind)
+        if key not in self._by_paths and len(self.groups) >= most:
+            alike = [at for at, group in enumerate(self.groups) if group.kind == kind and group.append == append]
+            self._by_paths[key] = alike[-1] if alike else len(self.groups) - 1
         if key not in self._by_paths:
             sizes = Counter(max(0, self.seen.get(path, 0)) for path in paths)
             depth = round(sum(path.strip(b"/").count(b"/") for path in paths) / len(paths))
@@ -126,17 +132,29 @@ class FileCatalog:
         return self._slots[path]
 
 
-def of_a_file(cls: RequestClass, groups: list[FileGroup]) -> RequestClass:
-    """A class whose ``sendfile`` says how much it sends, where that is not the whole of the file."""
-    opened = {op.b: op.a for op in cls.program if op.kind is OpKind.FILE_OPEN}
-    sent = cls.replies[0].size
-    if sent is None:
-        return cls
+def of_a_file(cls: RequestClass, groups: list[FileGroup], opens: Iterable[OpenAtStart] = ()) -> RequestClass:
+    """A class whose ``sendfile`` says how much it sends, where that is not the whole of the file.
+
+    Files are opened by the request or, ``opens``, all the time.
+    """
+    opened = {one.slot: one.group for one in opens} | {op.b: op.a for op in cls.program if op.kind is OpKind.FILE_OPEN}
     program = []
     for op in cls.program:
         if op.kind is OpKind.SENDFILE and op.a in opened:
-            whole = groups[opened[op.a]].size
-            if whole is not None and abs(whole.mean - sent.mean) > 1:
-                op = op.model_copy(update={"size": sent})
+            whole, sent = groups[opened[op.a]].size, [reply.size for reply in _replies_with(cls, op) if reply.size]
+            if whole is not None and any(abs(whole.mean - size.mean) > 1 for size in sent):
+                op = op.model_copy(update={"size": sent[0]})
         program.append(op)
     return cls.model_copy(update={"program": program})
+
+
+def _replies_with(cls: RequestClass, op: Op) -> list[ReplyShape]:
+    """The kinds of reply that an operation is made for: the first, or those of its range."""
+    if not op.draw or op.draw != cls.reply_draw:
+        return [cls.replies[0]]
+    start, end, at, own = op.start or 0.0, (op.start or 0.0) + op.probability, 0.0, []
+    for shape in cls.replies:
+        if start - 1e-9 <= at < end - 1e-9:
+            own.append(shape)
+        at += shape.probability
+    return own or [cls.replies[0]]

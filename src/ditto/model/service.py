@@ -140,7 +140,9 @@ def _service(this: _Fit) -> ServiceProfile:
                 client.results if client else (),
             )
         )
-        classes[-1] = of_a_file(without_own_calls(classes[-1], evidence.sharing), this.catalog.groups)
+        classes[-1] = of_a_file(
+            without_own_calls(classes[-1], evidence.sharing), this.catalog.groups, this.catalog.opens
+        )
         update = {
             "together": evidence.requests.together(key),
             "again": again[key],

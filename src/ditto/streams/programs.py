@@ -139,6 +139,15 @@ class ClassWork:
     courses: list[list[OpName]] = field(default_factory=list)
     """The operations of some cycles, in their order."""
 
+    @property
+    def course_step(self) -> int:
+        """Of so many cycles the course of one is kept."""
+        return max(1, len(self.cycles) // COURSES)
+
+    def coursed(self) -> list[Cycle]:
+        """The cycles whose courses are kept."""
+        return self.cycles[:: self.course_step]
+
     def ordered(self) -> list[tuple[OpName, OpWork]]:
         """Operations in the order in which they usually come.
 
@@ -178,7 +187,7 @@ def build(key: bytes, cycles: list[Cycle], skip: set[int] | None = None, heads: 
     """
     cycles = cycles[:: max(1, len(cycles) // MAX_CYCLES)]
     work = ClassWork(key, cycles)
-    step = max(1, len(cycles) // COURSES)
+    step = work.course_step
     for number, cycle in enumerate(cycles):
         course: list[OpName] = []
         _count(work, cycle, skip or set(), heads, course)

@@ -25,6 +25,8 @@ MOST_PATHS = 24
 """Different paths up to which each may be a class of its own."""
 STRANGE = b"?"
 """Key of what does not begin like a request of HTTP or FastCGI, and of HTTP/2 where the path was not seen."""
+BODILESS = frozenset({204, 304})
+"""Statuses of HTTP replies that are all head."""
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
 """The version may be all that the first vector of a send holds."""
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
@@ -164,6 +166,8 @@ def reply_shape(codec: str, payload: bytes, total: int, first_send: int, first_v
             head = first_send
         else:
             head = min(total, 160)
+        if status in BODILESS:
+            head = total
         chunked = b"chunked" in payload[:head].lower()
         return ReplySeen(
             "http_chunked" if chunked else "http", status=status, head_bytes=head, size=max(0, total - head)
