@@ -22,7 +22,7 @@ from ditto.model.network import fit_listener, relisten
 from ditto.model.roles import RoleSeen, find_roles
 from ditto.model.service import fit
 from ditto.model.shape import parts_left_out
-from ditto.model.timers import find_timer
+from ditto.model.timers import TimerSeen, find_timer
 from ditto.observe import native_phase
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.streams.cycles import Work, follow
@@ -297,3 +297,10 @@ def test_a_clone_that_its_client_cannot_drive_is_told_of(begun: bytes, said: str
         note for note in notes if said and note.startswith(said)
     ]
     assert bool(said) is any("has no codec" in note for note in notes)
+
+
+@pytest.mark.parametrize(("strays", "allocates"), [(0, True), (1, True), (8, False)])
+def test_memory_is_asked_for_by_requests_though_another_call_strays_in(strays: int, allocates: bool) -> None:
+    other = Event(PID, PID, NUMBERS["getrandom"], 8, (0, 8, 0), 0, 1)
+    asks = [[Event(PID, PID, NUMBERS["mmap"], 4096, (0, 4096, 3), n, n + 1)] for n in range(40)]
+    assert TimerSeen(2e7, asks + [[other]] * strays).allocates is allocates
