@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,16 @@ def test_lens_run_has_its_own_numbers(folder: Path) -> None:
     with AppRun(spec, which="lens") as run:
         assert run.load().stdout.strip() == "3 requests"
         assert b"chatty" in Path(f"/proc/{run.pid}/cmdline").read_bytes()
+
+
+def test_numbers_of_successive_clients_are_apart_by_chance(folder: Path) -> None:
+    with AppRun(write_app(folder)) as run:
+        clients = [run.start_load(requests=1) for _ in range(12)]
+        numbers = [client.pid for client in clients]
+        for client in clients:
+            client.wait(10)
+    # Without it they are one or two apart each time.
+    assert len({later - earlier for earlier, later in pairwise(numbers)}) >= 6
 
 
 def test_cpu_time_is_counted(folder: Path) -> None:

@@ -51,6 +51,7 @@ class Client:
         self._marker = marker
         self._out = logs / f"{marker.rpartition('.')[2]}.out"
         self._err = self._out.with_suffix(".err")
+        process.skip_numbers()
         self.began_ns = time.monotonic_ns()
         env = {**environment, process.MARKER: marker}
         with interrupts.held():

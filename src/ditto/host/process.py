@@ -5,8 +5,10 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import secrets
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_PDEATHSIG = 1
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_MOST_SKIPPED = 256
 
 # Children that this process started on purpose; any other child was left to it by an app (see become_subreaper).
 _own_children: set[int] = set()
@@ -122,6 +125,19 @@ def spawn(
             ) from None
         _own_children.add(process.pid)
     return process
+
+
+def skip_numbers() -> None:
+    """Let a random number of process numbers go by, up to 255: threads that do nothing take them.
+
+    Clients seed their generators with the time and their process number, often ``time ^ pid``.  Where both grow by one
+    from one run to the next, one run in three repeats the requests of the run before it, and a store that was filled
+    by that is given no new key.
+    """
+    for _ in range(secrets.randbelow(_MOST_SKIPPED)):
+        thread = threading.Thread(target=int)
+        thread.start()
+        thread.join()
 
 
 def _end_with(parent: int) -> Callable[[], None]:
