@@ -57,6 +57,8 @@ def test_a_silent_client_that_cannot_be_told_a_number_makes_that_of_the_app() ->
     said = replace(result("done"), makes=180)
     assert count_requests(said, None).requests == 180 and "load.requests" in count_requests(said, None).how
     assert count_requests(replace(said, stdout="7 requests in 1 s"), None).requests == 7
+    with pytest.raises(AppError, match=r"load\.count = "):
+        count_requests(replace(said, ended_by_us=True), None)
 
 
 def test_a_number_that_nothing_tells_is_told_of_early() -> None:

@@ -75,7 +75,7 @@ def count_requests(
     if asked is not None:
         chosen = passes or Passes()
         return RequestCount(asked * chosen.factor, chosen.how)
-    if result.makes is not None:
+    if result.makes is not None and not result.ended_by_us:
         return RequestCount(result.makes, "the number that app.toml gives (load.requests)")
     raise AppError(
         "the load prints no number of requests that is known",
