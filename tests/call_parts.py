@@ -156,6 +156,7 @@ class Backend(socketserver.ThreadingTCPServer):
 
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(
         self, reply: bytes, end: bytes = b"\r\n\r\n", closes: bool = False, delay_s: float = 0.0, port: int = 0

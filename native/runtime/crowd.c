@@ -59,9 +59,10 @@ static void reported(struct worker *w, struct conn *c, uint32_t events)
 void crowd_main(struct worker *w)
 {
 	const struct ditto_role *role = w->role;
+	struct conn *c, *next;
 
 	for (;;) {
-		int n = w->waiter->wait(w, role->timeout_ms);
+		int n = w->waiter->wait(w, shared_timeout(w));
 
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
@@ -74,10 +75,20 @@ void crowd_main(struct worker *w)
 				reported(w, (struct conn *)source, w->ready[i].events);
 				continue;
 			}
+			if (source->type == SOURCE_LINK) {
+				c = shared_link_reported(w, (struct link *)source, w->ready[i].events);
+				if (c)
+					shared_serve(w, c);
+				continue;
+			}
 			accept_ready(w);
 			shared_bury(w);
 			if (source->events & EPOLLONESHOT)
 				wait_epoll.modify(w, source, source->events);
+		}
+		for (c = shared_links_late(w); c; c = next) {
+			next = c->next;
+			shared_serve(w, c);
 		}
 		worker_block(w, role->before_wait);
 	}

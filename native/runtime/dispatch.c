@@ -33,7 +33,7 @@ void dispatch_main(struct worker *w)
 		int n;
 
 		shared_dig(w);
-		n = w->waiter->wait(w, role->timeout_ms);
+		n = w->waiter->wait(w, shared_timeout(w));
 		if (n < 0 && errno != EINTR)
 			fail("waiting for events");
 		w->wakes++;

@@ -167,13 +167,13 @@ static int stale(struct link *l, unsigned downstream)
 	return recv(l->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
 }
 
-static struct link *take(struct worker *w, unsigned downstream)
+static struct link *take(struct worker *w, unsigned downstream, struct conn *owner)
 {
-	struct link *l = link_take(w, downstream);
+	struct link *l = link_take(w, downstream, owner);
 
 	while (l && stale(l, downstream)) {
 		link_close(l);
-		l = link_take(w, downstream);
+		l = link_take(w, downstream, owner);
 	}
 	if (l && l->setting_up)
 		l->trust = failures[downstream];
@@ -192,10 +192,9 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 		l = NULL;
 	}
 	if (!l) {
-		*place = l = take(x->worker, (unsigned)op->a);
+		*place = l = take(x->worker, (unsigned)op->a, x->conn);
 		if (!l)
 			return RUN_DONE;
-		l->owner = x->conn;
 	}
 	if (l->setting_up && set_up(x, l) == RUN_BLOCKED)
 		return RUN_BLOCKED;
@@ -223,11 +222,10 @@ static enum run answer(struct op_context *x, struct link *l, const struct ditto_
 
 enum run link_op(struct op_context *x, const struct ditto_op *op)
 {
-	unsigned role = x->worker->role->kind;
 	struct link **place;
 
-	if (role == DITTO_ROLE_SHARED || role == DITTO_ROLE_DISPATCH)
-		return RUN_DONE; /* its links would stay behind when the connection goes on to another thread */
+	if (x->worker->role->kind == DITTO_ROLE_DISPATCH)
+		return RUN_DONE; /* it serves no request */
 	if (!x->conn || !x->job || x->conn->shell || !(place = place_of(x->conn, DITTO_LINK_OF(op->flags) - 1u)))
 		return RUN_DONE;
 	if (op->kind == OP_CALL)
@@ -252,13 +250,14 @@ enum run link_op(struct op_context *x, const struct ditto_op *op)
 	}
 }
 
-/* Nobody waits for it: a reply that comes while another one is waited for, or the end of the connection. */
-static void unasked(struct link *l)
+/* A reply that comes while another one is waited for, or the end of the connection. */
+int link_unasked(struct link *l)
 {
 	while (link_receive(l, NULL) > 0 && l->pending && (l->ready || (l->source.events & EPOLLET)))
 		;
 	if (l->failed)
 		link_unwatch(l); /* or it would be reported for ever */
+	return l->failed;
 }
 
 /* Nobody waits for that: a program whose parts are chosen by chance has asked for it.  It would be reported until the
@@ -295,7 +294,7 @@ void link_events(struct link *l, uint32_t events)
 		writable(l);
 		return;
 	}
-	unasked(l);
+	link_unasked(l);
 	if (!l->owner && l->failed) {
 		forget_idle(l);
 		link_close(l);

@@ -8,6 +8,7 @@
 #include "reply_frame.h"
 #include "runtime.h"
 
+#include <stdatomic.h>
 #include <sys/socket.h>
 
 struct link {
@@ -27,6 +28,8 @@ struct link {
 	uint8_t received;   /* receives that brought something of it, as far as they differ */
 	uint8_t ready;      /* something can be received */
 	uint8_t failed;     /* refused, reset, late, or not the protocol: good for nothing any more */
+	uint8_t rests;      /* shared_link.c: it is in the list of those that do */
+	_Atomic uint32_t reported; /* shared_link.c: events that the thread which serves its owner has not seen yet */
 	uint8_t lost;       /* the call has no whole reply, or a clone's that says that it had none either */
 	uint32_t since;     /* tick at which its owner began to wait */
 	uint32_t trust;     /* connections to the service that had failed when this one was last known to be good */
@@ -58,12 +61,18 @@ enum run link_op(struct op_context *x, const struct ditto_op *op);
 void link_events(struct link *l, uint32_t events);
 void links_release(struct conn *c); /* a request has ended */
 void links_end(struct conn *c);     /* the client's connection has */
+int link_unasked(struct link *l); /* what came although nobody waits for it; whether the link is good for nothing now */
+
+/* link_pool.c */
+struct link_pool *link_pool_of(struct worker *w); /* made with the first call; NULL without memory */
+void link_new(struct link *l, unsigned downstream); /* memory that is zero, or of one that was closed */
+/* For a request on the connection: an idle one, or one without a connection yet; NULL. */
+struct link *link_take(struct worker *w, unsigned downstream, struct conn *owner);
+void link_idle(struct link *l);
+void link_close(struct link *l);
 void links_free_dead(struct worker *w);
 
 /* link_life.c */
-struct link *link_take(struct worker *w, unsigned downstream); /* an idle one or one without a connection yet; NULL */
-void link_idle(struct link *l);
-void link_close(struct link *l);
 enum run link_plain(struct link *l, const struct ditto_op *op);
 enum run link_wait(struct link *l, uint32_t events); /* RUN_DONE: it is ready now */
 long link_receive(struct link *l, const struct ditto_op *op);
@@ -77,6 +86,9 @@ void link_time_start(struct link_pool *pool); /* of a pool's first link */
 void link_time_begin(void); /* of a process that may call: ahead of requests, which the original makes without */
 void link_time_forked(void);                  /* in a child: the parent's timer is not its own */
 int links_timeout(int timeout_ms);            /* that long a loop may wait at most */
+uint32_t link_time_now(void);                 /* ticks */
+int link_is_late(const struct link *l, uint32_t now);
+void link_late(struct link *l);               /* its request goes on without, if it still waits and is late */
 void links_late(struct worker *w);            /* requests that have waited too long go on without */
 void link_block(struct link *l);              /* before a call that may block, */
 void link_unblock(struct link *l);            /* and after it; keeps errno */

@@ -1,81 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * A connection to another service: its beginning, its calls to the kernel, how it is waited for, its end.
+ * A connection to another service: its calls to the kernel, and how it is waited for.
  */
 #include "link.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/uio.h>
-
-#define LARGEST_RECEIVE (1u << 20)
-
-static struct link_pool *pool_of(struct worker *w)
-{
-	struct link_pool *pool = w->links;
-	uint32_t size = 4096;
-
-	if (pool)
-		return pool;
-	for (unsigned i = 0; i < ditto_service.downstreams; i++) {
-		const struct ditto_downstream *to = &ditto_service.downstream[i];
-
-		size = to->recv.bytes > size ? to->recv.bytes : size;
-		for (unsigned k = 0; k < to->furthers; k++)
-			size = to->further[k].bytes > size ? to->further[k].bytes : size;
-	}
-	if (size > LARGEST_RECEIVE)
-		size = LARGEST_RECEIVE;
-	pool = calloc(1, sizeof(*pool));
-	if (!pool)
-		return NULL;
-	pool->size = size;
-	pool->buffer = malloc(size);
-	if (!pool->buffer) {
-		free(pool);
-		return NULL;
-	}
-	link_time_start(pool);
-	return w->links = pool;
-}
-
-struct link *link_take(struct worker *w, unsigned downstream)
-{
-	struct link_pool *pool = pool_of(w);
-	struct link *l;
-
-	if (!pool)
-		return NULL;
-	l = pool->idle[downstream];
-	if (l) {
-		pool->idle[downstream] = l->next;
-		return l;
-	}
-	l = calloc(1, sizeof(*l));
-	if (!l)
-		return NULL;
-	l->source = (struct source){.fd = -1, .type = SOURCE_LINK, .place = -1};
-	l->worker = w;
-	l->to = &ditto_service.downstream[downstream];
-	l->setting_up = 1;
-	l->next_all = pool->all;
-	if (pool->all)
-		pool->all->prev_all = l;
-	pool->all = l;
-	return l;
-}
-
-void link_idle(struct link *l)
-{
-	struct link **list = &l->worker->links->idle[l->to - ditto_service.downstream];
-
-	l->owner = NULL;
-	l->waits = 0;
-	l->next = *list;
-	*list = l;
-}
 
 void link_unwatch(struct link *l)
 {
@@ -84,40 +16,6 @@ void link_unwatch(struct link *l)
 	if (l->watched && w->waiter)
 		w->waiter->remove(w, &l->source);
 	l->watched = 0;
-}
-
-void link_close(struct link *l)
-{
-	struct link_pool *pool = l->worker->links;
-
-	if (l->source.fd >= 0) {
-		if (l->watched && l->worker->waiter && l->worker->waiter->keeps)
-			link_unwatch(l);
-		syscall(SYS_close, l->source.fd);
-	}
-	l->source.fd = -1;
-	l->owner = NULL;
-	l->next = pool->dead;
-	pool->dead = l;
-	if (!l->worker->waiter)
-		links_free_dead(l->worker); /* no wait set can still report it */
-}
-
-void links_free_dead(struct worker *w)
-{
-	struct link *l;
-
-	while ((l = w->links->dead)) {
-		w->links->dead = l->next;
-		if (l->prev_all)
-			l->prev_all->next_all = l->next_all;
-		else
-			w->links->all = l->next_all;
-		if (l->next_all)
-			l->next_all->prev_all = l->prev_all;
-		free(l->numbered);
-		free(l);
-	}
 }
 
 /* Receives once, a reply's beginning by the operation's call where it names one, and follows the reply.  As the call
@@ -194,7 +92,7 @@ enum run link_wait(struct link *l, uint32_t events)
 		w->waiter->modify(w, &l->source, want);
 	l->watched = 1;
 	l->waits = events;
-	l->since = w->links->seen;
+	l->since = link_time_now();
 	l->owner->blocked = BLOCKED_LINK;
 	return RUN_BLOCKED;
 }

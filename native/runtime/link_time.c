@@ -75,6 +75,26 @@ int links_timeout(int timeout_ms)
 	return ms && (timeout_ms < 0 || (uint64_t)timeout_ms > ms) ? (int)ms : timeout_ms;
 }
 
+uint32_t link_time_now(void)
+{
+	return ticks;
+}
+
+int link_is_late(const struct link *l, uint32_t now)
+{
+	return now - l->since > TICKS;
+}
+
+void link_late(struct link *l)
+{
+	if (!l->waits || !link_is_late(l, ticks))
+		return;
+	l->waits = 0;
+	l->failed = 1;
+	l->pending = 0;
+	conn_resume(l->owner);
+}
+
 void links_late(struct worker *w)
 {
 	struct link_pool *pool = w->links;
@@ -82,14 +102,9 @@ void links_late(struct worker *w)
 	if (pool->seen == ticks)
 		return;
 	pool->seen = ticks;
-	for (struct link *l = pool->all; l; l = l->next_all) {
-		if (!l->owner || !l->waits || pool->seen - l->since <= TICKS)
-			continue;
-		l->waits = 0;
-		l->failed = 1;
-		l->pending = 0;
-		conn_resume(l->owner);
-	}
+	for (struct link *l = pool->all; l; l = l->next_all)
+		if (l->owner)
+			link_late(l);
 }
 
 void link_block(struct link *l)

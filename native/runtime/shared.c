@@ -5,7 +5,6 @@
  * others are parked until there is more than one thing to do, or all of them do (crowd.c); else a dispatcher waits for
  * all of them.
  */
-#include "message.h"
 #include "shared.h"
 
 #include <errno.h>
@@ -79,13 +78,6 @@ void shared_signal(struct worker *w)
 		futex(&nobody, FUTEX_WAKE_PRIVATE, 1);
 }
 
-static void append(struct shared *s, struct conn *c)
-{
-	c->next = NULL;
-	*s->tail = c;
-	s->tail = &c->next;
-}
-
 /* A connection that is ready, and one more thread where there is more to do. */
 static struct conn *take(struct worker *w, int *woken)
 {
@@ -116,7 +108,7 @@ void shared_queue(struct worker *from, struct conn *c)
 	struct worker *other;
 
 	hold(s);
-	append(s, c);
+	shared_append(s, c);
 	other = rouse(s);
 	release(s);
 	wake(other);
@@ -177,10 +169,16 @@ void shared_serve(struct worker *w, struct conn *c)
 
 	c->worker = w;
 	c->out.pool = &w->pool;
+	if (c->links)
+		shared_links_adopt(w, c);
 	w->wakes++;
 	for (;;) {
 		uint32_t busy = BUSY, events = atomic_fetch_and(&c->pending, BUSY) & ~BUSY;
 
+		if (events & LINK_REPORTED) {
+			shared_links_serve(c);
+			events &= ~(uint32_t)LINK_REPORTED;
+		}
 		if (events && asked_anew(w, c))
 			c->source.events = 0;
 		if (c->fresh) {
@@ -209,54 +207,6 @@ void shared_serve(struct worker *w, struct conn *c)
 	}
 }
 
-/* No more reports on a connection until it is asked for again.  What it is asked for is its server's to know: that one may
- * be asking at this moment, so it is not noted down here. */
-static void mute(struct worker *w, struct source *source)
-{
-	struct epoll_event event = {.events = 0, .data.ptr = source};
-
-	syscall(SYS_epoll_ctl, w->wait_fd, EPOLL_CTL_MOD, source->fd, &event);
-	shared_signal(w);
-}
-
-/* Hands out reports: to the queue, and the listener's to the caller.  Whether the listener is among them. */
-int shared_hand_out(struct worker *w, int n)
-{
-	struct shared *s = w->shared;
-	int unwatch = w->role->unwatches, dispatches = w->role->kind == DITTO_ROLE_DISPATCH;
-	int listener = 0;
-
-	for (int i = 0; i < n; i++) {
-		struct source *source = w->ready[i].data.ptr;
-		struct conn *c = (struct conn *)source;
-
-		if (source->type != SOURCE_CONN) {
-			if (source->type == SOURCE_INBOX)
-				message_ready(w);
-			else
-				listener = 1;
-			continue;
-		}
-		if (unwatch) {
-			wait_epoll.remove(w, source);
-			c->unwatched = 1;
-			shared_signal(w);
-		} else if (s->mutes) {
-			mute(w, source);
-		}
-		if (!shared_mark(c, w->ready[i].events))
-			continue;
-		if (dispatches) {
-			shared_queue(w, c);
-			continue;
-		}
-		hold(s);
-		append(s, c);
-		release(s);
-	}
-	return listener;
-}
-
 /* One round of waiting for events, by the one thread that may; at first without blocking where the original does. */
 static void poll_events(struct worker *w)
 {
@@ -272,7 +222,7 @@ static void poll_events(struct worker *w)
 		hold(s);
 		s->running--;
 		release(s);
-		n = waiter->wait(w, w->role->timeout_ms);
+		n = waiter->wait(w, shared_timeout(w));
 		hold(s);
 		s->running++;
 		release(s);

@@ -18,6 +18,7 @@ void shared_join(struct shared *s, struct worker *w);
 void shared_signal(struct worker *w); /* what a lock and its condition cost beside the wake that matters */
 void shared_bury(struct worker *w); /* puts away the connections that w has closed */
 void shared_dig(struct worker *w);  /* before a wait by the one thread that may: frees them */
+int shared_timeout(const struct worker *w); /* of its wait for events, ms */
 int shared_hand_out(struct worker *w, int n); /* n reports; whether the listener is among them */
 void shared_yield(struct worker *w, struct conn *c); /* lets go of a connection that was just made */
 void shared_queue(struct worker *from, struct conn *c); /* to be served by whichever thread is free */

@@ -177,11 +177,6 @@ def require_known_shape(evidence: Evidence) -> None:
             "configure it so that whoever receives a datagram answers it",
         )
     sharing = evidence.sharing
-    if sharing.shared and sum(bool(cycle.calls) for cycle in cycles) > SOME * len(cycles):
-        raise UnsupportedShapeError(
-            f"{app}: its threads share connections and call another service for them, which is not modelled together",
-            "configure it so that a connection stays with its thread or process",
-        )
     if sharing.shared and not sharing.complete:
         raise UnsupportedShapeError(
             f"{app}: {sharing.passed} of {sharing.connections} connections pass from "

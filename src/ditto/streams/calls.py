@@ -100,16 +100,23 @@ def peer_of(event: Event) -> Obj | None:
 
 
 class Callers:
-    """The requests of one thread that may call, and the connections of all threads that they may call on."""
+    """The requests of one thread that may call, and the connections of all threads that they may call on.
 
-    def __init__(self, peers: dict[Obj, PeerLife]) -> None:
+    ``beside`` are those of all threads of its process: a task that goes on in another thread than the one that received
+    its request calls from there.
+    """
+
+    def __init__(self, peers: dict[Obj, PeerLife], beside: list[Cycle]) -> None:
         self._peers = peers
         self._open: list[Cycle] = []
+        self._beside = beside
+        self._serves = False
 
     def received(self, cycle: Cycle) -> None:
         """A request has come."""
-        self._open = [known for known in self._open if not known.complete and not known.sent]
-        self._open.append(cycle)
+        self._serves = True
+        for known in (self._open, self._beside):
+            known[:] = [*_waiting(known), cycle]
 
     def feed(self, event: Event, peer: Obj, wake: Wake, current: Cycle | None) -> Cycle | None:
         """The request that an event on a connection to another service belongs to; None where it belongs to none."""
@@ -214,7 +221,7 @@ class Callers:
 
     def _caller(self, life: PeerLife, current: Cycle | None) -> Cycle | None:
         """The request on whose behalf a connection is made or called on."""
-        waiting = [cycle for cycle in self._open if not cycle.complete and not cycle.sent]
+        waiting = _waiting(self._open)
         fresh = [cycle for cycle in waiting if not cycle.outstanding and not cycle.calls]
         if life.owner in waiting and (life.owner is current or not life.calls or not fresh):
             return life.owner
@@ -226,7 +233,13 @@ class Callers:
             return fresh[0]
         # A task that goes on in the round after the one that brought its replies: first those that had them first.
         ready = [cycle for cycle in waiting if not cycle.outstanding and all(call.answers for call in cycle.calls)]
-        return min(ready, key=lambda cycle: max(call.answers[-1].index for call in cycle.calls), default=None)
+        first = min(ready, key=lambda cycle: max(call.answers[-1].index for call in cycle.calls), default=None)
+        return first or self._elsewhere()
+
+    def _elsewhere(self) -> Cycle | None:
+        """The only request that waits in another thread, if there is one: a thread that serves others calls for it."""
+        waiting = _waiting(self._beside) if self._serves else []
+        return waiting[0] if len(waiting) == 1 else None
 
     def replied(self, cycle: Cycle) -> None:
         """The first send of a reply to a client."""
@@ -251,6 +264,10 @@ class Callers:
             for call in cycle.calls:
                 call.cycle = cycle
                 self._peers[call.peer].owner = cycle
+
+
+def _waiting(cycles: list[Cycle]) -> list[Cycle]:
+    return [cycle for cycle in cycles if not cycle.complete and not cycle.sent]
 
 
 def _take(cycle: Cycle) -> list[tuple[Event, Wake]]:

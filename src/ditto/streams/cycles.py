@@ -7,6 +7,7 @@ time) belong to that connection's cycle; files belong to the cycle that opened t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
@@ -160,10 +161,12 @@ class Work:
 class _Follower:
     """Assigns one thread's events to cycles, connection lives and wake-ups."""
 
-    def __init__(self, work: ThreadWork, lives: dict[Obj, ConnectionLife], peers: dict[Obj, PeerLife]) -> None:
+    def __init__(
+        self, work: ThreadWork, lives: dict[Obj, ConnectionLife], peers: dict[Obj, PeerLife], beside: list[Cycle]
+    ) -> None:
         self.work = work
         self.lives = lives
-        self.callers = Callers(peers)
+        self.callers = Callers(peers, beside)
         self.wake = Wake(work.tid, None, 0)
         work.wakes.append(self.wake)
         self.current: Obj | None = None
@@ -414,6 +417,7 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
     lives: dict[Obj, ConnectionLife] = {}
     peers: dict[Obj, PeerLife] = {}
     followers: dict[int, _Follower] = {}
+    beside: dict[int, list[Cycle]] = defaultdict(list)
     merged = sorted((event for events in threads.values() for event in apart(events)), key=lambda e: (e.t_out, e.index))
     as_connections(merged)
     h2.annotate(chain(said, merged))
@@ -421,7 +425,7 @@ def follow(threads: dict[int, list[Event]], said: Iterable[Event] = ()) -> Work:
         follower = followers.get(event.tid)
         if follower is None:
             works[event.tid] = ThreadWork(event.tid, event.pid)
-            follower = followers[event.tid] = _Follower(works[event.tid], lives, peers)
+            follower = followers[event.tid] = _Follower(works[event.tid], lives, peers, beside[event.pid])
         follower.feed(event)
     work = Work(works, lives, peers)
     serving = sum(bool(thread.cycles) for thread in works.values())

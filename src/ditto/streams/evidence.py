@@ -15,6 +15,7 @@ from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import h2, programs, protocol, sampled, silent
+from ditto.streams.alone import by_themselves
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
@@ -35,6 +36,8 @@ STRAY = 0.05
 """Share of cycles that do not begin like a request, below which they are taken for parts of others."""
 FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
+FEW_SHARED = 4
+"""The same where threads share connections."""
 STRAY_CALLS = 0.01
 SAMPLE = 4000
 
@@ -163,7 +166,8 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
         work = work_of(from_recording(load_recording(folder / native.alone)))
-        evidence.alone = requests_of(work, evidence.requests.codec, evidence.requests.folds)
+        found = requests_of(work, evidence.requests.codec, evidence.requests.folds)
+        evidence.alone = replace(found, classes=by_themselves(found.classes))
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
 
@@ -301,7 +305,8 @@ def plain_works(evidence: Evidence, skip: set[int] | None = None) -> dict[bytes,
     if evidence.alone is None or one_after_the_other(evidence.requests):
         return works
     alone = class_works(evidence.alone)
-    return {key: plainer(work, alone.get(key)) for key, work in works.items()}
+    shared = evidence.sharing.shared
+    return {key: plainer(work, alone.get(key), shared) for key, work in works.items()}
 
 
 def one_after_the_other(requests: Requests) -> bool:
@@ -318,15 +323,17 @@ def one_after_the_other(requests: Requests) -> bool:
     return beside <= STRAY_CALLS * len(cycles)
 
 
-def plainer(work: ClassWork, alone: ClassWork | None) -> ClassWork:
+def plainer(work: ClassWork, alone: ClassWork | None, shared: bool = False) -> ClassWork:
     """A class as seen under load, or as seen in requests that came one at a time.
 
     In an event loop every request under way could have made a call.  Where a class seems to make other calls under load
-    than it makes alone, some were given to the wrong requests.
+    than it makes alone, some were given to the wrong requests.  Where threads share connections (``shared``), a task
+    also calls from a thread that has another request in work, and even a few that came alone tell more.
     """
-    if alone is None or len(alone.cycles) < FEW_ALONE or _calls(alone) == _calls(work):
+    if alone is None or len(alone.cycles) < (FEW_SHARED if shared else FEW_ALONE):
         return work
-    return alone
+    calls = _calls(alone)
+    return alone if calls != _calls(work) or (shared and calls) else work
 
 
 def _calls(work: ClassWork) -> set[OpName]:
