@@ -1,4 +1,4 @@
-"""Calls to PostgreSQL: their classes, and how a clone begins a session before it asks."""
+"""Calls to PostgreSQL and MySQL: their classes, and how a clone begins a session before it asks."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ from ditto.artifacts.profile import CallClass, ClassMatch, Listener, Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
 from ditto.model.results import sql_reply_of_size
+from ditto.streams import mysql
 from ditto.streams.pgsql import Session
 from ditto.topology.recorded import framing
 from profile_parts import fixed
@@ -36,36 +37,68 @@ KEY = 99
 QUERY = b"SELECT body FROM pages WHERE id = 7"
 READY = b"Z\0\0\0\5I"
 DONE = b"C\0\0\0\x0dSELECT 1\0"
+ROWS = {"pgsql": b"T\0\0\0\x19", "mysql": b"\1\0\0\1\1"}
+"""What a reply with rows begins with."""
 
 
-def of_class(verb: str = "SELECT", text: bytes = b"abc") -> CallClass:
+def of_class(codec: str = "pgsql", verb: str = "SELECT", text: bytes = b"abc") -> CallClass:
     return CallClass(
         probability=1.0,
         match=ClassMatch(verb=verb, path_print=path_print(KEY, b"SELECT " + text)),
         request_bytes=fixed(60),
-        replies=sql_reply_of_size(Counter({500: 3}), b"T"),
+        replies=sql_reply_of_size(codec, Counter({500: 3}), ROWS[codec]),
     )
 
 
+@pytest.mark.parametrize("codec", ["pgsql", "mysql"])
 @pytest.mark.parametrize("size", [60, 200])
-def test_statements_have_the_class_and_the_size(size: int) -> None:
-    ((step,),) = sample_requests("pgsql", KEY, [of_class()], [[size]])
+def test_statements_have_the_class_and_the_size(size: int, codec: str) -> None:
+    ((step,),) = sample_requests(codec, KEY, [of_class(codec)], [[size]])
     assert len(step.request) == size
-    verb, _, text = Session().key(step.request).partition(b" ")
-    assert verb == b"SELECT" and path_print(KEY, text) == of_class().match.path_print
+    session = Session() if codec == "pgsql" else mysql.Session()
+    verb, _, text = session.key(step.request).partition(b" ")
+    assert verb == b"SELECT" and path_print(KEY, text) == of_class(codec).match.path_print
+
+
+def test_what_was_prepared_before_is_asked_for_by_its_text() -> None:
+    ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Bind_SELECT")], [[60]])
+    assert step.request[4] == mysql.QUERY and step.request[5:].startswith(b"SELECT ")
+    ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Parse_SELECT")], [[60]])
+    assert step.request[4] == mysql.PREPARE
 
 
 def test_replies_have_the_bytes_that_were_seen() -> None:
-    (shape,) = sql_reply_of_size(Counter({500: 3}), b"T")
+    (shape,) = sql_reply_of_size("pgsql", Counter({500: 3}), ROWS["pgsql"])
     assert shape.kind == "rows" and shape.columns[0].size == fixed(442).model_copy(update={"weights": [3.0]})
-    assert sql_reply_of_size(Counter({20: 1}), b"C")[0].kind == "done"
+    assert sql_reply_of_size("pgsql", Counter({20: 1}), b"C")[0].kind == "done"
+    assert sql_reply_of_size("mysql", Counter({500: 3}), ROWS["mysql"])[0].kind == "rows"
+    assert sql_reply_of_size("mysql", Counter({11: 3}), b"\7\0\0\1\0\0\0")[0].kind == "done"
+
+
+def test_the_answer_to_a_greeting_begins_a_session() -> None:
+    login = packet(1, mysql_login())
+    assert mysql.greets(GREETING) and not mysql.greets(login)
+    assert mysql.begins_session(login, len(login)) and not mysql.begins_session(login, len(login) + 1)
+    assert not mysql.begins_session(packet(0, b"\3SELECT 1"), 13)
+
+
+def mysql_login() -> bytes:
+    return struct.pack("<IIB", 0x0008A205, 1 << 24, 33) + bytes(23) + b"user\0\0mysql_native_password\0"
+
+
+def packet(number: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "little") + bytes([number]) + body
+
+
+GREETING = packet(0, b"\x0a8.0.0\0" + bytes(40))
 
 
 class Database(threading.Thread):
     """Takes one session at a time, and keeps what it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: str) -> None:
         super().__init__(daemon=True)
+        self.codec = codec
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
         self.said: list[bytes] = []
@@ -76,6 +109,16 @@ class Database(threading.Thread):
             threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
 
     def serve(self, connection: socket.socket) -> None:
+        (self.mysql if self.codec == "mysql" else self.pgsql)(connection)
+
+    def mysql(self, connection: socket.socket) -> None:
+        file = connection.makefile("rb")
+        connection.sendall(GREETING)
+        while head := file.read(4):
+            self.said.append(head + file.read(int.from_bytes(head[:3], "little")))
+            connection.sendall(packet(head[3] + 1, b"\0\0\0\2\0\0\0"))
+
+    def pgsql(self, connection: socket.socket) -> None:
         file = connection.makefile("rb")
         head = file.read(4)
         self.said.append(head + file.read(struct.unpack(">I", head)[0] - 4))
@@ -87,26 +130,55 @@ class Database(threading.Thread):
             connection.sendall(READY)
 
 
+@pytest.mark.parametrize("codec", ["pgsql", "mysql"])
 @pytest.mark.parametrize("looping", [True, False])
-def test_a_session_begins_before_the_first_statement(tmp_path: Path, looping: bool) -> None:
+def test_a_session_begins_before_the_first_statement(tmp_path: Path, looping: bool, codec: str) -> None:
     connect = CONNECT_LOOP if looping else CONNECT_BLOCKING
-    down = downstream("pgsql", classes=[of_class()], print_key=KEY, blocking=not looping, connect=connect)
+    down = downstream(codec, classes=[of_class(codec)], print_key=KEY, blocking=not looping, connect=connect)
     changes = {} if looping else {"role": SERIAL, "listener": Listener(nonblocking=False, accept_flags=0)}
     # Half of the requests ask twice; the wait for a reply is not done where there is none.
     wait = Op(kind=OpKind.POLL, nr=NUMBERS["poll"], a=1, b=-1, link=0)
     program = [call(), wait, answer(), call(probability=0.5), wait, answer(), REPLY]
     profile = calling([down], program, **changes)  # type: ignore[arg-type]
     binary = build(profile, tmp_path / "clone")
-    database = Database()
+    database = Database(codec)
     database.start()
     place = f"0=127.0.0.1:{database.port}"
     with running(binary, "--downstream", place) as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
         for _ in range(20):
             assert get(sock).startswith(b"HTTP/1.1 200")
-    assert database.said[0].startswith(b"\0\0\0\x1b\0\3\0\0user\0")
-    assert 24 < len(database.said) < 38 and all(said.startswith(b"Q") for said in database.said[1:])
+    if codec == "pgsql":
+        assert database.said[0].startswith(b"\0\0\0\x1b\0\3\0\0user\0")
+        assert all(said.startswith(b"Q") for said in database.said[1:])
+    else:
+        assert database.said[0] == packet(1, mysql_login())
+        assert all(said[3:].startswith(b"\0\3SELECT ") for said in database.said[1:])
+    assert 24 < len(database.said) < 38
     with running(binary) as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:  # its own stand-in
         assert get(sock).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize("codec", ["pgsql", "mysql"])
+def test_a_stand_in_answers_with_the_bytes_that_were_seen(tmp_path: Path, codec: str) -> None:
+    down = downstream(codec, classes=[of_class(codec)], print_key=KEY)
+    binary = build(calling([down], [call(), answer(), REPLY]), tmp_path / "clone")
+    ((step,),) = sample_requests(codec, KEY, [of_class(codec)], [[60]])
+    with running(binary, "--stub", "0") as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(10)
+        if codec == "mysql":
+            sock.recv(4096)
+            sock.sendall(packet(1, mysql_login()))
+        else:
+            sock.sendall(struct.pack(">II", 15, 3 << 16) + b"user\0x\0")
+        sock.recv(4096)
+        sock.sendall(step.request)
+        found = b""
+        while len(found) < 500:
+            found += sock.recv(4096)
+        sock.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            sock.recv(1)
+    assert len(found) == 500
 
 
 def test_requests_of_a_recording_are_named_by_their_statements() -> None:

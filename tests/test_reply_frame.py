@@ -10,7 +10,7 @@ import pytest
 from runtime_build import DRIVERS, RUNTIME, SANITIZE, compile_c
 
 OPAQUE, HTTP1, RESP2, MEMCACHED = range(4)
-PGSQL = 5
+PGSQL, MYSQL = 5, 6
 FASTCGI, H2 = 7, 8
 
 
@@ -20,7 +20,7 @@ def feeder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_c(tmp_path_factory.mktemp("frame") / "feed", sources, SANITIZE)
 
 
-def fed(feeder: Path, codec: int, data: bytes, piece: int, nobody: bool = False) -> str:
+def fed(feeder: Path, codec: int, data: bytes, piece: int, nobody: int = 0) -> str:
     command = [str(feeder), str(codec), str(int(nobody)), str(piece)]
     return subprocess.run(command, input=data, capture_output=True, check=True, timeout=30).stdout.decode().strip()
 
@@ -72,7 +72,7 @@ def test_a_whole_reply_ends_with_its_last_byte(feeder: Path, codec: int, reply: 
 
 def test_what_has_no_end_of_its_own_and_what_is_no_reply(feeder: Path) -> None:
     assert fed(feeder, HTTP1, b"HTTP/1.1 200 OK\r\n\r\nany number of bytes", 3) == "to the end"
-    assert fed(feeder, HTTP1, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 3, nobody=True) == "38"
+    assert fed(feeder, HTTP1, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", 3, nobody=1) == "38"
     assert fed(feeder, HTTP1, b"SSH-2.0\r\n", 100) == "broken"
     assert fed(feeder, RESP2, b"hello\r\n", 1) == "broken"
     assert fed(feeder, RESP2, b"*999999999\r\n", 1) == "broken"
@@ -81,3 +81,41 @@ def test_what_has_no_end_of_its_own_and_what_is_no_reply(feeder: Path) -> None:
 
 def test_random_bytes(feeder: Path) -> None:
     subprocess.run([str(feeder), "fuzz", "300000", "1"], check=True, timeout=120)
+
+
+def packet(number: int, body: bytes) -> bytes:
+    return len(body).to_bytes(3, "little") + bytes([number]) + body
+
+
+FINE, END = b"\0\0\0\2\0\0\0", b"\xfe\0\0\2\0"
+COLUMN = b"\3def" + bytes(4) + b"\1c" + bytes(14)
+QUERY, PREPARE, LOGIN = 0x03, 0x16, 0x05
+
+
+@pytest.mark.parametrize(
+    ("command", "packets"),
+    [
+        (QUERY, [FINE]),
+        (QUERY, [b"\xff\x15\x04#42000no"]),
+        (QUERY, [b"\2", COLUMN, COLUMN, END, b"\1a\1b", b"\xfb\xfb", b"\0\0", END]),
+        (QUERY, [b"\1", COLUMN, END, END]),
+        (QUERY, [b"\1", COLUMN, END, b"\xfe" + (300).to_bytes(8, "little") + b"x" * 300, b"\xff\x15\x04#42000no"]),
+        (PREPARE, [b"\0" + bytes(11)]),
+        (PREPARE, [b"\0\1\0\0\0\1\0\2\0\0\0\0", COLUMN, COLUMN, END, COLUMN, END]),
+        (PREPARE, [b"\0\1\0\0\0\0\0\1\0\0\0\0", COLUMN, END]),
+        (PREPARE, [b"\xff\x15\x04#42000no"]),
+        (LOGIN, [FINE]),
+        (0, [b"\x0a8.0.0\0" + bytes(40)]),
+    ],
+)
+@pytest.mark.parametrize("piece", [1, 7, 100_000])
+def test_packets_of_mysql(feeder: Path, command: int, packets: list[bytes], piece: int) -> None:
+    reply = b"".join(packet(n + 1, body) for n, body in enumerate(packets))
+    assert fed(feeder, MYSQL, reply, piece, command) == str(len(reply))
+    assert fed(feeder, MYSQL, reply[:-1], piece, command) == "more"
+
+
+def test_what_no_reply_of_mysql_is(feeder: Path) -> None:
+    assert fed(feeder, MYSQL, packet(1, b""), 1, QUERY) == "broken"
+    assert fed(feeder, MYSQL, packet(1, b"\xfbfile"), 3, QUERY) == "broken"
+    assert fed(feeder, MYSQL, packet(2, b"\xff\x15\x04#28000Access denied"), 9, LOGIN) == "broken"

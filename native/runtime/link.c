@@ -62,7 +62,7 @@ static ssize_t send_piece(struct link *l, const struct ditto_op *op)
 	}
 }
 
-static enum run send_part(struct link *l, const struct ditto_op *op)
+enum run link_send_part(struct link *l, const struct ditto_op *op)
 {
 	while (l->sent < l->part_end && !l->failed) {
 		ssize_t n;
@@ -92,13 +92,21 @@ static void set_part(struct link *l, int32_t bytes)
 	l->part_end = l->sent + (bytes > 0 && (uint32_t)bytes < left ? (uint32_t)bytes : left);
 }
 
-static void begin_request(struct link *l, const struct ditto_request *request, int32_t bytes)
+/* What decides where the reply ends, beside the protocol: MySQL's command. */
+static int says(const struct link *l, const struct ditto_request *request)
+{
+	if (l->to->service->codec == DITTO_CODEC_MYSQL)
+		return request->length > 4 ? request->bytes[4] : 0;
+	return request->nobody;
+}
+
+void link_begin_request(struct link *l, const struct ditto_request *request, int32_t bytes)
 {
 	l->request = request;
 	l->sent = 0;
 	l->calling = l->pending = l->lost = 1;
 	l->ready = l->received = 0;
-	frame_begin(&l->frame, l->to->service->codec, request->nobody);
+	frame_begin(&l->frame, l->to->service->codec, says(l, request));
 	if (l->to->service->codec == DITTO_CODEC_H2) {
 		bytes = 0; /* what is said before a request goes with it */
 		l->failed |= link_h2_request(l, request) != 0;
@@ -114,11 +122,11 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 	uint32_t cls = dist_draw(op->size, rng, 0);
 	const struct ditto_call_class *call = &l->to->call[cls < service->classes ? cls : 0];
 
-	begin_request(l, &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0], op->c);
+	link_begin_request(l, &call->request[call->requests > 1 ? rng_below(rng, call->requests) : 0], op->c);
 }
 
 /* Receives until the reply is there, or none will come. */
-static enum run await(struct link *l, const struct ditto_op *op)
+enum run link_await(struct link *l, const struct ditto_op *op)
 {
 	while (l->pending && !l->failed) {
 		if (!l->ready && !(link_blocks(l) && !l->nonblocking) && link_wait(l, EPOLLIN) == RUN_BLOCKED)
@@ -128,30 +136,6 @@ static enum run await(struct link *l, const struct ditto_op *op)
 		if (l->source.events & EPOLLET)
 			l->ready = 1; /* the edge is over: until there is nothing more */
 	}
-	return RUN_DONE;
-}
-
-/* A database takes statements once a session has begun, which is a part of making the connection. */
-static enum run greet(struct link *l)
-{
-	static const uint8_t hello[] = "\0\0\0\x1b\0\3\0\0user\0x\0database\0x\0";
-	static const struct ditto_request startup = {.length = sizeof(hello), .bytes = hello};
-	static const struct ditto_op plain = {.kind = OP_CALL, .nr = SYS_sendto, .b = MSG_NOSIGNAL};
-
-	if (!l->greeting) {
-		l->greeting = 1;
-		if (l->to->service->codec != DITTO_CODEC_PGSQL)
-			return RUN_DONE;
-		begin_request(l, &startup, 0);
-		l->greeting = 2;
-	}
-	if (l->greeting == 1)
-		return RUN_DONE;
-	if (l->calling && send_part(l, &plain) == RUN_BLOCKED)
-		return RUN_BLOCKED;
-	if (await(l, NULL) == RUN_BLOCKED)
-		return RUN_BLOCKED;
-	l->greeting = 1;
 	return RUN_DONE;
 }
 
@@ -198,7 +182,7 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 	}
 	if (l->setting_up && set_up(x, l) == RUN_BLOCKED)
 		return RUN_BLOCKED;
-	if (!l->failed && greet(l) == RUN_BLOCKED)
+	if (!l->failed && link_greet(l) == RUN_BLOCKED)
 		return RUN_BLOCKED;
 	if (l->failed) {
 		l->lost = 1;
@@ -206,12 +190,12 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 	}
 	if (!l->calling)
 		begin(l, op, &x->worker->rng);
-	return send_part(l, op);
+	return link_send_part(l, op);
 }
 
 static enum run answer(struct op_context *x, struct link *l, const struct ditto_op *op)
 {
-	if (await(l, op) == RUN_BLOCKED)
+	if (link_await(l, op) == RUN_BLOCKED)
 		return RUN_BLOCKED;
 	if (!l->lost)
 		return RUN_DONE;
@@ -238,7 +222,7 @@ enum run link_op(struct op_context *x, const struct ditto_op *op)
 			return RUN_DONE;
 		if (!x->job->resumed)
 			set_part(*place, op->c);
-		return send_part(*place, op);
+		return link_send_part(*place, op);
 	case OP_ANSWER:
 		return answer(x, *place, op);
 	case OP_CLOSE:

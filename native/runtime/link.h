@@ -22,7 +22,7 @@ struct link {
 	uint32_t waits;     /* events that the owner's request waits for */
 	uint32_t setup_at;  /* next operation of the connect program */
 	uint8_t setting_up, connecting, connected, watched, nonblocking;
-	uint8_t greeting;   /* the session has begun, or begins */
+	uint8_t greeting;   /* enum in link_greet.c: how far the session's beginning is */
 	uint8_t calling;    /* the request is not all sent */
 	uint8_t pending;    /* its reply is not all there */
 	uint8_t received;   /* receives that brought something of it, as far as they differ */
@@ -61,6 +61,10 @@ enum run link_op(struct op_context *x, const struct ditto_op *op);
 void link_events(struct link *l, uint32_t events);
 void links_release(struct conn *c); /* a request has ended */
 void links_end(struct conn *c);     /* the client's connection has */
+void link_begin_request(struct link *l, const struct ditto_request *request, int32_t bytes); /* the first part of so many */
+enum run link_send_part(struct link *l, const struct ditto_op *op);
+enum run link_await(struct link *l, const struct ditto_op *op); /* receives until the reply is there, or none will come */
+enum run link_greet(struct link *l); /* link_greet.c */
 int link_unasked(struct link *l); /* what came although nobody waits for it; whether the link is good for nothing now */
 
 /* link_pool.c */

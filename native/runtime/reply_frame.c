@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * All framings but the opaque one, FastCGI's records and PostgreSQL's messages are lines that tell how many bytes to
+ * All framings here but the opaque one, FastCGI's records and PostgreSQL's messages are lines that tell how many bytes to
  * skip, so there is one reader of lines.  What comes after the end of a reply is dropped: nobody asked for it.
  */
 #include "reply_frame.h"
@@ -296,6 +296,8 @@ enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n)
 
 	if (f->codec == DITTO_CODEC_H2)
 		return frame_feed_h2(f, p, n);
+	if (f->codec == DITTO_CODEC_MYSQL)
+		return frame_feed_mysql(f, p, n);
 	while (n && state == FRAME_MORE) {
 		size_t took = n;
 

@@ -16,7 +16,8 @@ struct reply_frame {
 	uint64_t length;  /* HTTP: of the body */
 	uint32_t stream;  /* HTTP/2: of the request; length is that of the data since windows were last opened */
 	uint32_t kept;    /* bytes of the line so far, as far as they fit */
-	uint8_t codec, phase, nobody, chunked, measured, closes;
+	uint8_t nobody; /* MySQL: the command that is answered */
+	uint8_t codec, phase, chunked, measured, closes;
 	uint8_t error; /* it is one that a clone gives when a service it needs did not answer */
 	uint8_t line[FRAME_LINE];
 };
@@ -32,6 +33,7 @@ enum frame_state { FRAME_MORE, FRAME_DONE, FRAME_BROKEN };
 void frame_begin(struct reply_frame *f, unsigned codec, int nobody);
 enum frame_state frame_feed(struct reply_frame *f, const uint8_t *p, size_t n);
 enum frame_state frame_feed_h2(struct reply_frame *f, const uint8_t *p, size_t n); /* reply_frame_h2.c */
+enum frame_state frame_feed_mysql(struct reply_frame *f, const uint8_t *p, size_t n); /* reply_frame_mysql.c */
 int frame_ends_with_connection(const struct reply_frame *f);
 
 #endif

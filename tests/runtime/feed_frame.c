@@ -17,6 +17,7 @@ static const char *const samples[] = {
 	"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
 	"*3\r\n$3\r\nabc\r\n:5\r\n*1\r\n$-1\r\n", "VALUE k 0 5\r\nhello\r\nEND\r\n", "\x10\0\0\0\0\0\0\xd7xxxxxxxx",
 	"\1\6\0\1\0\x05\3\0hello\0\0\0\1\3\0\1\0\x08\0\0\0\0\0\0\0\0\0\0",
+	"\1\0\0\1\1\4\0\0\2\3def\5\0\0\3\xfe\0\0\2\0\2\0\0\4\1a\5\0\0\5\xfe\0\0\2\0",
 	"\0\0\4\x08\0\0\0\0\0\0\0\1\0\0\0\1\1\4\0\0\0\1\x88\0\0\5\0\1\0\0\0\1hello",
 };
 
@@ -34,7 +35,7 @@ static int fuzz(long runs, uint64_t seed)
 		for (size_t i = 0; i < n; i++)
 			p[i] = rng_below(&rng, 8) && i < length ? (uint8_t)sample[i] : "\r\n0$*HTVE: 7\xff"[rng_below(&rng, 14)];
 		f.stream = 0;
-		frame_begin(&f, run % 5 ? rng_below(&rng, 4) : run % 2 ? DITTO_CODEC_FASTCGI : DITTO_CODEC_H2, (int)rng_below(&rng, 2));
+		frame_begin(&f, run % 7 == 6 ? DITTO_CODEC_MYSQL : run % 5 ? rng_below(&rng, 4) : run % 2 ? DITTO_CODEC_FASTCGI : DITTO_CODEC_H2, run % 7 == 6 ? (int)rng_below(&rng, 2) * 0x13 + 3 : (int)rng_below(&rng, 2));
 		for (size_t at = 0, piece; at < n; at += piece) {
 			piece = 1 + rng_below(&rng, 40);
 			piece = piece < n - at ? piece : n - at;

@@ -29,7 +29,7 @@ from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
 
-CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql"]
+CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql", "mysql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
 KEYED_CODECS = frozenset({"resp2", "memcached"})
 """Protocols of stores whose clones keep what they are given."""

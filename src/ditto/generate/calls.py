@@ -97,7 +97,7 @@ def _sizes(dist: Dist, downstream: Downstream) -> list[int]:
     wanted = [min(value, LARGEST) for value in dist.values]
     mean = sum(v * w for v, w in zip(wanted, dist.weights, strict=True)) / sum(dist.weights)
     room = ALL_BYTES / len(downstream.classes) / max(1.0, mean)
-    one = len(wanted) == 1 and downstream.codec in ("http1", "fastcgi", "opaque", "pgsql", "h2")
+    one = len(wanted) == 1 and downstream.codec in ("http1", "fastcgi", "opaque", "pgsql", "mysql", "h2")
     number = 1 if one else max(1, min(VARIANTS, int(room)))
     ends = list(accumulate(dist.weights))
     places = [(i + 0.5) / number * ends[-1] for i in range(number)]

@@ -102,9 +102,9 @@ def sample_requests(
         classes: how it recognises its requests.
         sizes: bytes of the requests wanted, by class.
     """
-    if codec == "pgsql":
+    if codec in ("pgsql", "mysql"):
         return [
-            [sample_statement(cls.match.verb, print_key, cls.match.path_print, size) for size in wanted]
+            [sample_statement(codec, cls.match.verb, print_key, cls.match.path_print, size) for size in wanted]
             for cls, wanted in zip(classes, sizes, strict=True)
         ]
     framing, build = _BUILDERS[codec]

@@ -42,11 +42,15 @@ def database_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan
     return LoadPlan(Framing.PGSQL if pgsql else Framing.MYSQL, made)
 
 
-def sample_statement(verb: str, key: int, wanted: int, size: int) -> Step:
-    """A request of ``size`` bytes, if it can be had, of a PostgreSQL class with this verb and fingerprint."""
+def sample_statement(codec: str, verb: str, key: int, wanted: int, size: int) -> Step:
+    """A request of ``size`` bytes, if it can be had, of a database's class with this verb and fingerprint.
+
+    It asks by its text: what a statement that was prepared before is, only its own connection knows.
+    """
+    build = _pgsql_step if codec == "pgsql" else _mysql_step
     text = _text_of(key, verb, wanted)
-    lack = size - len(_pgsql_step(verb, text, 0).request) - len(" ''")
-    return _pgsql_step(verb, text + (b" '" + b"x" * lack + b"'" if lack >= 0 else b""), 0)
+    lack = size - len(build(verb, text, 0).request) - len(" ''")
+    return build(verb, text + (b" '" + b"x" * lack + b"'" if lack >= 0 else b""), 0)
 
 
 def _statement(cls: RequestClass) -> bool:

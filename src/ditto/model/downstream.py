@@ -223,8 +223,9 @@ def _classes(codec: str, print_key: int, calls: list[Call], folds: bool) -> tupl
 
 def _replies(codec: str, calls: list[Call]) -> list[ReplyShape]:
     """What a class of calls is answered; of a database as many bytes, in one value."""
-    if codec == "pgsql":
-        return sql_reply_of_size(Counter(call.answer_bytes for call in calls), calls[0].answers[0].payload[:1])
+    if codec in ("pgsql", "mysql"):
+        sizes = Counter(call.answer_bytes for call in calls)
+        return sql_reply_of_size(codec, sizes, calls[0].answers[0].payload)
     return shapes_of(codec, [_reply(codec, call) for call in calls])
 
 

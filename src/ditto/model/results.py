@@ -13,8 +13,10 @@ from ditto.streams.cycles import Cycle
 _TEXT = 25
 _FIRST_OWN_TYPE = 16384
 _SESSION = b"Startup"
-_ONE_ROW = 27 + 11 + 14 + 6
+_ONE_ROW = {"pgsql": 27 + 11 + 14 + 6, "mysql": 5 + 27 + 9 + 5 + 9}
 """Bytes around one value: what columns there are (a name of one letter), the row, that it is done, who is ready."""
+_TYPES = {"pgsql": (_TEXT, -1), "mysql": (253, 255)}
+"""Type of a column of text, and its bytes."""
 
 
 def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSeen]) -> list[ReplyShape]:
@@ -36,20 +38,36 @@ def sql_replies(key: bytes, cycles: Sequence[Cycle], results: Sequence[ResultSee
     return [ReplyShape(probability=1.0, kind=seen.kind, count=rows, columns=columns, columns_known=known)]
 
 
-def sql_reply_of_size(sizes: Counter[int], first: bytes) -> list[ReplyShape]:
+def sql_reply_of_size(codec: str, sizes: Counter[int], first: bytes) -> list[ReplyShape]:
     """The reply of a database of which a caller saw the bytes alone: a row of one value, where there are rows.
 
     Args:
+        codec: of the database.
         sizes: of the replies.
-        first: the kind of the message that they begin with.
+        first: what one of them begins with.
     """
-    if first not in (b"T", b"1", b"2"):
+    if not _has_rows(codec, first):
         return [ReplyShape(probability=1.0, kind="done")]
     values: Counter[int] = Counter()
     for size, count in sizes.items():
-        values[max(0, size - _ONE_ROW)] += count
-    column = Column(name_bytes=1, type_id=_TEXT, type_bytes=-1, size=dist(values))
+        values[_value_in(codec, size)] += count
+    type_id, type_bytes = _TYPES[codec]
+    column = Column(name_bytes=1, type_id=type_id, type_bytes=type_bytes, size=dist(values))
     return [ReplyShape(probability=1.0, kind="rows", count=constant(1), columns=[column])]
+
+
+def _value_in(codec: str, size: int) -> int:
+    """Bytes of the one value in a reply of so many; of MySQL their number takes two more from 251 on."""
+    value = max(0, size - _ONE_ROW[codec])
+    if codec == "mysql" and value > 250:
+        return max(250, value - 2)
+    return value
+
+
+def _has_rows(codec: str, first: bytes) -> bool:
+    if codec == "pgsql":
+        return first[:1] in (b"T", b"1", b"2")
+    return first[4:5] not in (b"", b"\0", b"\xff")
 
 
 def _column(seen: ColumnSeen) -> Column:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ditto.streams import h2, pgsql
+from ditto.streams import h2, mysql, pgsql
 from ditto.streams.events import CLOSE, EPOLL_CTL, RECEIVES, SENDS, SOCKET, Event, Obj
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class Callers:
 
     def _send(self, event: Event, life: PeerLife, wake: Wake, current: Cycle | None) -> Cycle | None:
         call = life.call
-        if call is None and pgsql.begins_session(event.payload):
+        if call is None and _begins_session(event, life):
             self._set_up(event, life, wake, current)  # a database takes statements only then
             return None
         if call is not None and not call.answers and not call.cycle.complete:
@@ -264,6 +264,13 @@ class Callers:
             for call in cycle.calls:
                 call.cycle = cycle
                 self._peers[call.peer].owner = cycle
+
+
+def _begins_session(event: Event, life: PeerLife) -> bool:
+    if pgsql.begins_session(event.payload):
+        return True
+    greeted = any(before.nr in RECEIVES and mysql.greets(before.payload) for before in life.setup)
+    return greeted and mysql.begins_session(event.payload, event.ret)
 
 
 def _waiting(cycles: list[Cycle]) -> list[Cycle]:

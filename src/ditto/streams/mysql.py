@@ -44,6 +44,16 @@ def looks_like_reply(payload: bytes) -> bool:
     return 0 < payload[3] < 8 or payload[3:5] == _GREETING
 
 
+def greets(payload: bytes) -> bool:
+    """Whether what a connection begins with is a server's greeting."""
+    return payload[3:5] == _GREETING and len(payload) > 5
+
+
+def begins_session(payload: bytes, size: int) -> bool:
+    """Whether a client's message of so many bytes is its answer to a greeting, or a further part of a login."""
+    return len(payload) > 3 and payload[3] % 2 == 1 and int.from_bytes(payload[:3], "little") + 4 == size
+
+
 def without_ends(login: bytes) -> bool:
     """Whether a client's login asks for column definitions without an end behind them."""
     return bool(struct.unpack_from("<I", login)[0] & _DEPRECATE_EOF)
