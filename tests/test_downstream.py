@@ -375,3 +375,14 @@ def test_an_unusual_order_of_operations_is_survived(tmp_path: Path) -> None:
         with socket.create_connection(("127.0.0.1", port)) as sock:
             sock.sendall(b"nonsense\r\n\r\n")
             assert _all(sock).startswith(b"HTTP/1.1 400")
+
+
+def test_a_request_that_is_sent_in_parts_is_sent_whole_before_its_reply_is_awaited(tmp_path: Path) -> None:
+    """Parts of a program come by chance, and a request of which one is left out is never answered."""
+    more = Op(kind=OpKind.CALL_MORE, nr=NUMBERS["sendto"], link=0, c=30, probability=0.5)
+    binary = build(calling([downstream()], [call(c=40), more, answer(), REPLY]), tmp_path / "clone")
+    with Backend(OK) as backend, asked(binary, backend.port) as sock:
+        for _ in range(30):
+            get(sock)
+    assert len(backend.requests) == 30
+    assert {len(request) for request in backend.requests} == {120}

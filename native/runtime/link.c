@@ -190,11 +190,17 @@ static enum run call(struct op_context *x, struct link **place, const struct dit
 	}
 	if (!l->calling)
 		begin(l, op, &x->worker->rng);
+	l->op = op;
 	return link_send_part(l, op);
 }
 
 static enum run answer(struct op_context *x, struct link *l, const struct ditto_op *op)
 {
+	if (l->calling) { /* a part was left out by chance: without it there is no reply */
+		set_part(l, 0);
+		if (link_send_part(l, l->op) == RUN_BLOCKED)
+			return RUN_BLOCKED;
+	}
 	if (link_await(l, op) == RUN_BLOCKED)
 		return RUN_BLOCKED;
 	if (!l->lost)

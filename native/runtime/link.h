@@ -18,6 +18,7 @@ struct link {
 	struct link *next;  /* idle, or dead */
 	const struct ditto_downstream *to;
 	const struct ditto_request *request; /* of the call in progress */
+	const struct ditto_op *op; /* and the operation that began it */
 	uint32_t sent, part_end;
 	uint32_t waits;     /* events that the owner's request waits for */
 	uint32_t setup_at;  /* next operation of the connect program */

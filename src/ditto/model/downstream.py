@@ -45,6 +45,9 @@ FEW_LONG = 0.01
 MAX_RECEIVES = 16
 KEPT = 1.5
 """Calls a connection from which on it is kept for more than one request."""
+SHARED = 0.05
+"""Sends before an earlier one was answered, by call, from which on connections are shared by requests."""
+FEW_ALONE = 20
 SETUP_NS = 20_000_000
 """What is done to a connection within this time of its making belongs to that, where its first request was not seen."""
 
@@ -99,7 +102,7 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
     ranked = sorted(groups.values(), key=lambda group: (-len(group.calls), group.address))[:MAX_DOWNSTREAMS]
     total = max(1, evidence.requests.total)
     for group in ranked:
-        calls = group.calls
+        calls = _plain(group, evidence)
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
@@ -128,6 +131,20 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
             if call.peer.path in number_of:
                 made.numbers[call.peer] = number_of[call.peer.path]
     return made
+
+
+def _plain(group: _Group, evidence: Evidence) -> list[Call]:
+    """The calls to a service; of requests that came one at a time where others share their connections.
+
+    What several requests send over one connection before it is answered looks like one call.
+    """
+    calls = group.calls
+    shared = sum(life.overlapping for life in group.lives)
+    if evidence.alone is None or shared <= SHARED * len(calls):
+        return calls
+    cycles = [cycle for found in evidence.alone.classes.values() for cycle in found]
+    alone = [call for cycle in cycles for call in cycle.calls if call.peer.path == group.address and call.answers]
+    return alone if len(alone) >= FEW_ALONE else calls
 
 
 def _readable(address: bytes) -> str:

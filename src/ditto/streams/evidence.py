@@ -337,8 +337,9 @@ def plainer(work: ClassWork, alone: ClassWork | None, shared: bool = False) -> C
 
 
 def _calls(work: ClassWork) -> set[OpName]:
-    """The calls that more than a few requests make."""
-    return {n for n, op in work.ops.items() if n.kind == "call" and op.count >= STRAY_CALLS * len(work.cycles)}
+    """The calls that more than a few requests make, and their further parts."""
+    few = STRAY_CALLS * len(work.cycles)
+    return {name for name, op in work.ops.items() if name.kind in ("call", "call_more") and op.count >= few}
 
 
 def class_works(requests: Requests, skip: set[int] | None = None) -> dict[bytes, ClassWork]:
