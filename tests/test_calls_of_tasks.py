@@ -1,0 +1,127 @@
+"""Calls of tasks that go on in whichever thread is free: whose they are, and what tells it best."""
+
+from __future__ import annotations
+
+from ditto.streams.alone import by_themselves
+from ditto.streams.cycles import Cycle, Work
+from ditto.streams.evidence import FEW_ALONE, FEW_SHARED, class_works, plainer, requests_of
+from test_sharing import LISTENER, REQUEST, Threads
+
+BACKEND = b"\x02\x00\x1f\x90\x7f\x00\x00\x01" + bytes(8)
+REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+
+
+def connect(record: Threads, tid: int, fd: int) -> None:
+    record.call(tid, "socket", fd, 2, 1)
+    record.call(tid, "connect", -115, fd, 0, 16, payload=BACKEND)
+
+
+def receive(record: Threads, tid: int, fd: int, payload: bytes = REQUEST) -> None:
+    record.call(tid, "read", len(payload), fd, payload=payload)
+
+
+def send(record: Threads, tid: int, fd: int, payload: bytes = REPLY) -> None:
+    record.call(tid, "write", len(payload), fd, payload=payload)
+
+
+def request(record: Threads, receiver: int, caller: int, client: int, backends: tuple[int, ...]) -> None:
+    """One request: received by one thread, which makes the first call; another makes the others and answers."""
+    receive(record, receiver, client)
+    for number, backend in enumerate(backends):
+        send(record, caller if number else receiver, backend, REQUEST)
+    for backend in backends:
+        receive(record, caller, backend, REPLY)
+    send(record, caller, client)
+
+
+def one_at_a_time(requests: int = 12) -> Threads:
+    record = Threads()
+    for client in (20, 21):
+        record.call(1, "accept4", client, LISTENER)
+    for fd in (30, 31):
+        connect(record, 1, fd)
+    for turn in range(requests):
+        receiver = 1 + turn % 3
+        request(record, receiver, 1 + (receiver + turn // 3) % 3, 20 + turn % 2, (30, 31))
+    for client in (20, 21):
+        receive(record, 1, client)
+    return record
+
+
+def cycles_of(work: Work) -> list[Cycle]:
+    found = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.complete]
+    return sorted(found, key=lambda cycle: cycle.receive.index)
+
+
+def test_a_call_from_another_thread_is_that_of_the_only_request_under_way() -> None:
+    work = one_at_a_time().work()
+    cycles = cycles_of(work)
+    assert len(cycles) == 12
+    # The first threads to call have served nothing yet, and may call for nobody.
+    assert [len(cycle.calls) for cycle in cycles[3:]] == [2] * 9
+    assert all(not cycle.outstanding and cycle.sent == len(REPLY) for cycle in cycles[3:])
+
+
+def test_a_thread_that_serves_nobody_calls_for_no_request() -> None:
+    record = one_at_a_time(6)
+    connect(record, 9, 40)
+    receive(record, 1, 20)
+    send(record, 9, 40, REQUEST)
+    receive(record, 9, 40, REPLY)
+    send(record, 1, 20)
+    receive(record, 1, 20)
+    work = record.work()
+    assert [life.loose for life in work.peers.values()][-1] == 1
+    assert not cycles_of(work)[-1].calls
+
+
+def test_requests_that_others_met_are_not_alone() -> None:
+    record = one_at_a_time(9)
+    receive(record, 1, 20)
+    receive(record, 2, 21)  # before the one before was answered
+    send(record, 1, 30, REQUEST)
+    send(record, 2, 31, REQUEST)
+    receive(record, 3, 31, REPLY)
+    receive(record, 3, 30, REPLY)
+    send(record, 1, 20)
+    send(record, 2, 21)
+    receive(record, 2, 20)
+    receive(record, 3, 21)
+    send(record, 2, 30, REQUEST)  # the last one: its reply never came
+    requests = requests_of(record.work())
+    alone = by_themselves(requests.classes)
+    assert requests.total - sum(map(len, alone.values())) == 2
+    assert all(len(cycle.calls) <= 2 for found in alone.values() for cycle in found)
+
+
+def test_requests_that_came_alone_tell_more_where_tasks_change_their_thread() -> None:
+    requests = requests_of(one_at_a_time(FEW_ALONE + 2).work())
+    (whole,) = class_works(requests).values()
+    (key,) = requests.classes
+    few = class_works(type(requests)(requests.codec, {key: requests.classes[key][-FEW_SHARED:]}, FEW_SHARED))[key]
+    assert plainer(whole, few, shared=True) is few
+    assert plainer(whole, few) is whole
+    assert plainer(whole, None, shared=True) is whole
+
+
+def test_a_request_that_seems_to_be_sent_in_parts_is_looked_at_alone() -> None:
+    """Another request's, on the same connection and before the reply, looks like a further part of the first."""
+    record = Threads()
+    for client in (20, 21):
+        record.call(1, "accept4", client, LISTENER)
+    connect(record, 1, 30)
+    for _ in range(FEW_ALONE + 2):
+        receive(record, 1, 20)
+        send(record, 1, 30, REQUEST)
+        receive(record, 1, 21)
+        send(record, 1, 30, REQUEST)
+        for client in (20, 21):
+            receive(record, 1, 30, REPLY)
+            send(record, 1, client)
+    receive(record, 1, 20)
+    loaded = requests_of(record.work())
+    alone = requests_of(one_at_a_time(FEW_ALONE + 4).work())
+    ((key, work),) = class_works(loaded).items()
+    assert "call_more" in {name.kind for name in work.ops}
+    lone = class_works(alone)[key]
+    assert plainer(work, lone) is lone
