@@ -132,7 +132,7 @@ def _record_once(
             progress.update("recording one request at a time")
             try:
                 with Turns(run.port) as relay:
-                    _load(run, TURNS_S, relay.port)
+                    load_for(run, TURNS_S, relay.port)
                 if options.apart:
                     recorder.set_mode(Mode.STRUCTURE)
                     recorder.set_mode(Mode.ALL)
@@ -147,7 +147,7 @@ def _record_once(
             progress.note(notes[-1])
         progress.update("recording all services under load")
         with looks.during(run):
-            _load(run, options.seconds, None, looks)
+            load_for(run, options.seconds, None, looks)
         seconds = time.monotonic() - began
         recorder.set_mode(Mode.STRUCTURE)
         status = recorder.stop()
@@ -155,7 +155,7 @@ def _record_once(
         return _made(spec, run, pids, str(recorder.collector), status, seconds, notes), status
 
 
-def _load(run: AppRun, seconds: float, port: int | None, looks: Looks = _BLIND) -> None:
+def load_for(run: AppRun, seconds: float, port: int | None, looks: Looks = _BLIND) -> None:
     """Run the client to its end, or for so long; what is under way then may end."""
     client = run.start_load(port=port)
     began = time.monotonic()

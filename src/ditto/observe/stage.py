@@ -19,6 +19,7 @@ from ditto.host.lens_session import run_under_lens
 from ditto.host.machine import read_facts
 from ditto.host.progress import Progress
 from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
+from ditto.observe.alone_phase import record_alone
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
 from ditto.streams.protocol import further_records
@@ -48,7 +49,10 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     wire = wire_of(folder / native.recording)
     if further := further_records(wire.codec):
         progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
-        native, notes = record_native(spec, folder, replace(options, more=further), progress)
+        options = replace(options, more=further)
+        native, notes = record_native(spec, folder, options, progress)
+    if wire.tasks:
+        native = native.model_copy(update={"alone": record_alone(spec, folder, options, notes, progress)})
     lens = lens_of(spec, folder, wire, native, notes, progress)
     client = client_of(spec, folder, notes, progress)
     return save_observation(spec.name, folder, native, lens, notes, client)

@@ -19,13 +19,13 @@ from ditto.host.exchanges_sql import DATABASES
 from ditto.host.progress import Progress
 from ditto.host.snapshot import connections_to, file_sizes, makes_code, tree
 from ditto.observe import native_phase
+from ditto.observe.alone_phase import ALONE
 from ditto.observe.app_phase import AppOptions, Looks, record_app
 from ditto.observe.stage import client_of, lens_of, make_private, save_observation
 from ditto.streams import h2
 from ditto.streams.events import RECEIVES, SENDFILES, SENDS, WAITS
 from ditto.streams.wire import wire_of
 
-ALONE = "alone.rec"
 _MOVING = RECEIVES | SENDS | SENDFILES | WAITS
 """Calls that are not recorded while only descriptors are followed."""
 
