@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+from app_parts import write_app
+from ditto.artifacts.records import load_recording
+from ditto.host.progress import SilentProgress
+from ditto.observe.alone_phase import record_alone
+from ditto.observe.native_phase import NativeOptions
 from ditto.streams.alone import by_themselves
-from ditto.streams.cycles import Cycle, Work
+from ditto.streams.cycles import Cycle, Work, follow
+from ditto.streams.events import from_recording
 from ditto.streams.evidence import FEW_ALONE, FEW_SHARED, class_works, plainer, requests_of
 from test_sharing import LISTENER, REQUEST, Threads
 
@@ -125,3 +135,25 @@ def test_a_request_that_seems_to_be_sent_in_parts_is_looked_at_alone() -> None:
     assert "call_more" in {name.kind for name in work.ops}
     lone = class_works(alone)[key]
     assert plainer(work, lone) is lone
+
+
+@pytest.mark.parametrize("collector", [pytest.param("ebpf", marks=pytest.mark.ebpf), "ptrace"])
+def test_one_request_at_a_time_is_recorded(tmp_path: Path, collector: str) -> None:
+    spec, notes = write_app(tmp_path), []
+    spec = spec.model_copy(update={"load": spec.load.model_copy(update={"connections": 4})})
+    assert record_alone(spec, tmp_path, NativeOptions(collector), notes, SilentProgress()) == "alone.rec"
+    assert all(note.startswith("recorded with") for note in notes)
+    requests = requests_of(follow(from_recording(load_recording(tmp_path / "alone.rec")).threads))
+    assert requests.total >= 10
+    assert sum(map(len, by_themselves(requests.classes).values())) == requests.total
+
+
+def test_a_client_that_gives_up_one_request_at_a_time_is_told_of(tmp_path: Path) -> None:
+    notes: list[str] = []
+    options = NativeOptions("ptrace")
+    assert record_alone(write_app(tmp_path, client="fail"), tmp_path, options, notes, SilentProgress()) == ""
+    assert "one request at a time" in notes[-1] and not (tmp_path / "alone.rec").exists()
+    spec = write_app(tmp_path)
+    load = spec.load.model_copy(update={"command": ("true",)})
+    assert record_alone(spec.model_copy(update={"load": load}), tmp_path, options, notes, SilentProgress()) == ""
+    assert "{port}" in notes[-1]
