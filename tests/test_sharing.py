@@ -20,8 +20,8 @@ from ditto.errors import UnsupportedShapeError
 from ditto.model.classes import Placement
 from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
-from ditto.model.shape import require_known_shape
 from ditto.model.service import _before_waits
+from ditto.model.shape import require_known_shape
 from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
 from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
