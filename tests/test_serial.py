@@ -16,6 +16,7 @@ from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import Handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
+from ditto.model.serial import waits_once
 from ditto.streams.evidence import class_works, requests_of
 from ditto.streams.lives import setup_work
 from ditto.streams.serial import bursts_before_accepts, serial_waits
@@ -90,6 +91,24 @@ def test_a_worker_that_serves_one_connection_at_a_time() -> None:
     assert waits is not None
     assert waits.on_connection == {NUMBERS["poll"]: 12} and not waits.on_listener
     assert (waits.refused_receives, waits.refused_accepts) == (12, 0)
+
+
+@pytest.mark.parametrize(("waited", "once"), [(False, True), (True, False)])
+def test_a_worker_that_waits_for_the_rest_of_a_request_in_the_receive(waited: bool, once: bool) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "poll", 1, 0, 1, 1000)
+        record.call(10, "read", 10, 7, 0, 8000, payload=REQUEST)
+        if waited:
+            record.call(10, "poll", 1, 0, 1, 1000)
+        record.call(10, "read", 10, 7, 0, 8000)
+        record.call(10, "write", 5, 7, 0, 5)
+        record.call(10, "write", 5, 7, 0, 5)
+    record.call(10, "close", 0, 7)
+    work = record.work()
+    role = RoleSeen("accept_serve", NUMBERS["poll"], 0, True, True, [10], list(work.threads.values()))
+    assert waits_once(role) is once
 
 
 def test_a_single_poll_is_not_how_a_thread_waits_for_its_requests() -> None:
@@ -204,6 +223,25 @@ def test_processes_that_lead_a_session_are_told_by_most_of_them() -> None:
     assert leads_session(role, [seen(9, 9), seen(10, 10), seen(11, 11), seen(12, 9)])
     assert not leads_session(role, [seen(9, 9), seen(10, 10), seen(11, 9), seen(12, 9)])
     assert not leads_session(role, [seen(9, 9)])
+
+
+@pytest.mark.parametrize(("family", "ret", "kept"), [(1, -2, ["misc"]), (1, -111, ["misc"]), (2, -111, [])])
+def test_a_log_that_nobody_keeps(family: int, ret: int, kept: list[str]) -> None:
+    """syslog(3) makes a socket for each line where no daemon has one; the three calls are one operation."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "socket", 8, family, 0x80002)
+        record.call(10, "connect", ret, 8)
+        record.call(10, "close", 0, 8)
+        record.call(10, "write", 5, 7, payload=b"$-1\r\n")
+    record.call(10, "read", 0, 7)
+    (found,) = class_works(requests_of(record.work())).values()
+    others = [(name.kind, op.count) for name, op in found.ordered() if name.kind not in ("receive", "reply")]
+    assert others == [(kind, 5) for kind in kept]
+    assert sorted(found.unsupported) == ([] if kept else sorted(NUMBERS[n] for n in ("socket", "connect", "close")))
 
 
 def test_what_is_done_before_each_accept() -> None:

@@ -63,7 +63,7 @@ def test_replies_leave_by_the_calls_that_they_left_by(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, call: str) -> None:
     folder, log = tmp_path / "clone", tmp_path / "log"
-    before = [Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])]
+    before = [Op(kind=OpKind.MISC, nr=NUMBERS[name]) for name in ("getppid", "connect")]
     profile = serial_profile(before_accept=before, wait=wait, wait_nr=NUMBERS[call])
     with traced_clone(profile, folder, log) as port:
         for _ in range(6):
@@ -84,10 +84,32 @@ def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, c
     assert calls["write"] == 60
     assert 54 <= calls[call] <= 66, calls
     assert calls["read"] - calls[call] in range(60, 73), calls  # after each wait again, and one end a connection
-    assert calls["fcntl"] == calls["close"] == 6
+    refused = calls.pop("socket")  # made, refused and closed by one operation
+    assert calls.pop("connect") == refused >= 6 and re.search(r"connect\(.*ENOENT", "".join(lines))
+    assert calls["fcntl"] == calls["close"] - refused == 6
     assert 6 <= calls["getppid"] <= 12 and 6 <= calls["accept4"] <= 12
     assert calls.pop("mmap", 0) <= 3 * len(accepted)  # memory of a first connection
     assert not set(calls) - {"write", call, "read", "fcntl", "close", "getppid", "accept4", "rt_sigreturn"}, calls
+
+
+@pytest.mark.parametrize(("once", "least", "most"), [(True, 20, 21), (False, 38, 41)])
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_the_rest_of_a_request_is_waited_for_as_the_original_does(
+    tmp_path: Path, once: bool, least: int, most: int
+) -> None:
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    with (
+        traced_clone(serial_profile(receive_first=False, on_accept=[], waits_once=once), folder, log) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+    ):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(20):
+            sock.sendall(REQUEST[:6])
+            time.sleep(0.02)
+            sock.sendall(REQUEST[6:])
+            assert sock.recv(4096)[:1] == b"$"
+    polls = re.findall(r"^\d+ +poll\(.*POLLIN", whole_calls(log), re.MULTILINE)
+    assert least <= len(polls) <= most
 
 
 def workers_of(pid: int) -> list[int]:

@@ -49,7 +49,7 @@ class BlockBook:
         return book
 
     def amounts(self, key: bytes) -> dict[OpName, float]:
-        """Instructions after each operation of a class; by its time, or those of the nearest, if it was not in the run."""
+        """Instructions after each operation of a class; by its time, or the nearest's, where it was not in the run."""
         if self.gaps is None:
             return {}
         if found := self.gaps.inside.get(key) or self.estimated.get(key):

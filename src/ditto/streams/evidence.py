@@ -105,8 +105,8 @@ class Evidence:
     """Everything the model is fitted to.
 
     ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
-    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.  ``unseen`` is how many
-    requests are of classes that the instruction run has not, ``estimated`` the gaps of these by their time natively.
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.  ``unseen`` are
+    numbers of requests of classes that the instruction run has not, ``estimated`` the gaps of these by their time.
     """
 
     observation: Observation

@@ -29,7 +29,9 @@ def unseen_classes(native: Requests, seen: Requests) -> dict[bytes, int]:
     return {key: len(cycles) for key, cycles in native.classes.items() if not seen.classes.get(key)}
 
 
-def estimated(native: Requests, work: Work, gaps: Gaps, unseen: Mapping[bytes, int]) -> dict[bytes, dict[OpName, float]]:
+def estimated(
+    native: Requests, work: Work, gaps: Gaps, unseen: Mapping[bytes, int]
+) -> dict[bytes, dict[OpName, float]]:
     """Instructions after each operation of classes that the instruction run has not; nothing where no time is known.
 
     Args:
@@ -57,7 +59,9 @@ def estimated(native: Requests, work: Work, gaps: Gaps, unseen: Mapping[bytes, i
 def _often(work: ClassWork, times: Mapping[OpName, float]) -> dict[OpName, float]:
     """The times after operations that were seen often enough for a mean."""
     names = gap_names(work)
-    return {names[name]: times[names[name]] for name, op in work.ops.items() if op.count >= FEW and names[name] in times}
+    return {
+        names[name]: times[names[name]] for name, op in work.ops.items() if op.count >= FEW and names[name] in times
+    }
 
 
 def _in_all(work: ClassWork, amounts: Mapping[OpName, float]) -> float:
