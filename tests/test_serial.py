@@ -363,6 +363,29 @@ def test_only_long_replies_stop_for_others_to_have_their_turn(first: int, calls:
     assert (send.calls_per_wake, send.arm, bool(send.call_bytes)) == (calls, not calls, first > 4096)
 
 
+@pytest.mark.parametrize(("relayed", "calls"), [(False, 1), (True, 0)])
+def test_a_reply_that_comes_from_elsewhere_piece_by_piece_stops_for_nobody(relayed: bool, calls: int) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    record.call(10, "socket", 9, 2, 1)
+    record.call(10, "connect", 0, 9)
+    for _ in range(20):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "write", len(REQUEST), 9, payload=REQUEST)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", 65536, 9)
+        record.call(10, "write", 65536, 7)
+        record.call(10, "epoll_wait", 1, 4)
+        if relayed:
+            record.call(10, "read", 32768, 9)
+        record.call(10, "write", 32768, 7)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work(), "resp2").classes.values()
+    send = fit_send(cycles, False, None)
+    assert (send.calls_per_wake, send.arm, send.call_bytes) == (calls, False, 65536)
+
+
 def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:
     record = Recorder((10,))
     record.call(10, "accept4", 7, LISTENER)
