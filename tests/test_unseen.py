@@ -62,6 +62,7 @@ def test_the_share_is_told_with_the_remedy() -> None:
     note = unseen_note({b"LPUSH": 30, b"LRANGE": 10}, 100, True)
     assert note is not None and note.startswith("40% of the requests are of 2 kinds") and "load.requests.lens" in note
     assert "CPU time" in note and "of others" in str(unseen_note({b"LPUSH": 30}, 100, False))
+    assert "is not known" in str(unseen_note({b"LPUSH": 100}, 100, False))
     assert unseen_note({b"AUTH": 4}, 1000, True) is None and unseen_note({}, 0, False) is None
 
 

@@ -75,12 +75,13 @@ def unseen_note(unseen: Mapping[bytes, int], total: int, known: bool) -> str | N
 
     ``known`` tells that what they execute is estimated by their time.
     """
-    share = sum(unseen.values()) / max(1, total)
-    if share < NOTED:
+    missed = sum(unseen.values())
+    if missed < NOTED * max(1, total):
         return None
     kinds = "a kind" if len(unseen) == 1 else f"{len(unseen)} kinds"
-    body = "estimated by their CPU time natively" if known else "taken to be that of others"
+    others = "taken to be that of others" if missed < total else "not known"
+    body = "estimated by their CPU time natively" if known else others
     return (
-        f"{share:.0%} of the requests are of {kinds} that did not come while instructions were counted: what they "
-        f"execute is {body}; raise load.requests.lens in app.toml, or make the phases of the client shorter"
+        f"{missed / total:.0%} of the requests are of {kinds} that did not come while instructions were counted: what "
+        f"they execute is {body}; raise load.requests.lens in app.toml, or make the phases of the client shorter"
     )
