@@ -24,7 +24,7 @@ from ditto.streams.lives import connect_work
 from ditto.streams.peer_waits import find_waits_of_calls, most_polled
 from ditto.streams.serial import serial_waits
 from profile_parts import fixed
-from test_serial import LISTENER, REQUEST, Recorder
+from serial_parts import LISTENER, REQUEST, Recorder
 
 PID = 10
 BACKEND = b"\x02\x00\x1f\x90\x7f\x00\x00\x01" + bytes(8)

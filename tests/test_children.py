@@ -18,8 +18,8 @@ from ditto.model.classes import Placement, fit_program
 from ditto.model.timers import find_timer
 from ditto.streams.evidence import class_works, requests_of
 from profile_parts import fixed, service_profile
+from serial_parts import LISTENER, REQUEST, Recorder
 from strace_parts import traced_clone, whole_calls
-from test_serial import LISTENER, REQUEST, Recorder
 
 PID, CHILD = 10, 70
 

@@ -30,7 +30,7 @@ from ditto.model.network import fit_receive
 from ditto.model.shape import receives_without_reply
 from ditto.streams.evidence import requests_of
 from ditto.streams.protocol import recognise
-from test_serial import LISTENER, Recorder
+from serial_parts import LISTENER, Recorder
 
 CLIENT = """
 import selectors, socket, struct, sys, random

@@ -27,7 +27,7 @@ from ditto.streams.events import Obj
 from ditto.streams.lives import setup_work
 from ditto.streams.passing import Passing
 from ditto.streams.serial import serial_waits
-from test_serial import LISTENER, REQUEST, Recorder
+from serial_parts import LISTENER, REQUEST, Recorder
 
 MASTER, WORKERS, EPOLL, PAIR, INODE = 10, (20, 21), 4, 5, 900
 REPLY = b"$100\r\n" + b"v" * 100 + b"\r\n"

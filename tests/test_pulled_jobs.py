@@ -18,8 +18,8 @@ from ditto.streams.cycles import follow
 from ditto.streams.evidence import requests_of
 from ditto.streams.pulls import pulls, with_pulls
 from profile_parts import fixed, service_profile
+from serial_parts import Recorder, worker
 from test_calls_followed import BACKEND, receive, send
-from test_serial import Recorder, worker
 
 PID = 10
 QUEUE = b"\x02\x00\x1f\x91\x7f\x00\x00\x01" + bytes(8)

@@ -14,8 +14,8 @@ from ditto.model.classes import reply_shapes
 from ditto.model.network import REST, _pieces, fit_receive
 from ditto.streams.cycles import Cycle
 from runtime_build import STATIC, build_clone, receive, running
+from serial_parts import Recorder
 from strace_parts import whole_calls
-from test_serial import Recorder
 
 SIZES = (500, 1500, 2500, 3500)
 

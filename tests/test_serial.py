@@ -1,64 +1,26 @@
-"""Servers whose threads or processes serve one connection at a time: recognised, fitted, and cloned."""
+"""Servers whose threads or processes serve one connection at a time: recognised and fitted, from recordings."""
 
 from __future__ import annotations
 
-import contextlib
-import re
-import shutil
 import socket
-import subprocess
-import time
-from collections import Counter
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ditto.artifacts.observation import DescriptorSeen, ProcessSeen, ThreadSeen
-from ditto.artifacts.profile import Op, OpKind, Process, Profile, ReplyShape, Role
-from ditto.artifacts.syscalls import NUMBERS, name_of
-from ditto.generate.clone import generate, write_clone
+from ditto.artifacts.profile import Op, OpKind, Process, Role
+from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.framing import framing_of
-from ditto.model.classes import Placement, exclusive_replies, fit_program
+from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import Handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
-from ditto.paths import runtime_sources
-from ditto.streams.cycles import Work, follow
-from ditto.streams.events import MISC, Descriptors, Event, KnownDescriptor, Stream
+from ditto.model.serial import waits_once
 from ditto.streams.evidence import class_works, requests_of
 from ditto.streams.lives import setup_work
 from ditto.streams.serial import bursts_before_accepts, serial_waits
-from profile_parts import fixed, service_profile
-from strace_parts import traced_clone, whole_calls
-
-LISTENER = 3
-REQUEST = b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n"
-
-
-class Recorder:
-    """Calls of threads as a recording would tell them."""
-
-    def __init__(self, pids: tuple[int, ...]) -> None:
-        known = [KnownDescriptor(pid, LISTENER, "listener", port=80, identity="l") for pid in pids]
-        self.table = Descriptors(known)
-        self.threads: dict[int, list[Event]] = {}
-        self.now = 0
-
-    def call(self, pid: int, name: str, ret: int, *args: int, payload: bytes = b"") -> None:
-        self.now += 1000
-        event = Event(pid, pid, NUMBERS[name], ret, (*args, 0, 0, 0, 0, 0, 0)[:6], self.now - 500, self.now)
-        event.payload = payload
-        event.index = self.now
-        self.table.apply(event)
-        self.threads.setdefault(pid, []).append(event)
-
-    def work(self) -> Work:
-        return follow(self.threads)
-
-    def stream(self) -> Stream:
-        return Stream(self.threads, [], {}, {}, set(), (0, self.now), self.table)
+from serial_parts import LISTENER, REQUEST, Recorder, worker
 
 
 def test_an_option_that_a_connection_gets_with_a_later_request_is_part_of_its_set_up() -> None:
@@ -108,20 +70,6 @@ def test_connections_older_than_the_recording_are_set_up_as_they_were_found() ->
     assert set_up_before(evidence((True, True), object()), role) == role
 
 
-def worker(record: Recorder, pid: int, connections: int = 3, requests: int = 4) -> None:
-    """Accepts by a blocking call; receives first and polls its one connection only where nothing had come."""
-    for _ in range(connections):
-        record.call(pid, "getppid", 1)
-        record.call(pid, "accept4", 7, LISTENER)
-        for _ in range(requests):
-            record.call(pid, "read", -11, 7, 0, 8000)
-            record.call(pid, "poll", 1, 0, 1, 1000)
-            record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
-            record.call(pid, "write", 5, 7, 0, 5)
-        record.call(pid, "read", 0, 7, 0, 8000)
-        record.call(pid, "close", 0, 7)
-
-
 def loop(record: Recorder, pid: int, wait: str, descriptors: int) -> None:
     """An event loop that has one connection at a time, but waits for its listener all the while."""
     arguments = (descriptors, 1) if wait == "select" else (1, descriptors)
@@ -143,6 +91,24 @@ def test_a_worker_that_serves_one_connection_at_a_time() -> None:
     assert waits is not None
     assert waits.on_connection == {NUMBERS["poll"]: 12} and not waits.on_listener
     assert (waits.refused_receives, waits.refused_accepts) == (12, 0)
+
+
+@pytest.mark.parametrize(("waited", "once"), [(False, True), (True, False)])
+def test_a_worker_that_waits_for_the_rest_of_a_request_in_the_receive(waited: bool, once: bool) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "poll", 1, 0, 1, 1000)
+        record.call(10, "read", 10, 7, 0, 8000, payload=REQUEST)
+        if waited:
+            record.call(10, "poll", 1, 0, 1, 1000)
+        record.call(10, "read", 10, 7, 0, 8000)
+        record.call(10, "write", 5, 7, 0, 5)
+        record.call(10, "write", 5, 7, 0, 5)
+    record.call(10, "close", 0, 7)
+    work = record.work()
+    role = RoleSeen("accept_serve", NUMBERS["poll"], 0, True, True, [10], list(work.threads.values()))
+    assert waits_once(role) is once
 
 
 def test_a_single_poll_is_not_how_a_thread_waits_for_its_requests() -> None:
@@ -259,6 +225,25 @@ def test_processes_that_lead_a_session_are_told_by_most_of_them() -> None:
     assert not leads_session(role, [seen(9, 9)])
 
 
+@pytest.mark.parametrize(("family", "ret", "kept"), [(1, -2, ["misc"]), (1, -111, ["misc"]), (2, -111, [])])
+def test_a_log_that_nobody_keeps(family: int, ret: int, kept: list[str]) -> None:
+    """syslog(3) makes a socket for each line where no daemon has one; the three calls are one operation."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    for _ in range(5):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "socket", 8, family, 0x80002)
+        record.call(10, "connect", ret, 8)
+        record.call(10, "close", 0, 8)
+        record.call(10, "write", 5, 7, payload=b"$-1\r\n")
+    record.call(10, "read", 0, 7)
+    (found,) = class_works(requests_of(record.work())).values()
+    others = [(name.kind, op.count) for name, op in found.ordered() if name.kind not in ("receive", "reply")]
+    assert others == [(kind, 5) for kind in kept]
+    assert sorted(found.unsupported) == ([] if kept else sorted(NUMBERS[n] for n in ("socket", "connect", "close")))
+
+
 def test_what_is_done_before_each_accept() -> None:
     record = Recorder((10,))
     worker(record, 10)
@@ -321,106 +306,6 @@ def test_workers_without_a_connection_are_what_their_busy_siblings_are() -> None
     assert seen.roles[1].wait_name == "poll"
 
 
-def serial_profile(**role: object) -> Profile:
-    """The small profile served by three processes below a master that only sleeps."""
-    profile = service_profile()
-    service = profile.services[0]
-    values: dict[str, object] = {
-        "kind": "accept_serve", "count": 1, "wait": "poll", "wait_nr": 7, "listens": True, "receive_first": True,
-        "on_accept": [Op(kind=OpKind.FCNTL, nr=72, a=4, b=2050)], "on_close": [Op(kind=OpKind.CLOSE, nr=3)], **role,
-    }  # fmt: skip
-    changes = {
-        "roles": [Role(kind="idle", count=1, wait_nr=34), Role.model_validate(values)],
-        "processes": [Process(roles=[0]), Process(parent=0, count=3, roles=[1])],
-        "listener": service.listener.model_copy(update={"nonblocking": False, "accept_flags": 0}),
-    }
-    return profile.model_copy(update={"services": [service.model_copy(update=changes)]})
-
-
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_replies_leave_by_the_calls_that_they_left_by(tmp_path: Path) -> None:
-    """Of one kind of request some replies by a write, and others by a writev."""
-    ways = exclusive_replies([Op(kind=OpKind.REPLY, nr=nr, probability=0.5) for nr in (1, 20)])
-    profile = serial_profile()
-    service = profile.services[0]
-    classes = [service.classes[0].model_copy(update={"program": ways}), *service.classes[1:]]
-    profile = profile.model_copy(update={"services": [service.model_copy(update={"classes": classes})]})
-    with (
-        traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port,
-        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
-    ):
-        for _ in range(100):
-            sock.sendall(REQUEST)
-            assert sock.recv(4096)[:1] == b"$"
-    calls = Counter(re.findall(r"^\d+ +(writev?)\(\d+, .*\$", whole_calls(tmp_path / "log"), re.MULTILINE))
-    assert calls.total() == 100 and min(calls.values()) > 20 and len(calls) == 2
-
-
-@pytest.mark.parametrize(("wait", "call"), [("poll", "poll"), ("select", "pselect6")])
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
-def test_the_clone_makes_the_calls_of_such_a_worker(tmp_path: Path, wait: str, call: str) -> None:
-    folder, log = tmp_path / "clone", tmp_path / "log"
-    before = [Op(kind=OpKind.MISC, nr=NUMBERS["getppid"])]
-    profile = serial_profile(before_accept=before, wait=wait, wait_nr=NUMBERS[call])
-    with traced_clone(profile, folder, log) as port:
-        for _ in range(6):
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-                for _ in range(10):
-                    time.sleep(0.02)  # so that the receive finds nothing first
-                    sock.sendall(REQUEST)
-                    assert sock.recv(4096)[:1] == b"$"
-        time.sleep(0.5)
-    lines = whole_calls(log).splitlines()
-    accepted = {line.split()[0] for line in lines if re.search(r"accept4.*= \d+$", line)}
-    calls: Counter[str] = Counter()
-    for pid in accepted:
-        mine = [line for line in lines if line.split()[0] == pid]
-        begin = next(i for i, line in enumerate(mine) if "accept4" in line)
-        calls += Counter(m[1] for line in mine[begin:] if (m := re.match(r"\d+ +(\w+)\(", line)) is not None)
-    assert 1 <= len(accepted) <= 3
-    assert calls["write"] == 60
-    assert 54 <= calls[call] <= 66, calls
-    assert calls["read"] - calls[call] in range(60, 73), calls  # after each wait again, and one end a connection
-    assert calls["fcntl"] == calls["close"] == 6
-    assert 6 <= calls["getppid"] <= 12 and 6 <= calls["accept4"] <= 12
-    assert calls.pop("mmap", 0) <= 3 * len(accepted)  # memory of a first connection
-    assert not set(calls) - {"write", call, "read", "fcntl", "close", "getppid", "accept4", "rt_sigreturn"}, calls
-
-
-def workers_of(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
-
-
-@pytest.mark.parametrize("wait", ["select", "epoll"])
-def test_a_listener_that_is_waited_for(tmp_path: Path, wait: str) -> None:
-    folder = tmp_path / "clone"
-    profile = serial_profile(listen_wait=wait, accept_first=False, wait="blocking", receive_first=False)
-    service = profile.services[0]
-    listener = service.listener.model_copy(update={"nonblocking": True})
-    profile = profile.model_copy(update={"services": [service.model_copy(update={"listener": listener})]})
-    write_clone(generate(profile, runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
-    with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
-        assert clone.stdout is not None
-        port = int(clone.stdout.readline().split()[-1])
-        try:
-            for _ in range(20):
-                with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-                    sock.sendall(REQUEST)
-                    assert sock.recv(4096)[:1] == b"$"
-            before = sum(map(cpu_ticks, workers_of(clone.pid)))
-            time.sleep(0.7)
-            spent = sum(map(cpu_ticks, workers_of(clone.pid))) - before
-            assert spent < 3, "they spin while there is no connection"
-        finally:
-            clone.terminate()
-
-
 @pytest.mark.parametrize(
     ("head", "framing"),
     [
@@ -433,51 +318,6 @@ def test_a_listener_that_is_waited_for(tmp_path: Path, wait: str) -> None:
 )
 def test_what_ends_a_reply(head: bytes, framing: str) -> None:
     assert framing_of(head) == framing
-
-
-def test_a_reply_that_ends_with_the_connection(tmp_path: Path) -> None:
-    profile = serial_profile(wait="blocking", receive_first=False)
-    service = profile.services[0]
-    shape = ReplyShape(probability=1.0, kind="http_close", status=200, head_bytes=120, size=fixed(300))
-    first = service.classes[0]
-    cls = first.model_copy(
-        update={
-            "match": first.match.model_copy(update={"verb": "GET"}),
-            "replies": [shape],
-            "closes": 1.0,
-            "probability": 1.0,
-            "program": [Op(kind=OpKind.REPLY, nr=1)],
-        }
-    )
-    changes = {
-        "codec": "http1",
-        "classes": [cls],
-        "blocks": [b.model_copy(update={"request_class": 0}) for b in service.blocks],
-    }
-    profile = profile.model_copy(update={"services": [service.model_copy(update=changes)]})
-    folder = tmp_path / "clone"
-    write_clone(generate(profile, runtime_sources()), folder)
-    subprocess.run(["make", "-s", "-C", str(folder), "CFLAGS=-O1"], check=True, capture_output=True, timeout=120)
-    with subprocess.Popen([str(folder / "build" / "clone"), "--port", "0"], stdout=subprocess.PIPE, text=True) as clone:
-        assert clone.stdout is not None
-        port = int(clone.stdout.readline().split()[-1])
-        try:
-            with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
-                sock.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-                data = b""
-                with contextlib.suppress(ConnectionResetError):
-                    while piece := sock.recv(4096):
-                        data += piece
-        finally:
-            clone.terminate()
-    head, _, body = data.partition(b"\r\n\r\n")
-    assert len(head) + 4 == 120 and len(body) == 300
-    assert b"content-length" not in head.lower() and b"Connection: close" in head
-
-
-def test_the_runtime_makes_every_call_that_is_no_more_than_a_call() -> None:
-    made = set(re.findall(r"case SYS_(\w+):", (runtime_sources() / "misc.c").read_text()))
-    assert {name_of(nr) for nr in MISC} <= made
 
 
 @pytest.mark.parametrize(
@@ -521,6 +361,29 @@ def test_only_long_replies_stop_for_others_to_have_their_turn(first: int, calls:
     (cycles,) = requests_of(record.work()).classes.values()
     send = fit_send(cycles, False, None)
     assert (send.calls_per_wake, send.arm, bool(send.call_bytes)) == (calls, not calls, first > 4096)
+
+
+@pytest.mark.parametrize(("relayed", "calls"), [(False, 1), (True, 0)])
+def test_a_reply_that_comes_from_elsewhere_piece_by_piece_stops_for_nobody(relayed: bool, calls: int) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, LISTENER)
+    record.call(10, "socket", 9, 2, 1)
+    record.call(10, "connect", 0, 9)
+    for _ in range(20):
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", len(REQUEST), 7, payload=REQUEST)
+        record.call(10, "write", len(REQUEST), 9, payload=REQUEST)
+        record.call(10, "epoll_wait", 1, 4)
+        record.call(10, "read", 65536, 9)
+        record.call(10, "write", 65536, 7)
+        record.call(10, "epoll_wait", 1, 4)
+        if relayed:
+            record.call(10, "read", 32768, 9)
+        record.call(10, "write", 32768, 7)
+    record.call(10, "read", 0, 7)
+    (cycles,) = requests_of(record.work(), "resp2").classes.values()
+    send = fit_send(cycles, False, None)
+    assert (send.calls_per_wake, send.arm, send.call_bytes) == (calls, False, 65536)
 
 
 def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> None:

@@ -27,7 +27,7 @@ from ditto.model.service import fit
 from ditto.observe.native_phase import NativeOptions, record_native
 from ditto.paths import runtime_sources
 from ditto.streams.evidence import load_evidence
-from test_serial import REQUEST, Recorder
+from serial_parts import REQUEST, Recorder
 
 pytestmark = pytest.mark.slow
 CONNECTIONS = 4

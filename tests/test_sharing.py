@@ -20,6 +20,7 @@ from ditto.errors import UnsupportedShapeError
 from ditto.model.classes import Placement
 from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
+from ditto.model.service import _before_waits
 from ditto.model.shape import require_known_shape
 from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
@@ -139,6 +140,10 @@ def test_what_a_dispatcher_does_before_each_wait(idle: int, found: bool) -> None
     ops = each_dispatch(role, Placement(lambda name, op: 0, lambda slot: 5))  # type: ignore[arg-type]
     wanted = [(OpKind.FILE_FSTAT, NUMBERS["fchmod"], 5, 1.0), (OpKind.MISC, NUMBERS["getppid"], 0, 1.0)]
     assert [(op.kind, op.nr, op.b, op.probability) for op in ops] == (wanted if found else [])
+    fit = SimpleNamespace(roles=SimpleNamespace(roles=[SimpleNamespace(kind="dispatch", serves=False, work=role.work)]))
+    skipped = _before_waits(fit)  # type: ignore[arg-type]
+    calls = Counter(event.nr for event in record.threads[11] if id(event) in skipped)  # no request's
+    assert calls == (Counter({NUMBERS["fchmod"]: 12, NUMBERS["getppid"]: 12}) if found else Counter())
 
 
 def test_a_dispatcher_is_told_from_those_who_serve() -> None:

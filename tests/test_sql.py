@@ -31,7 +31,7 @@ from ditto.streams.matching import class_index
 from ditto.streams.sql import statement_key
 from profile_parts import service_profile
 from runtime_build import Clone, build_clone, exchange, receive_all, running
-from test_serial import LISTENER, Recorder
+from serial_parts import LISTENER, Recorder
 
 PGBENCH = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))), None)
 WIDE, NARROW = b"SELECT a, b, c FROM t1 WHERE id = 5", b"SELECT abalance FROM t2"

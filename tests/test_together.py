@@ -11,7 +11,7 @@ import pytest
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.generate.writer import Tables
-from ditto.model.together import comes_evenly, draws_of, starts_of
+from ditto.model.together import FILE_DRAW, comes_evenly, draws_of, starts_of
 from ditto.streams.calls import Call
 from ditto.streams.cycles import Cycle
 from ditto.streams.programs import ClassWork, OpName, OpWork
@@ -82,3 +82,29 @@ def test_a_call_for_every_fourth_request_comes_evenly_and_by_itself() -> None:
     assert draws == {MISSED: {"draw": 2, "even": True}}
     assert draws_of(*work_of(1000, {MISSED: by_chance})) == {}
     assert not comes_evenly([True] * 1000) and not comes_evenly([False, True] * 100)
+
+
+def of_file(slot: int, kind: str, call: str, occurrence: int = 0) -> OpName:
+    return OpName(kind, NUMBERS[call], ("t", slot), occurrence)
+
+
+OPENED, READ, READ_AGAIN, CLOSED = (
+    of_file(0, "file_open", "openat"),
+    of_file(0, "file_read", "pread64"),
+    of_file(0, "file_read", "pread64", 1),
+    of_file(0, "file_close", "close"),
+)
+
+
+def test_what_is_done_with_a_file_that_some_requests_open_comes_with_its_opening() -> None:
+    """Others find it open still; one that opened it may read for two."""
+    opened = set(range(0, 1000, 2))
+    of_all = {OPENED: opened, READ: opened, READ_AGAIN: set(range(0, 1000, 10)), CLOSED: opened}
+    draws = draws_of(*work_of(1000, {**of_all, REPLY: set(range(1000))}))
+    assert draws == {name: {"start": 0.0, "draw": FILE_DRAW} for name in of_all}
+
+
+def test_files_that_all_requests_open_or_that_their_replies_tell_need_no_draw() -> None:
+    everyone, some = set(range(1000)), set(range(0, 1000, 3))
+    assert draws_of(*work_of(1000, {OPENED: everyone, READ: some, CLOSED: everyone})) == {}
+    assert draws_of(*work_of(1000, {OPENED: some, READ: some, CLOSED: some}), settled={OPENED}) == {}

@@ -277,7 +277,7 @@ struct ditto_role {
 	/* Threads that serve one connection at a time (accept_serve), and those that accept for a crowd (dispatch): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */
-	uint8_t receive_first; /* the wait for a request comes only after a receive that found none */
+	uint8_t receive_first, waits_once; /* for a request only after a receive that found none; not for its rest */
 	struct ditto_program before_accept; /* before each accept */
 	struct ditto_program on_accept; /* by the accepting thread, after accept */
 	struct ditto_program on_adopt;  /* by the serving thread, when it takes the connection over (or directly after on_accept) */

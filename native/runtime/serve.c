@@ -87,7 +87,8 @@ void serve_connection(struct worker *w, int fd)
 	worker_adopt(w, fd);
 	open_set(w);
 	for (c = w->all; c && !c->dead; c = w->all) {
-		int waits = (wait_first || c->drained) && !c->eof;
+		int goes_on = c->begun && w->role->waits_once;
+		int waits = ((wait_first && !goes_on) || c->drained) && !c->eof;
 
 		c->drained = 0;
 		if (waits && serve_wait(c, POLLIN))

@@ -126,18 +126,17 @@ class RequestClass(Model):
 class Role(Model):
     """What a kind of thread does; see ``struct ditto_role``.
 
-    ``listen_wait``, ``accept_first``, ``receive_first`` and ``before_accept`` are for threads that serve one connection
-    at a time: how they wait for the next connection, whether they try to accept or receive before they wait, and what
-    they do before each accept.  ``each_wake`` are calls made after each return of the wait, ``each_wait`` those right
-    before it, ``each_batch`` what is done once for all requests of a wake-up that ask for it, before they are answered.
-    ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes`` and ``running`` are for threads that
-    share connections: whether they wait for events themselves (``crowd``: all at once, else one at a time), ask without
-    blocking before, whether a dispatcher takes each connection out of the wait set with each report, or leaves it there
-    for no events, how many run at a time at most (0: all), and how often they wake nobody, for each report they hand
-    out or each time they were woken.  The dispatcher of a ``crowd`` only accepts, and waits by ``listen_wait``.
-    ``relisten`` is the number of accepts with which a loop takes the listener out of its wait set and adds it again; 0
-    for never.  ``leads_session``: a process that begins with such a thread is in a session of its own; kernels share
-    CPUs evenly among sessions.
+    ``listen_wait``, ``accept_first``, ``receive_first``, ``waits_once`` and ``before_accept`` are for threads that
+    serve one connection at a time: how they wait for the next connection, whether they try to accept or receive before
+    they wait, or wait for a request's first part alone, and what they do before each accept.  ``each_wake`` are calls
+    right after each wait, ``each_wait`` those right before it, ``each_batch`` what is done once for all requests of a
+    wake-up that ask for it, before they are answered.  ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes``
+    and ``running`` are for threads that share connections: whether they wait for events (``crowd``: all at once, else
+    in turn), ask without blocking before, whether a dispatcher takes each connection out of the wait set with each
+    report, or leaves it for no events, how many run at a time at most (0: all), and how often they wake nobody, for
+    each report they hand out or each time they were woken.  The dispatcher of a ``crowd`` only accepts, and waits by
+    ``listen_wait``.  ``relisten``: after so many accepts a loop takes the listener out of its wait set and adds it
+    again; 0: never.  ``leads_session``: a process that begins with such a thread leads a session.
     """
 
     kind: Literal[
@@ -175,6 +174,7 @@ class Role(Model):
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
     accept_first: bool = True
     receive_first: bool = False
+    waits_once: bool = False
     before_accept: Program = []
     on_accept: Program = []
     on_adopt: Program = []

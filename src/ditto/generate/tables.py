@@ -160,7 +160,8 @@ def _serial(tables: Tables, role: Role) -> str:
     wait = _WAITS[role.listen_wait]
     return (
         f", .listen_wait = {wait}, .accept_first = {int(role.accept_first)}, "
-        f".receive_first = {int(role.receive_first)}, .before_accept = {tables.program(role.before_accept)}"
+        f".receive_first = {int(role.receive_first)}, .waits_once = {int(role.waits_once)}, "
+        f".before_accept = {tables.program(role.before_accept)}"
     )
 
 

@@ -10,6 +10,7 @@ from ditto.model.classes import BlockFor
 from ditto.streams.evidence import Evidence, Gaps
 from ditto.streams.programs import OpName
 from ditto.streams.segments import Segment, SegmentKey, scaled
+from ditto.streams.unseen import unseen_note
 
 MAX_BLOCKS = 200
 SMALLEST = 30.0
@@ -29,11 +30,15 @@ class BlockBook:
     segments: Mapping[SegmentKey, Segment]
     requests: int
     blocks: list[Block] = field(default_factory=list)
+    estimated: Mapping[bytes, dict[OpName, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, evidence: Evidence) -> BlockBook:
         book = cls(evidence.gaps, evidence.segments, evidence.gaps.requests if evidence.gaps else 0)
+        book.estimated = evidence.estimated
+        if note := unseen_note(evidence.unseen, evidence.requests.total, bool(evidence.estimated)):
+            book.notes.append(note)
         if evidence.gaps is None:
             book.notes.append("no instruction run: the clone's body is empty")
         elif evidence.samples:
@@ -44,11 +49,11 @@ class BlockBook:
         return book
 
     def amounts(self, key: bytes) -> dict[OpName, float]:
-        """Instructions after each operation of a class; those of the nearest class where it was not in the run."""
+        """Instructions after each operation of a class; by its time, or the nearest's, where it was not in the run."""
         if self.gaps is None:
             return {}
-        if key in self.gaps.inside:
-            return self.gaps.inside[key]
+        if found := self.gaps.inside.get(key) or self.estimated.get(key):
+            return found
         word = key.split(b" ", 1)[0]
         for other, amounts in self.gaps.inside.items():
             if other.split(b" ", 1)[0] == word:

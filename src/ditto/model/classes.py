@@ -295,7 +295,7 @@ def fit_program(
     program: list[Op] = []
     late = False
     small = 0.0
-    draws = {**(drawn or {}), **draws_of(work, ordered)}
+    draws = {**(drawn or {}), **draws_of(work, ordered, drawn or ())}
     for step_name, step_op, amount in steps:
         if step_name is not None and step_op is not None:
             late = late or (deferred and step_name.kind in ("reply", "reply_head", RESUME))

@@ -10,6 +10,7 @@ from ditto.artifacts.syscalls import NUMBERS
 from ditto.model.roles import RoleSeen
 from ditto.model.rounds import ONE_BY_ONE, Rounds
 from ditto.streams.arguments import forbids_blocking, signed
+from ditto.streams.calls import peer_of
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import KIND as DATAGRAM
 from ditto.streams.datagrams import is_datagram
@@ -125,7 +126,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     per_wake: Counter[int] = Counter()
     vector_bytes: list[int] = []
     turns: list[int] = []
-    armed = blocked = 0
+    armed = blocked = relayed = 0
     for cycle in cycles:
         sends = [(e, w) for e, w in zip(cycle.events, cycle.wake_of, strict=True)
                  if e.nr in SENDS and e.obj is cycle.connection]  # fmt: skip
@@ -148,6 +149,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
                 wakes = Counter(id(w) for e, w in sends if e.ret > 0)
                 per_wake[wakes[id(sends[0][1])]] += 1
                 turns.append(first_turn)
+                relayed += _relays(cycle, first)
                 armed += any(e.nr == EPOLL_CTL and e.target is cycle.connection for e in cycle.events)
     if not calls:
         return Send(nr=NUMBERS["write"], per_read=deferred)
@@ -164,12 +166,23 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
         iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2]
         if vector_bytes and len(parts) > 0.05 * len(cycles)
         else 0,
-        calls_per_wake=per_wake.most_common(1)[0][0] if several > 0.05 * len(cycles) and blocked < several / 2 else 0,
+        calls_per_wake=per_wake.most_common(1)[0][0]
+        if several > 0.05 * len(cycles) and blocked + relayed < several / 2
+        else 0,
         per_read=deferred,
         arm=not several or armed > several / 2,
         between_block=between_block,
         parts=pieces,
     )
+
+
+def _relays(cycle: Cycle, first: Event) -> bool:
+    """Whether a reply went on to be sent, after its first send, as more of it came from another service.
+
+    It came in several wake-ups then, and did not stop to give others their turn.
+    """
+    at = next(i for i, event in enumerate(cycle.events) if event is first)
+    return any(e.nr in RECEIVES and e.ret > 0 and peer_of(e) is not None for e in cycle.events[at + 1 :])
 
 
 MOST_PIECES = 16

@@ -20,6 +20,8 @@ from ditto.streams.serial import SerialWaits, serial_waits
 
 MINIMUM = 0.2
 """What fewer connections (or accepts) need is left out."""
+WAITED = 0.1
+"""Share of the further parts of requests that a wait comes before, up to which none is meant for them."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ def serial_role(
         listen_wait=WAIT_NAMES.get(on_listener[0][0], "blocking") if on_listener else "blocking",
         accept_first=waits.refused_accepts >= 0.5 * sum(waits.on_listener.values()),
         receive_first=receives_first(role),
+        waits_once=waits_once(role),
         on_wake_block=on_wake,
         before_accept=parts.program(work_before_accepts(evidence.work), gaps.before_accept if gaps else {}, runs),
         on_accept=parts.program(setup_work(evidence.work, True), gaps.accept if gaps else {}, runs),
@@ -89,6 +92,12 @@ def receives_first(role: RoleSeen) -> bool:
     """Whether its threads wait for a request only after a receive that found none."""
     waits = _waits(role)
     return waits.refused_receives >= 0.5 * sum(waits.on_connection.values())
+
+
+def waits_once(role: RoleSeen) -> bool:
+    """Whether its threads wait before a request alone, and for the rest of one in the receive itself."""
+    waits = _waits(role)
+    return waits.rests > 0 and waits.waited_rests <= WAITED * waits.rests and not waits.refused_receives
 
 
 def listener_waits(role: RoleSeen) -> Counter[int]:
@@ -103,4 +112,6 @@ def _waits(role: RoleSeen) -> SerialWaits:
         sum((waits.on_listener for waits in found), Counter()),
         sum(waits.refused_receives for waits in found),
         sum(waits.refused_accepts for waits in found),
+        sum(waits.rests for waits in found),
+        sum(waits.waited_rests for waits in found),
     )

@@ -26,7 +26,7 @@ from ditto.model.shape import parts_left_out, require_known_shape, require_reque
 from ditto.model.syncs import Syncs
 from ditto.model.timers import TimerSeen, find_timer
 from ditto.model.waits import longest_rest, longest_timeout, most_events
-from ditto.model.wakes import before_waits, each_wait, each_wake
+from ditto.model.wakes import before_dispatch, before_waits, each_wait, each_wake
 from ditto.streams import programs
 from ditto.streams.cycles import Cycle, ThreadWork, Wake
 from ditto.streams.datagrams import is_datagram
@@ -323,9 +323,11 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
 
 
 def _before_waits(this: _Fit) -> set[int]:
-    """``id`` of the calls that belong to the waits of event loops and to no request."""
+    """``id`` of the calls that belong to the waits of event loops and dispatchers, and to no request."""
     loops = [role for role in this.roles.roles if role.kind == "loop" and role.serves]
-    return {id(event) for role in loops for thread in role.work for event in before_waits(thread)}
+    found = {id(event) for role in loops for thread in role.work for event in before_waits(thread)}
+    dispatchers = [role for role in this.roles.roles if role.kind == "dispatch"]
+    return found | {id(event) for role in dispatchers for thread in role.work for event in before_dispatch(thread)}
 
 
 def _timed(this: _Fit, index: int) -> set[int]:

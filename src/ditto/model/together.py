@@ -5,18 +5,23 @@ several files one or the other.  What a cache does not have is asked of a databa
 each for itself, there would be syncs of what nobody has written, which cost next to nothing, and writes that nobody
 waits for.  So a program draws one number for all of them, and each is made if it falls into a range of its own: the
 same for those that come together, ranges side by side for those of which one excludes the other.
+
+Likewise a file that only some requests open, since others find it open still: what is done with it comes with its
+opening.  Drawn by itself, a read would often be of a file that this request never opened, and bring nothing.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 
 from ditto.streams.programs import ClassWork, OpName, OpWork
 
 FILES = frozenset({"file_write", "file_sync"})
 CALLS = frozenset({"call"})
+FILE_DRAW = 511
+"""Number of the draw for files that some requests open; a request may keep one for longer than a wait."""
 FEWEST = 5
 """Courses with an operation from which on it is told what comes with it."""
 MOSTLY = 0.8
@@ -30,18 +35,26 @@ EVENLY = 0.5
 """Spread of those counts, in that of chance, up to which calls come evenly."""
 
 
-def draws_of(work: ClassWork, ordered: Sequence[tuple[OpName, OpWork]]) -> dict[OpName, dict[str, object]]:
+def draws_of(
+    work: ClassWork, ordered: Sequence[tuple[OpName, OpWork]], settled: Collection[OpName] = ()
+) -> dict[OpName, dict[str, object]]:
     """The fields of `Op` that tell how operations are drawn, of those that are not just drawn by chance each.
 
     Args:
         work: a class.
         ordered: its operations that are part of its program, in order.
+        settled: those that something else tells the draw of: what is done with a file that one of them opens, too.
     """
     total = max(1, len(work.cycles))
     shares = {name: op.count / total for name, op in ordered}
+    opened = {name.slot for name in shares if name.kind == "file_open" and name.slot and shares[name] <= SURE}
+    opened -= {name.slot for name in settled}
+    own = {name: share for name, share in shares.items() if name.slot in opened}
     made: dict[OpName, dict[str, object]] = {
         name: {"start": start} for name, start in starts_of(shares, work.courses).items()
     }
+    of_files = starts_of(own, work.courses, frozenset(name.kind for name in own))
+    made |= {name: {"start": start, "draw": FILE_DRAW} for name, start in of_files.items()}
     starts = starts_of(shares, work.courses, CALLS)
     evenly = {name: comes_evenly(_made(work, op)) for name, op in ordered if _varies(name, shares)}
     all_even = all(evenly[name] for name in starts)

@@ -60,13 +60,34 @@ def each_wait(role: RoleSeen) -> list[Op]:
 def each_dispatch(role: RoleSeen, placement: Placement) -> list[Op]:
     """The program of what a thread that serves nothing itself calls right before each wait (a sign of life, say).
 
-    Those calls come after whatever else it did, so they are told by having no effect, and by coming before most waits.
     One thread speaks for all: each may have a file of its own.
     """
     thread = max(role.work, key=lambda thread: len(thread.wakes), default=None)
+    ends = _quiet_ends(thread) if thread is not None else []
+    if not ends:
+        return []
+    nowhere = Wake(0, None, 0)
+    cycles = [Cycle(Obj("none", 0), e[0].tid, nowhere, e[0], e, [nowhere] * len(e)) for e in ends][:MOST]
+    work = programs.build(b"wait", cycles)
+    ops = fit_program(work, {}, lambda name, amount: [], placement, deferred=False, minimum=USUAL)
+    return [op for op in ops if op.kind in (OpKind.MISC, OpKind.FILE_FSTAT)]
+
+
+def before_dispatch(thread: ThreadWork) -> list[Event]:
+    """The calls of which `each_dispatch` makes a program: they are for the wait, and for no request before it."""
+    ends = _quiet_ends(thread)
+    made = Counter(nr for end in ends for nr in {event.nr for event in end})
+    return [event for end in ends for event in end if made[event.nr] > USUAL * len(ends)]
+
+
+def _quiet_ends(thread: ThreadWork) -> list[list[Event]]:
+    """What a thread calls right before its waits, where most have something; of the others nothing.
+
+    Those calls come after whatever else it did, so they are told by having no effect, and by coming before most waits.
+    """
     ends: list[list[Event]] = []
     quiet: list[Event] = []
-    for event in thread.events if thread is not None else ():
+    for event in thread.events:
         if is_wait(event):
             ends.append(quiet)
             quiet = []
@@ -74,13 +95,8 @@ def each_dispatch(role: RoleSeen, placement: Placement) -> list[Op]:
             quiet.append(event)
         elif event.nr != FUTEX:  # a lock among threads may be anywhere
             quiet = []
-    nowhere = Wake(0, None, 0)
-    cycles = [Cycle(Obj("none", 0), e[0].tid, nowhere, e[0], e, [nowhere] * len(e)) for e in ends[1:] if e][:MOST]
-    if thread is None or len(cycles) <= USUAL * (len(ends) - 1):
-        return []
-    work = programs.build(b"wait", cycles)
-    ops = fit_program(work, {}, lambda name, amount: [], placement, deferred=False, minimum=USUAL)
-    return [op for op in ops if op.kind in (OpKind.MISC, OpKind.FILE_FSTAT)]
+    found = [end for end in ends[1:] if end]
+    return found if len(found) > USUAL * (len(ends) - 1) else []
 
 
 def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:

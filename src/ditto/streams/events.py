@@ -66,7 +66,9 @@ _CREATORS = {
     NUMBERS["io_uring_setup"]: "io_uring",
     NUMBERS["memfd_create"]: "file",
 }
-_SOCKET_TYPE, _DATAGRAM = 15, 2
+_LOCAL, _SOCKET_TYPE, _DATAGRAM = 1, 15, 2
+REFUSED = "refused"
+"""Kind of a local socket that nobody listened for, as of a log that nobody keeps."""
 _FCNTL = NUMBERS["fcntl"]
 _SOCK_STREAM = 1
 _MMAP = NUMBERS["mmap"]
@@ -252,7 +254,7 @@ class Descriptors:
             event.target = table.get(args[4] & 0xFFFFFFFF)
         elif nr in SENDFILES:
             event.target = table.get(args[1] & 0xFFFFFFFF) if nr == NUMBERS["sendfile"] else None
-        if nr == CONNECT and ret in (0, EINPROGRESS) and event.obj is not None:
+        if nr == CONNECT and event.obj is not None:
             _connected(event, event.obj)
         if ret < 0:
             return
@@ -313,10 +315,10 @@ class Descriptors:
 
 def _connected(event: Event, obj: Obj) -> None:
     """A stream socket that connects is a connection to another service; datagrams have no model."""
-    if obj.kind not in ("socket", "unknown") or (obj.creator_nr == SOCKET and obj.flags & 0xF != _SOCK_STREAM):
-        return
-    obj.kind = "downstream"
-    obj.path = event.payload
+    if event.ret not in (0, EINPROGRESS):
+        obj.kind = REFUSED if obj.kind == "socket" and obj.size == _LOCAL else obj.kind
+    elif obj.kind in ("socket", "unknown", REFUSED) and (obj.creator_nr != SOCKET or obj.flags & 0xF == _SOCK_STREAM):
+        obj.kind, obj.path = "downstream", event.payload
 
 
 @dataclass

@@ -108,7 +108,8 @@ class Evidence:
     """Everything the model is fitted to.
 
     ``alone`` are requests that came one at a time, where some were let so.  ``samples`` is the number of samples of the
-    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.
+    CPU clock that gaps and segments are estimated from; 0 where they were counted, or are unknown.  ``unseen`` are
+    numbers of requests of classes that the instruction run has not, ``estimated`` the gaps of these by their time.
     """
 
     observation: Observation
@@ -119,6 +120,8 @@ class Evidence:
     gaps: Gaps | None = None
     segments: Mapping[SegmentKey, Segment] = field(default_factory=dict)
     samples: int = 0
+    unseen: Mapping[bytes, int] = field(default_factory=dict)
+    estimated: Mapping[bytes, dict[OpName, float]] = field(default_factory=dict)
 
     @cached_property
     def datagrams(self) -> bool:
@@ -170,10 +173,13 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.alone = replace(found, classes=by_themselves(found.classes))
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
+        from ditto.streams.unseen import estimated, unseen_classes
 
         files = [folder / name for name in lens.files]
         run = read_instruction_run(files, lens.descriptors, evidence.requests.codec, folds=lens.folds)
         evidence.gaps, evidence.segments = _by_request(run.gaps, run.requests, evidence.requests), run.segments
+        evidence.unseen = unseen_classes(evidence.requests, run.requests)
+        evidence.estimated = estimated(evidence.requests, work, evidence.gaps, evidence.unseen)
     return evidence
 
 

@@ -26,6 +26,7 @@ from ditto.streams.events import (
     OPENS,
     PARKS,
     RECEIVES,
+    REFUSED,
     SENDFILES,
     SENDS,
     SOCKET,
@@ -357,8 +358,10 @@ def describe_in(
         return _describe_file(event, _slot(obj, slots))
     if nr in STATS:
         return ("file_stat", nr, None)
-    if nr in MISC:
+    if nr in MISC or (nr == CONNECT and obj is not None and obj.kind == REFUSED):
         return ("misc", nr, None)
+    if _of_refused(event):
+        return None  # the runtime makes the socket with the call that is refused, and closes it
     if nr in _MEMORY_CALLS:
         mapped = event.target if event.target is not None and event.target.kind == "file" else None
         return (_MEMORY_CALLS[nr], nr, _slot(mapped, slots) if mapped is not None else None)
@@ -390,6 +393,12 @@ def _describe_peer(event: Event, peer: Obj, cycle: Cycle) -> tuple[str, int, tup
         return (_EPOLL_OPS.get(event.args[1], "epoll_mod"), nr, slot)
     kind = _PEER_CALLS.get(nr) or _CONNECTION_CALLS.get(nr)
     return (kind, nr, slot) if kind is not None else None
+
+
+def _of_refused(event: Event) -> bool:
+    """Whether a socket is made or closed that was refused in between."""
+    obj = event.made if event.nr == SOCKET else event.obj if event.nr == CLOSE else None
+    return obj is not None and obj.kind == REFUSED
 
 
 def _slot(obj: Obj, slots: dict[Obj, tuple[str, object]]) -> tuple[str, object]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import numbers
 from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
-from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, Event, Obj, is_wait
+from ditto.streams.events import ACCEPTS, CLOSE, EAGAIN, EPOLL_CTL, RECEIVES, SENDS, Event, Obj, is_wait
 from ditto.streams.passing import PASSAGE
 from ditto.streams.peer_waits import POLLS, relays
 
@@ -27,12 +27,15 @@ class SerialWaits:
         on_listener: calls by number that wait for the next connection.
         refused_receives: receives that found nothing; where each wait follows one, the thread receives first.
         refused_accepts: accepts that found nothing.
+        rests: receives of a further part of a request; waited_rests: those that a wait came before.
     """
 
     on_connection: Counter[int] = field(default_factory=Counter)
     on_listener: Counter[int] = field(default_factory=Counter)
     refused_receives: int = 0
     refused_accepts: int = 0
+    rests: int = 0
+    waited_rests: int = 0
 
 
 def serial_waits(thread: ThreadWork) -> SerialWaits | None:
@@ -49,10 +52,12 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
         sets.follow(event)
     current: Obj | None = None
     received = 0
+    begun = waited_since = False
     for event in thread.events:
         obj = event.obj
         sets.follow(event)
         if is_wait(event):
+            waited_since = True
             waited = sets.connections(event)
             if waited is not None:
                 if len(waited) > 1 or not waited <= {current or next(iter(waited), None)}:
@@ -74,7 +79,7 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
             if event.made is not None:
                 if current is not None:
                     return None
-                current, number = event.made, event.ret
+                current, number, begun = event.made, event.ret, False
         elif obj is not None and obj.kind == "connection":
             if event.nr == CLOSE:
                 current = None if obj is current else current
@@ -84,6 +89,12 @@ def serial_waits(thread: ThreadWork) -> SerialWaits | None:
                 current, number = obj, event.args[0]
                 received += event.ret > 0
                 waits.refused_receives += event.ret == EAGAIN
+                if event.ret > 0:
+                    waits.rests += begun
+                    waits.waited_rests += begun and waited_since
+                    begun, waited_since = True, False
+            elif event.nr in SENDS:
+                begun = False
     if waits.on_connection.total() <= STRAY_WAITS * received and not waits.refused_receives:
         waits.on_connection.clear()  # of something else, such as a connection of its own that was being made
     return waits if received else None

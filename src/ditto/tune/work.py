@@ -184,6 +184,8 @@ def correct(profile: Profile, original: Measured, clone: Measured, damping: floa
         who, alike = owners.of(place), clone.total_requests / max(1, original.total_requests)
         if by_clock(place) and not who:
             continue
+        if place[0] >= 0 and place[0] not in original.requests:  # whose run did not come to such requests
+            continue
         elsewhere = _elsewhere(place, original, clone) if here is None else 0
         if there is None:
             wanted = Amounts()
