@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.streams.cycles import Cycle
 from ditto.streams.earlier import work_of
 from ditto.streams.events import from_recording
 from ditto.streams.evidence import requests_of
 from ditto.streams.pulls import pulls
 
 CODEC_RECORDS = 60_000
+MIXED = 0.05
+"""Share of the requests that came with others from which on these are of several classes: the first and the last of a
+recording are cut off."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +29,13 @@ class Wire:
         codec: the protocol.
         folds: whether digits in paths tell no class.
         pulls: whether it is not spoken to at all, but fetches its jobs.
+        mixed: whether requests of several classes come in one receive, so that more of it tells which.
     """
 
     codec: str
     folds: bool
     pulls: bool
+    mixed: bool = False
 
 
 def wire_of(recording: Path) -> Wire:
@@ -44,4 +51,15 @@ def wire_of(recording: Path) -> Wire:
     head = Recording(loaded.collector, loaded.start_ns, loaded.records[: first + CODEC_RECORDS])
     requests = requests_of(work_of(from_recording(head)))
     cycles = [cycle for found in requests.classes.values() for cycle in found]
-    return Wire(requests.codec, requests.folds, pulls(cycles))
+    return Wire(requests.codec, requests.folds, pulls(cycles), requests.codec == "resp2" and mixed(requests.classes))
+
+
+def mixed(classes: Mapping[bytes, Sequence[Cycle]]) -> bool:
+    """Whether requests that came together are of different classes.
+
+    The first of those that came together tells how many there are.  Where they are all alike, it has as many others in
+    its own class.
+    """
+    others = {key: sum(cycle.together == 0 for cycle in found) for key, found in classes.items()}
+    told = {key: sum(max(0, cycle.together - 1) for cycle in found) for key, found in classes.items()}
+    return sum(abs(others[key] - told[key]) for key in classes) > MIXED * max(1, sum(told.values()))
