@@ -27,7 +27,7 @@ _ELEMENTS = (
     (re.compile(rb"\*2\r\n\$\d+\r\n[^\r]*\r\n\*"), 4 + 4 + 15, 3),
     (re.compile(rb"\*2\r\n\$"), 4 + 10, 2),
 )
-"""Elements by how they begin, in the order of ``enum resp_element`` (native/runtime/resp.h): bytes of the frame of each,
+"""Elements by how they begin, ordered as ``enum resp_element`` (native/runtime/resp.h): bytes of the frame of each,
 and the lengths that are written in digits.  A nested one is a member and its score, an entry of a stream, or a pair."""
 _TOLD = (4, 6, 5, 7, 1, 2, 3, 0)
 """The order in which they are tried: those that say more first."""
