@@ -76,7 +76,8 @@ def test_frames_are_received_by_their_heads_where_the_originals_are(tmp_path: Pa
         watch = ["strace", "-f", "-qq", "-e", "trace=read", "-o", str(log), "-p", str(clone.process.pid)]
         with subprocess.Popen(watch) as traced:
             time.sleep(1.0)
-            said = talk(clone, [begin() + acknowledge(), *asked], 0.2)  # what comes with the preface is taken with it
+            # What comes with the preface is taken with it.
+            said = talk(clone, [begin() + acknowledge(), b"".join(asked)], 0.2)
             traced.terminate()
     assert {stream for _, _, stream, _ in said} == {0, 1, 3}
     sizes = [int(n) for n in re.findall(r"read\(\d+, .*, (\d+)\)", whole_calls(log))]

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from hpack.table import HeaderTable
 
 from ditto.streams.begun import Begun
-from ditto.streams.h2_head import Block, CutHead, CutOffError
 from ditto.streams.events import RECEIVES, SENDS, Event, Obj
+from ditto.streams.h2_head import Block, CutHead, CutOffError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME = 9

@@ -69,8 +69,10 @@ class CutHead:
     event: Event | None = None
 
     def goes_on(self, seen: bytes, length: int) -> bool:
-        """Take more of it, ``length`` bytes of which those ``seen`` were recorded; True once it has come to its end, or no more
-        of it can be read."""
+        """Take more of it, ``length`` bytes of which those ``seen`` were recorded.
+
+        True once it has come to its end, or no more of it can be read.
+        """
         self.whole = self.whole and len(seen) == length
         self.content += seen
         return not self.whole or len(self.content) >= self.size

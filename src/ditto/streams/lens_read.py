@@ -81,7 +81,8 @@ def decode(instruction: Instruction) -> Decoded:
 # What an instruction does to registers does not depend on where it is.
 _DECODED: dict[bytes, Decoded] = {}
 _DECODED_MAX = 1 << 18
-# Nor do blocks, and processes that were forked from one have the same: a service with one for each connection has hundreds.
+# Nor do blocks, and processes that were forked from one have the same: a service with one for each connection has
+# hundreds.
 _BLOCKS: dict[bytes, tuple[list[Decoded], Counter[str]]] = {}
 _DEPENDENCES: dict[tuple[bytes, ...], tuple[NDArray[np.float64], int, int]] = {}
 _BLOCKS_MAX = 1 << 17
