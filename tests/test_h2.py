@@ -71,6 +71,22 @@ def test_a_first_head_that_was_cut_off_leaves_later_ones_known() -> None:
     assert (later.stream, later.key, later.grpc) == (5, b"POST /catalogue.Items/Get", True)
 
 
+def test_a_head_received_behind_its_frames_own_head_is_told_by_the_call_in_which_it_began() -> None:
+    """Go's server receives 9 bytes, and then as many as these tell."""
+    encoder, calls = Encoder(), Calls()
+    calls.call(1, "accept4", 7, 3)
+    calls.moved(1, "read", h2.PREFACE + b"\0\0\0\4\0\0\0\0\0")
+    for number, path in enumerate(["/one", "/two", "/one"]):
+        block = encoder.encode([(":method", "GET"), (":path", path), (":authority", "a"), ("x", f"y{number}")])
+        stream = (2 * number + 1).to_bytes(4, "big")
+        calls.moved(1, "read", len(block).to_bytes(3, "big") + b"\1\5" + stream)
+        calls.moved(1, "read", block)
+        calls.moved(1, "write", *reply(2 * number + 1, 200))
+    h2.annotate(calls.threads[1])
+    told = [[begun.key for begun in event.said or ()] for event in calls.threads[1] if event.nr == NUMBERS["read"]]
+    assert told == [[], [b"GET /one"], [], [b"GET /two"], [], [b"GET /one"], []]
+
+
 @pytest.mark.parametrize("seen", [180, 200, 230, 256, 4096])
 def test_heads_of_any_encoder_cut_anywhere(seen: int) -> None:
     """With Huffman's code and a table that changes; a head whose path was not seen has no key, never a wrong one."""

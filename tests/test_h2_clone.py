@@ -19,6 +19,7 @@ from ditto.host.requests_h2 import Asked, acknowledge, begin, filler_request, fr
 from ditto.streams import h2
 from h2_parts import GET, LIST, grpc_fields, request
 from runtime_build import Clone, build_clone, receive, receive_all, running
+from strace_parts import whole_calls
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +66,24 @@ def test_split_at_every_byte(clone: Clone) -> None:
     for at in range(1, len(data), 2):
         assert talk(clone, [data[:at], data[at:]], 0.0005) == whole, at
     assert talk(clone, [bytes([byte]) for byte in data], 0.0002) == whole
+
+
+def test_frames_are_received_by_their_heads_where_the_originals_are(tmp_path: Path) -> None:
+    encoder, log = Encoder(), tmp_path / "calls"
+    built = build_clone(tmp_path / "clone", "h2", "-DTEST_RECV=.nr=SYS_read,.bytes=8192,.head=9")
+    asked = [request(encoder, 1), request(encoder, 3, LIST)]
+    with running(built) as clone:
+        watch = ["strace", "-f", "-qq", "-e", "trace=read", "-o", str(log), "-p", str(clone.process.pid)]
+        with subprocess.Popen(watch) as traced:
+            time.sleep(1.0)
+            # What comes with the preface is taken with it.
+            said = talk(clone, [begin() + acknowledge(), b"".join(asked)], 0.2)
+            traced.terminate()
+    assert {stream for _, _, stream, _ in said} == {0, 1, 3}
+    sizes = [int(n) for n in re.findall(r"read\(\d+, .*, (\d+)\)", whole_calls(log))]
+    frames_of = [len(content) for one in asked for _, _, _, content in frames(one)]
+    expected = [size for length in frames_of for size in (9, *([length] if length else []))]
+    assert "".join(f"{size}," for size in expected) in "".join(f"{size}," for size in sizes)
 
 
 def test_replies_are_of_the_class_and_are_messages(clone: Clone) -> None:

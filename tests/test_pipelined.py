@@ -19,6 +19,7 @@ from ditto.streams.cycles import Cycle, Wake
 from ditto.streams.events import Event, Obj
 from ditto.streams.evidence import Requests
 from ditto.streams.pipelined import reply_parts, request_parts, split
+from ditto.streams.wire import mixed
 from profile_parts import fixed
 
 PUSH = b"*3\r\n$5\r\nLPUSH\r\n$7\r\ncart:12\r\n$3\r\n123\r\n"
@@ -151,3 +152,16 @@ def test_a_clone_sends_them_together_and_waits_for_all_replies(tmp_path: Path) -
     with running(binary) as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
         for _ in range(5):
             get(sock)  # what stands in for the service answers all three too
+
+
+def test_requests_of_several_kinds_in_one_receive_are_recorded_further() -> None:
+    def classes(requests: bytes, replies: bytes, times: int) -> dict[bytes, list[Cycle]]:
+        found: dict[bytes, list[Cycle]] = {}
+        for one in split([cycle(requests, replies) for _ in range(times)]):
+            found.setdefault(one.receive.payload[:12], []).append(one)
+        return found
+
+    assert mixed(classes(ALL, REPLIES, 3))
+    assert not mixed(classes(PUSH * 5, b":1\r\n" * 5, 3))
+    assert not mixed(classes(PUSH, b":1\r\n", 3))
+    assert not mixed({})

@@ -71,6 +71,10 @@ def split_everywhere(clone: Clone, data: bytes, expected: re.Pattern[bytes]) -> 
     assert expected.fullmatch(exchange(clone, [bytes([byte]) for byte in data], 0.0002))
 
 
+def bulk(*words: bytes) -> bytes:
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
+
+
 BULK = rb"(\$-1\r\n|\$100\r\nx{100}\r\n)"
 ARRAY = rb"\*5\r\n(\$100\r\nx{100}\r\n){5}"
 
@@ -130,13 +134,34 @@ def test_resp_pipelines_of_any_length(resp: Clone) -> None:
         (b"*-1\r\n*0\r\n\r\nPING\r\n", b"+PONG\r\n"),
         (b"QUIT\r\nPING\r\n", b"+OK\r\n"),
         (b"*3\r\n$6\r\nCLIENT\r\n$7\r\nSETNAME\r\n$1\r\na\r\nSELECT 1\r\n", b"+OK\r\n+OK\r\n"),
-        (b"HELLO 3\r\n", b"-ERR unknown command\r\n"),
+        (b"NOSUCH 3\r\n", b"-ERR unknown command\r\n"),
+        (b"ZRANGE z 0 1\r\n", b"*2\r\n" + b"*2\r\n$3\r\n111\r\n$2\r\n11\r\n" * 2),
+        (b"HGETALL h\r\n", b"*4\r\n" + b"$5\r\n11111\r\n" * 4),
+        (
+            b"MULTI\r\nset k v\r\nGET k\r\nEXEC\r\nLPOP k\r\n",
+            b"+OK\r\n" + b"+QUEUED\r\n" * 2 + b"*2\r\n:1\r\n:1\r\n$-1\r\n",
+        ),
+        (b"MULTI\r\nPING\r\nDISCARD\r\nPING\r\nEXEC\r\n", b"+OK\r\n+QUEUED\r\n+OK\r\n+PONG\r\n$-1\r\n"),
+        (b"SUBSCRIBE one\r\n", b"*3\r\n$9\r\nsubscribe\r\n$3\r\none\r\n:1\r\n"),
         (b"*2\r\n$3\r\nGET\r\n", b""),
         (b"*2\r\n$4\r\nPING\r\n$2\r\nhi\r\n", b"$2\r\nhi\r\n"),
     ],
 )  # fmt: skip
 def test_resp_errors_and_public_commands(resp: Clone, data: bytes, reply: bytes) -> None:
     assert exchange(resp, [data]) == reply
+
+
+def test_resp_version_3_is_spoken_to_those_who_ask_for_it(resp: Clone) -> None:
+    hello = bulk(b"HELLO", b"3")
+    greeting = exchange(resp, [hello])
+    assert greeting.startswith(b"%7\r\n$6\r\nserver\r\n") and b"$5\r\nproto\r\n:3\r\n" in greeting
+    rest = [bulk(b"LPOP", b"k"), bulk(b"ZRANGE", b"z", b"0", b"1"), bulk(b"HGETALL", b"h"), b"SUBSCRIBE one\r\n"]
+    assert exchange(resp, [hello, *rest])[len(greeting) :] == (
+        b"_\r\n*2\r\n" + b"*2\r\n$3\r\n111\r\n,11\r\n" * 2 + b"%2\r\n" + b"$5\r\n11111\r\n" * 4
+        + b">3\r\n$9\r\nsubscribe\r\n$3\r\none\r\n:1\r\n"
+    )  # fmt: skip
+    back = exchange(resp, [hello, bulk(b"HELLO", b"2"), bulk(b"LPOP", b"k")])
+    assert back[len(greeting) :].startswith(b"*14\r\n") and back.endswith(b"$-1\r\n")
 
 
 def test_resp_large_payloads_pass_through(resp: Clone) -> None:
@@ -368,9 +393,6 @@ def _filled(store: Callable[[int, int], bytes], clone: Clone, keys: int) -> None
 
 
 def test_a_filled_resp_store_hits_and_misses_by_its_history(resp: Clone) -> None:
-    def bulk(*words: bytes) -> bytes:
-        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
-
     _filled(lambda i, size: bulk(b"SET", b"key:%d" % i, b"v" * size), resp, 3000)
     for i in (0, 7, 499, 2999):
         size = i % 500 + 1
@@ -383,9 +405,6 @@ def test_a_filled_resp_store_hits_and_misses_by_its_history(resp: Clone) -> None
 
 
 def test_values_pushed_to_a_key_take_memory_until_they_are_popped(resp: Clone) -> None:
-    def bulk(*words: bytes) -> bytes:
-        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in words)
-
     def resident() -> int:
         return int(Path(f"/proc/{resp.process.pid}/statm").read_text().split()[1]) * 4096
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from ditto.artifacts.work import Work
 from ditto.host.place import Place
 from ditto.host.process import Memory
 from ditto.host.progress import SilentProgress
+from ditto.streams import segments
 from ditto.streams.cycles import follow
 from ditto.streams.events import is_wait
 from ditto.streams.evidence import Gaps, requests_of
@@ -60,6 +63,38 @@ def test_segments_of_several_processes_are_one() -> None:
     segment = joined([Segment(10, plain(1000.0)), Segment(30, plain(2000.0))])
     assert segment.visits == 40 and segment.work.instructions == pytest.approx(1750)
     assert scaled(plain(1000.0), 250).loads == pytest.approx(62.5)
+
+
+def test_of_many_processes_some_speak_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    class Reader:
+        def __init__(self, process: SimpleNamespace) -> None:
+            self.process = process
+
+        def summary(self, keys: list[int]) -> SimpleNamespace:
+            read.append(self.process.number)
+            return SimpleNamespace(visits=2, instructions=sum(self.process.instructions[keys]))
+
+    monkeypatch.setattr(segments, "LensReader", Reader)
+    monkeypatch.setattr(segments, "work_of_summary", lambda summary: plain(summary.instructions / summary.visits))
+    key = SimpleNamespace(class_id=0, prev_nr=1)
+    processes = [
+        SimpleNamespace(
+            number=n,
+            classes=[b"a"],
+            keys=[key],
+            visits=np.array([2]),
+            instructions=np.array([2000 + 4000 * (n >= 150)]),
+        )
+        for n in range(300)
+    ]
+    (segment,) = segments.segments_of(cast(Any, processes)).values()
+    assert len(read) == len(set(read)) <= segments.MOST_READ and max(read) - min(read) > 250
+    assert segment.visits == 600 and segment.work.instructions == pytest.approx(2000)
+    read.clear()
+    (segment,) = segments.segments_of(cast(Any, processes[:20])).values()
+    assert len(read) == 20 and segment.visits == 40 and segment.work.instructions == pytest.approx(1000)
 
 
 def measured_of(profile: Profile, runtime: float) -> Measured:

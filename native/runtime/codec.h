@@ -38,7 +38,7 @@ struct codec_state {
 	uint32_t value_size;
 	uint64_t need;    /* payload bytes still to be skipped */
 	uint32_t argc, arg;
-	uint32_t first_len; /* length of the argument being read */
+	uint32_t first_len; /* length of the argument being read; RESP: 1 and the commands of a transaction, 0: none */
 	uint32_t value_at; /* word that is the value stored; 0: none */
 	uint64_t key_hash;
 	union {
@@ -57,6 +57,7 @@ enum request_flags {
 	REQ_INTERIM = 16, /* not a request of its own (100 Continue): no program is run */
 	REQ_MALFORMED = 32,
 	REQ_CAS = 64,    /* gets, gats */
+	REQ_RESP3 = 128, /* of a client that asked for version 3 of RESP */
 };
 
 #define REPLY_IN_PART 2
@@ -69,7 +70,7 @@ struct request {
 	uint32_t keys_len;
 	const char *note;
 	uint32_t note_len;
-	uint32_t bytes;    /* opaque: length of the request */
+	uint32_t bytes;    /* opaque: length of the request; RESP: elements of the reply, where something is counted */
 	uint8_t key_role;  /* enum key_role: what the request does with the key of key_hash */
 	uint8_t one_key;   /* keys are one */
 	uint8_t may_lend;  /* the reply's payload may be left where it is, see reply_parts */

@@ -235,6 +235,27 @@ static enum codec_step h2_parse(struct codec_state *st, const uint8_t *p, size_t
 	return step;
 }
 
+/* A frame at a time: its head, then what that tells. */
+static uint32_t h2_wants(const struct codec_state *st, const uint8_t *p, size_t n)
+{
+	size_t at = 0;
+
+	if (st->phase == PHASE_DATA)
+		return st->need < UINT32_MAX ? (uint32_t)st->need : UINT32_MAX;
+	if (!n)
+		return 0;
+	if (st->phase == PHASE_PREFACE)
+		return UINT32_MAX;
+	while (n - at >= H2_FRAME) {
+		size_t end = at + H2_FRAME + h2_length(p + at);
+
+		if (end > n)
+			return (uint32_t)(end - n);
+		at = end;
+	}
+	return (uint32_t)(H2_FRAME - (n - at));
+}
+
 static void h2_end(struct codec_state *st)
 {
 	free(st->h2);
@@ -243,5 +264,5 @@ static void h2_end(struct codec_state *st)
 
 const struct codec codec_h2 = {
 	.name = "h2", .max_head = H2_BLOCK_MAX + H2_FRAME, .setup = h2_setup, .parse = h2_parse, .reply = h2_reply, .greet = h2_greet,
-	.fail = h2_fail, .end = h2_end,
+	.wants = h2_wants, .fail = h2_fail, .end = h2_end,
 };

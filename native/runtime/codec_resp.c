@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RESP2, the protocol of Redis: multibulk requests; inline ones are in resp_inline.c, replies in resp_reply.c.
+ * RESP, the protocol of Redis, in both its versions: multibulk requests; inline ones are in resp_inline.c, replies in
+ * resp_reply.c.
  * Arguments after the first are skipped by their length; the first is the command.
  */
 #include "codec.h"
@@ -102,31 +103,6 @@ void resp_take_word(struct codec_state *st, const uint8_t *p, size_t n)
 		st->word8[i] = upper8(st->word8[i]);
 }
 
-enum codec_step resp_complete(struct codec_state *st, struct request *req)
-{
-	const struct verb_entry *entry = st->word_len ? verb_find(st->word8) : NULL;
-
-	st->phase = PHASE_START;
-	req->flags = 0;
-	req->key_role = st->argc > 1 && entry ? entry->key_role : KEY_NONE;
-	req->key_hash = st->key_hash;
-	req->value_size = st->value_size;
-	req->value = st->value;
-	req->cls = DITTO_NONE;
-	req->canned = RESP_D_UNKNOWN;
-	if (entry) {
-		req->cls = (int16_t)verb_class_for(entry, st->argc);
-		if (req->cls == DITTO_NONE) {
-			req->canned = entry->builtin ? entry->builtin : RESP_D_UNKNOWN;
-			req->note = st->note;
-			req->note_len = st->note_len;
-		}
-		if (entry->builtin == RESP_D_QUIT)
-			req->flags = REQ_CLOSE;
-	}
-	return CODEC_REQUEST;
-}
-
 /* "<type>d\r\n" or "<type>dd\r\n": the number, or -1 for anything else; *p moves past it. */
 static inline int short_number(const uint8_t **p, uint8_t type)
 {
@@ -167,7 +143,7 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 	st->word8[1] = st->word8[2] = 0;
 	at += len + 2;
 	entry = verb_find(st->word8);
-	if (!entry || entry->first == DITTO_NONE)
+	if (!entry || entry->first == DITTO_NONE || entry->builtin >= RESP_D_AGREED || st->first_len)
 		return CODEC_MORE; /* default replies may need an argument */
 	req->key_role = entry->key_role;
 	req->key_hash = 0;
@@ -188,7 +164,8 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 		at += len + 2;
 	}
 	req->cls = (int16_t)verb_class_for(entry, (uint32_t)argc);
-	req->flags = entry->builtin == RESP_D_QUIT ? REQ_CLOSE : 0;
+	req->canned = RESP_NO_DEFAULT;
+	req->flags = (entry->builtin == RESP_D_QUIT ? REQ_CLOSE : 0) | st->flags;
 	*used = (size_t)(at - p);
 	return CODEC_REQUEST;
 }
@@ -196,7 +173,10 @@ static enum codec_step short_request(struct codec_state *st, const uint8_t *p, s
 /* The default replies that look at the next argument. */
 static int wants_note(const struct verb_entry *entry)
 {
-	return entry && entry->first == DITTO_NONE && entry->builtin >= RESP_D_PING && entry->builtin <= RESP_D_CLIENT;
+	if (!entry)
+		return 0;
+	return entry->builtin == RESP_D_HELLO || entry->builtin == RESP_D_SUBSCRIBE ||
+	       (entry->first == DITTO_NONE && entry->builtin >= RESP_D_PING && entry->builtin <= RESP_D_CLIENT);
 }
 
 static enum codec_step resp_parse(struct codec_state *st, const uint8_t *p, size_t n, size_t *used,

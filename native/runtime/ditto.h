@@ -103,7 +103,7 @@ struct ditto_column {
 struct ditto_reply {
 	uint32_t prob; /* cumulative within the class; the last is DITTO_ALWAYS */
 	uint8_t kind;
-	uint16_t status;    /* HTTP status */
+	uint16_t status;    /* of HTTP; RESP: see resp.h */
 	uint32_t head_bytes; /* HTTP: bytes of status line and headers together, met exactly where at all possible */
 	const struct ditto_dist *count; /* array elements */
 	const struct ditto_dist *size;  /* payload: bulk or element size, value size, body size, digits of a number,

@@ -135,6 +135,8 @@ static enum frame_state resp_line(struct reply_frame *f, const uint8_t *line)
 	f->error |= is_failure(line, FAILED_RESP);
 	switch (line[0]) {
 	case '$':
+	case '=':
+	case '!':
 		if (!none) {
 			f->need = count + 2;
 			f->phase = PHASE_VALUE;
@@ -142,13 +144,20 @@ static enum frame_state resp_line(struct reply_frame *f, const uint8_t *line)
 		}
 		break;
 	case '*':
-		f->pending += none ? 0 : count;
+	case '~':
+	case '>':
+	case '%':
+		f->pending += none ? 0 : line[0] == '%' ? 2 * count : count;
 		if (f->pending > MOST_VALUES)
 			return FRAME_BROKEN;
 		break;
 	case '+':
 	case '-':
 	case ':':
+	case '_':
+	case ',':
+	case '#':
+	case '(':
 		break;
 	default:
 		return FRAME_BROKEN;

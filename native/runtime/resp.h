@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Between the parts of the RESP2 codec: what a request without a class is answered by.
+ * Between the parts of the RESP codec: what a request without a class is answered by.
  */
 #ifndef DITTO_RESP_H
 #define DITTO_RESP_H
@@ -17,6 +17,13 @@ enum resp_default {
 	/* protocol errors */
 	RESP_E_MULTIBULK, RESP_E_MULTIBULK_LONG, RESP_E_BULK, RESP_E_BULK_LONG, RESP_E_DOLLAR, RESP_E_INLINE_LONG,
 	RESP_E_QUOTES,
+	/* of what the connection has agreed on, or counts: said whatever the class is; see resp_agreed() */
+	RESP_D_AGREED, RESP_D_HELLO = RESP_D_AGREED, RESP_D_MULTI, RESP_D_EXEC, RESP_D_DISCARD, RESP_D_SUBSCRIBE, RESP_D_QUEUED,
+};
+
+/* Elements of an array, units of its shape's status, of which the tens are the mark: see src/ditto/streams/resp.py. */
+enum resp_element {
+	RESP_BULK, RESP_INTEGER, RESP_SIMPLE, RESP_DOUBLE, RESP_NONE, RESP_SCORED, RESP_ENTRY, RESP_PAIR,
 };
 
 enum codec_step resp_inline(struct codec_state *st, const uint8_t *p, size_t n, size_t *used, struct request *req);

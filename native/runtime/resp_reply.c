@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RESP2: replies.
+ * RESP: replies.
  */
 #include "resp.h"
 #include "reply_frame.h"
 
 #include <string.h>
+
+#define NUMBER_BYTES 24 /* what is this short may be a number, and clients read it as one */
+#define DOUBLE_BYTES 17
 
 static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 {
@@ -27,7 +30,7 @@ static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 	if (text) {
 		to = codec_copy(to, text, size);
 	} else {
-		to = codec_fill(to, 'x', size);
+		to = codec_fill(to, size <= NUMBER_BYTES ? '1' : 'x', size);
 	}
 	*to++ = '\r';
 	*to++ = '\n';
@@ -50,7 +53,81 @@ static void put_line(struct outbuf *out, char type, const char *text, uint32_t s
 	out->end += size + 3;
 }
 
-static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+static void put_none(const struct request *req, struct outbuf *out)
+{
+	codec_text(out, req->flags & REQ_RESP3 ? "_\r\n" : "$-1\r\n");
+}
+
+/* A number with a point: the first version of the protocol has none of its own. */
+static void put_double(const struct request *req, struct outbuf *out, uint32_t size)
+{
+	if (req->flags & REQ_RESP3)
+		put_line(out, ',', "", size < 1 ? 1 : size > DOUBLE_BYTES ? DOUBLE_BYTES : size, '1');
+	else
+		put_bulk(out, NULL, size);
+}
+
+/* The line before the elements of an array, or of what the first version of the protocol has as one. */
+static void put_opening(const struct request *req, struct outbuf *out, unsigned mark, uint32_t count, size_t room)
+{
+	static const char marks[] = "*%~>";
+	uint8_t *to = out_room(out, room < 24 ? 24 : room);
+	unsigned n;
+
+	if (!to)
+		return;
+	if (mark > 3 || !(req->flags & REQ_RESP3)) {
+		count *= mark == 1 ? 2 : 1;
+		mark = 0;
+	}
+	to[0] = (uint8_t)marks[mark];
+	n = 1 + codec_digits((char *)to + 1, count);
+	to[n] = '\r';
+	to[n + 1] = '\n';
+	out->end += n + 2;
+}
+
+static void put_element(const struct request *req, struct outbuf *out, unsigned kind, uint32_t size)
+{
+	uint32_t part = size / (kind == RESP_ENTRY ? 3 : 2);
+
+	switch (kind) {
+	case RESP_INTEGER:
+		put_line(out, ':', "", size < 1 ? 1 : size > 18 ? 18 : size, '1');
+		return;
+	case RESP_SIMPLE:
+		put_line(out, '+', "OK", size < 1 ? 1 : size < 65536 ? size : 65536, 'x');
+		return;
+	case RESP_DOUBLE:
+		put_double(req, out, size);
+		return;
+	case RESP_NONE:
+		put_none(req, out);
+		return;
+	case RESP_SCORED:
+		part = part < DOUBLE_BYTES ? part : DOUBLE_BYTES;
+		codec_text(out, "*2\r\n");
+		put_bulk(out, NULL, size - part);
+		put_double(req, out, part);
+		return;
+	case RESP_ENTRY:
+		codec_text(out, "*2\r\n");
+		put_bulk(out, NULL, part);
+		codec_text(out, "*2\r\n");
+		put_bulk(out, NULL, part);
+		put_bulk(out, NULL, size - 2 * part);
+		return;
+	case RESP_PAIR:
+		codec_text(out, "*2\r\n");
+		put_bulk(out, NULL, part);
+		put_bulk(out, NULL, size - part);
+		return;
+	default:
+		put_bulk(out, NULL, size);
+	}
+}
+
+static void put_shape(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
 {
 	uint32_t size = codec_clamp(dist_draw(shape->size, rng, 2)), count, line = size < 65536 ? size : 65536;
 
@@ -59,36 +136,29 @@ static void put_shape(const struct ditto_reply *shape, struct outbuf *out, struc
 		put_line(out, '-', "ERR ", line < 4 ? 4 : line, 'x');
 		return;
 	case REPLY_INTEGER:
-		put_line(out, ':', "", size < 1 ? 1 : size > 18 ? 18 : size, '1');
+		put_element(req, out, shape->status ? RESP_DOUBLE : RESP_INTEGER, size);
 		return;
 	case REPLY_BULK:
 		put_bulk(out, NULL, size);
 		return;
 	case REPLY_NIL:
-		codec_text(out, "$-1\r\n");
+		put_none(req, out);
 		return;
 	case REPLY_ARRAY:
-		count = dist_draw(shape->count, rng, 0);
+		count = req->canned == RESP_D_EXEC ? req->bytes : dist_draw(shape->count, rng, 0);
 		if (count > ARGS_LIMIT)
 			count = ARGS_LIMIT;
 		{
 			/* room for all of it at once, or for a piece, so that nothing is moved when it grows */
 			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24, most = out->piece ? out->piece : REPLY_LIMIT;
-			uint8_t *to = out_room(out, all < most ? (size_t)all : out->piece ? out->piece : 24);
-			unsigned n;
 
-			if (!to)
-				return;
-			to[0] = '*';
-			n = 1 + codec_digits((char *)to + 1, count);
-			to[n] = '\r';
-			to[n + 1] = '\n';
-			out->end += n + 2;
+			put_opening(req, out, shape->status / 10, count, all < most ? (size_t)all : out->piece);
 		}
+		count *= shape->status / 10 == 1 ? 2 : 1;
 		for (uint64_t total = 0; count && !out->failed; count--) {
 			if (total + size > REPLY_LIMIT)
 				size = 0; /* the count must be right; the rest is empty */
-			put_bulk(out, NULL, size);
+			put_element(req, out, shape->status % 10, size);
 			total += size;
 			size = codec_clamp(dist_draw(shape->size, rng, 2));
 		}
@@ -111,13 +181,48 @@ static int note_is(const struct request *req, const char *word)
 	return 1;
 }
 
+/* What a connection has agreed on, and what it counts. */
+static void put_agreed(const struct request *req, struct outbuf *out, struct rng *rng)
+{
+	const struct ditto_reply *shape;
+
+	switch (req->canned) {
+	case RESP_D_HELLO:
+		put_opening(req, out, 1, 7, 0);
+		codec_text(out, "$6\r\nserver\r\n$5\r\nclone\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n");
+		codec_text(out, req->flags & REQ_RESP3 ? ":3\r\n" : ":2\r\n");
+		codec_text(out, "$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n");
+		codec_text(out, "$7\r\nmodules\r\n*0\r\n");
+		return;
+	case RESP_D_EXEC:
+		shape = req->cls == DITTO_NONE ? NULL : codec_shape(req->cls, rng);
+		if (shape && (shape->kind == REPLY_ARRAY || shape->kind == REPLY_NIL)) {
+			put_shape(req, shape, out, rng);
+			return;
+		}
+		put_opening(req, out, 0, req->bytes, 0);
+		for (uint32_t n = 0; n < req->bytes && !out->failed; n++)
+			put_element(req, out, RESP_INTEGER, 1);
+		return;
+	case RESP_D_SUBSCRIBE:
+		for (uint32_t n = 1; n <= req->bytes && !out->failed; n++) {
+			put_opening(req, out, 3, 3, 0);
+			put_bulk(out, (const uint8_t *)"subscribe", 9);
+			put_bulk(out, (const uint8_t *)req->note, req->note_len);
+			put_element(req, out, RESP_INTEGER, 1);
+		}
+		return;
+	default:
+		codec_text(out, req->canned == RESP_D_QUEUED ? "+QUEUED\r\n" : "+OK\r\n");
+	}
+}
+
 static void put_canned(const struct request *req, struct outbuf *out)
 {
 	static const char *const texts[] = {
 		[RESP_D_OK] = "+OK\r\n",
 		[RESP_D_QUIT] = "+OK\r\n",
 		[RESP_D_INT] = ":1\r\n",
-		[RESP_D_NIL] = "$-1\r\n",
 		[RESP_D_EMPTY] = "*0\r\n",
 		[RESP_D_BULK] = "$1\r\n1\r\n",
 		[RESP_D_SCAN] = "*2\r\n$1\r\n0\r\n*0\r\n",
@@ -140,6 +245,9 @@ static void put_canned(const struct request *req, struct outbuf *out)
 			codec_text(out, "+PONG\r\n");
 		else
 			put_bulk(out, (const uint8_t *)req->note, req->note_len);
+		break;
+	case RESP_D_NIL:
+		put_none(req, out);
 		break;
 	case RESP_D_ECHO:
 		put_bulk(out, (const uint8_t *)req->note, req->note_len);
@@ -171,9 +279,9 @@ static void put_read(const struct request *req, struct outbuf *out, struct rng *
 	if (state == KEY_PRESENT)
 		put_bulk(out, value, codec_clamp(size));
 	else if (state == KEY_ABSENT)
-		codec_text(out, "$-1\r\n");
+		put_none(req, out);
 	else
-		put_shape(codec_shape(req->cls, rng), out, rng);
+		put_shape(req, codec_shape(req->cls, rng), out, rng);
 }
 
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
@@ -189,12 +297,14 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 		keys_push(req->key_hash, req->value, req->value_size);
 	else if (req->key_role == KEY_POP || req->key_role == KEY_PULL)
 		keys_pop(req->key_hash);
-	if (req->cls == DITTO_NONE)
+	if (req->canned >= RESP_D_AGREED)
+		put_agreed(req, out, rng);
+	else if (req->cls == DITTO_NONE)
 		put_canned(req, out);
 	else if (req->key_role == KEY_READ)
 		put_read(req, out, rng);
 	else
-		put_shape(codec_shape(req->cls, rng), out, rng);
+		put_shape(req, codec_shape(req->cls, rng), out, rng);
 	parts->head = 0;
 	parts->tail = (uint32_t)(out_end(out) - before);
 }

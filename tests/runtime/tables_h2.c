@@ -6,6 +6,10 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 
+#ifndef TEST_RECV
+#define TEST_RECV .nr = SYS_recvmsg, .bytes = 8192, .until_short = 1
+#endif
+
 #define DIST(name, ...) \
 	static const uint32_t name##_value[] = {__VA_ARGS__}; \
 	static const uint32_t name##_cum[] = {DITTO_ALWAYS}; \
@@ -48,7 +52,7 @@ static const struct ditto_process processes[] = {{.name = "p0", .parent = DITTO_
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 9, .print_key = 0x1234ABCDu, .codec = DITTO_CODEC_H2, .classes = 5, .cls = classes,
-	.recv = {.nr = SYS_recvmsg, .bytes = 8192, .until_short = 1}, .send = {.nr = SYS_sendmsg, .flags = 0x4000, .iovs = 3, .arm = 1},
+	.recv = {TEST_RECV}, .send = {.nr = SYS_sendmsg, .flags = 0x4000, .iovs = 3, .arm = 1},
 	.listener = {.backlog = 128, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 04000}, .roles = 1, .role = roles,
 	.processes = 1, .process = processes,
 };

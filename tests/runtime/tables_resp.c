@@ -50,6 +50,8 @@ static const struct ditto_reply bulk[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &hundred},
 };
 static const struct ditto_reply array[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .count = &five, .size = &hundred}};
+static const struct ditto_reply scored[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 5, .count = &two, .size = &five}};
+static const struct ditto_reply map[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 10, .count = &two, .size = &five}};
 static const struct ditto_reply huge[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &big}};
 
 static const struct ditto_op serve[] = {
@@ -64,6 +66,8 @@ static const struct ditto_class classes[] = {
 	{.match = {.verb = "SET", .argc = 3, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS / 2, .replies = 1, .reply = ok, .program = PROGRAM},
 	{.match = {.verb = "GET", .argc = 2, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = bulk, .program = PROGRAM},
 	{.match = {.verb = "LRANGE", .argc = 4, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = array, .program = PROGRAM},
+	{.match = {.verb = "ZRANGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = scored, .program = PROGRAM},
+	{.match = {.verb = "HGETALL", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = map, .program = PROGRAM},
 	{.match = {.verb = "HUGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = huge, .program = PROGRAM},
 };
 
@@ -107,7 +111,7 @@ static const struct ditto_file_group files[] = {{.kind = DITTO_FILE_PROC_SELF_ST
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 7, .codec = DITTO_CODEC_RESP2,
-	.classes = 4, .cls = classes,
+	.classes = 6, .cls = classes,
 	.recv = {TEST_RECV}, .send = {TEST_SEND},
 	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 02000000,
 		     .accept_until_again = 1},

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from ditto.artifacts.plan import Framing
 from ditto.host.spoken import Stream
-from ditto.streams.pipelined import reply_end, request_end
+from ditto.streams.pipelined import request_end
+from ditto.streams.resp import reply_end
 
 ENOUGH = 20
 """Reads of keys that nobody stores, at least: of a store that was not empty, some hit."""
@@ -21,7 +22,7 @@ FOUND = 0.2
 _LONGEST_KEY = 512
 _WORD = re.compile(rb"\$(\d{1,9})\r\n")
 _READS = {Framing.RESP2: {b"GET"}, Framing.MEMCACHED: {b"get", b"gets"}}
-_MISSES = {Framing.RESP2: b"$-1\r\n", Framing.MEMCACHED: b"END\r\n"}
+_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n",)}
 _WITH_DATA = {b"set", b"add", b"replace", b"append", b"prepend", b"cas"}
 
 

@@ -200,6 +200,8 @@ def shapes_of(codec: str, replies: Iterable[ReplySeen]) -> list[ReplyShape]:
         # What an answer of DNS holds and its size belong together.
         records = (one.count, one.second) if one.kind == "dns" else (0, 0)
         groups[(one.kind, one.status, *records)].append(one)
+    if codec == "resp2" and len(groups) > 1:
+        groups.pop(("simple", 1, 0, 0), None)  # what is queued in a transaction is told so by the clone itself
     if not groups:
         return [ReplyShape(probability=1.0, kind=_default_kind(codec), size=constant(2), status=200)]
     ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))[:MAX_REPLIES]

@@ -22,7 +22,7 @@ from ditto.host.snapshot import descriptors, file_sizes, makes_code, tree
 from ditto.observe.alone_phase import record_alone
 from ditto.observe.native_phase import RECORDING, WINDOW_S, NativeOptions, record_native, save_samples
 from ditto.observe.native_run import NativeRecorder
-from ditto.streams.protocol import further_records
+from ditto.streams.protocol import MOST_FURTHER, further_records
 from ditto.streams.started import gone_before_load
 from ditto.streams.wire import Wire, wire_of
 
@@ -47,7 +47,7 @@ def observe_app(spec: AppSpec, folder: Path, seconds: float | None, progress: Pr
     native, notes = record_native(spec, folder, options, progress)
     progress.update("recognising the protocol")
     wire = wire_of(folder / native.recording)
-    if further := further_records(wire.codec):
+    if further := MOST_FURTHER if wire.mixed else further_records(wire.codec):
         progress.note(f"recording again with more of each request: {wire.codec} tells them apart further on")
         options = replace(options, more=further)
         native, notes = record_native(spec, folder, options, progress)

@@ -10,11 +10,11 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hpack.huffman_table import decode_huffman
 from hpack.table import HeaderTable
 
 from ditto.streams.begun import Begun
 from ditto.streams.events import RECEIVES, SENDS, Event, Obj
+from ditto.streams.h2_head import Block, CutHead, CutOffError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 FRAME = 9
@@ -39,44 +39,6 @@ _TABLE_BYTES = 4096
 Entry = tuple[bytes, bytes]
 _UNKNOWN: Entry = (b"", b"")
 Fields = list[Entry]
-
-
-class _CutOffError(Exception):
-    """A head goes on behind what was recorded of it."""
-
-
-class _Block:
-    """The bytes of a head, read one after the other."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def byte(self) -> int:
-        if self.at >= len(self.data):
-            raise _CutOffError
-        self.at += 1
-        return self.data[self.at - 1]
-
-    def number(self, bits: int) -> int:
-        most = (1 << bits) - 1
-        value = self.byte() & most
-        shift = 0
-        while value >= most and shift < 28:
-            more = self.byte()
-            value += (more & 127) << shift
-            shift += 7
-            if more < 128:
-                break
-        return value
-
-    def text(self) -> bytes:
-        coded = self.at < len(self.data) and self.data[self.at] & 128
-        size = self.number(7)
-        text = self.data[self.at : self.at + size]
-        if len(text) < size:
-            raise _CutOffError
-        self.at += size
-        return decode_huffman(text) if coded else text
 
 
 @dataclass
@@ -165,7 +127,7 @@ def _plausible(fields: Fields, whole: bool) -> bool:
 
 def _fields(table: Table, block: bytes) -> Fields | None:
     """None where an index names nothing, or the code is broken."""
-    source, found = _Block(block), []
+    source, found = Block(block), []
     try:
         while source.at < len(block):
             first = block[source.at]
@@ -179,7 +141,7 @@ def _fields(table: Table, block: bytes) -> Fields | None:
                 found.append(entry)
                 if first & 0x40:
                     table.add(entry)
-    except _CutOffError:
+    except CutOffError:
         pass
     except Exception:  # whatever a decoder of damaged bytes raises
         return None
@@ -255,6 +217,17 @@ class Side:
         self.ends = False
         self.grpc = False
         self.streams: set[int] = set()
+        self.cut: CutHead | None = None
+        self.told: Begun | None = None
+
+    def hear(self, event: Event) -> None:
+        """Note with a call what begins in it, and with an earlier one what its head has turned out to be."""
+        before, self.told = self.cut, None
+        event.said = self.feed(event.recorded, event.ret)
+        if self.told is not None and before is not None and before.event is not None:
+            before.event.said = (*(before.event.said or ())[:-1], self.told)
+        if self.cut is not None and self.cut is not before:
+            self.cut.event = event
 
     def feed(self, seen: bytes, length: int) -> tuple[Begun, ...]:
         """What begins in a call that moved ``length`` bytes, of which the first were recorded."""
@@ -262,6 +235,8 @@ class Side:
 
     def _feed(self, seen: bytes, length: int) -> Iterator[Begun]:
         at = self.left
+        if self.cut is not None and self.cut.goes_on(seen[:at], min(at, length)):
+            self._told(self.cut)
         if at > length:
             self.left -= length
             return
@@ -277,7 +252,12 @@ class Side:
             size, kind, flags = int.from_bytes(head[:3], "big"), head[3], head[4]
             content = seen[at + FRAME : at + FRAME + size]
             stream = int.from_bytes(head[5:9], "big")
-            if kind in (HEADERS, CONTINUATION):
+            behind = at + FRAME + size
+            if self.asks and kind == HEADERS and flags & END_HEADERS and len(seen) == length < behind:
+                self.cut = CutHead(size, flags, Begun(stream, b"", self.grpc, at), content)
+                self.streams.add(stream)
+                yield self.cut.begun
+            elif kind in (HEADERS, CONTINUATION):
                 if kind == HEADERS:
                     self.block, self.whole, begun_at = b"", True, at
                     self.ends = bool(flags & END_STREAM)
@@ -292,6 +272,14 @@ class Side:
                     self._read()
             at += FRAME + size
         self.left = max(0, at - length)
+
+    def _told(self, cut: CutHead) -> None:
+        """The head that began in an earlier call is there, or was not recorded."""
+        self.cut, self.whole = None, cut.whole
+        self.block = unpadded(cut.content, cut.flags)
+        key, grpc = head_key(self._read())
+        self.grpc = self.grpc or grpc
+        self.told = cut.begun._replace(key=key, grpc=self.grpc)
 
     def _read(self) -> Fields:
         return (read_head if self.asks else read_reply_head)(self.table, self.block, self.whole)
@@ -338,7 +326,7 @@ def annotate(events: Iterable[Event]) -> None:
                 continue
             sides[obj] = (Side(True), Side(False))
         if (pair := sides[obj]) is not None:
-            event.said = pair[not asks].feed(event.recorded, event.ret)
+            pair[not asks].hear(event)
 
 
 def begun(event: Event) -> Begun:

@@ -5,6 +5,7 @@ Blocks are decoded once per process; everything per key is then a product of blo
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -80,6 +81,11 @@ def decode(instruction: Instruction) -> Decoded:
 # What an instruction does to registers does not depend on where it is.
 _DECODED: dict[bytes, Decoded] = {}
 _DECODED_MAX = 1 << 18
+# Nor do blocks, and processes that were forked from one have the same: a service with one for each connection has
+# hundreds.
+_BLOCKS: dict[bytes, tuple[list[Decoded], Counter[str]]] = {}
+_DEPENDENCES: dict[tuple[bytes, ...], tuple[NDArray[np.float64], int, int]] = {}
+_BLOCKS_MAX = 1 << 17
 
 
 def dependence_bucket(distance: int) -> int:
@@ -109,7 +115,12 @@ class LensReader:
 
     def decode_block(self, block: int) -> list[Decoded]:
         """The instructions of a block."""
-        code = self.process.block_bytes(block)
+        return self._decoded(self.process.block_bytes(block), block)[0]
+
+    def _decoded(self, code: bytes, block: int) -> tuple[list[Decoded], Counter[str]]:
+        """The instructions of a block, and how many there are of each class."""
+        if (found := _BLOCKS.get(code)) is not None:
+            return found
         decoder = Decoder(64, code, ip=int(self.process.blocks["addr"][block]))
         out = []
         at = 0
@@ -122,35 +133,55 @@ class LensReader:
                     _DECODED.clear()
                 known = _DECODED[raw] = decode(instruction)
             out.append(known)
-        return out
+        if len(_BLOCKS) >= _BLOCKS_MAX:
+            _BLOCKS.clear()
+        _BLOCKS[code] = out, Counter(instruction.iform for instruction in out)
+        return _BLOCKS[code]
 
-    def _before(self, block: int, decoded: list[list[Decoded]]) -> list[Decoded]:
-        """Up to `_LOOK_BACK` instructions that usually run before a block, nearest first."""
-        found: list[Decoded] = []
-        at = block
-        while len(found) < _LOOK_BACK:
-            at = int(self.process.blocks["pred"][at])
-            if at == NONE or not decoded[at]:
+    def _before(self, block: int, preds: list[int], lengths: list[int]) -> list[int]:
+        """The blocks that usually run before a block, nearest first, as far as `_LOOK_BACK` instructions."""
+        found: list[int] = []
+        at, instructions = block, 0
+        while instructions < _LOOK_BACK:
+            at = preds[at]
+            if at == NONE or not lengths[at]:
                 break
-            found.extend(reversed(decoded[at]))
-        return found[:_LOOK_BACK]
+            found.append(at)
+            instructions += lengths[at]
+        return found
 
     def facts(self) -> _Facts:
         if self._facts is not None:
             return self._facts
         count = len(self.process.blocks)
-        decoded = [self.decode_block(b) for b in range(count)]
+        codes = [self.process.block_bytes(b) for b in range(count)]
+        decoded, counted = [], []
+        for b, code in enumerate(codes):
+            block, classes = self._decoded(code, b)
+            decoded.append(block)
+            counted.append(classes)
+        lengths = [len(block) for block in decoded]
+        preds = self.process.blocks["pred"].tolist()
         index: dict[str, int] = {}
-        for block in decoded:
-            for instruction in block:
-                index.setdefault(instruction.iform, len(index))
+        for classes in counted:
+            for name in classes:
+                index.setdefault(name, len(index))
         mix = np.zeros((count, max(len(index), 1)))
         distances = np.zeros((3, count, DEPENDENCE_BUCKETS))
         loads, chased = np.zeros(count), np.zeros(count)
-        for b, block in enumerate(decoded):
-            for instruction in block:
-                mix[b, index[instruction.iform]] += 1
-            chased[b], loads[b] = _dependences(self._before(b, decoded), block, distances[:, b])
+        for b, classes in enumerate(counted):
+            for name, instructions in classes.items():
+                mix[b, index[name]] = instructions
+            before = self._before(b, preds, lengths)
+            key = (codes[b], *(codes[at] for at in before))
+            known = _DEPENDENCES.get(key)
+            if known is None:
+                ran = [instruction for at in before for instruction in reversed(decoded[at])][:_LOOK_BACK]
+                found = np.zeros((3, DEPENDENCE_BUCKETS))
+                if len(_DEPENDENCES) >= _BLOCKS_MAX:
+                    _DEPENDENCES.clear()
+                known = _DEPENDENCES[key] = found, *_dependences(ran, decoded[b], found)
+            distances[:, b], chased[b], loads[b] = known
         self._facts = _Facts(list(index), mix, distances[0], distances[1], distances[2], loads, chased)
         return self._facts
 
@@ -165,7 +196,9 @@ class LensReader:
     def iform_mix(self, keys: Iterable[int]) -> dict[str, int]:
         """Instructions by iform class under these keys."""
         facts = self.facts()
-        total = self.counts(keys) @ facts.mix
+        counts = self.counts(keys)
+        ran = np.flatnonzero(counts)  # few of a large program's blocks
+        total = counts[ran] @ facts.mix[ran]
         return {name: int(n) for name, n in sorted(zip(facts.names, total, strict=False)) if n}
 
     def summary(self, keys: Iterable[int] | None = None) -> KeySummary:
@@ -213,8 +246,8 @@ class LensReader:
             code_set_misses=int(p.code_set_misses[rows].sum()),
             data_set_misses=int(p.data_set_misses[rows].sum()),
             jump_shares=float(jumps @ _shared(p)),
-            code_lines=len({line for b in ran
-                            for line in range(int(b["addr"]) >> 6, (int(b["addr"] + b["length"]) - 1 >> 6) + 1)}),
+            code_lines=len({line for addr, length in zip(ran["addr"].tolist(), ran["length"].tolist(), strict=True)
+                            for line in range(addr >> 6, (addr + length - 1 >> 6) + 1)}),
         )  # fmt: skip
 
     def _stride_share(self, counts: NDArray[np.float64]) -> float:

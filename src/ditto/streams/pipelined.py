@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 
 from ditto.streams.cycles import Cycle
 from ditto.streams.events import SENDS, Event
+from ditto.streams.resp import MOST, reply_end
 
 _WORDS = re.compile(rb"\*(\d{1,6})\r\n")
 _LENGTH = re.compile(rb"\$(-?\d{1,10})\r\n")
-_MOST = 1 << 20
 
 Part = tuple[int, int]
 """Where one begins, and its bytes."""
@@ -23,31 +23,12 @@ def request_end(piece: bytes, at: int) -> int | None:
     if words is None:
         return None
     end = words.end()
-    for _ in range(min(int(words[1]), _MOST)):
+    for _ in range(min(int(words[1]), MOST)):
         size = _LENGTH.match(piece, end)
         if size is None:
             return None
         end = size.end() + max(0, int(size[1])) + 2
     return end
-
-
-def reply_end(piece: bytes, at: int) -> int | None:
-    """Where the reply that begins at a place ends; None where that was not recorded."""
-    line_end = piece.find(b"\r\n", at)
-    if line_end < 0:
-        return None
-    mark, number = piece[at : at + 1], piece[at + 1 : line_end]
-    after = line_end + 2
-    if mark == b"$" and number.lstrip(b"-").isdigit():
-        return after + int(number) + 2 if int(number) >= 0 else after
-    if mark == b"*" and number.lstrip(b"-").isdigit():
-        end: int | None = after
-        for _ in range(min(max(0, int(number)), _MOST)):
-            if end is None or end >= len(piece):
-                return None
-            end = reply_end(piece, end)
-        return end
-    return after
 
 
 def request_parts(piece: bytes, length: int) -> list[Part]:

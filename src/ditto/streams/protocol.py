@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ditto.artifacts.plan import first_word, opaque_key
 from ditto.artifacts.prints import folded
-from ditto.streams import dns, fastcgi, h2, mysql, pgsql
+from ditto.streams import dns, fastcgi, h2, mysql, pgsql, resp
 from ditto.streams.events import Event
 
 _HTTP_REQUEST = re.compile(rb"^(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) (\S*)")
@@ -30,7 +30,6 @@ BODILESS = frozenset({204, 304})
 _HTTP_REPLY = re.compile(rb"^HTTP/1\.[01](?: (\d{3})|$)")
 """The version may be all that the first vector of a send holds."""
 _RESP_MULTI = re.compile(rb"^\*(\d+)\r\n\$(\d+)\r\n([^\r]{1,32})")
-_RESP_REPLY = re.compile(rb"^[+\-:$*]")
 _MEMCACHED_VERBS = frozenset(
     b"get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all "
     b"quit "
@@ -55,7 +54,7 @@ def recognise(requests: Iterable[bytes], replies: Iterable[bytes]) -> str:
         "http1": (sum(map(_looks_like_http, request_list)),
                   sum(bool(_HTTP_REPLY.match(r)) for r in reply_list)),
         "resp2": (sum(bool(_RESP_MULTI.match(r)) for r in request_list),
-                  sum(bool(_RESP_REPLY.match(r)) for r in reply_list)),
+                  sum(r[:1] in resp.MARKS for r in reply_list if r)),
         "memcached": (sum(_first_word(r) in _MEMCACHED_VERBS for r in request_list),
                       sum(r.startswith(_MEMCACHED_REPLIES) or r[:1].isdigit() for r in reply_list)),
         "dns": (sum(map(dns.is_question, request_list)), sum(map(dns.is_answer, reply_list))),
@@ -193,33 +192,24 @@ def _resp_shape(payload: bytes, total: int) -> ReplySeen:
     head, _, rest = payload.partition(b"\r\n")
     mark, number = head[:1], head[1:]
     if mark == b"+":
-        return ReplySeen("simple", size=max(0, total - 3))
+        return ReplySeen("simple", status=int(payload.startswith(resp.QUEUED)), size=max(0, total - 3))
     if mark == b"-":
         return ReplySeen("error", size=max(0, total - 3))
-    if mark == b":":
+    if mark and mark in b":#(":
         return ReplySeen("integer", size=max(1, total - 3))
-    if mark == b"$" and number == b"-1":
+    if mark == b",":
+        return ReplySeen("integer", status=1, size=max(1, total - 3))
+    if mark == b"_" or (mark and mark in b"$*" and number == b"-1"):
         return ReplySeen("nil")
-    if mark == b"$" and number.isdigit():
+    if mark and mark in resp.BULKS and number.isdigit():
         return ReplySeen("bulk", size=int(number))
-    if mark == b"*" and number.lstrip(b"-").isdigit():
-        count = max(0, int(number))
+    if mark and mark in resp.AGGREGATES and number.isdigit():
+        count = int(number)
         if not count:
-            return ReplySeen("array")
-        size = _element_size(total - len(head) - 2, count)
-        del rest
-        return ReplySeen("array", count=count, size=size)
+            return ReplySeen("array", status=10 * resp.AGGREGATES.index(mark))
+        status, size = resp.aggregate(mark, count, rest, total - len(head) - 2)
+        return ReplySeen("array", status=status, count=count, size=size)
     return ReplySeen("simple", size=max(0, total - 3))
-
-
-def _element_size(body: int, count: int) -> int:
-    """The size of each of ``count`` equal bulk strings that take ``body`` bytes with their framing."""
-    each = body / count
-    for digits in range(1, 11):
-        size = each - 5 - digits
-        if size >= 0 and len(str(round(size))) <= digits:
-            return round(size)
-    return 0
 
 
 _MEMCACHED_KINDS = {

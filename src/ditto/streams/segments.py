@@ -13,6 +13,10 @@ from ditto.artifacts.lens import PREV_START, KeySummary, LensProcess
 from ditto.artifacts.work import Work
 from ditto.streams.lens_read import LensReader
 
+MOST_READ = 24
+"""Processes that are looked at for what one kind of segment is made of: a service with one for each connection has
+hundreds that do the same, and each takes a second or two to read."""
+
 SegmentKey = tuple[bytes, int]
 """Request class and number of the system call before."""
 
@@ -85,17 +89,34 @@ def work_of_summary(summary: KeySummary) -> Work:
 
 def segments_of(processes: Sequence[LensProcess]) -> dict[SegmentKey, Segment]:
     """The segments of a run.  What was under way when counting began is left out."""
-    parts: dict[SegmentKey, list[Segment]] = defaultdict(list)
-    for process in processes:
+    made: dict[SegmentKey, list[tuple[int, list[int]]]] = defaultdict(list)
+    for number, process in enumerate(processes):
         groups: dict[SegmentKey, list[int]] = defaultdict(list)
         for index, key in enumerate(process.keys):
             if key.prev_nr != PREV_START and process.instructions[index]:
                 groups[(process.classes[key.class_id], key.prev_nr)].append(index)
-        reader = LensReader(process)
         for group, keys in sorted(groups.items()):
+            made[group].append((number, keys))
+    read: dict[int, list[tuple[SegmentKey, list[int]]]] = defaultdict(list)
+    for group, found in made.items():
+        for number, keys in found[:: -(-len(found) // MOST_READ)]:
+            read[number].append((group, keys))
+    parts: dict[SegmentKey, list[Segment]] = {group: [] for group in made}
+    for number in sorted(read):
+        reader = LensReader(processes[number])
+        for group, keys in read[number]:
             summary = reader.summary(keys)
             parts[group].append(Segment(max(1, summary.visits), work_of_summary(summary)))
-    return {group: joined(found) for group, found in parts.items()}
+    return {group: _of_all(joined(parts[group]), processes, found) for group, found in made.items()}
+
+
+def _of_all(read: Segment, processes: Sequence[LensProcess], found: Sequence[tuple[int, list[int]]]) -> Segment:
+    """What was read of some processes, as often and as much as all of them did it."""
+    if len(found) <= MOST_READ:
+        return read
+    visits = sum(max(1, int(processes[number].visits[keys].sum())) for number, keys in found)
+    instructions = sum(int(processes[number].instructions[keys].sum()) for number, keys in found)
+    return Segment(visits, scaled(read.work, instructions / visits))
 
 
 def joined(parts: Sequence[Segment]) -> Segment:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ditto.artifacts.records import Kind, Mode, Recording, load_recording
+from ditto.streams.cycles import Cycle
 from ditto.streams.earlier import work_of
 from ditto.streams.events import from_recording
 from ditto.streams.evidence import requests_of
@@ -15,6 +17,9 @@ from ditto.streams.pulls import pulls
 from ditto.streams.sharing import find_sharing
 
 CODEC_RECORDS = 60_000
+MIXED = 0.05
+"""Share of the requests that came with others from which on these are of several classes: the first and the last of a
+recording are cut off."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,14 @@ class Wire:
         folds: whether digits in paths tell no class.
         pulls: whether it is not spoken to at all, but fetches its jobs.
         tasks: whether requests go from thread to thread and call other services.
+        mixed: whether requests of several classes come in one receive, so that more of it tells which.
     """
 
     codec: str
     folds: bool
     pulls: bool
     tasks: bool = False
+    mixed: bool = False
 
 
 def wire_of(recording: Path) -> Wire:
@@ -49,4 +56,16 @@ def wire_of(recording: Path) -> Wire:
     requests = requests_of(work)
     cycles = [cycle for found in requests.classes.values() for cycle in found]
     tasks = any(cycle.calls for cycle in cycles) and find_sharing(work, cycles).shared
-    return Wire(requests.codec, requests.folds, pulls(cycles), tasks)
+    several = requests.codec == "resp2" and mixed(requests.classes)
+    return Wire(requests.codec, requests.folds, pulls(cycles), tasks, several)
+
+
+def mixed(classes: Mapping[bytes, Sequence[Cycle]]) -> bool:
+    """Whether requests that came together are of different classes.
+
+    The first of those that came together tells how many there are.  Where they are all alike, it has as many others in
+    its own class.
+    """
+    others = {key: sum(cycle.together == 0 for cycle in found) for key, found in classes.items()}
+    told = {key: sum(max(0, cycle.together - 1) for cycle in found) for key, found in classes.items()}
+    return sum(abs(others[key] - told[key]) for key in classes) > MIXED * max(1, sum(told.values()))

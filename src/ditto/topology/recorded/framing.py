@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ditto.streams import h2, pgsql
-from ditto.streams.pipelined import reply_end, request_end
+from ditto.streams.pipelined import request_end
+from ditto.streams.resp import MARKS, reply_end
 
 HTTP, RESP, MEMCACHED, PGSQL, FRAMES, OPAQUE = "http1", "resp2", "memcached", "pgsql", "http2", "opaque"
 
@@ -154,7 +155,7 @@ def _memcached_request(piece: bytes, at: int) -> tuple[str, int | None, bool] | 
 
 
 def _resp_replies(piece: bytes, length: int, most: int) -> int:
-    if piece[:1] not in (b"+", b"-", b":", b"$", b"*"):
+    if not piece or piece[:1] not in MARKS:
         return 0
     count, at = 0, 0
     while count < most and at < len(piece):
