@@ -7,8 +7,10 @@ import re
 import shutil
 import socket
 import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -150,6 +152,52 @@ def test_a_pool_serves_without_making_threads_and_reads_the_rest_of_a_request_at
     assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 2
     assert len([line for line in lines if re.search(r", 64\) += 64$", line)]) == 3
     assert len([line for line in lines if re.search(r", 4097\) += 46\d$", line)]) == 3
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_threads_are_kept_for_connections_to_come_and_made_where_none_is_free(tmp_path: Path) -> None:
+    profile = service_profile()
+    service = profile.services[0]
+    acceptor = Role(kind="accept_serve", count=1, wait="blocking", listens=True, handover="cached", hand_to=1)
+    server = Role(kind="serve", count=1, wait="blocking", on_close=[Op(kind=OpKind.CLOSE, nr=NUMBERS["close"])])
+    changed = service.model_copy(
+        update={
+            "roles": [acceptor, server],
+            "processes": [Process(roles=[0, 1])],
+            "listener": service.listener.model_copy(update={"nonblocking": False}),
+        }
+    )
+    folder, log = tmp_path / "clone", tmp_path / "log"
+    with traced_clone(profile.model_copy(update={"services": [changed]}), folder, log) as port:
+        for together in (1, 1, 3, 2, 3, 1):
+            socks = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(together)]
+            for sock in socks:
+                sock.sendall(b"*2\r\n$3\r\nGET\r\n$1\r\nk\r\n")
+                assert sock.recv(4096)
+                sock.close()
+            time.sleep(0.2)  # until its thread is back
+    lines = whole_calls(log).splitlines()
+    assert len([line for line in lines if "clone3(" in line or "clone(" in line]) == 3
+
+
+def test_threads_that_serve_several_connections_are_kept() -> None:
+    record = Recorder()
+    for fd in range(30, 42):
+        record.call(PID, "accept4", fd, LISTENER)
+        server = 20 + fd % 2
+        record.call(server, "read", 14, fd, payload=b"*1\r\n$4\r\nPING\r\n")
+        record.call(server, "write", 5, fd, payload=b"$-1\r\n")
+        record.call(server, "read", 0, fd)
+        record.call(server, "close", 0, fd)
+    work = follow(record.threads)
+    stream = SimpleNamespace(births={20: (PID, PID), 21: (PID, PID)}, born_ns={}, outside=[], threads=record.threads)
+    roles = SimpleNamespace(roles=[SimpleNamespace(kind="serve", threads=[20, 21])], role_of=lambda tid: 0)
+    acceptor = SimpleNamespace(accepts=True, threads=[PID], kind="loop")
+    evidence = SimpleNamespace(work=work, stream=stream)
+    assert find_handover(evidence, roles, acceptor).how == "cached"  # type: ignore[arg-type]
+    for life in list(work.lives.values())[2:]:
+        life.server = 0
+    assert find_handover(evidence, roles, acceptor).how == "spawn_thread"  # type: ignore[arg-type]
 
 
 SERVER = """

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 import struct
 import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,14 +26,16 @@ from call_parts import (
     running,
 )
 from ditto.artifacts.prints import path_print
-from ditto.artifacts.profile import CallClass, ClassMatch, Listener, Op, OpKind
+from ditto.artifacts.profile import CallClass, ClassMatch, Listener, Op, OpKind, Receive
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
+from ditto.model.downstream import _tell_statements
 from ditto.model.results import sql_reply_of_size
 from ditto.streams import mysql
 from ditto.streams.pgsql import Session
 from ditto.topology.recorded import framing
 from profile_parts import fixed
+from runtime_build import STATIC
 
 KEY = 99
 QUERY = b"SELECT body FROM pages WHERE id = 7"
@@ -158,6 +162,32 @@ def test_a_session_begins_before_the_first_statement(tmp_path: Path, looping: bo
         assert get(sock).startswith(b"HTTP/1.1 200")
 
 
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_session_is_polled_for_where_receives_do_not_block(tmp_path: Path) -> None:
+    """PHP's client polls and then receives what is there; what a session begins with is no part of a program."""
+    receive = Receive(nr=NUMBERS["recvfrom"], bytes=32768, flags=64)
+    down = downstream(
+        "mysql", classes=[of_class("mysql")], print_key=KEY, blocking=True, connect=CONNECT_BLOCKING, receive=receive
+    )
+    wait = Op(kind=OpKind.POLL, nr=NUMBERS["poll"], a=1, b=-1, link=0)
+    profile = calling(
+        [down], [call(), wait, answer(), REPLY], SERIAL, listener=Listener(nonblocking=False, accept_flags=0)
+    )
+    binary = build(profile, tmp_path / "clone", STATIC)
+    database, log = Database("mysql"), tmp_path / "log"
+    database.start()
+    strace = ("strace", "-f", "-o", str(log), "-e", "trace=recvfrom,poll")
+    with (
+        running(binary, "--downstream", f"0=127.0.0.1:{database.port}", prefix=strace) as (_, port),
+        socket.create_connection(("127.0.0.1", port)) as sock,
+    ):
+        for _ in range(5):
+            get(sock)
+    lines = log.read_text().splitlines()
+    received = [line for line in lines if "MSG_DONTWAIT" in line]
+    assert len(received) == 7 and not any("EAGAIN" in line for line in received)
+
+
 @pytest.mark.parametrize("codec", ["pgsql", "mysql"])
 def test_a_stand_in_answers_with_the_bytes_that_were_seen(tmp_path: Path, codec: str) -> None:
     down = downstream(codec, classes=[of_class(codec)], print_key=KEY)
@@ -189,3 +219,49 @@ def test_requests_of_a_recording_are_named_by_their_statements() -> None:
     assert framing.reply_heads(framing.PGSQL, DONE + READY, 20, 1) == 1
     for session in (b"X\0\0\0\4", b"\0\0\0\x08\x04\xd2\x16\x2f"):
         assert framing.request_heads(framing.PGSQL, session, len(session)) == []
+
+
+def test_executions_are_told_by_the_statement_that_their_connection_prepared() -> None:
+    def made(peer: object, at: int, request: bytes, reply: bytes) -> SimpleNamespace:
+        sends, answers = [SimpleNamespace(index=at, payload=request)], [SimpleNamespace(payload=reply)]
+        return SimpleNamespace(peer=peer, sends=sends, answers=answers, statement=b"")
+
+    def prepare(number: int) -> bytes:
+        return packet(1, b"\0" + number.to_bytes(4, "little") + bytes(7))
+
+    run = packet(0, b"\x17" + (1).to_bytes(4, "little") + bytes(5))
+    calls = [
+        made("a", 4, run, packet(1, b"\1")),
+        made("a", 2, packet(0, b"\x16SELECT body FROM pages WHERE id = ?"), prepare(1)),
+        made("b", 3, packet(0, b"\x16UPDATE pages SET n = 1"), prepare(1)),
+        made("b", 5, run, packet(1, b"\0\1\0")),
+        made("c", 6, run, packet(1, b"\1")),
+    ]
+    _tell_statements(calls)  # type: ignore[arg-type]
+    assert [call.statement.split(b" ")[0] for call in calls] == [
+        b"Bind_SELECT", b"Parse_SELECT", b"Parse_UPDATE", b"Bind_UPDATE", b"Bind",
+    ]  # fmt: skip
+
+
+def test_a_text_gets_the_class_of_the_same_text_prepared_before(tmp_path: Path) -> None:
+    """Of another clone, whose original had prepared it: a class of its own text comes first."""
+    kinds = {"SELECT": b"own", "Bind_SELECT": b"prepared"}
+    classes = []
+    for verb, text in kinds.items():
+        size = 100 if verb == "SELECT" else 300
+        of = of_class("mysql", verb, text)
+        replies = sql_reply_of_size("mysql", Counter({size: 1}), ROWS["mysql"])
+        classes.append(of.model_copy(update={"replies": replies, "probability": 0.5}))
+    down = downstream("mysql", classes=classes, print_key=KEY)
+    binary = build(calling([down], [call(), answer(), REPLY]), tmp_path / "clone")
+    with running(binary, "--stub", "0") as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(10)
+        sock.recv(4096)
+        sock.sendall(packet(1, mysql_login()))
+        sock.recv(4096)
+        for text, size in ((b"own", 100), (b"prepared", 300), (b"other", 100)):
+            sock.sendall(packet(0, b"\x03SELECT " + text))
+            found = b""
+            while len(found) < size:
+                found += sock.recv(4096)
+            assert len(found) == size

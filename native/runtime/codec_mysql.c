@@ -147,8 +147,7 @@ static void command(struct codec_state *st, const uint8_t *p, size_t n, int whol
 	switch (*p) {
 	case COM_QUERY:
 		statement(st, "", p + 1, n - 1, whole);
-		if (st->cls == DITTO_NONE) /* another clone asks by its text for what its original has prepared */
-			st->cls = sql_class("Bind_", p + 1, n - 1, verb);
+		st->cls = sql_class_of_text(p + 1, n - 1, st->word);
 		st->canned = MY_QUERY;
 		break;
 	case COM_STMT_PREPARE:

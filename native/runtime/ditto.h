@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DITTO_TABLES_VERSION 7
+#define DITTO_TABLES_VERSION 8
 #define DITTO_ALWAYS UINT32_MAX
 #define DITTO_NONE (-1)
 
@@ -208,7 +208,7 @@ enum ditto_handover {
 	DITTO_HAND_SPAWN_THREAD,  /* a new thread of role hand_to for each connection */
 	DITTO_HAND_SPAWN_PROCESS, /* a new process */
 	DITTO_HAND_PASS,       /* to a process with threads of role hand_to, in turn, with a message (SCM_RIGHTS) */
-	DITTO_HAND_POOL,       /* to whichever thread of role hand_to, which serves, is free first */
+	DITTO_HAND_POOL, DITTO_HAND_CACHED, /* to whichever thread of role hand_to is free first; to a new one where none is */
 };
 
 struct ditto_timer {

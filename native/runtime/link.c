@@ -128,11 +128,16 @@ static void begin(struct link *l, const struct ditto_op *op, struct rng *rng)
 /* Receives until the reply is there, or none will come. */
 enum run link_await(struct link *l, const struct ditto_op *op)
 {
+	/* A thread that blocks does so in the receive, or polls in the request's own program; a session begins without one. */
+	int waits = !link_blocks(l) || l->nonblocking || (!op && (l->to->recv.flags & MSG_DONTWAIT));
+
 	while (l->pending && !l->failed) {
-		if (!l->ready && !(link_blocks(l) && !l->nonblocking) && link_wait(l, EPOLLIN) == RUN_BLOCKED)
+		if (waits && !l->ready && link_wait(l, EPOLLIN) == RUN_BLOCKED)
 			return RUN_BLOCKED;
-		if (link_receive(l, op) < 0 && errno == EAGAIN)
+		if (link_receive(l, op) < 0 && errno == EAGAIN) {
+			waits = 1;
 			continue;
+		}
 		if (l->source.events & EPOLLET)
 			l->ready = 1; /* the edge is over: until there is nothing more */
 	}

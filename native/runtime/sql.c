@@ -59,19 +59,27 @@ static int16_t find(const char *word, const char *text, size_t len)
 	return entry->first;
 }
 
+/* Of a statement, what is looked at: its beginning, without what comes before the first word. */
+static size_t window_of(const uint8_t **query, size_t n)
+{
+	const uint8_t *end;
+
+	n = n < WINDOW ? n : WINDOW;
+	end = memchr(*query, 0, n);
+	n = end ? (size_t)(end - *query) : n;
+	while (n && memchr(" \t\r\n;(", **query, 6)) {
+		++*query;
+		n--;
+	}
+	return n;
+}
+
 int16_t sql_class(const char *prefix, const uint8_t *query, size_t n, char verb[SQL_VERB])
 {
 	char word[SQL_VERB] = "", text[WINDOW];
 	size_t start = strlen(prefix), len = 0;
-	const uint8_t *end;
 
-	n = n < WINDOW ? n : WINDOW;
-	end = memchr(query, 0, n);
-	n = end ? (size_t)(end - query) : n;
-	while (n && memchr(" \t\r\n;(", *query, 6)) {
-		query++;
-		n--;
-	}
+	n = window_of(&query, n);
 	memset(verb, 0, SQL_VERB);
 	while (len < n && len < LETTERS && is_letter(query[len])) {
 		verb[len] = (char)(query[len] & ~0x20);
@@ -80,6 +88,19 @@ int16_t sql_class(const char *prefix, const uint8_t *query, size_t n, char verb[
 	memcpy(word, prefix, start);
 	memcpy(word + start, verb, len);
 	return find(word, text, text_of(query, n, text));
+}
+
+int16_t sql_class_of_text(const uint8_t *query, size_t n, char verb[SQL_VERB])
+{
+	int16_t plain = sql_class("", query, n, verb), prepared = sql_class("Bind_", query, n, verb);
+	char text[WINDOW];
+	int print;
+
+	n = window_of(&query, n);
+	print = (int)ditto_path_print(codec_service->print_key, text, text_of(query, n, text));
+	if (prepared == DITTO_NONE || (plain != DITTO_NONE && codec_service->cls[plain].match.path_print == print))
+		return plain;
+	return plain == DITTO_NONE || codec_service->cls[prepared].match.path_print == print ? prepared : plain;
 }
 
 int16_t sql_word(const char *word)

@@ -13,6 +13,8 @@
 /* The class of a statement: by its verb behind a prefix ("", "Parse_", "Bind_") and its text up to the first literal;
  * DITTO_NONE where the tables have no such verb.  `verb` gets the verb alone, with a terminating zero. */
 int16_t sql_class(const char *prefix, const uint8_t *query, size_t n, char verb[SQL_VERB]);
+/* Of a text that is executed at once: its own class, or that of executions of the same text prepared before. */
+int16_t sql_class_of_text(const uint8_t *query, size_t n, char verb[SQL_VERB]);
 int16_t sql_word(const char *word); /* the class of a word of the protocol, or DITTO_NONE */
 const char *sql_verb(int cls);      /* of a class, without its prefix; "" where it has none */
 

@@ -121,6 +121,8 @@ static void *serve_thread(void *argument)
 	struct worker *w = argument;
 
 	serve_connection(w, w->first_fd);
+	if (crew_keeps(w->role_index))
+		crew_main(w);
 	worker_rest(w);
 	return NULL;
 }
@@ -313,8 +315,9 @@ void worker_accepted(struct worker *w, int fd)
 		if (shell.source.fd < 0)
 			return;
 	}
-	if (role->handover == DITTO_HAND_SPAWN_THREAD) {
-		spawn_thread(w, to, fd);
+	if (role->handover == DITTO_HAND_SPAWN_THREAD || role->handover == DITTO_HAND_CACHED) {
+		if (role->handover == DITTO_HAND_SPAWN_THREAD || crew_offer(fd))
+			spawn_thread(w, to, fd);
 	} else if (role->handover == DITTO_HAND_SPAWN_PROCESS) {
 		spawn_process(w, to, fd);
 	} else if (role->handover == DITTO_HAND_PASS) {

@@ -25,6 +25,8 @@ void shared_queue(struct worker *from, struct conn *c); /* to be served by which
 
 int crew_serves(unsigned role); /* crew.c: whether its threads take connections from the queue of a pool */
 int crew_hand(int fd);          /* -1: too many wait already */
+int crew_keeps(unsigned role);  /* whether its threads are kept when their connection has ended */
+int crew_offer(int fd);         /* -1: no thread is free */
 void crew_main(struct worker *w) __attribute__((noreturn));
 
 void passages_open(void); /* passage.c: before the first fork */

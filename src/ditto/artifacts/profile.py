@@ -150,7 +150,7 @@ class Role(Model):
     listens: bool = False
     listen_events: Annotated[int, Field(ge=0, le=0xFFFFFFFF)] = 1
     relisten: Annotated[int, Field(ge=0, le=65535)] = 0
-    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool"] = "keep"
+    handover: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool", "cached"] = "keep"
     hand_to: Annotated[int, Field(ge=-1, le=255)] = -1
     notify_nr: SyscallNumber = 0
     inbox: Inbox | None = None

@@ -25,6 +25,7 @@ _HANDOVERS = {
     "spawn_process": "DITTO_HAND_SPAWN_PROCESS",
     "pass": "DITTO_HAND_PASS",
     "pool": "DITTO_HAND_POOL",
+    "cached": "DITTO_HAND_CACHED",
 }
 FOLLOWS = 256
 """What the runtime counts a whole power as."""

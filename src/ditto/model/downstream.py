@@ -28,7 +28,7 @@ from ditto.model.classes import Placement, fit_program, match_of, reply_seen, sh
 from ditto.model.delays import fit_delays
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import h2, programs, protocol
+from ditto.streams import h2, mysql, programs, protocol
 from ditto.streams.arguments import signed
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
@@ -106,6 +106,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
+        if codec == "mysql":
+            _tell_statements([*group.calls, *_alone(group, evidence)])
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -142,9 +144,25 @@ def _plain(group: _Group, evidence: Evidence) -> list[Call]:
     shared = sum(life.overlapping for life in group.lives)
     if evidence.alone is None or shared <= SHARED * len(calls):
         return calls
-    cycles = [cycle for found in evidence.alone.classes.values() for cycle in found]
-    alone = [call for cycle in cycles for call in cycle.calls if call.peer.path == group.address and call.answers]
+    alone = _alone(group, evidence)
     return alone if len(alone) >= FEW_ALONE else calls
+
+
+def _alone(group: _Group, evidence: Evidence) -> list[Call]:
+    """The calls to a service of requests that came one at a time."""
+    if evidence.alone is None:
+        return []
+    cycles = [cycle for found in evidence.alone.classes.values() for cycle in found]
+    return [call for cycle in cycles for call in cycle.calls if call.peer.path == group.address and call.answers]
+
+
+def _tell_statements(calls: list[Call]) -> None:
+    """Note what calls ask for: an execution names a statement that its connection prepared before."""
+    sessions: dict[Obj, mysql.Session] = {}
+    for call in sorted(calls, key=lambda call: call.sends[0].index):
+        session = sessions.setdefault(call.peer, mysql.Session())
+        call.statement = session.key(call.sends[0].payload)
+        session.answered(call.answers[0].payload)
 
 
 def _readable(address: bytes) -> str:
@@ -172,7 +190,7 @@ def _key(codec: str, call: Call, folds: bool = False) -> bytes:
     if codec == "resp2":
         return b" ".join(_key_of(codec, call, part) for part in _requests(codec, call))
     if session := protocol.session_of(codec):
-        return session.key(call.sends[0].payload)
+        return call.statement or session.key(call.sends[0].payload)
     if codec == "h2":
         key = h2.begun(call.sends[0]).key or protocol.STRANGE
     else:

@@ -15,20 +15,28 @@ from ditto.streams.events import ACCEPTS
 from ditto.streams.evidence import Evidence
 from ditto.streams.passing import passes
 
+_BY_ITSELF = {
+    "spawn_process": OpKind.CLOSE, "pass": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE, "cached": OpKind.FUTEX_WAKE,
+}  # fmt: skip
+"""What the runtime does by itself as it hands a connection over."""
+CONNECTIONS_KEPT = 3
+"""Connections a thread from which on threads are kept for those to come, where they serve one at a time."""
+
 
 @dataclass(frozen=True)
 class Handover:
     """To which role connections go, how, and by which descriptor its threads are woken; ``to`` is -1 for no other."""
 
     to: int = -1
-    how: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool"] = "keep"
+    how: Literal["keep", "queue", "spawn_thread", "spawn_process", "pass", "pool", "cached"] = "keep"
     notify_nr: int = 0
 
 
 def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Handover:
     """What an accepting role does with its connections.
 
-    They are for threads or processes of their own where those that serve were born by the thread that accepted.
+    They are for threads or processes of their own where those that serve were born by the thread that accepted; such
+    threads may be kept when their connection ends, and serve another.
     """
     if not role.accepts:
         return Handover()
@@ -36,10 +44,12 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
     takers: Counter[int] = Counter()
     ways: Counter[Literal["queue", "spawn_thread", "spawn_process", "pass"]] = Counter()
     notify: Counter[int] = Counter()
+    served: set[int] = set()
     for life in evidence.work.lives.values():
         if life.acceptor not in own or not life.server or life.server in own:
             continue
         takers[roles.role_of(life.server)] += 1
+        served.add(life.server)
         born = evidence.stream.births.get(life.server)
         there = life.accept is not None and evidence.stream.born_ns.get(life.server, 1 << 63) < life.accept.t_in
         if any(passes(event) for event in life.setup if event.tid in own):
@@ -55,12 +65,13 @@ def find_handover(evidence: Evidence, roles: RolesSeen, role: RoleSeen) -> Hando
     if not takers:
         return Handover()
     to, how = takers.most_common(1)[0][0], ways.most_common(1)[0][0]
+    kept = takers[to] >= CONNECTIONS_KEPT * len(served)
     if how != "queue":
-        return Handover(to, how)
+        return Handover(to, "cached" if how == "spawn_thread" and kept else how)
     if not notify and (role.kind == "accept_serve" or roles.roles[to].kind == "serve"):
         # Threads that are woken without a descriptor: a pool, if they were there first, else more may be started.
         pool = roles.roles[to].kind == "serve" and _older(evidence, roles.roles[to].threads, own)
-        return Handover(to, "pool" if pool else "spawn_thread")
+        return Handover(to, "pool" if pool else "cached" if kept else "spawn_thread")
     # An event loop that was woken otherwise is told by a descriptor all the same: nothing else ends its wait.
     nr = notify.most_common(1)[0][0] if notify else NUMBERS["eventfd2"] if roles.roles[to].kind == "loop" else 0
     return Handover(to, how, NUMBERS["pipe2"] if nr == NUMBERS["pipe"] else nr)
@@ -86,12 +97,11 @@ def kept_open(program: list[Op], handover: Handover) -> list[Op]:
     That is closing the copy left to another process, waking a thread of a pool, and mapping a new thread's stack, of
     which a page is protected.
     """
-    if handover.how == "spawn_thread":
+    if handover.how in ("spawn_thread", "cached"):
         guards = [op.probability for op in program if op.nr == NUMBERS["mprotect"]]
         stacks = [op for op in program if op.kind is OpKind.MMAP and op.probability in guards]
         program = [op for op in program if op not in stacks and not (stacks and op.nr == NUMBERS["mprotect"])]
-    own = {"spawn_process": OpKind.CLOSE, "pass": OpKind.CLOSE, "pool": OpKind.FUTEX_WAKE}.get(handover.how)
-    return [op for op in program if op.kind is not own]
+    return [op for op in program if op.kind is not _BY_ITSELF.get(handover.how)]
 
 
 def set_up_before(evidence: Evidence, role: Role) -> Role:

@@ -51,6 +51,8 @@ class Call:
     beside: int = 0
     stream: int = 0
     """HTTP/2: the one on which it was made."""
+    statement: bytes = b""
+    """Of a database, once told: what it asks for, also where it names what was prepared before."""
 
     @property
     def sent_bytes(self) -> int:
