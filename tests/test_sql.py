@@ -446,3 +446,20 @@ def test_requests_that_come_as_a_head_and_a_rest() -> None:
     assert {request_head(cycle) for cycle in cycles} == {b"\1\0\0\0\x0e", b"\x09\0\0\0\3SELECT 1"}
     received = fit_receive(cycles)
     assert (received.head, received.bytes) == (4, 16384)
+
+
+def test_a_text_is_of_the_class_of_the_same_text_prepared_before() -> None:
+    """As the runtime has it: of another clone, which asks by texts alone, and only where no class has the text itself."""
+    service = small_service("mysql")
+    own, prepared = service.classes[0], service.classes[1]
+    marks = [path_print(service.print_key, text) for text in (b"SELECT own", b"SELECT prepared")]
+    classes = [
+        own.model_copy(update={"match": own.match.model_copy(update={"verb": "SELECT", "path_print": marks[0]})}),
+        prepared.model_copy(
+            update={"match": own.match.model_copy(update={"verb": "Bind_SELECT", "path_print": marks[1]})}
+        ),
+    ]
+    changed = service.model_copy(update={"classes": classes})
+    keys = (b"SELECT SELECT own", b"SELECT SELECT prepared", b"SELECT SELECT other", b"Bind_SELECT SELECT prepared")
+    assert [class_index(changed, key) for key in keys] == [0, 1, 0, 1]
+    assert class_index(changed.model_copy(update={"classes": classes[1:]}), keys[2]) == 0

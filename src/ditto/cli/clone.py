@@ -25,7 +25,7 @@ def command(
     work_seconds: WorkSeconds = None,
     cpu_seconds: Annotated[
         float | None,
-        typer.Option("--cpu-seconds", min=0.0, help="Time for CPU time; at least 30 s without it, or to 125 s in all."),
+        typer.Option("--cpu-seconds", min=0.0, help="Time for CPU time; at least 30 s without it, or to 115 s in all."),
     ] = None,
     keep_names: KeepNames = False,
     as_json: AsJson = False,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ditto.host.loadgen import LoadMeasured, Offered
 
 DEFAULT_SEED = 1
-TUNED_BY_S = 125.0
+TUNED_BY_S = 115.0
 """Seconds from the start of ``ditto clone`` at which tuning ends, if it had its least time by then."""
 
 
@@ -53,7 +53,7 @@ class CloneOptions:
         tune: whether the measured CPU time is tuned as well.
         work_seconds: after which no further round corrects what is executed (of each service); 30 s without it, 40 s
             and at most 280 s for all on each CPU where there are several.
-        cpu_seconds: after which no further knob is tried; without it at least 30 s, or what is left of 125 s.
+        cpu_seconds: after which no further knob is tried; without it at least 30 s, or what is left of 115 s.
         keep_names: whether the tiers of an app of several services keep their names.
     """
 
