@@ -16,6 +16,7 @@ import pytest
 
 from ditto.artifacts.observation import ResultSeen
 from ditto.artifacts.plan import Framing, LoadPlan, StepFlags, load_plan
+from ditto.artifacts.prints import path_print
 from ditto.artifacts.profile import ClassMatch, ServiceProfile
 from ditto.host.exchanges import plan_of
 from ditto.host.results import joined
@@ -449,7 +450,7 @@ def test_requests_that_come_as_a_head_and_a_rest() -> None:
 
 
 def test_a_text_is_of_the_class_of_the_same_text_prepared_before() -> None:
-    """As the runtime has it: of another clone, which asks by texts alone, and only where no class has the text itself."""
+    """As in the runtime: another clone asks by texts alone.  A class of the text itself comes first."""
     service = small_service("mysql")
     own, prepared = service.classes[0], service.classes[1]
     marks = [path_print(service.print_key, text) for text in (b"SELECT own", b"SELECT prepared")]
