@@ -185,25 +185,6 @@ def test_a_connection_that_its_client_ends_is_made_when_its_request_is_due(tmp_p
     assert (measured.broken, measured.unanswered, measured.unsent) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("ends", [StepFlags.CLOSE, StepFlags.NONE])
-def test_connections_that_are_made_later_send_what_others_sent(tmp_path: Path, ends: StepFlags) -> None:
-    """Whoever ends them: each recorded connection has its turn, also where fewer are open at a time."""
-    seen: Counter[bytes] = Counter()
-
-    def answer(data: bytes) -> tuple[int, bytes] | None:
-        seen.update([data[:4]])
-        return len(data), b"HTTP/1.1 200 OK\r\n" + b"\r\nok" if ends is StepFlags.NONE else b"HTTP/1.1 204 No\r\n\r\n"
-
-    words = [b"GET ", b"PUT ", b"HEAD", b"POST", b"DELE"]
-    path = tmp_path / "requests.plan"
-    steps = [Step(word + b" / HTTP/1.1\r\n\r\n", 0, ends) for word in words]
-    LoadPlan(Framing.HTTP1, tuple(Script((step,)) for step in steps)).save(path)
-    with serving(answer, close=True) as port:
-        result = drive(path, port, Offered(connections=2, requests=100))
-    assert (result.received, result.broken) == (100, 0)
-    assert set(seen) == set(words) and min(seen.values()) > 10
-
-
 def test_an_opening_is_made_once_a_connection_and_not_measured(tmp_path: Path) -> None:
     seen: list[bytes] = []
 

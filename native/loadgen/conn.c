@@ -40,30 +40,9 @@ void conn_hang_up(struct conn *c)
 	c->interest = 0;
 }
 
-/* Whether the script ends its connections itself: the next one is made when its request is due, as its client did. */
-static int is_brief(const struct script *script)
-{
-	if (script->opening)
-		return 0;
-	for (uint32_t i = 0; i < script->steps; i++)
-		if (script->step[i].flags & STEP_CLOSE)
-			return 1;
-	return 0;
-}
-
-/* What the connection sends until it ends: recorded connections take turns, on those that are made later as well. */
-static void take_script(struct run *r, struct conn *c)
-{
-	const struct plan *plan = &r->settings->plan;
-
-	c->script = &plan->script[(r->thread->number + r->scripts++ * r->settings->threads) % plan->scripts];
-	c->brief = is_brief(c->script) || (c->brief && !c->script->opening);
-}
-
 static void down(struct run *r, struct conn *c)
 {
 	conn_hang_up(c);
-	take_script(r, c);
 	if (c->brief) {
 		become_idle(r, c);
 	} else {
@@ -306,10 +285,22 @@ void conn_event(struct run *r, struct conn *c, uint32_t events)
 		take(r, c);
 }
 
-void conn_setup(struct run *r, struct conn *c)
+/* Whether the script ends its connections itself: the next one is made when its request is due, as its client did. */
+static int is_brief(const struct script *script)
+{
+	if (script->opening)
+		return 0;
+	for (uint32_t i = 0; i < script->steps; i++)
+		if (script->step[i].flags & STEP_CLOSE)
+			return 1;
+	return 0;
+}
+
+void conn_setup(struct run *r, struct conn *c, const struct script *script)
 {
 	c->fd = -1;
-	take_script(r, c);
+	c->script = script;
+	c->brief = is_brief(script);
 	if (c->brief && c != r->conn) /* the first finds out whether the server is there */
 		become_idle(r, c);
 }

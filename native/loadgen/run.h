@@ -40,7 +40,6 @@ struct run {
 	uint64_t due;       /* ns from the start */
 	uint64_t now;       /* ns from the start */
 	uint64_t most;      /* requests of this thread, closed loop */
-	uint64_t scripts;   /* that connections of this thread have taken */
 	uint64_t retry;     /* when connections that are down are tried again */
 	uint64_t look;      /* when datagrams without a reply are looked for */
 	uint64_t heard, heard_ns; /* replies so far, and when the last came */
@@ -52,7 +51,7 @@ uint64_t end_of(const struct run *r);
 int more(const struct run *r); /* whether a closed loop goes on */
 
 /* conn.c */
-void conn_setup(struct run *r, struct conn *c);
+void conn_setup(struct run *r, struct conn *c, const struct script *script);
 void conn_settle(struct run *r); /* before the start: brief connections are not held open */
 void conn_dial_all(struct run *r); /* those that are down, unless it is too early */
 void conn_begin(struct run *r, struct conn *c, uint64_t intended); /* sends the connection's next request */

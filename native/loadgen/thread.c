@@ -122,6 +122,7 @@ static unsigned busy(const struct run *r)
 
 static void setup(struct run *r)
 {
+	const struct plan *plan = &r->settings->plan;
 	unsigned n = r->thread->connections;
 
 	r->conn = calloc(n, sizeof(*r->conn));
@@ -131,7 +132,7 @@ static void setup(struct run *r)
 	if (!r->conn || !r->idle || !r->buffer || r->wait_set < 0)
 		fail("no memory for %u connections", n);
 	for (unsigned i = 0; i < n; i++)
-		conn_setup(r, &r->conn[i]);
+		conn_setup(r, &r->conn[i], &plan->script[(r->thread->number + (uint64_t)i * r->settings->threads) % plan->scripts]);
 }
 
 /* All connections up and opened, for two seconds at most. */
