@@ -14,18 +14,10 @@ static pthread_cond_t some = PTHREAD_COND_INITIALIZER;
 static int waiting[PLACES];
 static unsigned head, tail, idle;
 
-int crew_serves(unsigned role)
+int crew_takes(unsigned role, enum ditto_handover by)
 {
 	for (unsigned r = 0; r < ditto_service.roles; r++)
-		if (ditto_service.role[r].handover == DITTO_HAND_POOL && ditto_service.role[r].hand_to == (int)role)
-			return 1;
-	return 0;
-}
-
-int crew_keeps(unsigned role)
-{
-	for (unsigned r = 0; r < ditto_service.roles; r++)
-		if (ditto_service.role[r].handover == DITTO_HAND_CACHED && ditto_service.role[r].hand_to == (int)role)
+		if (ditto_service.role[r].handover == by && ditto_service.role[r].hand_to == (int)role)
 			return 1;
 	return 0;
 }

@@ -71,6 +71,7 @@ int link_unasked(struct link *l); /* what came although nobody waits for it; whe
 /* link_pool.c */
 struct link_pool *link_pool_of(struct worker *w); /* made with the first call; NULL without memory */
 void link_new(struct link *l, unsigned downstream); /* memory that is zero, or of one that was closed */
+struct link *link_make(struct worker *w, unsigned downstream, struct conn *owner); /* in no list yet; NULL: no memory */
 /* For a request on the connection: an idle one, or one without a connection yet; NULL. */
 struct link *link_take(struct worker *w, unsigned downstream, struct conn *owner);
 void link_idle(struct link *l);

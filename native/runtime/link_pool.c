@@ -55,6 +55,18 @@ void link_new(struct link *l, unsigned downstream)
 	l->setting_up = 1;
 }
 
+struct link *link_make(struct worker *w, unsigned downstream, struct conn *owner)
+{
+	struct link *l = calloc(1, sizeof(*l));
+
+	if (!l)
+		return NULL;
+	link_new(l, downstream);
+	l->worker = w;
+	l->owner = owner;
+	return l;
+}
+
 struct link *link_take(struct worker *w, unsigned downstream, struct conn *owner)
 {
 	struct link_pool *pool = link_pool_of(w);
@@ -70,12 +82,9 @@ struct link *link_take(struct worker *w, unsigned downstream, struct conn *owner
 		l->owner = owner;
 		return l;
 	}
-	l = calloc(1, sizeof(*l));
+	l = link_make(w, downstream, owner);
 	if (!l)
 		return NULL;
-	link_new(l, downstream);
-	l->worker = w;
-	l->owner = owner;
 	l->next_all = pool->all;
 	if (pool->all)
 		pool->all->prev_all = l;

@@ -204,7 +204,7 @@ static unsigned threads_of(unsigned role)
 {
 	const struct ditto_role *r = &ditto_service.role[role];
 
-	if (r->kind == DITTO_ROLE_SERVE && !crew_serves(role) && !r->passage.bytes)
+	if (r->kind == DITTO_ROLE_SERVE && !crew_takes(role, DITTO_HAND_POOL) && !r->passage.bytes)
 		return 0;
 	return r->count ? r->count : 1;
 }

@@ -35,12 +35,9 @@ struct link *shared_link_take(struct worker *w, unsigned downstream, struct conn
 	release(s);
 	if (l)
 		return l;
-	l = calloc(1, sizeof(*l));
+	l = link_make(w, downstream, owner);
 	if (!l)
 		return NULL;
-	link_new(l, downstream);
-	l->worker = w;
-	l->owner = owner;
 	hold(s);
 	l->next_all = s->links;
 	s->links = l;

@@ -121,7 +121,7 @@ static void *serve_thread(void *argument)
 	struct worker *w = argument;
 
 	serve_connection(w, w->first_fd);
-	if (crew_keeps(w->role_index))
+	if (crew_takes(w->role_index, DITTO_HAND_CACHED))
 		crew_main(w);
 	worker_rest(w);
 	return NULL;

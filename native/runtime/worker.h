@@ -23,9 +23,8 @@ int shared_hand_out(struct worker *w, int n); /* n reports; whether the listener
 void shared_yield(struct worker *w, struct conn *c); /* lets go of a connection that was just made */
 void shared_queue(struct worker *from, struct conn *c); /* to be served by whichever thread is free */
 
-int crew_serves(unsigned role); /* crew.c: whether its threads take connections from the queue of a pool */
+int crew_takes(unsigned role, enum ditto_handover by); /* crew.c: whether some role hands its threads connections so */
 int crew_hand(int fd);          /* -1: too many wait already */
-int crew_keeps(unsigned role);  /* whether its threads are kept when their connection has ended */
 int crew_offer(int fd);         /* -1: no thread is free */
 void crew_main(struct worker *w) __attribute__((noreturn));
 

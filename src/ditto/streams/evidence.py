@@ -168,8 +168,8 @@ def _load(folder: Path, observation: Observation) -> Evidence:
         evidence.gaps = op_gaps(class_works(evidence.requests), work)
         evidence.samples = len(placed)
     if native.alone and evidence.work.peers:
-        work = work_of(from_recording(load_recording(folder / native.alone)))
-        found = requests_of(work, evidence.requests.codec, evidence.requests.folds)
+        apart = work_of(from_recording(load_recording(folder / native.alone)))
+        found = requests_of(apart, evidence.requests.codec, evidence.requests.folds)
         evidence.alone = replace(found, classes=by_themselves(found.classes))
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
