@@ -43,7 +43,7 @@ typedef struct {
 struct key_item {
    UInt tid, cls, prev, pad;
    ULong visits, rep_extra, taken, misses, ind_misses, clock_calls;
-   ULong load[BUCKETS], store[BUCKETS], code[BUCKETS], page[BUCKETS];
+   ULong load[BUCKETS], store[BUCKETS], code[BUCKETS], page[BUCKETS], shared[2][BUCKETS];
 };
 struct block_item {
    ULong addr, code_offset;
@@ -113,6 +113,7 @@ static void put_key(Key* k) {
    VG_(memcpy)(p->store, k->store, sizeof p->store);
    VG_(memcpy)(p->code, k->code, sizeof p->code);
    VG_(memcpy)(p->page, k->page, sizeof p->page);
+   VG_(memcpy)(p->shared, k->shared, sizeof p->shared);
 }
 
 static void put_caches(Key* k) {

@@ -12,7 +12,7 @@
 #include "lru.h"
 #include "sets.h"
 
-#define LENS_VERSION 2
+#define LENS_VERSION 3
 #define PREV_START 0xffffu /* "no call yet": a thread's birth, or counting began in the middle of a segment */
 #define MAX_CLASSES 256
 #define CLASS_LEN 76
@@ -31,6 +31,7 @@ typedef struct Key {
    ULong code_set_misses, data_set_misses; /* of caches with sets, see sets.h */
    ULong clock_calls;   /* calls that are a vDSO read outside Valgrind; they end no segment */
    ULong load[BUCKETS], store[BUCKETS], code[BUCKETS], page[BUCKETS];
+   ULong shared[2][BUCKETS]; /* of load, and of store, those of lines that other threads work on, see owners.h */
    struct Key* next;
 } Key;
 

@@ -2,25 +2,30 @@
 /* What happens at the end of every executed block.  The hot path of the tool: generated code has stored the
  * block's addresses in G.buffer, everything else is in the descriptor. */
 #include "lens.h"
+#include "owners.h"
 
 Hot G;
 ULong g_depth[DEPTH_BUCKETS];
 
+/* Counts a touch that is not of the same line again. */
+static inline void touch_data(Thread* t, Key* key, UInt store, ULong line, ULong inc) {
+   UInt bucket = lru_touch(&t->data, line);
+   (store ? key->store : key->load)[bucket] += inc;
+   if (bucket >= DEEP) key->shared[store][bucket] += owners_touch(t->serial, line) * inc;
+   key->data_set_misses += sets_miss(&t->data_sets, DATA_WAYS, line) * inc;
+   key->page[lru_touch(&t->pages, line >> 6)] += inc;
+}
+
 /* One access of the line or lines that [addr, addr + size) covers. */
-static void __attribute__((noinline)) touch_data_slow(Thread* t, Key* key, ULong* hist, Addr addr, UInt size,
+static void __attribute__((noinline)) touch_data_slow(Thread* t, Key* key, UInt store, Addr addr, UInt size,
                                                       ULong inc) {
    ULong first = addr >> 6, last = (addr + size - 1) >> 6;
-   for (ULong line = first; line <= last; line++) {
-      hist[lru_touch(&t->data, line)] += inc;
-      key->data_set_misses += sets_miss(&t->data_sets, DATA_WAYS, line) * inc;
-      key->page[lru_touch(&t->pages, line >> 6)] += inc;
-   }
+   for (ULong line = first; line <= last; line++) touch_data(t, key, store, line, inc);
 }
 
 static inline void run_accesses(Thread* t, Key* key, const Desc* d, ULong inc) {
    UInt n = d->nacc;
    ULong same_line[2] = {0, 0};
-   ULong* const hists[2] = {key->load, key->store};
    for (UInt i = 0; i < n; i++) {
       const Access* a = &d->acc[i];
       Addr addr = G.buffer[i];
@@ -33,7 +38,7 @@ static inline void run_accesses(Thread* t, Key* key, const Desc* d, ULong inc) {
       else if (stride == s->stride) s->same += inc;
       s->stride = stride;
       if (UNLIKELY((addr & 63) + a->size > 64)) {
-         touch_data_slow(t, key, hists[a->store], addr, a->size, inc);
+         touch_data_slow(t, key, a->store, addr, a->size, inc);
          continue;
       }
       ULong line = addr >> 6;
@@ -41,9 +46,7 @@ static inline void run_accesses(Thread* t, Key* key, const Desc* d, ULong inc) {
          same_line[a->store] += inc;
          continue;
       }
-      hists[a->store][lru_touch(&t->data, line)] += inc;
-      key->data_set_misses += sets_miss(&t->data_sets, DATA_WAYS, line) * inc;
-      key->page[lru_touch(&t->pages, line >> 6)] += inc;
+      touch_data(t, key, a->store, line, inc);
    }
    key->load[0] += same_line[0];
    key->store[0] += same_line[1];

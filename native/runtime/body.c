@@ -5,6 +5,7 @@
 #include "body.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,27 +43,27 @@ static uint64_t scatter(uint64_t seed)
 	return seed ? seed : 1;
 }
 
-static struct line *line_at(uint8_t *arena, const struct ditto_body_pool *pool, uint64_t index)
+static struct line *line_at(uint8_t *memory, const struct ditto_body_pool *pool, uint64_t index)
 {
-	return (struct line *)(arena + pool->offset + index * pool->step * LINE);
+	return (struct line *)(memory + pool->offset + index * pool->step * LINE);
 }
 
 /* One cycle through all lines of the pool.  Sattolo's shuffle of the successors needs no memory but the lines. */
-static void link_pool(struct ditto_body *body, const struct ditto_body_pool *pool, uint64_t *state)
+static void link_pool(uint8_t *memory, const struct ditto_body_pool *pool, uint64_t *state)
 {
 	for (uint64_t i = 0; i < pool->lines; i++) {
-		struct line *line = line_at(body->arena, pool, i);
+		struct line *line = line_at(memory, pool, i);
 
-		line->next = line_at(body->arena, pool, pool->permuted ? i : i + 1 < pool->lines ? i + 1 : 0);
-		line->base = body->base;
+		line->next = line_at(memory, pool, pool->permuted ? i : i + 1 < pool->lines ? i + 1 : 0);
+		line->base = memory + DITTO_BODY_BIAS;
 		line->one = 1.0;
 		line->ones[0] = line->ones[1] = 1.0f;
 	}
 	if (!pool->permuted)
 		return;
 	for (uint64_t i = pool->lines; i > 1; i--) {
-		struct line *a = line_at(body->arena, pool, i - 1);
-		struct line *b = line_at(body->arena, pool, next_random(state) % (i - 1));
+		struct line *a = line_at(memory, pool, i - 1);
+		struct line *b = line_at(memory, pool, next_random(state) % (i - 1));
 		struct line *swapped = a->next;
 
 		a->next = b->next;
@@ -83,8 +84,10 @@ static int consistent(const struct ditto_body_layout *layout)
 	for (uint32_t i = 0; i < layout->pools; i++) {
 		const struct ditto_body_pool *pool = &layout->pool[i];
 
-		if (pool->lines == 0 || pool->step == 0 || pool->offset % LINE != 0 || pool->offset >= layout->arena_bytes ||
-		    (uint64_t)pool->lines * pool->step > (layout->arena_bytes - pool->offset) / LINE)
+		uint64_t bytes = pool->shared ? layout->shared_bytes : layout->arena_bytes;
+
+		if (pool->lines == 0 || pool->step == 0 || pool->offset % LINE != 0 || pool->offset >= bytes ||
+		    (uint64_t)pool->lines * pool->step > (bytes - pool->offset) / LINE)
 			return 0;
 	}
 	for (uint32_t i = 0; i < layout->cursors; i++)
@@ -93,9 +96,34 @@ static int consistent(const struct ditto_body_layout *layout)
 	return 1;
 }
 
+/* Links what is shared, once a process.  Returns how many bodies there were before. */
+static uint64_t link_shared(const struct ditto_body_layout *layout, uint64_t state)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	static uint64_t bodies;
+	uint64_t before;
+
+	pthread_mutex_lock(&lock);
+	before = bodies++;
+	for (uint32_t i = 0; !before && i < layout->pools; i++)
+		if (layout->pool[i].shared)
+			link_pool(layout->shared, &layout->pool[i], &state);
+	pthread_mutex_unlock(&lock);
+	return before;
+}
+
+/* Where a cursor starts: threads that follow one list are apart from each other, as is whoever uses one by chance. */
+static struct line *start_of(const struct ditto_body *body, const struct ditto_body_layout *layout,
+			     const struct ditto_body_pool *pool, uint64_t before)
+{
+	if (!pool->shared)
+		return line_at(body->arena, pool, 0);
+	return line_at(layout->shared, pool, ((uint32_t)(before * 0x9E3779B9u) * (uint64_t)pool->lines) >> 32);
+}
+
 int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *layout, uint64_t seed)
 {
-	uint64_t state = scatter(seed);
+	uint64_t state = scatter(seed), before;
 	void *arena;
 
 	memset(body, 0, sizeof(*body));
@@ -109,15 +137,17 @@ int ditto_body_init(struct ditto_body *body, const struct ditto_body_layout *lay
 	body->arena = arena;
 	body->base = body->arena + DITTO_BODY_BIAS;
 	body->random = scatter(state);
+	before = link_shared(layout, state);
 	for (uint32_t i = 0; i < layout->pools; i++) {
-		link_pool(body, &layout->pool[i], &state);
+		if (!layout->pool[i].shared)
+			link_pool(body->arena, &layout->pool[i], &state);
 		if (!body->widest || wider(&layout->pool[i], body->widest))
 			body->widest = &layout->pool[i];
 	}
 	if (body->widest)
-		body->far = line_at(body->arena, body->widest, 0);
+		body->far = start_of(body, layout, body->widest, before);
 	for (uint32_t i = 0; i < layout->cursors; i++)
-		body->cursor[i] = (uint64_t)(uintptr_t)line_at(body->arena, &layout->pool[layout->cursor_pool[i]], 0);
+		body->cursor[i] = (uint64_t)(uintptr_t)start_of(body, layout, &layout->pool[layout->cursor_pool[i]], before);
 	return 0;
 }
 

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 struct ditto_body_pool {
-	uint64_t offset;   /* bytes from the start of the arena */
+	uint64_t offset;   /* bytes from the start of the arena, or of what is shared */
 	uint32_t lines;    /* 64-byte lines */
 	uint32_t step;     /* lines between neighbours in memory order; 1: dense */
 	uint8_t permuted;  /* else ascending */
@@ -32,6 +32,8 @@ struct ditto_body_layout {
 	const struct ditto_body_pool *pool;
 	uint32_t cursors;        /* 8-byte cursor slots in struct ditto_body, one a pool stream */
 	const uint32_t *cursor_pool; /* the pool each cursor starts in */
+	uint64_t shared_bytes;
+	uint8_t *shared;         /* of shared pools; blocks know its symbol */
 };
 
 #define DITTO_BODY_CURSORS 448

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from ditto.generate.body import BodyCode
+from ditto.generate.body.isa import SHARED_LINES
 
 HERE = Path(__file__).parent
 RUNTIME = HERE.parents[1] / "native" / "runtime"
@@ -19,14 +20,16 @@ def tables(code: BodyCode) -> str:
     )
     cursors = ",".join(map(str, code.layout.cursors)) or "0"
     names = [b.symbol for b in code.blocks]
+    shared = SHARED_LINES if code.layout.shared_bytes else "0"
     return "\n".join([
         '#include "body.h"',
         *(f"void {n}(struct ditto_body *);" for n in names),
+        f"extern uint8_t {SHARED_LINES}[];",
         f"static const struct ditto_body_pool pool[] = {{{pools}}};",
         f"static const uint32_t cursor[] = {{{cursors}}};",
         (
             f"const struct ditto_body_layout layout = {{{code.layout.arena_bytes}u, {len(code.layout.pools)}, pool, "
-            f"{len(code.layout.cursors)}, cursor}};"
+            f"{len(code.layout.cursors)}, cursor, {code.layout.shared_bytes}u, {shared}}};"
         ),
         f"void (*const block_table[])(struct ditto_body *) = {{{', '.join(names)}}};",
         f"const int block_count = {len(names)};",

@@ -18,7 +18,8 @@ _SCALARS = (
 )  # fmt: skip
 _COUNTED = {
     "load_distance": DISTANCE_BUCKETS, "store_distance": DISTANCE_BUCKETS, "code_distance": DISTANCE_BUCKETS,
-    "page_distance": DISTANCE_BUCKETS, "branch_bins": 100,
+    "page_distance": DISTANCE_BUCKETS, "shared_loads": DISTANCE_BUCKETS, "shared_stores": DISTANCE_BUCKETS,
+    "branch_bins": 100,
 }  # fmt: skip
 DISTANCES = ("load_distance", "store_distance", "code_distance", "page_distance")
 _DEPENDENCES = ("raw", "war", "waw")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ditto.errors import BadInputError, FormatVersionError
 
 MAGIC = b"DITTOLNS"
-VERSION = 2
+VERSION = 3
 BUCKETS = 24
 """Stack-distance buckets: 0 the same line again; k in 1..21: 2**(k-1) <= d < 2**k; 22: 2**21 and more; 23: first."""
 PREV_START = 0xFFFF
@@ -34,7 +34,8 @@ _HISTOGRAM = ("<u8", (BUCKETS,))
 KEY = np.dtype(
     [("tid", "<u4"), ("class_id", "<u4"), ("prev_nr", "<u4"), ("pad", "<u4"), ("visits", "<u8"), ("rep_extra", "<u8"),
      ("taken", "<u8"), ("misses", "<u8"), ("indirect_misses", "<u8"), ("clock_calls", "<u8"), ("load", *_HISTOGRAM),
-     ("store", *_HISTOGRAM), ("code", *_HISTOGRAM), ("page", *_HISTOGRAM)]
+     ("store", *_HISTOGRAM), ("code", *_HISTOGRAM), ("page", *_HISTOGRAM),
+     ("shared_load", *_HISTOGRAM), ("shared_store", *_HISTOGRAM)]
 )  # fmt: skip
 BLOCK = np.dtype(
     [("addr", "<u8"), ("code_offset", "<u8"), ("length", "<u4"), ("instructions", "<u4"), ("first_access", "<u4"),
@@ -112,6 +113,7 @@ class LensProcess:
         code_set_misses, data_set_misses: [k] misses of caches of 64 sets of 8 and of 12 lines.
         clock_calls: [k] calls the vDSO answers outside Valgrind.
         load_hist, store_hist, code_hist, page_hist: [k, 24] stack-distance histograms.
+        shared_load_hist, shared_store_hist: [k, 24] those of lines that other threads work on, from bucket 4 on.
         transitions: (key, next call) -> how often; only those seen.
         blocks: [b] :data:`BLOCK`; code bytes by :meth:`block_bytes`, memory sites by :meth:`block_sites`.
         execs: :data:`EXEC`, executions by block and key.
@@ -140,6 +142,8 @@ class LensProcess:
     store_hist: U64
     code_hist: U64
     page_hist: U64
+    shared_load_hist: U64
+    shared_store_hist: U64
     transitions: dict[tuple[int, int], int]
     blocks: Table
     execs: Table
@@ -169,7 +173,7 @@ class KeySummary:
         instructions: executed.
         mix: iform class (see ``ditto.artifacts.iforms``) -> instructions.
         loads, stores: data lines touched.
-        load_hist, store_hist, code_hist, page_hist: [24] touches.
+        load_hist, store_hist, code_hist, page_hist, shared_load_hist, shared_store_hist: [24] touches.
         stride_share: share of data accesses whose static access kept its non-zero stride.
         branches, branch_taken, branch_misses: conditional branches.
         branch_bins: [10, 10] branch executions by (taken rate, transition rate) of their static branch.
@@ -198,6 +202,8 @@ class KeySummary:
     store_hist: U64
     code_hist: U64
     page_hist: U64
+    shared_load_hist: U64
+    shared_store_hist: U64
     stride_share: float
     branches: int
     branch_taken: int
@@ -282,6 +288,8 @@ def load_lens(path: Path) -> LensProcess:
         store_hist=keys["store"],
         code_hist=keys["code"],
         page_hist=keys["page"],
+        shared_load_hist=keys["shared_load"],
+        shared_store_hist=keys["shared_store"],
         transitions={(int(t["key"]), int(t["next_nr"])): int(t["count"]) for t in s["trans"]},
         blocks=blocks,
         execs=execs,

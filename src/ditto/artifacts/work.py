@@ -13,6 +13,10 @@ DISTANCE_BUCKETS = 24
 more; 23 is a first touch."""
 
 
+DEEP = 4
+"""First bucket for which it is known whether other threads work on the line: 8 other lines and more."""
+
+
 class Work(Model):
     """What one run executes.
 
@@ -24,6 +28,8 @@ class Work(Model):
         mix: share of each iform class (see ``ditto.artifacts.iforms``); sums to 1.
         loads, stores: data accesses of one run, by line touched.
         load_distance, store_distance, code_distance, page_distance: histograms, counts of one run.
+        shared_loads, shared_stores: of load_distance and store_distance, accesses of lines that other threads work on
+            as well; known from bucket :data:`DEEP` on.
         code_touches: code line touches of one run.
         stride_share: share of data accesses by static instructions that follow a constant non-zero stride.
         branches: conditional branches of one run.
@@ -51,6 +57,8 @@ class Work(Model):
     store_distance: Histogram = []
     code_distance: Histogram = []
     page_distance: Histogram = []
+    shared_loads: Histogram = []
+    shared_stores: Histogram = []
     code_touches: Count = 0.0
     stride_share: Probability = 0.0
     branches: Count = 0.0

@@ -31,9 +31,11 @@ def arena_limit(service: ServiceProfile) -> int:
     return max(SMALLEST_ARENA, min(LARGEST_ARENA, room // threads_with_arena(service)))
 
 
-def touched_bytes(service: ServiceProfile, arena_bytes: int, correction: int) -> int:
-    """Bytes to touch at start beyond runtime and arenas; ``correction`` is what tuning found missing."""
-    return max(0, max(0, _room(service) - service.born_bytes - arena_bytes * threads_with_arena(service)) + correction)
+def touched_bytes(service: ServiceProfile, arena_bytes: int, shared_bytes: int, correction: int) -> int:
+    """Bytes to touch at start beyond runtime, arenas and what threads share; ``correction`` is what tuning found
+    missing."""
+    bodies = arena_bytes * threads_with_arena(service) + shared_bytes
+    return max(0, max(0, _room(service) - service.born_bytes - bodies) + correction)
 
 
 def file_bytes(service: ServiceProfile, touched: int) -> int:

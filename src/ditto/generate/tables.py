@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ditto.artifacts.profile import FileGroup, Process, RequestClass, Role, Timer
 from ditto.generate.body import BodyCode
+from ditto.generate.body.isa import SHARED_LINES
 from ditto.generate.calls import downstream_rows
 from ditto.generate.ir import CloneIR
 from ditto.generate.memory import file_bytes, touched_bytes
@@ -48,7 +49,7 @@ def emit_tables(ir: CloneIR, body: BodyCode) -> str:
     downstreams = tables.array("struct ditto_downstream", downstream_rows(tables, service.downstreams, ir.seed))
     declared = [f"void ditto_block_{i}(struct ditto_body *);" for i in range(len(ir.blocks))]
     receive = service.receive
-    touched = touched_bytes(service, body.layout.arena_bytes, ir.knobs.resident_bytes)
+    touched = touched_bytes(service, body.layout.arena_bytes, body.layout.shared_bytes, ir.knobs.resident_bytes)
     main = f"""
 const struct ditto_service ditto_service = {{
 \t.version = DITTO_TABLES_VERSION,
@@ -195,10 +196,15 @@ def _layout(tables: Tables, body: BodyCode) -> str:
         [f"{{{p.offset}u, {p.lines}u, {p.step}u, {int(p.permuted)}, {int(p.shared)}}}" for p in layout.pools],
     )
     cursors = tables.array("uint32_t", [f"{pool}u" for pool in layout.cursors])
+    shared = "NULL"
+    if layout.shared_bytes:
+        tables.lines.append(f"extern uint8_t {SHARED_LINES}[];")
+        shared = SHARED_LINES
     return "&" + _single(
         tables,
         "struct ditto_body_layout",
-        f"{{{layout.arena_bytes}u, {len(layout.pools)}, {pools}, {len(layout.cursors)}, {cursors}}}",
+        f"{{{layout.arena_bytes}u, {len(layout.pools)}, {pools}, {len(layout.cursors)}, {cursors}, "
+        f"{layout.shared_bytes}u, {shared}}}",
     )
 
 

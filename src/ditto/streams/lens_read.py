@@ -213,7 +213,8 @@ class LensReader:
         indirect = _per_target(counts, p.blocks["indirect"], len(p.indirects))
         jumps = np.where(p.indirects["kind"] != 2, indirect, 0.0)
         hist = {name: np.asarray(getattr(p, name)[rows].sum(axis=0), np.uint64).reshape(BUCKETS)
-                for name in ("load_hist", "store_hist", "code_hist", "page_hist")}  # fmt: skip
+                for name in ("load_hist", "store_hist", "code_hist", "page_hist",
+                             "shared_load_hist", "shared_store_hist")}  # fmt: skip
         ran = p.blocks[counts > 0]
         return KeySummary(
             keys=chosen,
@@ -226,6 +227,8 @@ class LensReader:
             store_hist=hist["store_hist"],
             code_hist=hist["code_hist"],
             page_hist=hist["page_hist"],
+            shared_load_hist=hist["shared_load_hist"],
+            shared_store_hist=hist["shared_store_hist"],
             stride_share=self._stride_share(counts),
             branches=int(branches.sum()),
             branch_taken=int(p.branch_taken[rows].sum()),

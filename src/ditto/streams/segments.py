@@ -65,6 +65,8 @@ def work_of_summary(summary: KeySummary) -> Work:
         store_distance=counts(summary.store_hist),
         code_distance=counts(summary.code_hist),
         page_distance=counts(summary.page_hist),
+        shared_loads=counts(summary.shared_load_hist),
+        shared_stores=counts(summary.shared_store_hist),
         code_touches=float(summary.code_hist.sum()) * scale,
         stride_share=_share(summary.stride_share),
         branches=summary.branches * scale,

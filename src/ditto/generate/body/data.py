@@ -9,11 +9,11 @@ the others are drawn again.  The best pass, judged on a full request from its ow
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from itertools import islice
 from random import Random
 
 from ditto.artifacts.work import DISTANCE_BUCKETS
+from ditto.generate.body.accesses import SHARED, Loop, Plan, Request, Simulated, Site, loop_lines
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.forest import Node, sequence
 from ditto.generate.body.lru import CAP, Stack, bucket_of
@@ -22,101 +22,16 @@ from ditto.generate.body.steps import NEXT_LINE, SAME_LINE
 
 CURSOR_TOUCH = -(1 << 20)
 ROUNDS = 6
+LOOKED_AT = 32
+"""Lines that wait to be touched again of which one is looked for that suits an access."""
 MOST_DRAWN = 1_200_000
 """Accesses drawn for in all rounds together: large blocks have fewer rounds."""
+MOST_SWEPT = 1.2
+"""Lines of sweeps, by what is wanted of lines that come back with the next request."""
 PAIRED = 64
 """Depth from which it does not matter where the second line of a crossing lies."""
 MAX_EVENTS = 60_000
 """Accesses of a simulated request beyond which a block runs only once in it."""
-
-
-@dataclass(slots=True)
-class Site:
-    """A drawn access: line (or the first of ``trips`` strided ones); ``mates``: accesses in a trip of its loop."""
-
-    store: bool
-    times: int
-    trips: int
-    height: int
-    both: bool
-    crossing: bool
-    loop: int = 0
-    line: int = -1
-    strided: bool = False
-    mates: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One kind of request.
-
-    Attributes:
-        blocks: in order.
-        runtime_lines: that the runtime touches in one.
-        rare: too rare to be worth more than one look.
-    """
-
-    blocks: tuple[int, ...]
-    runtime_lines: int
-    rare: bool = False
-
-
-@dataclass
-class _Request:
-    """The state of one simulated request."""
-
-    plan: int
-    runtime_lines: int
-    touched: set[int] = field(default_factory=set)
-    fresh: int = 0
-    next_once: int = 0
-    once: int = -1
-
-    def distance(self, depth: int) -> int:
-        """A depth of the stack with the runtime's lines put in, which it touches before the blocks of the request."""
-        return depth + self.runtime_lines if depth >= len(self.touched) + self.fresh else depth
-
-    def depths(self, low: int, high: int) -> tuple[int, int]:
-        """The depths of the stack at which distances from ``low`` to ``high`` are found; empty where none is."""
-        above = len(self.touched) + self.fresh
-        if high < above:
-            return low, high
-        if low < above:
-            return low, max(above - 1, high - self.runtime_lines)
-        return max(above, low - self.runtime_lines), high - self.runtime_lines
-
-
-@dataclass
-class _Loop:
-    """An innermost loop: the lines it may work on at most, and those it does."""
-
-    most: int
-    lines: list[int] = field(default_factory=list)
-
-
-@dataclass
-class Simulated:
-    """Counts of one pass of a block, loads and stores apart, and the lines touched."""
-
-    load: list[float]
-    store: list[float]
-    lines: int
-
-
-def _loop_lines(needs: tuple[list[float], list[float]], edge: int, accesses: int) -> int:
-    """How many lines a loop works on: as many as its accesses of one trip shall find farther away than that.
-
-    Later trips touch a line first at the distance of all of them, and then at the distances of the trip that drew them.
-    """
-    weights = [max(0.0, a) + max(0.0, b) for a, b in zip(*(need[: edge + 1] for need in needs), strict=True)]
-    farther, scale = sum(weights[1:]), accesses / max(1e-9, sum(weights))
-    for bucket in range(1, edge + 1):
-        low, inside = 2.0 ** (bucket - 1), weights[bucket]
-        if (farther - inside) * scale < 2 * low:
-            # Within a bucket, needs are taken to lie evenly: lines = scale * (farther - inside * (lines - low) / low).
-            return max(1, int(scale * (farther + inside) / (1 + scale * inside / low) + 0.5))
-        farther -= inside
-    return 1 << edge
 
 
 def _sweeps(site: Site, weights: list[float], strided: list[float]) -> bool:
@@ -149,6 +64,8 @@ class Walker:
             mates = Counter(site.loop for site in self.sites[first:])
             for site in self.sites[first:]:
                 site.mates = mates[site.loop]
+        self.written: list[bool] = []
+        """Of each line given out of the memory that all threads of a process work on, whether it is written."""
         self._codes = [self._stream(at) for at in range(len(blocks))]
         self.schedule = self._schedule()
         self.stack = Stack()
@@ -256,7 +173,7 @@ class Walker:
             if rare != (number >= len(self._plans) or self._plans[number].rare):
                 continue
             runtime = self._plans[number].runtime_lines if number < len(self._plans) and not rare else 0
-            request = _Request(number, runtime)
+            request = Request(number, runtime)
             for at in blocks:
                 drawing = draw and at not in drawn and (counts or not keep)
                 if drawing:
@@ -268,13 +185,14 @@ class Walker:
             result.store = [v / max(1, times) for v in result.store]
         return [result if times else None for result, times in zip(sums, runs, strict=True)]
 
-    def _run(self, at: int, counted: Simulated | None, request: _Request, draw: bool, keep: bool) -> None:
+    def _run(self, at: int, counted: Simulated | None, request: Request, draw: bool, keep: bool) -> None:
         result = counted or self._nothing()
         target = self._blocks[at].target
         needs = (list(target.load_distance), list(target.store_distance))
         hists = (result.load, result.store)
         stack, sites, streams = self.stack, self.sites, self._streams
         edge = target.data_edge
+        request.shared = target.shared_within(edge + 1)
         request.once = -1 if target.data_capped else edge  # the bucket of lines that come back with the next request
         codes = self._codes[at]
         for store in (0, 1):
@@ -283,9 +201,10 @@ class Walker:
             scale = actual / wanted if wanted > 1e-6 else 1.0
             needs[store][:] = [v * scale for v in needs[store]]
         done: dict[int, int] = {}
-        loops: dict[int, _Loop] = {}
-        # Accesses, and lines, that there may be of sweeps.
-        strided = [target.stride_share * len(codes), float(1 << edge)]
+        loops: dict[int, Loop] = {}
+        # Accesses, and lines, that there may be of sweeps; these come back with the next request.
+        late = sum(sum(need[edge:]) for need in needs)
+        strided = [target.stride_share * len(codes), min(float(1 << edge), MOST_SWEPT * late)]
         touched: set[int] = set()
         touch, of_request, runtime = stack.touch, request.touched, request.runtime_lines
         line, top = 0, CURSOR_TOUCH
@@ -340,19 +259,19 @@ class Walker:
         needs: tuple[list[float], list[float]],
         keep: bool,
         edge: int,
-        request: _Request,
-        loops: dict[int, _Loop],
+        request: Request,
+        loops: dict[int, Loop],
         strided: list[float],
     ) -> None:
         loop = loops.get(site.loop)
         if site.trips > 1 and loop is None:
-            loop = loops[site.loop] = _Loop(_loop_lines(needs, edge, site.mates))
+            loop = loops[site.loop] = Loop(loop_lines(needs, edge, site.mates))
         self._choose_line(site, needs[site.store], keep, edge, request, loop, strided)
         if loop is not None and not site.strided and site.line not in loop.lines:
             loop.lines.append(site.line)
 
     def _choose_line(
-        self, site: Site, need: list[float], keep: bool, edge: int, request: _Request, loop: _Loop | None,
+        self, site: Site, need: list[float], keep: bool, edge: int, request: Request, loop: Loop | None,
         strided: list[float],
     ) -> None:  # fmt: skip
         lines, rng = self.stack.lines, self._rng
@@ -382,12 +301,12 @@ class Walker:
             site.strided = True
             return
         if bucket == request.once:
-            site.line = self._once_line(request)
+            site.line = self._once_line(site, request)
             return
         low, high = request.depths(*((0, 0) if bucket == 0 else (2 ** (bucket - 1), 2**bucket - 1)))
         known = len(lines)
         if low >= known:
-            site.line = self._once_line(request)
+            site.line = self._once_line(site, request)
             return
         high = min(high, known - 1)
         for _ in range(12 if low <= high else 0):
@@ -397,10 +316,10 @@ class Walker:
                 return
         # Only places that cannot be chosen there: the nearest fixed line below.
         near = (lines[depth] for depth in range(low, min(known, low + 200)) if 0 <= lines[depth] < 1 << 40)
-        found = next(near, None)
-        site.line = self._once_line(request) if found is None else found
+        found = next((line for line in near if self._may_write(site, line)), None)
+        site.line = self._once_line(site, request) if found is None else found
 
-    def _in_loop(self, site: Site, loop: _Loop, weights: list[float]) -> int:
+    def _in_loop(self, site: Site, loop: Loop, weights: list[float]) -> int:
         """One of the loop's lines, from a depth that is wanted on: it comes back there in every trip."""
         rng, known = self._rng, self.stack.lines
         reach = min(len(weights), len(loop.lines).bit_length() + 1)
@@ -410,25 +329,36 @@ class Walker:
             for line in islice(known, depth, depth + 2 * len(loop.lines)):
                 if line in loop.lines and self._suits(site, line, depth):
                     return line
-        return rng.choice(loop.lines)
+        return rng.choice([line for line in loop.lines if self._may_write(site, line)] or loop.lines)
 
     def _suits(self, site: Site, line: int, depth: int) -> bool:
         """Whether what crosses from ``line`` finds the next one about as near."""
+        if not self._may_write(site, line):
+            return False
         return not site.crossing or depth > PAIRED or line + 1 in islice(self.stack.lines, 2 * depth + 4)
 
-    def _once_line(self, request: _Request) -> int:
+    def _once_line(self, site: Site, request: Request) -> int:
         """A line that this request has not touched yet: one of an earlier draw, or a new one."""
         own = self._once[request.plan]
-        while request.next_once < len(own):
-            line = own[request.next_once]
+        while request.next_once < len(own) and own[request.next_once] in request.touched:
             request.next_once += 1
-            if line not in request.touched:
+        for line in islice(own, request.next_once, request.next_once + LOOKED_AT):
+            if line not in request.touched and self._may_write(site, line):
                 return line
-        if self.fixed >= CAP:
+        if self.fixed + len(self.written) >= CAP:
             return 0
-        own.append(self._more(1))
-        request.next_once = len(own)
+        writes = site.store or site.both
+        share = request.shared[writes]
+        if share and self._rng.random() < share:
+            own.append(SHARED + len(self.written))
+            self.written.append(writes)
+        else:
+            own.append(self._more(1))
         return own[-1]
+
+    def _may_write(self, site: Site, line: int) -> bool:
+        """Whether an access may be of a line: only some of those that threads share are written by any."""
+        return line < SHARED or not (site.store or site.both) or self.written[line - SHARED]
 
     def _more(self, count: int) -> int:
         first = self.fixed

@@ -9,13 +9,15 @@ from random import Random
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body import target as targets
+from ditto.generate.body.accesses import Plan, Simulated
 from ditto.generate.body.apart import all_apart
 from ditto.generate.body.chapters import PASS_COST, divide, driver
 from ditto.generate.body.count import Counts, code_distances, touches, walk
-from ditto.generate.body.data import Plan, Simulated, Walker
+from ditto.generate.body.data import Walker
 from ditto.generate.body.facts import BlockFacts, BodyCode, Layout, Pool, joined
 from ditto.generate.body.fill import Filled, fill
 from ditto.generate.body.forest import Grown, Node, grow, sequence
+from ditto.generate.body.isa import SHARED_LINES
 from ditto.generate.body.outcomes import foreseen
 from ditto.generate.body.place import Gaps, Placed, place, spaced
 from ditto.generate.body.plan import DENSE_BYTES, LINE_FILLED, Planner, spread_inline
@@ -131,11 +133,12 @@ def emit(
     lines = [touches(b.filled, r.slots, p) for b, r, p in zip(built, rendered, placed, strict=True)]
     code = code_distances(sequences, lines, walker.schedule)
 
-    pools = layout(streams, walker.fixed, data_touches, arena_bytes) if real else (Pool(0, 4, 1, False),)
-    end = pools[-1].offset + pools[-1].lines * 64
+    shared_lines = len(walker.written) + bool(walker.written)  # one for what crosses from the last
+    pools = layout(streams, walker.fixed, shared_lines, data_touches, arena_bytes) if real else (Pool(0, 4, 1, False),)
+    end, shared = (max((p.offset + p.lines * 64 for p in pools if p.shared == of_all), default=0) for of_all in (0, 1))
     cleared = -(-(end + 64) // 4096) * 4096
     size = cleared + max((-(-found.size // 4096) * 4096 for found in fills if found is not None), default=0)
-    arena = Layout(size, pools, tuple(range(1, len(pools))))
+    arena = Layout(size, pools, tuple(range(1, len(streams) + 1)), -(-shared // 64) * 64)
     facts, text = [], [_HEADER]
     for index in range(len(blocks)):
         symbol, goal, found = f"{symbols}{index}", goals[index], fills[index]
@@ -159,6 +162,8 @@ def emit(
         ]
         made = joined(each)
         facts.append(made if found is None else _with_fill(made, found))
+    if shared:
+        text.append(f"\t.bss\n\t.globl {SHARED_LINES}\n\t.p2align 12\n{SHARED_LINES}:\n\t.zero {arena.shared_bytes}\n")
     text.append('\t.section .note.GNU-stack,"",@progbits\n')
     return BodyCode("".join(text), arena, tuple(facts))
 

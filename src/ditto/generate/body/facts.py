@@ -20,11 +20,13 @@ class Pool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Values for ``struct ditto_body_layout``: arena size in bytes, the pools, and the pool each cursor starts in."""
+    """Values for ``struct ditto_body_layout``: arena size in bytes, the pools, the pool each cursor starts in, and the
+    bytes that all threads of a process share."""
 
     arena_bytes: int
     pools: tuple[Pool, ...]
     cursors: tuple[int, ...]
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
     _wander(slots, target)
     word = any(i.kind == "random" for s in slots for i in s.inline) or any(s.spread > 1 for s in slots)
     budget = {c: share * target.instructions for c, share in target.mix.items()}
-    context = Context(rng, word=word, setters=dict(budget))
+    context = Context(rng, word=word, left=dict(budget))
     heights = {h for s in slots for h, _ in s.enters if h <= 4}
     saved = [COUNTERS[h - 1] for h in sorted(heights)] + ([WORD] if word else [])
     filled = Filled(slots, target, context, saved)
@@ -69,10 +69,9 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
     for slot in slots:
         head: list[Step] = []
         if (spread := entered.get(slot.number, 1)) > 1:
-            head += [
-                Step(rng.choice(LEAD), "lead", k, weight=(k + 1) / spread * slot.entries / slot.times)
-                for k in range(spread - 1)
-            ]
+            for k in range(spread - 1):
+                weight = (k + 1) / spread * slot.entries
+                head.append(Step(context.most_wanted(LEAD, weight), "lead", k, weight=weight / slot.times))
         if slot.first:
             head += [Step("push_r", "save", r, lines=((True, -1),)) for r in saved]
             head.append(Step("mov_l", "base", lines=((False, -2),)))
@@ -83,7 +82,7 @@ def fill(slots: list[Slot], target: Target, rng: Random) -> Filled:
         inner = []
         for branch in slot.inline:
             if branch.kind == "random":
-                inner.append(random_branch(context, branch.rate, slot.times > 1))
+                inner.append(random_branch(context, branch.rate, slot.times))
             else:
                 inner.append(fixed_branch(context, slot.times, branch.kind == "always"))
         inner += [pool_unit(*unit) for unit in slot.pools]

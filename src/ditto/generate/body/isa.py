@@ -22,6 +22,8 @@ WORD = R14
 COUNTERS = (RBX, RBP, R12, R13)
 """Loop counters by height: innermost first."""
 VALUES = (RAX, RCX, RDX, R8, R9, R10, R11)
+SHARED_LINES = "ditto_shared_lines"
+"""The symbol of that memory, in every object with blocks that use it."""
 BIAS = 128
 VEC_INT = (0, 1, 2, 3)
 VEC_FP = (4, 5, 6, 7)
@@ -38,7 +40,7 @@ def r32(reg: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Mem:
-    """A memory operand: base + disp (+ index * 8)."""
+    """A memory operand: base + disp (+ index * 8); without a base (-1), ``disp`` is in what threads share."""
 
     base: int
     disp: int
@@ -46,6 +48,8 @@ class Mem:
 
     @property
     def text(self) -> str:
+        if self.base < 0:
+            return f"{SHARED_LINES}+{self.disp}(%rip)"
         disp = str(self.disp) if self.disp else ""
         if self.index >= 0:
             return f"{disp}({r64(self.base)},{r64(self.index)},8)"
@@ -54,6 +58,8 @@ class Mem:
     @property
     def extra(self) -> int:
         """Bytes beyond ModRM: SIB and displacement."""
+        if self.base < 0:
+            return 4
         sib = 1 if self.index >= 0 or self.base & 7 == RSP else 0
         if self.disp == 0 and self.base & 7 != RBP:
             return sib
@@ -83,7 +89,8 @@ def _bits(*regs: int) -> int:
     return mask
 
 
-def _mem_reads(mem: Mem) -> int:
+def mem_reads(mem: Mem) -> int:
+    """The registers that its address is made of."""
     return _bits(mem.base, mem.index)
 
 
@@ -146,7 +153,7 @@ def reg_load(group: str, pick: int, mem: Mem, dst: int, wide: bool) -> Ins:
     name = r64 if wide else r32
     rex = 1 if wide or dst >= 8 or mem.high else 0
     rex_narrow = 1 if dst >= 8 or mem.high else 0
-    reads, out, size = _mem_reads(mem), _bits(dst), mem.extra
+    reads, out, size = mem_reads(mem), _bits(dst), mem.extra
     if group == "mov":
         return Ins("mov_l", f"mov {mem.text}, {name(dst)}", 2 + rex + size, reads, out)
     if group == "movx":
@@ -172,14 +179,14 @@ def reg_store(group: str, pick: int, mem: Mem, src: int, wide: bool) -> Ins:
     """A form that writes memory, or reads and writes it (``arith``, ``logic``, ``shift``, ``atomic``)."""
     name = r64 if wide else r32
     rex = 1 if wide or src >= 8 or mem.high else 0
-    reads, size = _mem_reads(mem) | _bits(src), mem.extra
+    reads, size = mem_reads(mem) | _bits(src), mem.extra
     if group == "mov":
         return Ins("mov_s", f"mov {name(src)}, {mem.text}", 2 + rex + size, reads)
     if group == "setcc":
         op = ("sete", "setb", "setne")[pick % 3]
-        return Ins("setcc_s", f"{op} {mem.text}", 3 + (1 if mem.high else 0) + size, _mem_reads(mem))
+        return Ins("setcc_s", f"{op} {mem.text}", 3 + (1 if mem.high else 0) + size, mem_reads(mem))
     if group == "shift":
-        return Ins("shift_m", f"shrl ${2 + pick % 9}, {mem.text}", 3 + (1 if mem.high else 0) + size, _mem_reads(mem))
+        return Ins("shift_m", f"shrl ${2 + pick % 9}, {mem.text}", 3 + (1 if mem.high else 0) + size, mem_reads(mem))
     if group == "atomic":
         return Ins("atomic_m", f"lock add {name(src)}, {mem.text}", 3 + rex + size, reads)
     op = _TWO[group][pick % len(_TWO[group])]
@@ -193,7 +200,7 @@ _FP = ("mulsd", "maxsd", "minsd")
 def vector(cls: str, pick: int, a: int, b: int, mem: Mem | None) -> Ins:
     """A vector form; ``a`` and ``b`` index VEC_INT or VEC_FP, ``b`` is written."""
     group, form = cls.rsplit("_", 1)
-    reads = _mem_reads(mem) if mem else 0
+    reads = mem_reads(mem) if mem else 0
     extra = (mem.extra + (1 if mem.high else 0)) if mem else 0
     x, y = VEC_INT[a], VEC_INT[b]
     f, g = VEC_FP[a], VEC_FP[b]

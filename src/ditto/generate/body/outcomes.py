@@ -35,6 +35,8 @@ SEEN, BETWEEN = 4, 8
 LEAST_BESIDE, MOST_BESIDE = 8, 4000
 """Branches of the runtime before each run of a block."""
 LOW = 0xFFFFFFFF
+FACTOR, FACTOR_OF_ADD = 0x2545F491, 9
+"""Of the random word, where it is mixed by a multiplication or by an addition."""
 NONE = 0
 """A mask by which all words are alike; so they are by ``LOW``, in the other way."""
 
@@ -143,7 +145,7 @@ def course(filled: Filled, rendered: Rendered, placed: Placed, base: int, order:
         for slot in filled.slots
     ]
     word = np.arange(period, dtype=np.uint64) | np.uint64(LOW & -period)
-    word = _mixed(_mixed(word))
+    word = _mixed(_mixed(word, FACTOR), FACTOR)
     places: list[int] = []
     outcomes: list[bool] = []
     tests: list[int] = []
@@ -154,7 +156,7 @@ def course(filled: Filled, rendered: Rendered, placed: Placed, base: int, order:
         start = base + placed.start[number]
         for kind, at, value in events[number]:
             if kind == "remix":
-                word = _mixed(word)
+                word = _mixed(word, value)
                 continue
             if kind == "idle":
                 if visit == 1:
@@ -187,9 +189,9 @@ def course(filled: Filled, rendered: Rendered, placed: Placed, base: int, order:
     )
 
 
-def _mixed(word: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """As the steps ``remix`` and ``rotate`` do."""
-    word = word * np.uint64(0x2545F491)
+def _mixed(word: NDArray[np.uint64], factor: int) -> NDArray[np.uint64]:
+    """As the steps ``remix`` or ``remix_add`` and ``rotate`` do."""
+    word = word * np.uint64(factor)
     return word >> np.uint64(29) | word << np.uint64(35)
 
 
@@ -201,8 +203,8 @@ def _events(steps: Sequence[Step], offsets: Sequence[int], times: int, sites: li
     for number, step in enumerate(steps):
         if step.kind in ("word_turn", "word_store"):
             begins = step.kind == "word_turn"
-        elif step.kind == "remix" and not begins:
-            events.append(("remix", 0, 0))
+        elif step.kind in ("remix", "remix_add") and not begins:
+            events.append(("remix", 0, FACTOR if step.kind == "remix" else FACTOR_OF_ADD))
         elif step.kind == "idle_back":
             events.append(("idle", next(at), steps[_idle(steps)].a))
         elif step.kind == "loop_back":

@@ -23,7 +23,7 @@ DENSE_BYTES = 50
 LINE_FILLED = 54.0
 """Bytes of a line that slots of uneven lengths fill."""
 
-KEPT_INSIDE = 0.75
+KEPT_INSIDE = 0.5
 """Share of the touches of the same line for which branches inside of lines are kept, though more jumps are needed."""
 
 

@@ -43,6 +43,7 @@ class Cursor:
         sweep: its lines lie in order, not mixed.
         at_once: lines touched for each time the cursor is loaded and kept.
         pass_lines: of a chapter, whose passes follow on each other: its lines come back within a request.
+        shared: all threads of a process work on them.
     """
 
     block: int
@@ -53,16 +54,19 @@ class Cursor:
     sweep: bool = False
     at_once: int = 1
     pass_lines: float = 0.0
+    shared: bool = False
 
 
 def cursors(targets: list[Target]) -> list[Cursor]:
     """The streams of every block, fractions carried on so that the sum over blocks and buckets comes out."""
     out: list[Cursor] = []
     carry = {False: 0.0, True: 0.0}
+    with_others = 0.0
     for target in targets:
         most = 0.12 * target.instructions
         for bucket in range(target.data_edge + 1, FAR):
             for store, histogram in ((False, target.load_distance), (True, target.store_distance)):
+                shares = target.shared_stores if store else target.shared_loads
                 wanted = histogram[bucket] + carry[store]
                 count = int(min(wanted + 0.5, most))
                 carry[store] = min(wanted - count, 2.0)
@@ -76,7 +80,10 @@ def cursors(targets: list[Target]) -> list[Cursor]:
                         rate = share * target.repeat * min(target.runs, 1e6)
                         at_once = max(1, min(LINES_AT_ONCE, share // ONE_BY_ONE))
                         beyond = target.pass_lines if bucket <= target.run_edge else 0.0
-                        out.append(Cursor(target.index, bucket, share, rate, store, False, at_once, beyond))
+                        with_others += share * (shares[bucket] if shares else 0.0)
+                        shared = with_others >= 0.5 * share
+                        with_others -= share if shared else 0
+                        out.append(Cursor(target.index, bucket, share, rate, store, False, at_once, beyond, shared))
     return [cursor for target in targets for cursor in _swept([c for c in out if c.block == target.index], target)]
 
 
@@ -85,7 +92,7 @@ def _swept(streams: list[Cursor], target: Target) -> list[Cursor]:
     left = target.sequential / max(target.irregular, 0.1) * sum(s.per_run for s in streams)
     sweeps: set[int] = set()
     for number in sorted(range(len(streams)), key=lambda n: (-streams[n].per_run, n)):
-        if left >= 0.5 * streams[number].per_run:
+        if left >= 0.5 * streams[number].per_run and not streams[number].shared:
             sweeps.add(number)
             left -= streams[number].per_run
     return [replace(s, sweep=n in sweeps) for n, s in enumerate(streams)]
@@ -170,12 +177,14 @@ def _squeezed(lines: list[int], most: int) -> list[int]:
     return [min(n, low) for n in lines]
 
 
-def layout(streams: list[Cursor], fixed_lines: int, touches: Sequence[float], arena_bytes: int) -> tuple[Pool, ...]:
-    """Pool 0 is the fixed lines; then one pool a stream."""
+def layout(
+    streams: list[Cursor], fixed_lines: int, shared_lines: int, touches: Sequence[float], arena_bytes: int
+) -> tuple[Pool, ...]:
+    """Pool 0 is the fixed lines of a thread; then one pool a stream; then the fixed lines of all threads, if any."""
     pools = [Pool(0, max(4, fixed_lines), 1, False)]
-    offset = pools[0].lines * 64
+    ends = {False: pools[0].lines * 64, True: shared_lines * 64}
     for stream, lines in zip(streams, sizes(streams, touches, arena_bytes // 64 - fixed_lines), strict=True):
         lines += -lines % stream.at_once
-        pools.append(Pool(offset, lines, 1, not stream.sweep))
-        offset += lines * 64
-    return tuple(pools)
+        pools.append(Pool(ends[stream.shared], lines, 1, not stream.sweep, stream.shared))
+        ends[stream.shared] += lines * 64
+    return (*pools, Pool(0, shared_lines, 1, False, True)) if shared_lines else tuple(pools)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from ditto.generate.body import isa
-from ditto.generate.body.data import Site
+from ditto.generate.body.accesses import SHARED, Site
 from ditto.generate.body.fill import Filled
 from ditto.generate.body.isa import BASE, BIAS, BODY, COUNTERS, RAX, RCX, RDX, WORD, Ins, Mem, r32, r64
 from ditto.generate.body.registers import Registers
@@ -115,7 +115,7 @@ class Renderer:
         elif form == "r":
             self._emit(isa.reg_reg(group, pick, regs.source(), regs.destination(), wide))
         elif form == "l":
-            pointer = group == "mov" and self._wants_pointer()
+            pointer = group == "mov" and self._sites[step.site].line < SHARED and self._wants_pointer()
             mem = self._mem(step, "pointer" if pointer else "value")
             dst = regs.source() if group == "cmp" else regs.destination()
             self._emit(isa.reg_load(group, pick, mem, dst, wide or pointer))
@@ -144,6 +144,8 @@ class Renderer:
         self._loads += self._weight if loads else 0
         if site.strided:
             return Mem(BASE, site.line * 64 + offset - BIAS - 64, COUNTERS[0])
+        if site.line >= SHARED:
+            return Mem(-1, (site.line - SHARED) * 64 + offset)
         base = BASE
         if self._regs.pointers and loads:
             lack = self._filled.target.chase_share * self._loads - self._chased
@@ -184,6 +186,9 @@ class Renderer:
 
     def _do_remix(self, step: Step) -> None:
         self._put(f"imul $0x2545f491, {r64(WORD)}, {r64(WORD)}", 7, 1 << WORD, 1 << WORD)
+
+    def _do_remix_add(self, step: Step) -> None:
+        self._put(f"lea ({r64(WORD)},{r64(WORD)},8), {r64(WORD)}", 4, 1 << WORD, 1 << WORD)
 
     def _do_rotate(self, step: Step) -> None:
         self._put(f"rorx $29, {r64(WORD)}, {r64(WORD)}", 6, 1 << WORD, 1 << WORD)
@@ -245,7 +250,7 @@ class Renderer:
             self._put(f"or {r32(src)}, {r32(dst)}", 2 + isa.rex32(src, dst), 1 << src | 1 << dst, 1 << dst)
         elif step.cls == "cmp_l":
             mem = self._mem(step, "pointer")
-            self._put(f"cmpq $0, {mem.text}", 4 + mem.extra, 1 << mem.base | (1 << mem.index if mem.index >= 0 else 0))
+            self._put(f"cmpq $0, {mem.text}", 4 + mem.extra, isa.mem_reads(mem))
         else:
             self._put(f"test {r64(BASE)}, {r64(BASE)}", 3, 1 << BASE)
 
@@ -318,7 +323,8 @@ class Renderer:
         self._put(f"jmp *{self._table(step.a, step.b, 1)}(%rip)", 6)
 
     def _do_index_load(self, step: Step) -> None:
-        self._put(f"movzbl {BODY_RANDOM + step.a}({r64(BODY)}), {r32(RAX)}", 4, 1 << BODY, 1 << RAX)
+        op, size = ("movzbl", 4) if step.cls == "movx_l" else ("mov", 3)
+        self._put(f"{op} {BODY_RANDOM + step.a}({r64(BODY)}), {r32(RAX)}", size, 1 << BODY, 1 << RAX)
 
     def _do_index_mask(self, step: Step) -> None:
         self._put(f"and ${step.a}, {r32(RAX)}", 3, 1 << RAX, 1 << RAX)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from random import Random
 
 from ditto.generate.body.plan import CALL, END, FALL, ICALL, IJUMP, JUMP, NOT_TAKEN, RET, TAKEN, Slot
@@ -49,7 +50,14 @@ class Context:
     bits: int = 0
     tables: int = 0
     table_words: int = 0
-    setters: dict[str, float] | None = None
+    left: dict[str, float] = field(default_factory=dict)
+    """Executions of each class that are wanted and not had yet, for what can be done by instructions of several."""
+
+    def most_wanted(self, classes: Sequence[str], times: float) -> str:
+        """Of some classes the one that lacks most, which is taken off; the first where none lacks."""
+        name = max(classes, key=lambda one: self.left.get(one, 0.0))
+        self.left[name] = self.left.get(name, 0.0) - times
+        return name
 
 
 LOAD_BODY = ((False, BODY_LINE),)
@@ -72,7 +80,7 @@ def next_word() -> list[Step]:
 
 def _setter(context: Context, times: float) -> str:
     """Class of the instruction that sets the flags of a branch whose outcome is fixed."""
-    budget = context.setters or {}
+    budget = context.left
     names = [n for n in ("cmp_r", "cmp_l", "logic_r") if budget.get(n, 0.0) >= times]
     if not names:
         return "cmp_r"
@@ -92,14 +100,15 @@ def fixed_branch(context: Context, times: float, taken: bool, far: int = -1) -> 
     return steps
 
 
-def random_branch(context: Context, rate: float, looped: bool) -> list[Step]:
-    """A branch taken with about ``rate`` in each run, by fresh bits of the random word; skips one move."""
+def random_branch(context: Context, rate: float, times: float) -> list[Step]:
+    """A branch taken with about ``rate`` in each of ``times`` runs, by fresh bits of the random word; skips a move."""
     inverse = rate > 0.5
     small = 1 - rate if inverse else rate
     bits = min(6, max(1, round(-_log2(max(small, 1e-3)))))
     steps: list[Step] = []
-    if looped or context.bits + bits > 31:
-        steps = [Step("mul_r", "remix"), Step("shift_r", "rotate")]
+    if times > 1 or context.bits + bits > 31:
+        cls = context.most_wanted(("mul_r", "lea_r"), times)
+        steps = [Step(cls, "remix" if cls == "mul_r" else "remix_add"), Step("shift_r", "rotate")]
         context.bits = 0
     mask = ((1 << bits) - 1) << context.bits
     context.bits += bits
@@ -166,7 +175,7 @@ def transfer(slot: Slot, context: Context) -> list[Step]:
         last.kind += "_one"
         return [last]
     return [
-        Step("movx_l", "index_load", table % 8, lines=LOAD_BODY),
+        Step(context.most_wanted(("movx_l", "mov_l"), slot.exits), "index_load", table % 8, lines=LOAD_BODY),
         Step("logic_r", "index_mask", spread - 1),
         Step("lea_r", "index_base", table),
         last,

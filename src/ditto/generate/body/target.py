@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ditto.artifacts.profile import Knobs
-from ditto.artifacts.work import DISTANCE_BUCKETS, Block, Work
+from ditto.artifacts.work import DEEP, DISTANCE_BUCKETS, Block, Work
 from ditto.generate.body.mixes import CROSSING_CLASSES, LOADS, folded, made_by_mix
 from ditto.generate.body.reach import Order, Reach
 
@@ -52,9 +52,19 @@ class Target:
     irregular: float
     sequential: float
     """Share of the touches beyond a request's reach that go on in the page of the one before: a sweep, no lookup."""
+    shared_loads: tuple[float, ...] = ()
+    shared_stores: tuple[float, ...] = ()
+    """Shares of the accesses at each distance that are of lines which other threads work on as well."""
     pass_lines: float = 0.0
     """Of a chapter: data lines of a pass, beyond which lists have to reach for distances up to ``run_edge``."""
     run_edge: int = 0
+
+    def shared_within(self, high: int) -> tuple[float, float]:
+        """These shares of all loads and of all stores in the buckets from `DEEP` to ``high``, which is left out."""
+        return (
+            _mean(self.load_distance[DEEP:high], self.shared_loads[DEEP:high]),
+            _mean(self.store_distance[DEEP:high], self.shared_stores[DEEP:high]),
+        )
 
     @property
     def unforeseen(self) -> float:
@@ -163,6 +173,7 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int, capp
         raw = [0.22, 0.13, 0.14, 0.12, 0.1, 0.08, 0.06, 0.15]
     raw = [v / sum(raw) for v in raw]
     code = _fold_far(_histogram(work.code_distance, touches, _CODE_DEFAULT))
+    shares = _is_shared(work)
     return Target(
         index=index,
         instructions=pass_instructions,
@@ -192,6 +203,8 @@ def make(index: int, block: Block, knobs: Knobs, edge: int, data_edge: int, capp
         crossing=_crossing(mix, loads, pass_instructions),
         irregular=knobs.irregular,
         sequential=_sequential(block, data_edge),
+        shared_loads=_shares(work.shared_loads, work.load_distance) if shares else (),
+        shared_stores=_shares(work.shared_stores, work.store_distance) if shares else (),
     )
 
 
@@ -224,6 +237,24 @@ def _crossing(mix: Mapping[str, float], loads: float, instructions: float) -> fl
     beyond = loads - made_by_mix(mix, LOADS) * instructions
     vectors = sum(mix.get(name, 0.0) for name in CROSSING_CLASSES) * instructions
     return min(beyond, vectors) if beyond > CROSSING_FROM * instructions else 0.0
+
+
+LEAST_SHARED = 0.02
+"""Share of the touches of lines that others work on below which a block has all lines for itself."""
+
+
+def _is_shared(work: Work) -> bool:
+    deep = sum(work.load_distance[DEEP:]) + sum(work.store_distance[DEEP:])
+    return sum(work.shared_loads[DEEP:]) + sum(work.shared_stores[DEEP:]) > LEAST_SHARED * deep
+
+
+def _shares(parts: Sequence[float], wholes: Sequence[float]) -> tuple[float, ...]:
+    return tuple(min(1.0, part / whole) if whole > 0 else 0.0 for part, whole in zip(parts, wholes, strict=False))
+
+
+def _mean(weights: Sequence[float], values: Sequence[float]) -> float:
+    whole = sum(weights)
+    return sum(w * v for w, v in zip(weights, values, strict=False)) / whole if whole > 0 else 0.0
 
 
 PAGE_LINES_LOG2 = 6
