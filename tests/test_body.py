@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block, Work
 from ditto.generate.body import BodyCode, emit
+from ditto.generate.body.accesses import Site, loop_lines
 from ditto.generate.body.chapters import divide
-from ditto.generate.body.data import Site, _loop_lines, _sweeps
+from ditto.generate.body.data import _sweeps
 from ditto.generate.body.lru import Stack, bucket_of
 from ditto.generate.body.mixes import LOADS
 from ditto.generate.body.pools import Cursor, reuse_time, sizes
 from ditto.generate.body.reach import Order, edges, reaches
+from ditto.generate.body.steps import Context
 from ditto.generate.body.string_fill import string_fill
 from ditto.generate.body.target import make
 
@@ -206,6 +208,51 @@ def test_all_in_one_bucket(bucket: int, tmp_path: Path) -> None:
         assert subprocess.run([program, "-1", "20", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
 
 
+def shared_accesses(assembly: str) -> tuple[int, int]:
+    """Accesses of lines that threads share: those that read, and those that write."""
+    found = re.findall(r"^\t(\S+) .*?(, )?ditto_shared_lines\+\d+\(%rip\)", assembly, re.M)
+    writes = sum(
+        (bool(last) and not name.startswith(("cmp", "test"))) or name.startswith("set") for name, last in found
+    )
+    return len(found) - writes, writes
+
+
+def test_threads_share_lines_as_far_as_the_originals_do(tmp_path: Path) -> None:
+    half = [v / 2 for v in (0, 0, 0, 0, 150, 100, 70, 60, 90, 40, 5, 3, 2, 4, 1)]
+    read, written = (emit([request(shared_loads=half, **more)], Knobs(), 1) for more in (
+        {}, {"shared_stores": [v / 2 for v in (0, 0, 0, 0, 60, 50, 20, 20, 30, 30, 1)]},
+    ))  # fmt: skip
+    alone = emit([request()], Knobs(), 1)
+    assert alone.layout.shared_bytes == 0 and shared_accesses(alone.assembly) == (0, 0)
+    reads, writes = shared_accesses(read.assembly)
+    assert read.layout.shared_bytes and reads > 50 and writes == 0
+    assert shared_accesses(written.assembly)[1] > 10
+    assert any(pool.shared for pool in written.layout.pools) and not written.layout.pools[0].shared
+    for code in (read, written):
+        program = build(code, tmp_path)
+        assert subprocess.run([program, "-1", "20", "abi"], capture_output=True, text=True, check=True).stdout == "0\n"
+        subprocess.run([program, "-1", "20", "threads"], check=True, capture_output=True)
+        assert instructions(program, 0) == pytest.approx(code.blocks[0].instructions, rel=0.02)
+
+
+def test_sweeps_take_no_more_lines_than_come_back_with_the_next_request() -> None:
+    late = 30.0
+    near, loops = [500, 0, 0, 0, 0, 150, 75, 0, late], [300, 900, 0, 0, 0, 0, 60]
+    swept = request(
+        load_distance=near, store_distance=near, stride_share=0.5, code_distance=loops, code_touches=sum(loops)
+    )
+    assert emit([swept], Knobs(), 1).blocks[0].data_lines < 2.5 * 2 * late
+
+
+def test_what_can_be_done_by_several_classes_is_done_by_those_that_lack() -> None:
+    context = Context(Random(1), left={"mul_r": 3.0, "lea_r": 1.0})
+    chosen = [context.most_wanted(("mul_r", "lea_r"), 1) for _ in range(4)]
+    assert Counter(chosen) == {"mul_r": 3, "lea_r": 1}
+    without = {name: share for name, share in MIX.items() if not name.startswith(("mul", "movx"))}
+    found = emit([request(mix=without)], Knobs(), 1).blocks[0].mix
+    assert found.get("mul_r", 0.0) < 0.002 and found.get("movx_l", 0.0) < 0.001
+
+
 NUMBERS = st.floats(0, 4_000)
 
 
@@ -295,11 +342,11 @@ def test_loops_work_on_as_many_lines_as_their_accesses_find_far() -> None:
     """Of 40 accesses a trip, half at the same line and half evenly from 1 to 31: what is farther than w lines is w."""
     evenly = [500.0, *(500 * 2**b / 31 for b in range(5)), *[0.0] * 18]
     nothing = [0.0] * 24
-    found = _loop_lines((evenly, nothing), 9, 40)
+    found = loop_lines((evenly, nothing), 9, 40)
     farther = 40 * 0.5 * (1 - found / 31)
     assert found == pytest.approx(farther, abs=1.5)
-    assert _loop_lines((nothing, nothing), 9, 40) == 1
-    assert _loop_lines(([10.0, *[0.0] * 23], nothing), 9, 40) == 1
+    assert loop_lines((nothing, nothing), 9, 40) == 1
+    assert loop_lines(([10.0, *[0.0] * 23], nothing), 9, 40) == 1
 
 
 def test_a_block_without_lines_of_its_own_has_a_few() -> None:

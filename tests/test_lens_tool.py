@@ -294,6 +294,41 @@ def test_threads_have_keys_of_their_own(tmp_path: Path) -> None:
         assert expected < found < expected + 2000
 
 
+def test_lines_that_threads_share(tmp_path: Path) -> None:
+    """Two threads walk over 32 lines of both and 32 of their own, which another thread has set to zero."""
+    text = """
+    #include <pthread.h>
+    #include <string.h>
+    static char both[2048] __attribute__((aligned(64))), own[2][2048] __attribute__((aligned(64)));
+    static pthread_barrier_t turn;
+    static void *work(void *p) {
+        for (int round = 0; round < ROUNDS; round++) {
+            for (int i = 0; i < 2048; i += 64) { *(volatile char *)&both[i]; *(volatile char *)((char *)p + i) = 1; }
+            pthread_barrier_wait(&turn);
+        }
+        return 0;
+    }
+    int main(void) {
+        pthread_t t[2];
+        memset(own, 0, sizeof own);
+        pthread_barrier_init(&turn, 0, 2);
+        for (int i = 0; i < 2; i++) pthread_create(&t[i], 0, work, own[i]);
+        for (int i = 0; i < 2; i++) pthread_join(t[i], 0);
+        return 0;
+    }
+    """
+    rounds = 600
+    process = run(tmp_path, build_c(tmp_path, text, "-pthread", f"-DROUNDS={rounds}"), "--fair-sched=yes")
+    workers = [index for index, key in enumerate(process.keys) if process.threads[key.tid] != process.pid]
+    deep = slice(4, None)
+    loads, stores = (hist[workers].sum(0)[deep] for hist in (process.shared_load_hist, process.shared_store_hist))
+    barrier = 4 * 2 * rounds  # accesses that it is made of, at most
+    assert 2 * 31 * rounds < loads.sum() < 2 * 32 * rounds + barrier
+    assert (loads <= process.load_hist[workers].sum(0)[deep]).all()
+    assert 2 * 32 * 250 < stores.sum() < 2 * 32 * 260 + barrier  # from then on they are the thread's own
+    assert not process.shared_load_hist[:, :4].any() and not process.shared_store_hist[:, :4].any()
+
+
 def test_forked_children_write_their_own_file(tmp_path: Path) -> None:
     text = """
     #include <sys/wait.h>
