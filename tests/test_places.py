@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 
 import ditto.generate.body.emit as _  # the package gives the function of that name
+from ditto.artifacts.lens import BLOCK, EXEC
 from ditto.artifacts.profile import Knobs
 from ditto.artifacts.work import Block
 from ditto.generate.body.forest import grow
@@ -19,6 +25,8 @@ from ditto.generate.body.plan import ADJACENT, CALL, FALL, ICALL, IJUMP, JUMP, R
 from ditto.generate.body.render import SlotCode
 from ditto.generate.body.sets import Sets, code_misses
 from ditto.generate.body.target import make
+from ditto.streams.instructions import InstructionRun
+from ditto.tune.code_sets import code_sets
 from test_body import request
 
 emit = sys.modules["ditto.generate.body.emit"]
@@ -197,3 +205,22 @@ def test_random_words_come_in_turn(tmp_path: Path, period: int) -> None:
 
 def test_old_profiles_without_misses_of_sets_are_read() -> None:
     assert Block(instructions=5).code_set_misses == 0
+
+
+def test_code_is_put_beside_that_of_the_runtime() -> None:
+    crowded = [0] * 40 + [12] * 24
+    beside = emit._runtime_code(crowded, (), (), (), Random(1))
+    assert sorted(Counter(line % 64 for line in beside).items()) == [(number, 12) for number in range(40, 64)]
+    assert len(set(beside)) == len(beside) and max(beside) < 0
+    pages = [emit.emit([request(0.4)], Knobs(), 1, runtime_sets=sets).assembly for sets in ((), crowded)]
+    assert all(re.search(r"\.text\n\t\.p2align 12\n", text) for text in pages)  # its sets are those it is placed by
+
+
+def test_lines_of_the_runtime_are_those_that_most_requests_touch() -> None:
+    blocks = np.zeros(4, BLOCK)
+    blocks["addr"], blocks["length"] = (0x401000, 0x40107C, 0x402040, 0x403000), (10, 8, 4, 4)
+    execs = np.zeros(5, EXEC)
+    execs["block"], execs["count"] = (0, 0, 1, 2, 3), (4, 5, 9, 9, 2)
+    run = cast(InstructionRun, SimpleNamespace(processes=[SimpleNamespace(blocks=blocks, execs=execs)]))
+    found = code_sets(run, 10)
+    assert {number: count for number, count in enumerate(found) if count} == {0: 1, 1: 2, 2: 1}

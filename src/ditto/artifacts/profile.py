@@ -299,9 +299,9 @@ class Downstream(Model):
 class ServiceProfile(Model):
     """One service of the app.
 
-    ``runtime_lines`` are the data lines that the clone's own runtime touches in a request, and ``stored_bytes`` the
-    part of the resident memory that it takes for what clients store; ``stored_scale`` is what a stored value takes of
-    memory, in its own size.  Tuning finds all three.
+    ``runtime_lines`` are data lines that the clone's runtime touches in a request, ``runtime_sets`` its lines of code
+    by sets of a cache (empty: unknown), ``stored_bytes`` the part of the resident memory that it takes for what clients
+    store, and ``stored_scale`` what a stored value takes of memory, in its own size.  Tuning finds all of them.
     ``born_bytes`` is the part of ``resident_bytes`` of processes that live for one connection, and ``file_bytes`` that
     of pages of files, for which a limit of memory charges whoever has read them first.  ``folds`` where
     digits in paths tell no class: fingerprints are of paths without them.  ``starts_empty`` where a keyed store's reads
@@ -330,6 +330,7 @@ class ServiceProfile(Model):
     stored_bytes: Annotated[int, Field(ge=0, le=1 << 42)] = 0
     stored_scale: Annotated[float, Field(ge=1, le=16)] = 1.0
     runtime_lines: Annotated[float, Field(ge=0, le=1e5)] = 0.0
+    runtime_sets: Annotated[tuple[Annotated[int, Field(ge=0, le=1 << 12)], ...], Field(max_length=64)] = ()
     load: Load
 
 

@@ -75,7 +75,8 @@ def body_of(profile: Profile, seed: int | None = None) -> BodyCode:
     key = _key(ir)
     found = _bodies.get(key)
     if found is None:
-        found = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
+        lines, sets = ir.service.runtime_lines, ir.service.runtime_sets
+        found = emit(ir.blocks, ir.knobs, ir.seed, ir.orders, lines, arena_limit(ir.service), runtime_sets=sets)
     _keep(key, found)
     return found
 
@@ -110,7 +111,7 @@ def _key(ir: CloneIR) -> str:
     """What `emit` is given, so far as bodies depend on it."""
     of_runtime = {"stalls", "stalls_in_store", "stalls_computed", "resident_bytes", "born_pages", "fresh_pages"}
     knobs = Knobs.model_validate(ir.knobs.model_dump(exclude=of_runtime))
-    told = (knobs, ir.seed, ir.orders, ir.service.runtime_lines, arena_limit(ir.service))
+    told = (knobs, ir.seed, ir.orders, ir.service.runtime_lines, ir.service.runtime_sets, arena_limit(ir.service))
     text = [repr(told), *(block.model_dump_json() for block in ir.blocks)]
     return hashlib.sha256("\n".join(text).encode()).hexdigest()
 

@@ -143,7 +143,9 @@ def _tune_work(
     best = tuned.profile
     best_score = score(original.per_request(), skeleton.per_request())
     tuned.rounds.append(Round("work", 0, _missing(original, skeleton), "skeleton measured and taken off"))
-    tuned.profile = with_service(tuned.profile, {"runtime_lines": runtime_lines(skeleton)})
+    tuned.profile = with_service(
+        tuned.profile, {"runtime_lines": runtime_lines(skeleton), "runtime_sets": skeleton.code_sets}
+    )
     profile = correct(tuned.profile, original, predicted(tuned.profile, skeleton, original))
     since = 0
     began = time.monotonic()

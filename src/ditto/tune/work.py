@@ -22,6 +22,7 @@ from ditto.streams.events import SENDS, SLEEPS, is_wait
 from ditto.streams.instructions import InstructionRun
 from ditto.streams.matching import class_index
 from ditto.streams.segments import Segment, joined
+from ditto.tune.code_sets import code_sets
 
 ADAPTS = 2.0
 """Times that a clone sleeps as often a request as its original, under an instrument, from which on that one adapts."""
@@ -54,10 +55,13 @@ class Measured:
     Attributes:
         segments: what was executed there.
         requests: by class.
+        code_sets: lines of code that most requests touch, by the set of a cache that they fall into; of a line's number
+            what is left by the number of sets.
     """
 
     segments: Mapping[Place, Segment]
     requests: Mapping[int, int]
+    code_sets: tuple[int, ...] = ()
 
     @property
     def total_requests(self) -> int:
@@ -88,7 +92,7 @@ def measured(service: ServiceProfile, run: InstructionRun) -> Measured:
     segments = {place: joined(found) for place, found in sorted(parts.items())}
     for key, cycles in run.requests.classes.items():
         _move_late(segments, class_index(service, key), cycles)
-    return Measured(segments, dict(requests))
+    return Measured(segments, dict(requests), code_sets(run, sum(requests.values())))
 
 
 def _move_late(segments: dict[Place, Segment], index: int, cycles: list[Cycle]) -> None:

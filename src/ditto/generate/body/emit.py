@@ -65,6 +65,7 @@ def emit(
     runtime_lines: float = 0.0,
     arena_bytes: int = 256 << 20,
     symbols: str = "ditto_block_",
+    runtime_sets: Sequence[int] = (),
 ) -> BodyCode:
     """Generate the assembly of all blocks of a service.
 
@@ -76,6 +77,7 @@ def emit(
         runtime_lines: data lines that the runtime itself touches in a request.
         arena_bytes: most memory that a thread's body may work on.
         symbols: that of block N is ``symbols + str(N)``.
+        runtime_sets: lines of code that the runtime executes in a request, by the set of a cache; empty where unknown.
     """
     orders = orders or (Order(tuple(range(len(blocks)))),)
     goals = [block.wanted.instructions * knobs.instructions for block in blocks]
@@ -118,7 +120,7 @@ def emit(
         for b, r in zip(built, rendered, strict=True)
     ]
     sequences = [sequence(b.root) for b in built]
-    beside_lines = _runtime_code(real, orders, code_reach)
+    beside_lines = _runtime_code(runtime_sets, real, orders, code_reach, Random(f"{seed}/runtime"))
     placed = _spread(blocks, built, rendered, packed, sequences, walker.schedule, beside_lines, Random(f"{seed}/sets"))
     bases = _bases(built, placed, fills)
     weights = [b.target.runs * b.target.repeat for b in built]
@@ -164,6 +166,7 @@ def emit(
         facts.append(made if found is None else _with_fill(made, found))
     if shared:
         text.append(f"\t.bss\n\t.globl {SHARED_LINES}\n\t.p2align 12\n{SHARED_LINES}:\n\t.zero {arena.shared_bytes}\n")
+    text.append("\t.p2align 12, 0xcc\n")  # so that what the linker puts behind stays in its sets of a cache
     text.append('\t.section .note.GNU-stack,"",@progbits\n')
     return BodyCode("".join(text), arena, tuple(facts))
 
@@ -172,6 +175,7 @@ _HEADER = """\
 # SPDX-License-Identifier: Apache-2.0
 # Generated compute blocks: void ditto_block_N(struct ditto_body *), System V x86-64.
 \t.text
+\t.p2align 12
 """
 
 
@@ -235,12 +239,17 @@ def _beside(targets: Sequence[Target], orders: Sequence[Order]) -> dict[int, flo
     return found
 
 
-def _runtime_code(targets: Sequence[Target], orders: Sequence[Order], found: Sequence[Reach]) -> int:
-    """Code lines of a request that are the runtime's: what the original has more than the blocks are to have."""
+def _runtime_code(
+    sets: Sequence[int], targets: Sequence[Target], orders: Sequence[Order], found: Sequence[Reach], rng: Random
+) -> list[int]:
+    """Code lines of a request that are the runtime's, as numbers below 0: as many in each set as are known, or anywhere
+    what the original has more than the blocks are to have."""
+    if sets:
+        return [number - SETS * (1 + k) for number, count in enumerate(sets) for k in range(count)]
     own = {t.index: t.code_lines for t in targets}
     share = sum(o.share for o in orders) or 1.0
     lacks = (o.share * (r.lines - sum(own.get(i, 0.0) for i in o.blocks)) for o, r in zip(orders, found, strict=True))
-    return max(0, int(sum(lacks) / share))
+    return [-1 - rng.randrange(1 << 20) for _ in range(max(0, int(sum(lacks) / share)))]
 
 
 def _spread(
@@ -250,13 +259,12 @@ def _spread(
     packed: Sequence[Placed],
     sequences: Sequence[list[int]],
     schedule: Schedule,
-    beside: int,
+    others: Sequence[int],
     rng: Random,
 ) -> Sequence[Placed]:
     """The blocks' code with gaps, so that as many of its lines are missed as share a set with too many others."""
     weights = [b.target.runs * b.target.repeat for b in built]
     wanted = sum(block.wanted.code_set_misses * block.runs_per_request for block in blocks)
-    others = [-1 - rng.randrange(1 << 20) for _ in range(beside)]
 
     def make(gaps: Gaps, rng: Random) -> tuple[Sequence[Placed], float]:
         used, bases, tried = [0] * SETS, [0], []
