@@ -94,6 +94,8 @@ void serve_connection(struct worker *w, int fd)
 		if (waits && serve_wait(c, POLLIN))
 			break;
 		w->wakes++;
+		if (waits && w->role->each_wake.n)
+			worker_program(w, NULL, &w->role->each_wake);
 		if (waits || !calls)
 			worker_block(w, w->role->on_wake);
 		conn_events(c, EPOLLIN);
