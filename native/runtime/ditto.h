@@ -167,6 +167,7 @@ struct ditto_recv {
 	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
 	uint16_t enough;     /* datagrams from which on a wake-up receives no more; 0: however many there are */
+	uint8_t lines; /* what was looked at (MSG_PEEK) is taken line by line */
 };
 
 struct ditto_listener {
@@ -258,8 +259,7 @@ struct ditto_role {
 	struct ditto_passage passage;
 	uint16_t connection_limit; /* 0: none */
 	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
-	uint8_t deferred_lifo;
-	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
+	uint8_t deferred_lifo, deferred_late; /* late: the second pass comes only after the next wait, which does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	struct ditto_program each_wait; /* and right before the wait */
 	struct ditto_program each_batch; /* once for all requests of a wake-up, before those that are deferred go on */

@@ -207,6 +207,7 @@ class Receive(Model):
     flags: SmallInt = 0
     until_again: bool = False
     until_short: bool = False
+    lines: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
     second: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0

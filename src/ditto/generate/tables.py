@@ -60,7 +60,7 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
-\t\t {receive.head}u, {receive.second}u, {receive.rest}u, {receive.batch}, {receive.enough}}},
+\t\t {receive.head}u, {receive.second}u, {receive.rest}u, {receive.batch}, {receive.enough}, {int(receive.lines)}}},
 \t.send = {send},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
