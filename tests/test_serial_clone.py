@@ -114,7 +114,7 @@ def test_the_rest_of_a_request_is_waited_for_as_the_original_does(
     calls = whole_calls(log)
     polls = re.findall(r"^\d+ +poll\(.*POLLIN", calls, re.MULTILINE)
     assert least <= len(polls) <= most
-    assert least <= len(re.findall(r"^\d+ +getpid\(", calls, re.MULTILINE)) <= most + 3  # after each such wait, and at a process' start
+    assert least <= len(re.findall(r"^\d+ +getpid\(", calls, re.MULTILINE)) <= most + 3  # and at a process' start
 
 
 def workers_of(pid: int) -> list[int]:

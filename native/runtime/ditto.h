@@ -272,8 +272,8 @@ struct ditto_role {
 	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
 	uint8_t mutes;       /* dispatch: it stays there, for no events, and its program asks for them again */
 	ditto_block_fn on_unpark; /* after a thread was woken by another */
-	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
-	uint16_t running;    /* most threads that run at a time; 0: no limit */
+	uint32_t wakes, lingers; /* in 65536ths: wakes of nobody a report (dispatch) or wake-up; waits for a connection's next */
+	uint16_t running, asks_nr; /* most threads that run at a time (0: no limit); call before a receive (0: none) */
 	/* Threads that serve one connection at a time (accept_serve), and those that accept for a crowd (dispatch): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */

@@ -153,6 +153,7 @@ def _serial(tables: Tables, role: Role) -> str:
         return (
             f", .polls = {int(role.polls)}, .crowd = {int(role.crowd)}, .polls_first = {int(role.polls_first)}, "
             f".unwatches = {int(role.unwatches)}, .mutes = {int(role.mutes)}, .running = {role.running}, "
+            f".asks_nr = {role.asks_nr}, .lingers = {round(role.lingers * 65536)}u, "
             f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}, "
             f".listen_wait = {_WAITS[role.listen_wait]}, .accept_first = {int(role.accept_first)}"
         )

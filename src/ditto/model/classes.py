@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from select import POLLOUT
 from typing import Any
 
 from ditto.artifacts.observation import ResultSeen
@@ -375,6 +376,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.REPLY, a=1, **common)
     if kind == "notify":
         return Op(kind=OpKind.NOTIFY, a=int(str(name.slot[1])), b=b, c=c, **common) if name.slot else None
+    if kind == "poll" and "link" not in common:
+        return Op(kind=OpKind.POLL, a=POLLOUT, **common)
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
     if kind == "fork":

@@ -172,8 +172,8 @@ def require_known_shape(evidence: Evidence) -> None:
     own = calls_itself(evidence)
     if own > SOME * evidence.requests.total:
         raise UnsupportedShapeError(
-            f"{app}: {own / evidence.requests.total:.0%} of the requests are its own, to the port that it listens on (as "
-            "a gateway makes to the server that it is part of), which is not modelled",
+            f"{app}: {own / evidence.requests.total:.0%} of the requests are its own, to the port that it listens on "
+            "(as a gateway makes to the server that it is part of), which is not modelled",
             "give it a load that does not go through the gateway",
         )
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
