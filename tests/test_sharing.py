@@ -24,7 +24,7 @@ from ditto.model.service import _before_waits
 from ditto.model.shape import require_known_shape
 from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream, is_wait
+from ditto.streams.events import OPENS, Descriptors, Event, KnownDescriptor, Stream, is_wait
 from ditto.streams.evidence import Evidence, class_works, requests_of
 from ditto.streams.peer_waits import find_waits_of_calls
 from ditto.streams.sharing import Sharing, find_sharing
@@ -161,6 +161,30 @@ def test_a_dispatcher_is_told_from_those_who_serve() -> None:
     pool = sharing_of(record).pools[PID]
     assert pool.servers == {12, 13} and pool.dispatchers == {11}
     assert (pool.unwatched, pool.muted) == (pytest.approx(1.0), 0.0)
+
+
+@pytest.mark.parametrize(("between", "own"), [("futex", 3), ("epoll_wait", 0)])
+def test_files_belong_to_the_request_that_is_answered_next(between: str, own: int) -> None:
+    """By another thread than the one that received it, as where tasks pass on; not if it waits once more."""
+    record = Threads()
+    accept(record, 11)
+    for turn in range(8):
+        fd = 7 + turn % 3
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(11, "read", len(REQUEST), fd, payload=REQUEST)
+        record.call(12, "epoll_wait", 1, EPOLL, 0, 64, 0)
+        record.call(12, "openat", 20, 0xFFFFFF9C, payload=b"/f\0")
+        record.call(12, "newfstatat", 0, 20)
+        record.call(12, "read", 100, 20)
+        record.call(12, "close", 0, 20)
+        record.call(12, between, 1, EPOLL, 129, 64, 0)
+        record.call(12, "write", 100, fd, payload=b"HTTP/1.1 200 OK\r\n")
+    work = record.work()
+    cycles = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
+    of_files = [sum(e.obj is not None and e.obj.kind == "file" for e in cycle.events) for cycle in cycles]
+    assert of_files == [own] * 8
+    left = sum(e.nr in OPENS for thread in work.threads.values() for wake in thread.wakes for e in wake.loose)
+    assert left == (0 if own else 8)
 
 
 def test_a_dispatcher_that_leaves_connections_for_no_events() -> None:

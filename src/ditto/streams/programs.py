@@ -37,8 +37,8 @@ from ditto.streams.events import (
 from ditto.streams.order import by_courses
 from ditto.streams.passing import PASSAGE
 from ditto.streams.peer_waits import of_a_send
+from ditto.streams.settled import STATS as STATS
 
-STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
