@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import random
+from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ditto.artifacts.profile import Op, OpKind, ReplyShape, RequestClass
 from ditto.artifacts.syscalls import NUMBERS
+from ditto.errors import UnsupportedShapeError
 from ditto.model.classes import Placement, fit_program
 from ditto.model.delays import fit_delays
 from ditto.model.downstream import _further, calls_outside, calls_overlapping
 from ditto.model.links import numbered_alike
 from ditto.model.settled_calls import settled_calls
+from ditto.model.shape import require_known_shape
 from ditto.model.waits import longest_rest, most_events, watched_last
 from ditto.streams import programs, protocol
 from ditto.streams.arguments import arguments, forbids_blocking
 from ditto.streams.cycles import Work
 from ditto.streams.events import Descriptors, Event, KnownDescriptor
-from ditto.streams.evidence import Requests, one_after_the_other
+from ditto.streams.evidence import Requests, one_after_the_other, requests_of
 from ditto.streams.lives import connect_work
 from ditto.streams.peer_waits import find_waits_of_calls, most_polled
 from ditto.streams.serial import serial_waits
@@ -497,3 +501,17 @@ def test_whether_calls_may_block_is_behind_the_address(payload: bytes, value: in
     assert forbids_blocking(event) == bool(value)
     event.args = [5, 0x5451, 0, 0, 0, 0]
     assert arguments(event, "ioctl") == (0x5451, 0, 0) and not forbids_blocking(event)
+
+
+@pytest.mark.parametrize(("port", "refused"), [(8080, True), (80, False)])
+def test_a_service_that_calls_itself_is_refused(port: int, refused: bool) -> None:
+    """As a server does whose gateway is a client of its own port."""
+    work = batched()
+    observation = SimpleNamespace(app="gate", native=SimpleNamespace(port=port))
+    sharing = SimpleNamespace(shared=False)
+    evidence: Any = SimpleNamespace(
+        work=work, requests=requests_of(work), observation=observation, datagrams=False, sharing=sharing,
+        stream=SimpleNamespace(threads={}, window_ns=(0, 1), descriptors=SimpleNamespace(objects=[])),
+    )  # fmt: skip
+    with pytest.raises(UnsupportedShapeError, match="own, to the port") if refused else nullcontext():
+        require_known_shape(evidence)

@@ -85,6 +85,8 @@ def test_it_is_not_taken_for_the_protocol_of_a_database() -> None:
     reply = output(b"Content-type: text/html\r\n\r\nhello") + END
     assert protocol.recognise([BEGIN + LAST] * 9 + [b"?"], [reply] * 9) == "fastcgi"
     assert protocol.recognise([b"\x09\0\0\0\3SELECT 1"] * 9, [b"\1\0\0\1\1"] * 9) == "mysql"
+    publish = b"2\x39\0\3t/3\0\2" + b"m" * 50  # of MQTT: shorter than a packet of MySQL's that begins so
+    assert protocol.recognise([publish[:64]] * 9, [b"@\2\0\2", b"0\7\0\3t/3" + b"m" * 50] * 5) == "opaque"
 
 
 @pytest.mark.parametrize(("head", "body"), [(b"Content-type: text/html", 5), (b"Status: 404 Not Found\r\nA: b", 0)])

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from ditto.artifacts.profile import Receive
 from ditto.model.classes import reply_shapes
 from ditto.model.network import REST, _pieces, fit_receive
 from ditto.streams.cycles import Cycle
 from runtime_build import STATIC, build_clone, receive, running
-from serial_parts import Recorder
-from strace_parts import whole_calls
+from serial_parts import REQUEST, Recorder
+from strace_parts import traced_clone, whole_calls
+from test_serial_clone import serial_profile
 
 SIZES = (500, 1500, 2500, 3500)
 
@@ -33,6 +36,55 @@ def test_a_head_sent_with_a_file_is_what_that_leaves_of_the_reply() -> None:
             record.call(10, "close", 0, 9)
         (shape,) = reply_shapes("http1", record.work().threads[10].cycles)
         assert (shape.head_bytes, shape.size and shape.size.values) == (head, [3162 - head])
+
+
+@pytest.mark.parametrize(("rest", "head"), [((b"Server: x\r\n", b"\r\n"), 30), ((b"a: " + b"a" * 61, b"\r\n"), 17)])
+def test_a_head_that_is_sent_line_by_line(rest: tuple[bytes, ...], head: int) -> None:
+    """Where a line was not recorded to its end, nothing tells where the head's is."""
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, 3)
+    for _ in range(5):
+        record.call(10, "read", 89, 7, 0, 8192, payload=b"GET /a HTTP/1.0\r\n")
+        for line in (b"HTTP/1.1 200 OK\r\n", *rest):
+            record.call(10, "sendto", len(line) + 9 * (len(line) == 64), 7, payload=line)
+        record.call(10, "sendto", 1000, 7, payload=b"x" * 64)
+    (shape,) = reply_shapes("http1", record.work().threads[10].cycles)
+    assert shape.head_bytes == head
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_what_is_looked_at_before_it_is_taken(lines: bool) -> None:
+    record = Recorder((10,))
+    record.call(10, "accept4", 7, 3)
+    for _ in range(5):
+        for size, taken in ((40, 16), (24, 24)) if lines else ((40, 40),):
+            record.call(10, "recvfrom", size, 7, 0, 512, socket.MSG_PEEK, payload=b"GET /a HTTP/1.0\r\n")
+            record.call(10, "recvfrom", taken, 7, 0, taken, 0, payload=b"GET /a HTTP/1.0\r\n")
+        record.call(10, "sendto", 99, 7, payload=b"HTTP/1.1 200 OK\r\n\r\n")
+    found = fit_receive(record.work().threads[10].cycles)
+    assert (found.bytes, found.flags, found.lines) == (512, socket.MSG_PEEK, lines)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_clone_takes_what_it_looked_at(lines: bool, tmp_path: Path) -> None:
+    """Left there, it would be a request for ever, and a reset at the end."""
+    profile = serial_profile(receive_first=False)
+    service = profile.services[0]
+    receive = Receive(nr=45, bytes=512, flags=socket.MSG_PEEK, lines=lines)
+    profile = profile.model_copy(update={"services": [service.model_copy(update={"receive": receive})]})
+    with (
+        traced_clone(profile, tmp_path / "clone", tmp_path / "log") as port,
+        socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
+    ):
+        sock.sendall(REQUEST)
+        assert sock.recv(4096)[:1] == b"$"
+        sock.shutdown(socket.SHUT_WR)
+        assert not sock.recv(4096)
+    calls = re.findall(r"^\d+ +recvfrom\(\d+, \"(.*)\", \d+, (\w+),", whole_calls(tmp_path / "log"), re.MULTILINE)
+    taken = [len(text.encode().decode("unicode_escape")) for text, flags in calls if flags == "0"]
+    assert sum(flags == "MSG_PEEK" for _, flags in calls if _) == len([size for size in taken if size])
+    assert [size for size in taken if size] == ([4, 4, 5, 4, 3] if lines else [len(REQUEST)])
 
 
 def received(*asked: tuple[int, int]) -> list[Cycle]:

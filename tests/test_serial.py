@@ -17,6 +17,7 @@ from ditto.model.handover import Handover, kept_open, lasting, set_up_before
 from ditto.model.network import fit_send
 from ditto.model.roles import RoleSeen, find_roles, leads_session
 from ditto.model.serial import waits_once
+from ditto.model.wakes import each_wake
 from ditto.streams.evidence import class_works, requests_of
 from ditto.streams.lives import setup_work
 from ditto.streams.serial import bursts_before_accepts, serial_waits
@@ -399,3 +400,24 @@ def test_sends_without_copying_are_sends_and_what_is_told_of_them_no_end() -> No
     (cycles,) = requests_of(record.work()).classes.values()
     assert [cycle.sent for cycle in cycles] == [5000] * 5
     assert fit_send(cycles, False, None).flags == 0x4000  # whoever does not ask would be told again and again
+
+
+def test_calls_between_the_wait_for_a_request_and_its_receive() -> None:
+    """As of an interpreter that gives memory back first.  Those before accepts have a program of their own."""
+    record = Recorder((10, 11))
+    for pid in (10, 11):
+        for _ in range(2):
+            record.call(pid, "pselect6", 1, 4)
+            record.call(pid, "getppid", 1)
+            record.call(pid, "accept4", 7, LISTENER)
+            for _ in range(9):
+                record.call(pid, "pselect6", 1, 8)
+                record.call(pid, "brk", 0x1000, 0x1000)
+                record.call(pid, "read", 20, 7, 0, 8000, payload=REQUEST)
+                record.call(pid, "write", 5, 7, 0, 5)
+            record.call(pid, "read", 0, 7, 0, 8000)
+            record.call(pid, "close", 0, 7)
+    work = record.work()
+    role = RoleSeen("accept_serve", 0, NUMBERS["pselect6"], True, True, [10, 11], list(work.threads.values()))
+    (op,) = each_wake(role, Placement(lambda name, op: 0, lambda slot: 0), set(), served_alone=True)
+    assert (op.nr, op.probability) == (NUMBERS["brk"], 1.0)

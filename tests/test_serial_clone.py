@@ -98,8 +98,11 @@ def test_the_rest_of_a_request_is_waited_for_as_the_original_does(
     tmp_path: Path, once: bool, least: int, most: int
 ) -> None:
     folder, log = tmp_path / "clone", tmp_path / "log"
+    profile = serial_profile(
+        receive_first=False, on_accept=[], waits_once=once, each_wake=[Op(kind=OpKind.MISC, nr=NUMBERS["getpid"])]
+    )
     with (
-        traced_clone(serial_profile(receive_first=False, on_accept=[], waits_once=once), folder, log) as port,
+        traced_clone(profile, folder, log) as port,
         socket.create_connection(("127.0.0.1", port), timeout=10) as sock,
     ):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -108,8 +111,10 @@ def test_the_rest_of_a_request_is_waited_for_as_the_original_does(
             time.sleep(0.02)
             sock.sendall(REQUEST[6:])
             assert sock.recv(4096)[:1] == b"$"
-    polls = re.findall(r"^\d+ +poll\(.*POLLIN", whole_calls(log), re.MULTILINE)
+    calls = whole_calls(log)
+    polls = re.findall(r"^\d+ +poll\(.*POLLIN", calls, re.MULTILINE)
     assert least <= len(polls) <= most
+    assert least <= len(re.findall(r"^\d+ +getpid\(", calls, re.MULTILINE)) <= most + 3  # and at a process' start
 
 
 def workers_of(pid: int) -> list[int]:

@@ -17,15 +17,16 @@ from ditto.artifacts.observation import Observation
 from ditto.artifacts.profile import Op, OpKind
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
-from ditto.model.classes import Placement
+from ditto.model.classes import Placement, fit_program
 from ditto.model.handover import Handover, find_handover
 from ditto.model.pool import without_own_calls
 from ditto.model.service import _before_waits
 from ditto.model.shape import require_known_shape
 from ditto.model.wakes import each_dispatch
 from ditto.streams.cycles import Work, follow
-from ditto.streams.events import Descriptors, Event, KnownDescriptor, Stream
-from ditto.streams.evidence import Evidence, requests_of
+from ditto.streams.events import OPENS, Descriptors, Event, KnownDescriptor, Stream, is_wait
+from ditto.streams.evidence import Evidence, class_works, requests_of
+from ditto.streams.peer_waits import find_waits_of_calls
 from ditto.streams.sharing import Sharing, find_sharing
 from profile_parts import service_profile
 from runtime_build import STATIC, build_clone, exchange, receive, running
@@ -39,6 +40,7 @@ SHAPES = {
     "dispatch": ("-DTEST_DISPATCH",),
     "mutes": ("-DTEST_DISPATCH", "-DTEST_MUTES"),
     "level": ("-DTEST_DISPATCH", "-DTEST_LEVEL"),
+    "lingers": ("-DTEST_DISPATCH", "-DTEST_LINGERS"),
     "told": ("-DTEST_DISPATCH", "-DTEST_MUTES", "-DTEST_TOLD"),
     "crowd": ("-DTEST_CROWD=EPOLLONESHOT",),
     "edge": ("-DTEST_CROWD=EPOLLET", "-DTEST_ACCEPTS"),
@@ -161,6 +163,30 @@ def test_a_dispatcher_is_told_from_those_who_serve() -> None:
     assert (pool.unwatched, pool.muted) == (pytest.approx(1.0), 0.0)
 
 
+@pytest.mark.parametrize(("between", "own"), [("futex", 3), ("epoll_wait", 0)])
+def test_files_belong_to_the_request_that_is_answered_next(between: str, own: int) -> None:
+    """By another thread than the one that received it, as where tasks pass on; not if it waits once more."""
+    record = Threads()
+    accept(record, 11)
+    for turn in range(8):
+        fd = 7 + turn % 3
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(11, "read", len(REQUEST), fd, payload=REQUEST)
+        record.call(12, "epoll_wait", 1, EPOLL, 0, 64, 0)
+        record.call(12, "openat", 20, 0xFFFFFF9C, payload=b"/f\0")
+        record.call(12, "newfstatat", 0, 20)
+        record.call(12, "read", 100, 20)
+        record.call(12, "close", 0, 20)
+        record.call(12, between, 1, EPOLL, 129, 64, 0)
+        record.call(12, "write", 100, fd, payload=b"HTTP/1.1 200 OK\r\n")
+    work = record.work()
+    cycles = [cycle for thread in work.threads.values() for cycle in thread.cycles if cycle.sent]
+    of_files = [sum(e.obj is not None and e.obj.kind == "file" for e in cycle.events) for cycle in cycles]
+    assert of_files == [own] * 8
+    left = sum(e.nr in OPENS for thread in work.threads.values() for wake in thread.wakes for e in wake.loose)
+    assert left == (0 if own else 8)
+
+
 def test_a_dispatcher_that_leaves_connections_for_no_events() -> None:
     record = Threads()
     accept(record, 11)
@@ -174,6 +200,43 @@ def test_a_dispatcher_that_leaves_connections_for_no_events() -> None:
         record.call(12 + turn % 2, "epoll_ctl", 0, EPOLL, 3, fd, payload=b"\1\0\0\0")
     pool = sharing_of(record).pools[PID]
     assert (pool.unwatched, pool.muted, pool.dispatcher_wakes) == (0.0, pytest.approx(1.0), pytest.approx(1.0))
+
+
+@pytest.mark.parametrize("lingers", [True, False])
+def test_servers_that_poll_the_connection_that_they_have(lingers: bool) -> None:
+    """Before each receive, and two of three times for the next request before they let go; and before each send."""
+    record = Threads()
+    accept(record, 11)
+    for turn in range(12):
+        tid, fd = 12 + turn % 2, 7 + turn % 3
+        record.call(11, "epoll_wait", 1, EPOLL, 0, 64, 0xFFFFFFFF)
+        record.call(11, "epoll_ctl", 0, EPOLL, 2, fd)
+        for _ in range(3 if lingers else 1):
+            record.call(tid, "ppoll", 1, 0x1000, 1)
+            record.call(tid, "futex", 0, 0x1000, 128)
+            record.call(tid, "read", len(REQUEST), fd, payload=REQUEST)
+            record.call(tid, "ppoll", 1, 0x1000, 1)
+            record.call(tid, "write", 100, fd, payload=b"HTTP/1.1 200 OK\r\n")
+        record.call(tid, "epoll_ctl", 0, EPOLL, 1, fd, payload=b"\1\0\0\0")
+    find_waits_of_calls(record.threads)
+    pool = sharing_of(record).pools[PID]
+    assert pool.asks == NUMBERS["ppoll"] and pool.lingers == pytest.approx(2 / 3 if lingers else 0.0)
+    work = class_works(requests_of(record.work()))
+    (found,) = work.values()
+    ops = fit_program(found, {}, lambda name, amount: [], Placement(lambda name, op: 0, lambda slot: 0), deferred=False)
+    assert [(op.kind, op.nr) for op in ops[:2]] == [(OpKind.POLL, NUMBERS["ppoll"]), (OpKind.REPLY, NUMBERS["write"])]
+
+
+@pytest.mark.parametrize(("before", "waits"), [(100, 0), (99, 1), (-11, 1)])
+def test_a_poll_for_room_is_a_wait(before: int, waits: int) -> None:
+    record = Threads()
+    record.call(12, "accept4", 7, LISTENER)
+    record.call(12, "read", len(REQUEST), 7, payload=REQUEST)
+    record.call(12, "write", before, 7, 0x1000, 100, payload=b"HTTP/1.1 200 OK\r\n")
+    record.call(12, "poll", 1, 0x1000, 1)
+    record.call(12, "write", 100, 7, 0x1000, 100)
+    find_waits_of_calls(record.threads)
+    assert sum(map(is_wait, record.threads[12])) == waits
 
 
 @pytest.mark.parametrize(("flags", "unwatched"), [(b"\1\0\0\0", 1.0), (b"\1\0\0\x80", 0.0)])
@@ -324,10 +387,13 @@ def test_calls_of_threads_that_share(tmp_path: Path, shape: str) -> None:
         assert 0 < calls["epoll_ctl"] <= requests * 1.05
     if shape in ("mutes", "told"):  # by the dispatcher with each report, and by who serves, as its program says or not
         assert 0.2 * requests < calls["epoll_ctl"] <= 2.05 * requests
+    if shape == "lingers":
+        assert calls["poll"] == pytest.approx(requests, rel=0.05)
+        assert 0.3 * requests < calls["epoll_ctl"] < 0.7 * requests  # of one in four, taken out and put back
     if shape == "crowd":
         assert calls["epoll_ctl"] == pytest.approx(requests, rel=0.05)
     busy = {name for name, count in calls.items() if count > 0.01 * requests}
-    assert busy <= {"read", "write", waits, "futex", "epoll_ctl"}
+    assert busy <= {"read", "write", waits, "futex", "epoll_ctl", *(["poll"] if shape == "lingers" else [])}
     if shape == "polls":
         assert "epoll_ctl" not in busy
 

@@ -167,6 +167,7 @@ struct ditto_recv {
 	uint32_t rest;       /* buffer size asked for where a request has begun to come; 0: bytes */
 	uint16_t batch;      /* most datagrams in one call (recvmmsg) */
 	uint16_t enough;     /* datagrams from which on a wake-up receives no more; 0: however many there are */
+	uint8_t lines; /* what was looked at (MSG_PEEK) is taken line by line */
 };
 
 struct ditto_listener {
@@ -258,8 +259,7 @@ struct ditto_role {
 	struct ditto_passage passage;
 	uint16_t connection_limit; /* 0: none */
 	uint8_t leads_session; /* a process that begins with a thread of this role is in a session of its own */
-	uint8_t deferred_lifo;
-	uint8_t deferred_late; /* the second pass comes only after the next wait, which then does not block */
+	uint8_t deferred_lifo, deferred_late; /* late: the second pass comes only after the next wait, which does not block */
 	struct ditto_program each_wake; /* calls made after each return of the wait, before the first event */
 	struct ditto_program each_wait; /* and right before the wait */
 	struct ditto_program each_batch; /* once for all requests of a wake-up, before those that are deferred go on */
@@ -272,8 +272,8 @@ struct ditto_role {
 	uint8_t unwatches;   /* dispatch: a connection leaves the wait set with each report, and its program adds it again */
 	uint8_t mutes;       /* dispatch: it stays there, for no events, and its program asks for them again */
 	ditto_block_fn on_unpark; /* after a thread was woken by another */
-	uint32_t wakes;      /* in 65536ths: wakes of nobody after each report (dispatch), or after being woken */
-	uint16_t running;    /* most threads that run at a time; 0: no limit */
+	uint32_t wakes, lingers; /* in 65536ths: wakes of nobody a report (dispatch) or wake-up; waits for a connection's next */
+	uint16_t running, asks_nr; /* most threads that run at a time (0: no limit); call before a receive (0: none) */
 	/* Threads that serve one connection at a time (accept_serve), and those that accept for a crowd (dispatch): */
 	uint8_t listen_wait;   /* enum ditto_wait: how the next connection is waited for, 0 or blocking: in the accept */
 	uint8_t accept_first;  /* the wait comes only after an accept that found none */

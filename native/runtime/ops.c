@@ -201,6 +201,9 @@ static void conn_op(struct conn *c, const struct ditto_op *op)
 	case OP_CLOSE:
 		conn_close_one(c);
 		break;
+	case OP_POLL: /* before a send, for which there is mostly room */
+		poll_by(op->nr, c->source.fd, (short)op->a, 0);
+		break;
 	case OP_EPOLL_ADD:
 	case OP_EPOLL_MOD:
 	case OP_EPOLL_DEL:

@@ -98,6 +98,16 @@ static int within_request(const struct conn *c)
 			    : kept == recv->head || kept == recv->head + recv->second;
 }
 
+/* Receives of what was only looked at (MSG_PEEK): left there, it would be a new request for ever, and reset the connection
+ * at its end. */
+static ssize_t take_peeked(int fd, uint8_t *to, size_t n)
+{
+	const struct ditto_recv *recv = &ditto_service.recv;
+	const uint8_t *end = recv->lines ? memchr(to, '\n', n) : NULL;
+
+	return syscall(SYS_recvfrom, fd, to, end ? (size_t)(end + 1 - to) : n, recv->flags & ~MSG_PEEK, NULL, NULL);
+}
+
 int conn_receive_once(struct conn *c)
 {
 	const struct ditto_recv *recv = &ditto_service.recv;
@@ -132,6 +142,8 @@ int conn_receive_once(struct conn *c)
 			n = syscall(SYS_read, fd, iov.iov_base, iov.iov_len);
 		}
 	} while (n < 0 && errno == EINTR);
+	if (n > 0 && (recv->flags & MSG_PEEK) && recv->nr == SYS_recvfrom)
+		n = take_peeked(fd, iov.iov_base, (size_t)n);
 	c->drained = n < 0 && errno == EAGAIN;
 	if (n > 0)
 		c->in_end += (uint32_t)n;

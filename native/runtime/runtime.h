@@ -232,6 +232,7 @@ void periodic_main(struct worker *w) __attribute__((noreturn));
 void idle_main(struct worker *w) __attribute__((noreturn));
 void serve_connection(struct worker *w, int fd);
 void accept_serve_main(struct worker *w) __attribute__((noreturn));
+int poll_by(uint16_t nr, int descriptor, short events, int timeout_ms); /* 0: there is such an event */
 int serve_wait(struct conn *c, short events); /* blocking roles: until the connection is ready */
 int wait_descriptor(int fd, short events, int timeout_ms); /* 0: there is one, 1: none came in time, -1: error */
 

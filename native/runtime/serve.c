@@ -24,6 +24,16 @@ int wait_descriptor(int descriptor, short events, int timeout_ms)
 	return n < 0 ? -1 : n == 0;
 }
 
+int poll_by(uint16_t nr, int descriptor, short events, int timeout_ms)
+{
+	struct pollfd fd = {.fd = descriptor, .events = events};
+	struct timespec time = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
+
+	if (nr != SYS_ppoll)
+		return wait_descriptor(descriptor, events, timeout_ms);
+	return syscall(SYS_ppoll, &fd, 1, &time, NULL, 0) > 0 ? 0 : 1;
+}
+
 /* Until a connection can be read from, by the call that the original makes. */
 static int wait_readable(int descriptor, uint16_t nr)
 {
@@ -94,6 +104,8 @@ void serve_connection(struct worker *w, int fd)
 		if (waits && serve_wait(c, POLLIN))
 			break;
 		w->wakes++;
+		if (waits && w->role->each_wake.n)
+			worker_program(w, NULL, &w->role->each_wake);
 		if (waits || !calls)
 			worker_block(w, w->role->on_wake);
 		conn_events(c, EPOLLIN);

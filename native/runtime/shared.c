@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <linux/futex.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -163,9 +164,25 @@ static int asked_anew(const struct worker *w, const struct conn *c)
 	return w->shared->mutes || (c->idle_events & EPOLLONESHOT);
 }
 
+/* How long a thread waits at most for the next request of the connection that it has. */
+#define LINGER_MS 200
+
+/* A connection that its dispatcher took out of the wait set stays there for as long as its thread waits for the next
+ * request itself.  Whether one came; the connection is watched again otherwise. */
+static int lingers(struct worker *w, struct conn *c)
+{
+	int waits = !c->blocked && !c->armed && !c->backlog && (rng_u32(&w->rng) >> 16) < w->role->lingers;
+
+	if (waits && poll_by(w->role->asks_nr, c->source.fd, POLLIN, LINGER_MS) == 0)
+		return 1;
+	if (w->waiter->add(w, &c->source, c->blocked == BLOCKED_OUT ? c->idle_events | EPOLLOUT : c->idle_events))
+		conn_close(c);
+	return 0;
+}
+
 void shared_serve(struct worker *w, struct conn *c)
 {
-	int dispatched = !w->role->polls;
+	int dispatched = !w->role->polls, keeps = 0, next = 0;
 
 	c->worker = w;
 	c->out.pool = &w->pool;
@@ -186,12 +203,23 @@ void shared_serve(struct worker *w, struct conn *c)
 			worker_adopted(w, c);
 			events |= EPOLLIN;
 		}
+		if (!next)
+			keeps = w->role->lingers && c->unwatched;
+		if (keeps)
+			c->unwatched = 0; /* or it would be watched again with the reply */
+		if (next)
+			events |= EPOLLIN;
+		else if (w->role->asks_nr && (events & EPOLLIN))
+			poll_by(w->role->asks_nr, c->source.fd, POLLIN, 0);
 		conn_events(c, events);
 		while (w->deferred) {
 			w->deferred = NULL;
 			w->deferred_tail = &w->deferred;
 			conn_after(c);
 		}
+		next = keeps && !c->dead && lingers(w, c);
+		if (next)
+			continue;
 		if (c->dead) {
 			shared_bury(w);
 			break;

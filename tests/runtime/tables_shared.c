@@ -2,7 +2,8 @@
  *
  * Four threads that share their connections and wait for events themselves, one at a time.  TEST_DISPATCH: a thread of
  *  its own waits for them, takes each connection out of the wait set, and gives it to whichever is free; TEST_MUTES: it
- * leaves it there for no events, TEST_LEVEL: as it was; TEST_TOLD: it is told of replies by a pipe.  TEST_CROWD: all
+ * leaves it there for no events, TEST_LEVEL: as it was; TEST_TOLD: it is told of replies by a pipe; TEST_LINGERS: threads
+ * poll before they receive, and after three of four requests for the next of that connection.  TEST_CROWD: all
  * four wait at once, by the flags that it is (one shot or edge), and accept; TEST_ACCEPTS: a fifth thread accepts.
  * TEST_ONCE: connections are watched for one report, and asked for again by chance. */
 #include "ditto.h"
@@ -25,10 +26,12 @@ static const struct ditto_reply page[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 200, .size = &body_size}};
 static const struct ditto_op answer[] = {
 	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
+#ifndef TEST_LINGERS
 	{.kind = OP_RECV_AGAIN, .prob = DITTO_ALWAYS, .nr = SYS_read},
+#endif
 #ifdef TEST_MUTES
 	{.kind = OP_EPOLL_MOD, .prob = DITTO_ALWAYS / 2, .a = EPOLLIN},
-#elif defined TEST_DISPATCH && !defined TEST_LEVEL
+#elif defined TEST_DISPATCH && !defined TEST_LEVEL && !defined TEST_LINGERS
 	{.kind = OP_EPOLL_ADD, .prob = DITTO_ALWAYS, .a = EPOLLIN},
 #endif
 #ifdef TEST_TOLD
@@ -65,6 +68,9 @@ static const struct ditto_role roles[] = {
 #endif
 	 .on_close = {1, closed}},
 	{.name = "r1", .kind = DITTO_ROLE_SHARED, .wait = DITTO_WAIT_EPOLL, .count = 4, .max_events = 1, .timeout_ms = -1,
+#ifdef TEST_LINGERS
+	 .asks_nr = SYS_poll, .lingers = 49152,
+#endif
 	 .hand_to = DITTO_NONE, .on_close = {1, closed}},
 };
 static const uint16_t p0[] = {0, 1};

@@ -15,11 +15,12 @@ from pydantic import Field, model_validator
 from ditto.artifacts.base import Bytes, Count, Model, Probability, SmallInt, SyscallNumber
 from ditto.artifacts.files import write_atomic
 from ditto.artifacts.knobs import Knobs as Knobs
-from ditto.artifacts.program import FILE_SLOTS, FIRST_OPEN_SLOT, MAX_DOWNSTREAMS, MAX_FILE_GROUPS
+from ditto.artifacts.program import FILE_SLOTS, MAX_DOWNSTREAMS, MAX_FILE_GROUPS
 from ditto.artifacts.program import MAX_LINKS as MAX_LINKS
 from ditto.artifacts.program import Dist as Dist
 from ditto.artifacts.program import Inbox as Inbox
 from ditto.artifacts.program import Op as Op
+from ditto.artifacts.program import OpenAtStart as OpenAtStart
 from ditto.artifacts.program import OpKind as OpKind
 from ditto.artifacts.program import Passage as Passage
 from ditto.artifacts.program import Program as Program
@@ -28,6 +29,7 @@ from ditto.artifacts.reading import read_model
 from ditto.artifacts.work import Block
 
 FORMAT_VERSION = 1
+MAX_PROFILE_BYTES = 64 << 20
 
 CallCodec = Literal["opaque", "http1", "resp2", "memcached", "fastcgi", "h2", "pgsql", "mysql"]
 """Protocols in which a clone can call; any other is called in the opaque one."""
@@ -127,16 +129,17 @@ class Role(Model):
     """What a kind of thread does; see ``struct ditto_role``.
 
     ``listen_wait``, ``accept_first``, ``receive_first``, ``waits_once`` and ``before_accept`` are for threads that
-    serve one connection at a time: how they wait for the next connection, whether they try to accept or receive before
-    they wait, or wait for a request's first part alone, and what they do before each accept.  ``each_wake`` are calls
-    right after each wait, ``each_wait`` those right before it, ``each_batch`` what is done once for all requests of a
-    wake-up that ask for it, before they are answered.  ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes``
-    and ``running`` are for threads that share connections: whether they wait for events (``crowd``: all at once, else
-    in turn), ask without blocking before, whether a dispatcher takes each connection out of the wait set with each
-    report, or leaves it for no events, how many run at a time at most (0: all), and how often they wake nobody, for
-    each report they hand out or each time they were woken.  The dispatcher of a ``crowd`` only accepts, and waits by
-    ``listen_wait``.  ``relisten``: after so many accepts a loop takes the listener out of its wait set and adds it
-    again; 0: never.  ``leads_session``: a process that begins with such a thread leads a session.
+    serve one connection at a time: how they wait for the next, whether they try to accept or receive before, or wait
+    for a request's first part alone, and what they do before each accept.  ``each_wake`` are calls right after each
+    wait, ``each_wait`` those right before it, ``each_batch`` what is done once for all requests of a wake-up that ask
+    for it, before they are answered.  ``polls``, ``crowd``, ``polls_first``, ``unwatches``, ``mutes`` and ``running``
+    are for threads that share connections: whether they wait for events (``crowd``: all at once, else in turn), ask
+    without blocking before, whether a dispatcher takes each connection out of the wait set with its report, or leaves
+    it for none, how many run at a time at most (0: all), and how often they wake nobody a report or wake-up.  By
+    ``asks_nr`` they ask before they receive, and after ``lingers`` of the requests wait for that connection's next.
+    The dispatcher of a ``crowd`` only accepts, and waits by ``listen_wait``.  ``relisten``: after so many accepts a
+    loop takes the listener out of its wait set and adds it again (0: never).  ``leads_session``: a process that begins
+    with such a thread leads a session.
     """
 
     kind: Literal[
@@ -170,6 +173,8 @@ class Role(Model):
     running: Annotated[int, Field(ge=0, le=1024)] = 0
     leads_session: bool = False
     wakes: Annotated[float, Field(ge=0, le=64)] = 0.0
+    asks_nr: SyscallNumber = 0
+    lingers: Probability = 0.0
     on_unpark_block: Annotated[int, Field(ge=0, le=255)] | None = None
     listen_wait: Literal["epoll", "epoll_pwait", "poll", "select", "blocking"] = "blocking"
     accept_first: bool = True
@@ -180,14 +185,6 @@ class Role(Model):
     on_adopt: Program = []
     on_close: Program = []
     timers: Annotated[list[Timer], Field(max_length=64)] = []
-
-
-class OpenAtStart(Model):
-    """A file that stays open for the life of a process."""
-
-    group: Annotated[int, Field(ge=0, le=255)]
-    slot: Annotated[int, Field(ge=FIRST_OPEN_SLOT, lt=FILE_SLOTS)]
-    flags: SmallInt
 
 
 class Process(Model):
@@ -207,6 +204,7 @@ class Receive(Model):
     flags: SmallInt = 0
     until_again: bool = False
     until_short: bool = False
+    lines: bool = False
     head: Annotated[int, Field(ge=0, le=4096)] = 0
     second: Annotated[int, Field(ge=0, le=4096)] = 0
     rest: Annotated[int, Field(ge=0, le=1 << 26)] = 0
@@ -425,9 +423,6 @@ def _dangling_call(service: ServiceProfile, op: Op) -> list[str]:
     known = len(service.downstreams[op.a].classes)
     return [f"class {value} of downstream {op.a} does not exist" for value in (op.size.values if op.size else [])
             if value >= known]  # fmt: skip
-
-
-MAX_PROFILE_BYTES = 64 << 20
 
 
 def load_profile(path: Path) -> Profile:

@@ -153,3 +153,11 @@ class Inbox(Model):
     each: Annotated[int, Field(ge=0, le=1 << 16)] = 0
     again: bool = False
     own: bool = True
+
+
+class OpenAtStart(Model):
+    """A file that stays open for the life of a process."""
+
+    group: Annotated[int, Field(ge=0, le=255)]
+    slot: Annotated[int, Field(ge=FIRST_OPEN_SLOT, lt=FILE_SLOTS)]
+    flags: SmallInt

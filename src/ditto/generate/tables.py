@@ -61,7 +61,7 @@ const struct ditto_service ditto_service = {{
 \t.classes = {len(service.classes)},
 \t.cls = {classes},
 \t.recv = {{{receive.nr}, {receive.bytes}u, {receive.flags}, {int(receive.until_again)}, {int(receive.until_short)},
-\t\t {receive.head}u, {receive.second}u, {receive.rest}u, {receive.batch}, {receive.enough}}},
+\t\t {receive.head}u, {receive.second}u, {receive.rest}u, {receive.batch}, {receive.enough}, {int(receive.lines)}}},
 \t.send = {send},
 \t.listener = {{{listener.backlog}, {int(listener.nonblocking)}, {int(listener.datagrams)}, {int(listener.reuseport)},
 \t\t {listener.accept_nr}, {listener.accept_flags}, {int(listener.accept_until_again)},
@@ -154,6 +154,7 @@ def _serial(tables: Tables, role: Role) -> str:
         return (
             f", .polls = {int(role.polls)}, .crowd = {int(role.crowd)}, .polls_first = {int(role.polls_first)}, "
             f".unwatches = {int(role.unwatches)}, .mutes = {int(role.mutes)}, .running = {role.running}, "
+            f".asks_nr = {role.asks_nr}, .lingers = {round(role.lingers * 65536)}u, "
             f".wakes = {round(role.wakes * 65536)}u, .on_unpark = {block(role.on_unpark_block)}, "
             f".listen_wait = {_WAITS[role.listen_wait]}, .accept_first = {int(role.accept_first)}"
         )

@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from select import POLLOUT
 from typing import Any
 
 from ditto.artifacts.observation import ResultSeen
@@ -22,7 +24,7 @@ from ditto.model.verbs import MEMCACHED_VERBS, RESP_VERBS, SQL_VERBS
 from ditto.model.waits import watched_last
 from ditto.streams import h2
 from ditto.streams.cycles import Cycle
-from ditto.streams.events import SENDFILES, SENDS
+from ditto.streams.events import SENDFILES, SENDS, Event
 from ditto.streams.evidence import gap_names
 from ditto.streams.programs import FILE_READS, RECEIVE, RESUME, ClassWork, OpName, OpWork
 from ditto.streams.protocol import RECORDED, ReplySeen, reply_shape, stream_reply, value_size_from_total
@@ -36,6 +38,7 @@ VALUE_FRAME = len(b"VALUE    \r\n\r\n")
 """Bytes around a value beside its key, flags, size and data."""
 MOST_HEAD = 1024
 """Bytes of a reply's head, where it is taken to be what a file leaves."""
+HEAD_END = b"\r\n\r\n"
 MAX_REPLIES = 16
 MAX_OPS = 512
 HELPERS = -1
@@ -238,9 +241,21 @@ def _reply(codec: str, cycle: Cycle) -> ReplySeen:
         read = {e.ret for e in cycle.events if e.nr in FILE_READS and e.obj is not cycle.connection}
         vector = next((head for size in read if RECORDED < (head := cycle.sent - size) <= MOST_HEAD), 0)
     whole = first.ret if first is not None else cycle.sent
+    if codec == "http1":
+        payload = _joined(payload, sends)
     if codec == "h2":
         return stream_reply([e for e in sends if e.nr in SENDS], cycle.sent, h2.begun(cycle.receive).grpc)
     return reply_seen(codec, payload, cycle.sent, whole, vector, cycle.receive.payload, cycle.received_bytes)
+
+
+def _joined(payload: bytes, sends: list[Event]) -> bytes:
+    """What a reply begins with, where its head leaves by several sends that were recorded as wholes."""
+    for sent, following in pairwise(sends):
+        whole = sent.nr in SENDS and sent.iovcnt <= 1 and sent.ret == len(sent.payload)
+        if not whole or following.nr not in SENDS or HEAD_END in payload or len(payload) > MOST_HEAD:
+            break
+        payload += following.payload
+    return payload
 
 
 def reply_seen(
@@ -361,6 +376,8 @@ def fit_op(name: OpName, op: OpWork, total: int, placement: Placement, deferred:
         return Op(kind=OpKind.REPLY, a=1, **common)
     if kind == "notify":
         return Op(kind=OpKind.NOTIFY, a=int(str(name.slot[1])), b=b, c=c, **common) if name.slot else None
+    if kind == "poll" and "link" not in common:
+        return Op(kind=OpKind.POLL, a=POLLOUT, **common)
     if kind in _PLAIN:
         return Op(kind=OpKind(kind), a=a, b=b, c=c, **common)
     if kind == "fork":

@@ -165,6 +165,15 @@ def _tell_statements(calls: list[Call]) -> None:
         session.answered(call.answers[0].payload)
 
 
+def calls_itself(evidence: Evidence) -> int:
+    """Calls to the port that the service itself listens on, on this machine."""
+    if not evidence.work.peers:
+        return 0
+    port = evidence.observation.native.port
+    own = {f"127.0.0.1:{port}", f"[::1]:{port}"}
+    return sum(len(life.calls) for life in evidence.work.peers.values() if _readable(life.peer.path) in own)
+
+
 def _readable(address: bytes) -> str:
     """A socket address as text."""
     family = int.from_bytes(address[:2], "little")

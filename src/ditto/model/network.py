@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import struct
 from collections import Counter
+from itertools import pairwise
 
 from ditto.artifacts.profile import Listener, Op, OpKind, Receive, Send
 from ditto.artifacts.syscalls import NUMBERS
@@ -60,6 +62,7 @@ def fit_receive(cycles: list[Cycle], rounds: Rounds = ONE_BY_ONE, records: bool 
         nr=nr,
         bytes=size,
         flags=flags,
+        lines=_by_lines(cycles),
         until_again=rounds.until_empty,
         head=head,
         second=second,
@@ -67,6 +70,22 @@ def fit_receive(cycles: list[Cycle], rounds: Rounds = ONE_BY_ONE, records: bool 
         batch=batch,
         enough=rounds.enough,
     )
+
+
+def _by_lines(cycles: list[Cycle]) -> bool:
+    """Whether what was looked at first (MSG_PEEK) is taken in pieces, as lines are."""
+    peeked = in_pieces = 0
+    for cycle in cycles:
+        own = [event for event in cycle.events if event.nr in RECEIVES and event.obj is cycle.connection]
+        for event, following in pairwise(own):
+            if _peeks(event) and not _peeks(following):
+                peeked += 1
+                in_pieces += following.ret < event.ret
+    return 0 < peeked <= 2 * in_pieces  # the last of two lines is taken as a whole
+
+
+def _peeks(event: Event) -> bool:
+    return event.nr == NUMBERS["recvfrom"] and bool(event.args[3] & socket.MSG_PEEK)
 
 
 def _asked(event: Event) -> int:

@@ -99,6 +99,8 @@ def pool_role(evidence: Evidence, roles: RolesSeen, role: RoleSeen, count: int, 
         "polls_first": polls and max((pool.polls_first for pool in found), default=0.0) > FIRST,
         "running": max((pool.running for pool in found), default=0) if polls else 0,
         "on_adopt": adopt,
+        "asks_nr": max((pool.asks for pool in found), default=0),
+        "lingers": max((pool.lingers for pool in found), default=0.0),
         "wakes": min(MOST_WAKES, max((pool.server_wakes for pool in found), default=0.0)),
         "on_unpark_block": parts.book.add(NO_CLASS, PARKED, unparked, parts.wakes),
     }

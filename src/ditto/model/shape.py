@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.errors import UnsupportedShapeError
-from ditto.model.downstream import calls_outside, calls_overlapping
+from ditto.model.downstream import calls_itself, calls_outside, calls_overlapping
 from ditto.streams.cycles import Work
 from ditto.streams.datagrams import answered_apart
 from ditto.streams.events import RECEIVES, Obj, tells_of_sends
@@ -168,6 +168,13 @@ def require_known_shape(evidence: Evidence) -> None:
             f"{app}: {share:.0%} of the requests come on connections that one process serves and then passes to "
             "another (as a login does), which is not modelled",
             "give it a load without that first part, or configure it so that a connection stays with its process",
+        )
+    own = calls_itself(evidence)
+    if own > SOME * evidence.requests.total:
+        raise UnsupportedShapeError(
+            f"{app}: {own / evidence.requests.total:.0%} of the requests are its own, to the port that it listens on "
+            "(as a gateway makes to the server that it is part of), which is not modelled",
+            "give it a load that does not go through the gateway",
         )
     cycles = [cycle for found in evidence.requests.classes.values() for cycle in found]
     apart = answered_apart(evidence.work)

@@ -11,7 +11,7 @@ from ditto.model.classes import Placement, fit_program
 from ditto.model.roles import RoleSeen
 from ditto.streams import programs
 from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Wake
-from ditto.streams.events import MISC, Event, Obj, is_wait
+from ditto.streams.events import ACCEPTS, MISC, Event, Obj, is_wait
 
 USUAL = 0.5
 """Share of the wake-ups from which on a call belongs to each."""
@@ -19,15 +19,16 @@ MOST = 20_000
 _QUIET = MISC | {NUMBERS["fchmod"], NUMBERS["fstat"]}
 
 
-def each_wake(role: RoleSeen, placement: Placement, timed: set[int]) -> list[Op]:
+def each_wake(role: RoleSeen, placement: Placement, timed: set[int], served_alone: bool = False) -> list[Op]:
     """The program of a role's wake-ups: calls without lasting effect that most of them begin with.
 
     Args:
-        role: an event loop.
+        role: an event loop, or threads that serve one connection at a time.
         placement: where files are.
         timed: ``id`` of events that belong to a timer.
+        served_alone: leave out what comes before accepts, which such threads have a program for.
     """
-    cycles = [cycle for thread in role.work for cycle in _beginnings(thread, timed)][:MOST]
+    cycles = [cycle for thread in role.work for cycle in _beginnings(thread, timed, served_alone)][:MOST]
     if not any(cycle.events for cycle in cycles):
         return []
     work = programs.build(b"wake", cycles)
@@ -99,7 +100,7 @@ def _quiet_ends(thread: ThreadWork) -> list[list[Event]]:
     return found if len(found) > USUAL * (len(ends) - 1) else []
 
 
-def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:
+def _beginnings(thread: ThreadWork, timed: set[int], served_alone: bool) -> list[Cycle]:
     loose = {id(event) for wake in thread.wakes for event in wake.loose}
     busy = {id(wake.wait) for wake in thread.wakes if wake.received or wake.answers}
     nowhere, nobody = Wake(0, None, 0), Obj("none", 0)
@@ -115,6 +116,8 @@ def _beginnings(thread: ThreadWork, timed: set[int]) -> list[Cycle]:
             if id(event) in loose and id(event) not in timed:
                 burst.append(event)
             else:
+                if served_alone and event.nr in ACCEPTS:
+                    found.pop()
                 burst = None
     for cycle in found:
         cycle.wake_of = [nowhere] * len(cycle.events)

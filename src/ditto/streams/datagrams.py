@@ -56,7 +56,8 @@ def as_connections(events: Sequence[Event]) -> None:
     Those that came together are answered in their order.  Receives that found nothing stay with the socket: they end a
     round and belong to no request.
     """
-    late = _answered_late(events)
+    late, in_rounds = _answered_late(events), _answered_in_rounds(events)
+    answering: set[_Place] = set()
     last: dict[_Place, Obj] = {}
     waiting: dict[_Place, deque[Obj]] = {}
     came: dict[_Place, int] = {}
@@ -69,12 +70,15 @@ def as_connections(events: Sequence[Event]) -> None:
         if event.nr in RECEIVES and event.ret > 0:
             event.obj = Obj("connection", serial, creator_nr=obj.creator_nr, owner=obj)
             serial -= 1
-            if event.t_out != came.get(key) and key not in late:
+            goes_on = key in late or (key in in_rounds and key not in answering)
+            if event.t_out != came.get(key) and not goes_on:
                 waiting.pop(key, None)
+            answering.discard(key)
             came[key] = event.t_out
             waiting.setdefault(key, deque(maxlen=MOST_WAITING)).append(event.obj)
             last.setdefault(key, event.obj)
         elif event.nr in SENDS and key in last:
+            answering.add(key)
             if waiting[key]:
                 last[key] = waiting[key].popleft()
             event.obj = last[key]
@@ -95,6 +99,30 @@ def _answered_late(events: Iterable[Event]) -> set[_Place]:
             unanswered[key] += key in came
             came[key] = event.t_out
     return {key for key, count in unanswered.items() if count > LATE * receives[key]}
+
+
+def _answered_in_rounds(events: Iterable[Event]) -> set[_Place]:
+    """Where datagrams are received one by one, several before any of them is answered."""
+    rounds: dict[_Place, list[list[int]]] = {}
+    for event in events:
+        if event.obj is None or event.obj.kind != KIND or event.ret <= 0 or event.nr in BATCHES:
+            continue
+        own = rounds.setdefault((event.tid, event.obj), [])
+        if event.nr in SENDS:
+            if own:
+                own[-1][1] += 1
+        elif event.nr in RECEIVES:
+            if not own or own[-1][1]:
+                own.append([0, 0])
+            own[-1][0] += 1
+    found = set()
+    for key, own in rounds.items():
+        several = [(received, sent) for received, sent in own if received > 1]
+        came = sum(received for received, _ in several)
+        answered = sum(min(received, sent) for received, sent in several if sent > 1)
+        if came > LATE * sum(received for received, _ in own) and 2 * answered > came:
+            found.add(key)
+    return found
 
 
 def mostly(connections: Iterable[Obj]) -> bool:

@@ -16,7 +16,7 @@ from ditto.artifacts.records import Kind, Mode, Recording
 from ditto.artifacts.syscalls import NUMBERS, numbers
 from ditto.streams.begun import Begun
 from ditto.streams.passing import PASSAGE, Passing, passes
-from ditto.streams.peer_waits import find_waits_of_calls, of_a_call
+from ditto.streams.peer_waits import find_waits_of_calls, of_a_call, of_a_send
 
 OPENS = numbers("open", "openat", "openat2", "creat")
 ACCEPTS = numbers("accept", "accept4")
@@ -77,9 +77,10 @@ _MMAP = NUMBERS["mmap"]
 def is_wait(event: Event) -> bool:
     """Whether the call waits for events of a set of descriptors.
 
-    One that names none only sleeps, and one of a single connection to another service is a part of the call to it.
+    One that names none only sleeps, and one of a single connection may be a part of a call to another service, or of a
+    send.
     """
-    return event.nr in WAITS and not _names_none(event) and not of_a_call(event)
+    return event.nr in WAITS and not _names_none(event) and not of_a_call(event) and not of_a_send(event)
 
 
 def is_sleep(event: Event) -> bool:

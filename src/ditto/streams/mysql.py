@@ -19,6 +19,8 @@ NO_REPLY = frozenset((QUIT, LONG_DATA, CLOSE))
 _DEPRECATE_EOF = 1 << 24
 _CLIENT_MYSQL = 1
 _CACHE_METADATA = 1 << 4
+_RECORDED = 64
+"""First bytes of a message that are recorded in any case."""
 _GREETING = b"\0\x0a"
 """Number 0 of the packets, and the protocol's version."""
 LAST = 0xFFFFFFFF
@@ -32,6 +34,8 @@ def looks_like_request(payload: bytes) -> bool:
     if len(payload) < 5:
         return False
     size = int.from_bytes(payload[:3], "little")
+    if len(payload) < min(_RECORDED, 4 + size):
+        return False  # it is shorter than it says: another protocol's
     if payload[3] == 0:
         return 1 <= size <= 1 << 24 and 0 < payload[4] <= _LAST_COMMAND
     return payload[3] in (1, 3) and 32 <= size < 1 << 16

@@ -36,8 +36,9 @@ from ditto.streams.events import (
 )
 from ditto.streams.order import by_courses
 from ditto.streams.passing import PASSAGE
+from ditto.streams.peer_waits import of_a_send
+from ditto.streams.settled import STATS as STATS
 
-STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 FILE_READS = numbers("read", "pread64", "readv", "preadv", "preadv2")
 FILE_WRITES = numbers("write", "pwrite64", "writev", "pwritev", "pwritev2")
 AT_OFFSETS = numbers("pread64", "pwrite64", "preadv", "pwritev")
@@ -341,6 +342,8 @@ def describe_in(
             return (_EPOLL_OPS.get(event.args[1], "epoll_mod"), nr, None)
         if nr in _CONNECTION_CALLS:
             return (_CONNECTION_CALLS[nr], nr, None)
+        if of_a_send(event):
+            return ("poll", nr, None)
     if obj is not None and obj.kind in ("listener", "socket") and nr in _SOCKET_QUERIES:
         return (_CONNECTION_CALLS[nr], nr, None)
     if nr == EPOLL_CTL and event.target is not None and event.target.kind == "file" and event.ret < 0:

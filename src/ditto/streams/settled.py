@@ -6,14 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ditto.artifacts.syscalls import NUMBERS
-from ditto.streams.events import EPOLL_CTL, MISC, SENDFILES, SENDS, wait_timeout
+from ditto.artifacts.syscalls import NUMBERS, numbers
+from ditto.streams.events import EPOLL_CTL, MISC, OPENS, RECEIVES, SENDFILES, SENDS, is_wait, wait_timeout
 
 if TYPE_CHECKING:
     from ditto.streams.cycles import Cycle, ThreadWork, Wake, Work
     from ditto.streams.events import Event, Obj
 
 SETSOCKOPT = NUMBERS["setsockopt"]
+STATS = numbers("stat", "lstat", "newfstatat", "statx", "access", "faccessat", "faccessat2", "readlink")
 LATE_SHARE = 0.5
 MOST_ROUNDS = 8
 """Rounds of a loop of tasks after which a request may be answered: one for each task, and for what it waits for."""
@@ -22,6 +23,7 @@ MOST_ROUNDS = 8
 def settle(work: Work) -> None:
     """Give late set-up to its connections, and the work before late answers to their requests."""
     _set_up_once(work)
+    _files_of_answers(work)
     late = resumes_late(work)
     for thread in work.threads.values():
         if late:
@@ -57,6 +59,42 @@ def _ahead_of_answers(thread: ThreadWork) -> None:
         cycle.events.insert(at, call)
         cycle.wake_of.insert(at, wake)
         cycle.resumed_after = thread.events[place[id(call)] - 1]
+
+
+def _files_of_answers(work: Work) -> None:
+    """Give what a thread does with files right before it answers to the request that is answered.
+
+    It received that one before its last wait, or another thread did (tasks that pass from thread to thread).
+    """
+    sent = {
+        id(event): cycle
+        for thread in work.threads.values()
+        for cycle in thread.cycles
+        for event in cycle.events
+        if event.nr in SENDS or event.nr in SENDFILES
+    }
+    for thread in work.threads.values():
+        where = {id(event): wake for wake in thread.wakes for event in wake.loose if _of_file(event)}
+        burst: list[Event] = []
+        given: set[int] = set()
+        for event in thread.events if where else ():
+            if id(event) in where:
+                burst.append(event)
+            elif is_wait(event) or (event.nr in RECEIVES and event.obj is not None and event.obj.kind == "connection"):
+                burst = []
+            elif burst and (cycle := sent.get(id(event))) is not None:
+                at = next(at for at, own in enumerate(cycle.events) if own is event)
+                cycle.events[at:at] = burst
+                cycle.wake_of[at:at] = [where[id(one)] for one in burst]
+                given.update(map(id, burst))
+                burst = []
+        for wake in {id(where[key]): where[key] for key in given}.values():
+            wake.loose = [event for event in wake.loose if id(event) not in given]
+
+
+def _of_file(event: Event) -> bool:
+    about = event.target if event.nr == EPOLL_CTL else event.obj
+    return event.nr in STATS or event.nr in OPENS or (about is not None and about.kind == "file")
 
 
 def _set_up_once(work: Work) -> None:

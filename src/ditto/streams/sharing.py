@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.streams.arguments import arguments
 from ditto.streams.cycles import FUTEX, Cycle, ThreadWork, Work
-from ditto.streams.events import EPOLL_CTL, PARKS, Event, is_sleep, is_wait, wait_timeout
+from ditto.streams.events import EPOLL_CTL, PARKS, RECEIVES, SENDS, Event, Obj, is_sleep, is_wait, wait_timeout
+from ditto.streams.peer_waits import POLLS
 
 SOME = 0.05
 """Share of connections from which on passing them about belongs to the shape of a server."""
@@ -33,6 +35,8 @@ class Pool:
         unwatched: connections taken out of the wait set by a dispatcher, by request.
         muted: connections left in it for no events by a dispatcher, by request.
         server_wakes: futex wake-ups by a server for each time it was woken, where dispatchers wait.
+        asks: the call by number that servers ask with, before most receives, whether there is something; 0 for none.
+        lingers: share of requests after which a server asks for the next one of the same connection, before it lets go.
         dispatcher_wakes: likewise by a dispatcher, for each connection it took out of the wait set or muted.
         running: how many servers ran at a time, but for a twentieth of the time.
     """
@@ -47,6 +51,8 @@ class Pool:
     running: int = 0
     server_wakes: float = 0.0
     dispatcher_wakes: float = 0.0
+    asks: int = 0
+    lingers: float = 0.0
 
 
 @dataclass
@@ -137,12 +143,35 @@ def _describe(pool: Pool, threads: list[ThreadWork]) -> None:
         # in the set they would be reported until then, over and over.
         pool.unwatched, pool.dispatcher_wakes = 1.0, 1.0
     if pool.dispatchers:
+        _ask(pool, own)
         pool.server_wakes = sum(_is_wake(event) for thread in own for event in thread.events) / max(1, parks)
     if not pool.dispatchers:
         pool.running = _usual_most(own)
         pool.polls_first = -1.0
         if waits and parks >= SOME * len(waits):  # else all of them wait, each for events of its own
             pool.polls_first = sum(wait_timeout(wait) == 0 for wait in waits) / len(waits)
+
+
+def _ask(pool: Pool, threads: list[ThreadWork]) -> None:
+    """Fill in how servers poll the one connection that they have."""
+    asked = Counter[int]()
+    lingered = 0
+    for thread in threads:
+        served: Obj | None = None
+        for event, following in pairwise(event for event in thread.events if event.nr != FUTEX):
+            if event.nr in SENDS and event.obj is not None and event.obj.kind == "connection":
+                served = event.obj
+            elif event.nr == EPOLL_CTL and event.target is served:
+                served = None
+            elif event.nr in POLLS and event.args[1] == 1 and is_wait(event):
+                into = following.obj if following.nr in RECEIVES else None
+                asked[event.nr] += into is not None and into.kind == "connection"
+                lingered += served is not None and (into is served or event.ret == 0)
+                served = None
+    requests = max(1, sum(len(thread.cycles) for thread in threads))
+    if asked and 2 * asked.total() > requests:
+        pool.asks = asked.most_common(1)[0][0]
+        pool.lingers = min(1.0, lingered / requests) if lingered > SOME * requests else 0.0
 
 
 def _on_connection(event: Event) -> bool:
