@@ -38,6 +38,7 @@ CODEC_SOURCES = (
     "h2_*.c",
     "sql.c",
     "keys.c",
+    "members.c",
     "values.c",
     "outbuf.c",
     "pool.c",

@@ -33,4 +33,16 @@ void resp_take_word(struct codec_state *st, const uint8_t *p, size_t n);
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 int resp_fail(uint8_t *reply, uint32_t length);
 
+/* Parts of replies. */
+void resp_put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size);
+void resp_put_none(const struct request *req, struct outbuf *out);
+void resp_put_opening(const struct request *req, struct outbuf *out, unsigned mark, uint32_t count, size_t room);
+void resp_put_element(const struct request *req, struct outbuf *out, unsigned kind, uint32_t size);
+void resp_put_shape(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng);
+void resp_put_canned(const struct request *req, struct outbuf *out);
+
+/* resp_keyed.c: what a request does to the keys beside storing, and replies to those that take values from one. */
+void resp_keep(const struct request *req);
+void resp_put_popped(const struct request *req, struct outbuf *out, struct rng *rng);
+
 #endif
