@@ -437,6 +437,38 @@ def test_a_filled_memcached_store_hits_and_misses_by_its_history(memcached: Clon
     assert exchange(memcached, [b"delete key41\r\nget key41\r\n"]).endswith(b"END\r\n")
 
 
+def test_memcached_changes_that_depend_on_a_key_are_answered_and_made_by_its_history(memcached: Clone) -> None:
+    _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
+    asked = b"".join(
+        b"add key%d 0 0 2\r\nab\r\ntouch key%d 9\r\ndelete key%d\r\ntouch key%d 9\r\ndelete key%d\r\n"
+        b"append key%d 0 0 2\r\nab\r\nadd key%d 0 0 2\r\nab\r\nappend key%d 0 0 3\r\nabc\r\n" % ((i,) * 8)
+        for i in range(50, 70)
+    )
+    said = b"NOT_STORED TOUCHED DELETED NOT_FOUND NOT_FOUND NOT_STORED STORED STORED".split()
+    assert exchange(memcached, [asked]).split() == said * 20
+    assert exchange(memcached, [b"get key60\r\n"]).startswith(b"VALUE key60 0 5\r\n")
+
+
+def test_resp_values_are_taken_from_a_key_as_long_as_it_has_some(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "sets", "resp", "-DTEST_SETS")) as clone:
+        _filled(lambda i, size: bulk(b"SET", b"key:%d" % i, b"v" * size), clone, 3000)
+        # Two of the five are the same, and one is removed.
+        added = b"".join(bulk(b"SADD", b"set", value) for value in (b"a" * 30, b"b" * 30, b"a" * 30, b"c" * 30, b"d" * 30))
+        removed = bulk(b"SREM", b"set", b"c" * 30)
+        popped = exchange(clone, [added + removed + bulk(b"SPOP", b"set") * 5]).split(b"\r\n")[6:-1]
+        assert sorted(popped[1:6:2]) == [b"a" * 30, b"b" * 30, b"d" * 30] and popped[6:] == [b"$-1"] * 2
+        # What is dropped as a whole can be added again.
+        again = bulk(b"SADD", b"set", b"a" * 30) + bulk(b"DEL", b"set")
+        assert exchange(clone, [again * 3 + bulk(b"SPOP", b"set")]).endswith(b"$-1\r\n")
+        scored = b"".join(bulk(b"ZADD", b"scores", b"1", b"m%d" % (n % 3)) for n in range(6))
+        assert exchange(clone, [scored + bulk(b"ZPOPMIN", b"scores") * 4]).endswith(b"*2" + b"\r\n$5\r\n11111" * 2 + b"\r\n*0\r\n")
+        pushed = bulk(b"RPUSH", b"list", b"e" * 40) * 2 + bulk(b"LPOP", b"list") * 3
+        assert exchange(clone, [pushed]).endswith((b"$40\r\n" + b"e" * 40 + b"\r\n") * 2 + b"$-1\r\n")
+        assert exchange(clone, [bulk(b"GETDEL", b"key:41") * 2]) == b"$42\r\n" + b"v" * 42 + b"\r\n$-1\r\n"
+        # Of keys that nothing was put into as far as is known, there are other ways.
+        assert exchange(clone, [bulk(b"LPOP", b"other") * 200]).count(b"$100\r\n") > 100
+
+
 def test_values_that_change_their_size_come_back_whole(memcached: Clone) -> None:
     _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
     generator = random.Random(5)
