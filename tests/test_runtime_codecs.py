@@ -449,6 +449,22 @@ def test_memcached_changes_that_depend_on_a_key_are_answered_and_made_by_its_his
     assert exchange(memcached, [b"get key60\r\n"]).startswith(b"VALUE key60 0 5\r\n")
 
 
+def test_memcached_meta_commands_are_answered_in_their_words(memcached: Clone) -> None:
+    _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
+    value = b"v" * 42 + b"\r\n"
+    for asked, said in {
+        b"mg key41 v\r\n": b"VA 42\r\n" + value,
+        b"mg key41 s v t f k Oab\r\n": b"VA 42 s42 t-1 f0 kkey41 Oab\r\n" + value,
+        b"mg key41\r\n": b"HD\r\n",
+        b"mg nokey v\r\nmg nokey v q\r\nmn\r\n": b"EN\r\nMN\r\n",
+        b"ms meta 3 T90 Ox\r\nabc\r\nmg meta v\r\n": b"HD Ox\r\nVA 3\r\nabc\r\n",
+        b"ms meta 3 q\r\nabc\r\nmn\r\n": b"MN\r\n",
+        b"md meta\r\nmd meta\r\nmd meta q\r\nmn\r\n": b"HD\r\nNF\r\nMN\r\n",
+        b"ma key41 N0 J5 v\r\nma nokey v\r\n": b"VA 4\r\n1111\r\nNF\r\n",
+    }.items():
+        assert exchange(memcached, [asked]) == said, asked
+
+
 def test_resp_values_are_taken_from_a_key_as_long_as_it_has_some(tmp_path: Path) -> None:
     with running(build_clone(tmp_path / "sets", "resp", "-DTEST_SETS")) as clone:
         _filled(lambda i, size: bulk(b"SET", b"key:%d" % i, b"v" * size), clone, 3000)

@@ -23,11 +23,11 @@ FOUND = 0.2
 """Share of the reads of keys that may have been stored that hit at least."""
 _LONGEST_KEY = 512
 _WORD = re.compile(rb"\$(\d{1,9})\r\n")
-_READS = {Framing.RESP2: {b"GET"}, Framing.MEMCACHED: {b"get", b"gets"}}
+_READS = {Framing.RESP2: {b"GET"}, Framing.MEMCACHED: {b"get", b"gets", b"mg"}}
 _DROPS = {b"DEL", b"UNLINK", b"GETDEL", b"delete", b"md"}
-_LOOKS = {b"EXISTS", b"TTL", b"PTTL", b"TYPE", b"STRLEN", b"MGET", b"touch", b"incr", b"decr", b"gat", b"gats", b"mg"}
+_LOOKS = {b"EXISTS", b"TTL", b"PTTL", b"TYPE", b"STRLEN", b"MGET", b"touch", b"incr", b"decr", b"gat", b"gats", b"ma"}
 """Requests that store nothing where nothing is."""
-_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n",)}
+_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n", b"EN\r\n")}
 _REFUSALS: dict[Framing, tuple[bytes, ...]] = {
     Framing.RESP2: (b"$-1\r\n", b"_\r\n", b"-"),
     Framing.MEMCACHED: (b"NOT_STORED", b"NOT_FOUND", b"EXISTS", b"NF", b"NS", b"EX"),
@@ -114,7 +114,7 @@ def _follow(
         first, last = bisect_left(said, asked), bisect_left(heard, at)
         begun = stream.asked_at[first][1] if first < len(said) else 0
         ended = stream.answered_at[last][1] if answered and last < len(heard) else _NEVER
-        if len(words) == 2 and words[0] in _READS[framing]:
+        if len(words) > 1 and words[0] in _READS[framing] and (len(words) == 2 or words[0] == b"mg"):
             if at <= len(answers):
                 hit = not reply.startswith(_MISSES[framing])
                 reads.setdefault(words[1], []).append(_Did(begun, ended, hit=hit))
@@ -153,6 +153,8 @@ def _memcached_reply_end(data: bytes, at: int) -> int | None:
     while (line_end := data.find(b"\r\n", at)) >= 0:
         words = data[at:line_end].split()
         at = line_end + 2
+        if len(words) > 1 and words[0] == b"VA" and words[1].isdigit():
+            return at + int(words[1]) + 2
         if len(words) < 4 or words[0] != b"VALUE" or not words[3].isdigit():
             return at
         at += int(words[3]) + 2
