@@ -164,6 +164,15 @@ def test_resp_version_3_is_spoken_to_those_who_ask_for_it(resp: Clone) -> None:
     assert back[len(greeting) :].startswith(b"*14\r\n") and back.endswith(b"$-1\r\n")
 
 
+def test_resp_elements_within_an_array_follow_a_cursor_or_a_key(resp: Clone) -> None:
+    members = b"*2\r\n" + b"$5\r\n11111\r\n" * 2
+    said = {exchange(resp, [bulk(b"SSCAN", b"set", b"0")]) for _ in range(40)}
+    assert said == {b"*2\r\n$1\r\n0\r\n" + members, b"*2\r\n$4\r\n1024\r\n" + members}
+    asked, entry = bulk(b"XREAD", b"STREAMS", b"s", b"0"), b"*2\r\n$1\r\n1\r\n*2\r\n$1\r\n1\r\n$3\r\n111\r\n"
+    assert exchange(resp, [asked]) == b"*1\r\n*2\r\n$3\r\nkey\r\n*2\r\n" + entry * 2
+    assert exchange(resp, [bulk(b"HELLO", b"3"), asked]).endswith(b"%1\r\n$3\r\nkey\r\n*2\r\n" + entry * 2)
+
+
 def test_resp_large_payloads_pass_through(resp: Clone) -> None:
     value = random.Random(2).randbytes(3_000_000)
     data = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%b\r\nPING\r\n" % (len(value), value)

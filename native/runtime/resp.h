@@ -25,6 +25,8 @@ enum resp_default {
 enum resp_element {
 	RESP_BULK, RESP_INTEGER, RESP_SIMPLE, RESP_DOUBLE, RESP_NONE, RESP_SCORED, RESP_ENTRY, RESP_PAIR,
 };
+/* Statuses of arrays whose elements lie in one within: of a scan behind its cursor, of a stream behind its key. */
+enum { RESP_GOES_ON = 40, RESP_ENDED, RESP_STREAMED };
 
 enum codec_step resp_inline(struct codec_state *st, const uint8_t *p, size_t n, size_t *used, struct request *req);
 enum codec_step resp_fatal(struct codec_state *st, struct request *req, unsigned error, char got);

@@ -127,9 +127,21 @@ void resp_put_element(const struct request *req, struct outbuf *out, unsigned ki
 	}
 }
 
+/* What stands before the array within; returns the kind of its elements. */
+static unsigned put_outer(const struct request *req, unsigned status, struct outbuf *out)
+{
+	if (status == RESP_STREAMED) {
+		codec_text(out, req->flags & REQ_RESP3 ? "%1\r\n$3\r\nkey\r\n" : "*1\r\n*2\r\n$3\r\nkey\r\n");
+		return RESP_ENTRY;
+	}
+	codec_text(out, status == RESP_ENDED ? "*2\r\n$1\r\n0\r\n" : "*2\r\n$4\r\n1024\r\n");
+	return RESP_BULK;
+}
+
 void resp_put_shape(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
 {
 	uint32_t size = codec_clamp(dist_draw(shape->size, rng, 2)), count, line = size < 65536 ? size : 65536;
+	unsigned mark = shape->status / 10, kind = shape->status % 10;
 
 	switch (shape->kind) {
 	case REPLY_ERROR:
@@ -148,17 +160,21 @@ void resp_put_shape(const struct request *req, const struct ditto_reply *shape, 
 		count = req->canned == RESP_D_EXEC ? req->bytes : dist_draw(shape->count, rng, 0);
 		if (count > ARGS_LIMIT)
 			count = ARGS_LIMIT;
+		if (shape->status >= RESP_GOES_ON) {
+			kind = put_outer(req, shape->status, out);
+			mark = 0;
+		}
 		{
 			/* room for all of it at once, or for a piece, so that nothing is moved when it grows */
 			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24, most = out->piece ? out->piece : REPLY_LIMIT;
 
-			resp_put_opening(req, out, shape->status / 10, count, all < most ? (size_t)all : out->piece);
+			resp_put_opening(req, out, mark, count, all < most ? (size_t)all : out->piece);
 		}
-		count *= shape->status / 10 == 1 ? 2 : 1;
+		count *= mark == 1 ? 2 : 1;
 		for (uint64_t total = 0; count && !out->failed; count--) {
 			if (total + size > REPLY_LIMIT)
 				size = 0; /* the count must be right; the rest is empty */
-			resp_put_element(req, out, shape->status % 10, size);
+			resp_put_element(req, out, kind, size);
 			total += size;
 			size = codec_clamp(dist_draw(shape->size, rng, 2));
 		}

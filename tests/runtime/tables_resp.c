@@ -56,6 +56,9 @@ static const struct ditto_reply bulk[] = {
 };
 static const struct ditto_reply array[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .count = &five, .size = &hundred}};
 static const struct ditto_reply scored[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 5, .count = &two, .size = &five}};
+static const struct ditto_reply scanned[] = {{.prob = DITTO_ALWAYS / 2, .kind = REPLY_ARRAY, .status = 40, .count = &two, .size = &five},
+					   {.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 41, .count = &two, .size = &five}};
+static const struct ditto_reply streamed[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 42, .count = &two, .size = &five}};
 static const struct ditto_reply map[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 10, .count = &two, .size = &five}};
 static const struct ditto_reply huge[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &big}};
 
@@ -86,6 +89,8 @@ static const struct ditto_class classes[] = {
 	{.match = {.verb = "ZRANGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = scored, .program = PROGRAM},
 	{.match = {.verb = "HGETALL", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = map, .program = PROGRAM},
 	{.match = {.verb = "HUGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = huge, .program = PROGRAM},
+	{.match = {.verb = "SSCAN", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = scanned, .program = PROGRAM},
+	{.match = {.verb = "XREAD", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = streamed, .program = PROGRAM},
 	SETS
 };
 
@@ -129,7 +134,7 @@ static const struct ditto_file_group files[] = {{.kind = DITTO_FILE_PROC_SELF_ST
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 7, .codec = DITTO_CODEC_RESP2,
-	.classes = 6 + SET_CLASSES, .cls = classes,
+	.classes = 8 + SET_CLASSES, .cls = classes,
 	.recv = {TEST_RECV}, .send = {TEST_SEND},
 	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 02000000,
 		     .accept_until_again = 1},

@@ -208,6 +208,8 @@ def _resp_shape(payload: bytes, total: int) -> ReplySeen:
         count = int(number)
         if not count:
             return ReplySeen("array", status=10 * resp.AGGREGATES.index(mark))
+        if (inner := resp.within(mark, count, rest, total - len(head) - 2)) is not None:
+            return ReplySeen("array", status=inner[0], count=inner[1], size=inner[2])
         status, size = resp.aggregate(mark, count, rest, total - len(head) - 2)
         return ReplySeen("array", status=status, count=count, size=size)
     return ReplySeen("simple", size=max(0, total - 3))
