@@ -164,6 +164,27 @@ def test_resp_version_3_is_spoken_to_those_who_ask_for_it(resp: Clone) -> None:
     assert back[len(greeting) :].startswith(b"*14\r\n") and back.endswith(b"$-1\r\n")
 
 
+def test_resp_what_is_published_reaches_those_who_hear_its_channel(resp: Clone) -> None:
+    message = b"*3\r\n$7\r\nmessage\r\n$3\r\none\r\n$3\r\nabc\r\n"
+    # A message that came in pieces is answered with filler.
+    heard = re.escape(message).replace(b"abc", b"(abc|111)")
+    published = bulk(b"PUBLISH", b"one", b"abc")
+    with resp.connect() as first, resp.connect() as second, resp.connect() as teller:
+        for sock, hello in ((first, b""), (second, bulk(b"HELLO", b"3"))):
+            sock.sendall(hello + bulk(b"SUBSCRIBE", b"one"))
+            while not sock.recv(4096).endswith(b":1\r\n"):
+                pass
+        teller.sendall((published + bulk(b"PUBLISH", b"other", b"abc")) * 20)
+        assert receive(teller, 160) == b":1\r\n" * 40
+        assert re.fullmatch(b"(%b){20}" % heard, receive(first, 20 * len(message)))
+        assert re.fullmatch(b"(%b){20}" % heard, receive(second, 20 * len(message)).replace(b">3", b"*3"))
+        second.close()
+        teller.sendall(published + bulk(b"MULTI") + published)
+        assert re.fullmatch(heard, receive(first, len(message)))
+        first.sendall(b"PING\r\n")
+        assert receive(first, 7) == b"+PONG\r\n"
+
+
 def test_resp_elements_within_an_array_follow_a_cursor_or_a_key(resp: Clone) -> None:
     members = b"*2\r\n" + b"$5\r\n11111\r\n" * 2
     said = {exchange(resp, [bulk(b"SSCAN", b"set", b"0")]) for _ in range(40)}

@@ -3,6 +3,7 @@
  * Requests in progress on a connection: their programs run in the order of the requests, in two passes, and stop and
  * go on when a reply has to wait for the peer.
  */
+#include "keys.h"
 #include "link.h"
 #include "log.h"
 #include "plan.h"
@@ -93,6 +94,8 @@ int job_add(struct conn *c, struct request *request)
 	job->ended = 0;
 	job->failed = 0;
 	c->job_tail++;
+	if (ditto_service.codec == DITTO_CODEC_RESP2 && request->key_role >= KEY_HEAR)
+		push_told(c, request);
 	return 0;
 }
 

@@ -21,6 +21,7 @@ enum key_role {
 	KEY_ADD, KEY_REMOVE, KEY_DRAW,			   /* of sets, which have each value once: see members.h */
 	KEY_STORE_NEW, KEY_STORE_OLD, KEY_GROW, KEY_SWAP,  /* stores that depend on whether the key is there */
 	KEY_LOOK,					   /* whether it is there */
+	KEY_HEAR, KEY_TELL,				   /* channels: see push.c */
 };
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 

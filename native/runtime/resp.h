@@ -18,7 +18,7 @@ enum resp_default {
 	RESP_E_MULTIBULK, RESP_E_MULTIBULK_LONG, RESP_E_BULK, RESP_E_BULK_LONG, RESP_E_DOLLAR, RESP_E_INLINE_LONG,
 	RESP_E_QUOTES,
 	/* of what the connection has agreed on, or counts: said whatever the class is; see resp_agreed() */
-	RESP_D_AGREED, RESP_D_HELLO = RESP_D_AGREED, RESP_D_MULTI, RESP_D_EXEC, RESP_D_DISCARD, RESP_D_SUBSCRIBE, RESP_D_QUEUED,
+	RESP_D_AGREED, RESP_D_HELLO = RESP_D_AGREED, RESP_D_MULTI, RESP_D_EXEC, RESP_D_DISCARD, RESP_D_SUBSCRIBE, RESP_D_MESSAGE, RESP_D_QUEUED,
 };
 
 /* Elements of an array, units of its shape's status, of which the tens are the mark: see src/ditto/streams/resp.py. */

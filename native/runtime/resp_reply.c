@@ -3,7 +3,6 @@
  * RESP: replies.
  */
 #include "resp.h"
-#include "reply_frame.h"
 
 #include <string.h>
 
@@ -228,6 +227,12 @@ static void put_agreed(const struct request *req, struct outbuf *out, struct rng
 			resp_put_element(req, out, RESP_INTEGER, 1);
 		}
 		return;
+	case RESP_D_MESSAGE:
+		resp_put_opening(req, out, 3, 3, 0);
+		resp_put_bulk(out, (const uint8_t *)"message", 7);
+		resp_put_bulk(out, (const uint8_t *)req->note, req->note_len);
+		resp_put_bulk(out, req->value, codec_clamp(req->value_size));
+		return;
 	default:
 		codec_text(out, req->canned == RESP_D_QUEUED ? "+QUEUED\r\n" : "+OK\r\n");
 	}
@@ -323,18 +328,4 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 		resp_put_shape(req, codec_shape(req->cls, rng), out, rng);
 	parts->head = 0;
 	parts->tail = (uint32_t)(out_end(out) - before);
-}
-
-/* One line of the reply's length. */
-int resp_fail(uint8_t *reply, uint32_t length)
-{
-	uint32_t text = sizeof(FAILED_RESP) - 1;
-
-	if (length < sizeof("-E\r\n") - 1)
-		return -1;
-	memset(reply, ' ', length - 2);
-	memcpy(reply, FAILED_RESP, text < length - 2 ? text : length - 2);
-	reply[length - 2] = '\r';
-	reply[length - 1] = '\n';
-	return 0;
 }
