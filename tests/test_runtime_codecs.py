@@ -297,6 +297,21 @@ def test_http_a_file_is_sent_with_the_replies_that_it_goes_with_and_behind_a_hea
         assert http_replies(exchange(clone, [GET] * 3), [False] * 3) == [(200, 238, b"x" * 612)] * 3
 
 
+@pytest.mark.parametrize(
+    ("status", "header"), [(206, b"Range: bytes=0-39"), (304, b"If-None-Match: a"), (304, b"if-modified-since: today")]
+)
+def test_http_parts_and_unchanged_pages_go_to_those_who_ask_for_them(
+    tmp_path: Path, status: int, header: bytes
+) -> None:
+    """Drawn by chance, every second client had got a part of a page, and who asked for one the whole."""
+    asks = GET[:-2] + header + b"\r\n\r\n"
+    flags = ("-DTEST_MIXED", f"-DTEST_OTHER={status}", "-DTEST_WORKERS=1")
+    with running(build_clone(tmp_path / "asked", "http", *flags)) as clone:
+        replies = http_replies(exchange(clone, [(GET + asks) * 30]), [False] * 60)
+    assert {reply[0] for reply in replies[::2]} == {200} and {reply[0] for reply in replies[1::2]} == {status}
+    assert all(reply == (200, 238, b"x" * 612) for reply in replies[::2])
+
+
 def test_http_pipelines_head_and_bodies(http: Clone) -> None:
     head = b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n"
     post = b"POST /p HTTP/1.1\r\nHost: a\r\nContent-Length: 3000\r\n\r\n" + b"z" * 3000

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#define DRAWS 64 /* at most, for a request's reply */
+
 static const struct codec *codec;
 
 void job_setup(void)
@@ -62,6 +64,10 @@ int job_add(struct conn *c, struct request *request)
 	request->drawn = plan->reply_draw != 0;
 	if (request->drawn)
 		request->draw = plan_reply(plan, job->pick);
+	for (unsigned tries = 0; request->drawn && codec->fits && !codec->fits(request) && tries < DRAWS; tries++) {
+		job->pick = plan_pick(plan, &w->rng);
+		request->draw = plan_reply(plan, job->pick);
+	}
 	if (plan->group != DITTO_NONE && !(plan->sends->draw && !plan_due(plan, job->pick, plan->sends))) {
 		uint64_t size;
 
