@@ -11,6 +11,8 @@ import pytest
 from ditto.artifacts.plan import Framing
 from ditto.host.history import starts_empty
 from ditto.host.spoken import Stream
+from ditto.model.classes import keys_asked
+from ditto.streams.protocol import recognise, reply_shape
 
 
 class Talk:
@@ -129,3 +131,13 @@ def test_far_reads_lead_through_the_whole_store_from_what_was_asked_for(tmp_path
 def test_waits_that_are_computed_read_neither_the_store_nor_the_blocks_memory(tmp_path: Path) -> None:
     said = _of_store(tmp_path, "stored_round", "-DIN_STORE=1", "-DCOMPUTED=1")
     assert said.split(" | ")[-2:] == ["0 0", "0\n"]
+
+
+def test_memcached_with_meta_commands_is_recognised_and_its_replies_have_their_kinds() -> None:
+    asked = [b"mg k v\r\n", b"mg k v t k\r\n", b"ms k 3 T90\r\nabc\r\n", b"md k\r\n", b"ma n N0 J5 v\r\n"]
+    said = [b"VA 3\r\nabc\r\n", b"EN kk\r\n", b"HD\r\n", b"NF\r\n", b"VA 2\r\n12\r\n"]
+    assert recognise(asked, said) == "memcached"
+    shapes = [reply_shape("memcached", reply, len(reply), len(reply)) for reply in said]
+    assert [(shape.kind, shape.size) for shape in shapes[:1] + shapes[-1:]] == [("value", 3), ("value", 2)]
+    assert [shape.kind for shape in shapes[1:-1]] == ["miss", "stored", "not_found"]
+    assert keys_asked(b"mg k v t k\r\n", 12) == 1 and keys_asked(b"gat 100 a b\r\n", 13) == 2

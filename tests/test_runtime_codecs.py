@@ -501,7 +501,7 @@ def test_memcached_meta_commands_are_answered_in_their_words(memcached: Clone) -
         b"mg key41 v\r\n": b"VA 42\r\n" + value,
         b"mg key41 s v t f k Oab\r\n": b"VA 42 s42 t-1 f0 kkey41 Oab\r\n" + value,
         b"mg key41\r\n": b"HD\r\n",
-        b"mg nokey v\r\nmg nokey v q\r\nmn\r\n": b"EN\r\nMN\r\n",
+        b"mg nokey v k t\r\nmg nokey v q\r\nmn\r\n": b"EN knokey\r\nMN\r\n",
         b"ms meta 3 T90 Ox\r\nabc\r\nmg meta v\r\n": b"HD Ox\r\nVA 3\r\nabc\r\n",
         b"ms meta 3 q\r\nabc\r\nmn\r\n": b"MN\r\n",
         b"md meta\r\nmd meta\r\nmd meta q\r\nmn\r\n": b"HD\r\nNF\r\nMN\r\n",

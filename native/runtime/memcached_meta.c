@@ -6,6 +6,10 @@
 
 #include <string.h>
 
+/* Flags that are answered by a word of their own. */
+#define FOUND "bcfhklOst"
+#define MISSED "bkO"
+
 /* The flag that begins so among the words after the key, and its length; NULL: it was not given. */
 static const uint8_t *flag_of(const struct request *req, uint8_t letter, uint32_t *length)
 {
@@ -22,8 +26,8 @@ static const uint8_t *flag_of(const struct request *req, uint8_t letter, uint32_
 	return NULL;
 }
 
-/* What the client asked to be told, in its order. */
-static uint8_t *put_flags(const struct request *req, uint8_t *to, uint32_t size)
+/* What the client asked to be told, in its order; told: what there is to tell. */
+static uint8_t *put_flags(const struct request *req, uint8_t *to, uint32_t size, const char *told)
 {
 	const uint8_t *key = (const uint8_t *)req->note, *p = key, *end = p + req->note_len, *key_end = codec_space(key, end);
 
@@ -33,7 +37,7 @@ static uint8_t *put_flags(const struct request *req, uint8_t *to, uint32_t size)
 		while (p < end && *p == ' ')
 			p++;
 		word = p;
-		if (word == end || !memchr("bcfhklOst", *word, 9))
+		if (word == end || !strchr(told, *word))
 			continue;
 		*to++ = ' ';
 		*to++ = *word;
@@ -52,7 +56,7 @@ static uint8_t *put_flags(const struct request *req, uint8_t *to, uint32_t size)
 	return to;
 }
 
-static void put_word(const struct request *req, const char *word, uint32_t size, int flags, struct outbuf *out)
+static void put_word(const struct request *req, const char *word, uint32_t size, const char *told, struct outbuf *out)
 {
 	uint8_t *start = out_room(out, 2 * (size_t)req->note_len + 64), *to = start;
 
@@ -60,8 +64,7 @@ static void put_word(const struct request *req, const char *word, uint32_t size,
 		return;
 	*to++ = (uint8_t)word[0];
 	*to++ = (uint8_t)word[1];
-	if (flags)
-		to = put_flags(req, to, size);
+	to = put_flags(req, to, size, told);
 	*to++ = '\r';
 	*to++ = '\n';
 	out->end += (uint32_t)(to - start);
@@ -77,7 +80,7 @@ static void put_found(const struct request *req, const uint8_t *value, uint32_t 
 	*to++ = 'A';
 	*to++ = ' ';
 	to += codec_digits((char *)to, size);
-	to = put_flags(req, to, size);
+	to = put_flags(req, to, size, FOUND);
 	*to++ = '\r';
 	*to++ = '\n';
 	to = value ? codec_copy(to, value, size) : codec_fill(to, is_number ? '1' : 'x', size);
@@ -106,7 +109,7 @@ void memcached_meta(const struct request *req, const struct ditto_reply *shape, 
 	switch (kind) {
 	case REPLY_MISS:
 		if (!quiet)
-			put_word(req, "EN", 0, 0, out);
+			put_word(req, "EN", 0, MISSED, out);
 		return;
 	case REPLY_VALUE:
 		if (state != KEY_PRESENT)
@@ -115,16 +118,16 @@ void memcached_meta(const struct request *req, const struct ditto_reply *shape, 
 		return;
 	case REPLY_NOT_FOUND:
 		if (!quiet || req->canned == MC_META_SET)
-			put_word(req, "NF", 0, 1, out);
+			put_word(req, "NF", 0, MISSED, out);
 		return;
 	case REPLY_NOT_STORED:
-		put_word(req, "NS", 0, 1, out);
+		put_word(req, "NS", 0, MISSED, out);
 		return;
 	case REPLY_EXISTS:
-		put_word(req, "EX", 0, 1, out);
+		put_word(req, "EX", 0, MISSED, out);
 		return;
 	default:
 		if (!quiet || req->canned == MC_META_GET)
-			put_word(req, "HD", size, 1, out);
+			put_word(req, "HD", size, FOUND, out);
 	}
 }

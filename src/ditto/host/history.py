@@ -27,7 +27,7 @@ _READS = {Framing.RESP2: {b"GET"}, Framing.MEMCACHED: {b"get", b"gets", b"mg"}}
 _DROPS = {b"DEL", b"UNLINK", b"GETDEL", b"delete", b"md"}
 _LOOKS = {b"EXISTS", b"TTL", b"PTTL", b"TYPE", b"STRLEN", b"MGET", b"touch", b"incr", b"decr", b"gat", b"gats", b"ma"}
 """Requests that store nothing where nothing is."""
-_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n", b"EN\r\n")}
+_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n", b"EN")}
 _REFUSALS: dict[Framing, tuple[bytes, ...]] = {
     Framing.RESP2: (b"$-1\r\n", b"_\r\n", b"-"),
     Framing.MEMCACHED: (b"NOT_STORED", b"NOT_FOUND", b"EXISTS", b"NF", b"NS", b"EX"),

@@ -37,7 +37,7 @@ _MEMCACHED_VERBS = frozenset(
 )
 _MEMCACHED_REPLIES = (
     b"VALUE ", b"END\r\n", b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"DELETED", b"TOUCHED", b"OK\r\n",
-    b"VERSION", b"STAT ", b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"HD", b"VA ", b"EN\r\n", b"MN\r\n",
+    b"VERSION", b"STAT ", b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"HD", b"VA ", b"EN", b"MN\r\n",
     b"NF", b"NS", b"EX",
 )  # fmt: skip
 
