@@ -27,7 +27,10 @@ _READS = {Framing.RESP2: {b"GET"}, Framing.MEMCACHED: {b"get", b"gets", b"mg"}}
 _DROPS = {b"DEL", b"UNLINK", b"GETDEL", b"delete", b"md"}
 _LOOKS = {b"EXISTS", b"TTL", b"PTTL", b"TYPE", b"STRLEN", b"MGET", b"touch", b"incr", b"decr", b"gat", b"gats", b"ma"}
 """Requests that store nothing where nothing is."""
-_MISSES: dict[Framing, tuple[bytes, ...]] = {Framing.RESP2: (b"$-1\r\n", b"_\r\n"), Framing.MEMCACHED: (b"END\r\n", b"EN")}
+_MISSES: dict[Framing, tuple[bytes, ...]] = {
+    Framing.RESP2: (b"$-1\r\n", b"_\r\n"),
+    Framing.MEMCACHED: (b"END\r\n", b"EN"),
+}
 _REFUSALS: dict[Framing, tuple[bytes, ...]] = {
     Framing.RESP2: (b"$-1\r\n", b"_\r\n", b"-"),
     Framing.MEMCACHED: (b"NOT_STORED", b"NOT_FOUND", b"EXISTS", b"NF", b"NS", b"EX"),
@@ -96,9 +99,7 @@ class _Before:
         return self._ended[count - 1] < read.begun and self._stored[count - 1] > self._dropped[count - 1]
 
 
-def _follow(
-    framing: Framing, stream: Stream, changes: dict[bytes, list[_Did]], reads: dict[bytes, list[_Did]]
-) -> None:
+def _follow(framing: Framing, stream: Stream, changes: dict[bytes, list[_Did]], reads: dict[bytes, list[_Did]]) -> None:
     """Put one connection's requests beside their replies."""
     split = _resp_requests if framing is Framing.RESP2 else _memcached_requests
     answers, at = bytes(stream.answered), 0

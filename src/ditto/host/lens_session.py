@@ -140,8 +140,8 @@ def _drive(
 def count_load(run: AppRun, requests: int) -> None:
     """Load what is counted.
 
-    A client that makes one kind of request after the other may not come to the last ones in the time there is, so one that
-    was ended is run again with fewer of each, until it ends by itself.
+    A client that makes one kind of request after the other may not come to the last ones in the time there is, so one
+    that was ended is run again with fewer of each, until it ends by itself.
 
     Raises:
         AppError: the service or its client failed.

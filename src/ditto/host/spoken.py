@@ -13,8 +13,8 @@ class Stream:
         turns: (request bytes, bytes of the reply) in order: a turn begins when the client speaks after the server.
         head: how the first reply begins, up to 4 KiB.
         answered: everything the server sent, as far as the relay was asked to keep it.
-        asked_at: (bytes that the client has sent by now, when) for each time it spoke; moments are numbers that grow, on
-            all connections alike.
+        asked_at: (bytes that the client has sent by now, when) for each time it spoke; moments are numbers that grow,
+            on all connections alike.
         answered_at: the same of what the server sent.
         closed_s: seconds from the relay's start at which the client closed it; None while open.
     """
