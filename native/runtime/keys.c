@@ -257,7 +257,7 @@ void keys_drop(uint64_t hash)
 	values_give_all(atomic_exchange(&place->value, 0));
 }
 
-enum key_state keys_pop(uint64_t hash, const uint8_t **value, uint32_t *size)
+enum key_state keys_pop(uint64_t hash, int drains, const uint8_t **value, uint32_t *size)
 {
 	struct place *place = find(hash);
 	uint32_t last = place ? atomic_load_explicit(&place->value, memory_order_acquire) : 0;
@@ -266,7 +266,7 @@ enum key_state keys_pop(uint64_t hash, const uint8_t **value, uint32_t *size)
 
 	if (!atomic_load_explicit(&filled, memory_order_relaxed)) {
 		atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
-		known = 0;
+		known &= drains;
 	}
 	do
 		if (!last)

@@ -32,8 +32,9 @@ void keys_store(uint64_t hash, const uint8_t *value, uint32_t size); /* value: N
 void keys_drop(uint64_t hash);
 void keys_push(uint64_t hash, const uint8_t *value, uint32_t size); /* one more value of the same key */
 /* The last of them is gone, with the only one the key.  KEY_UNKNOWN also where no key like this was ever pushed to, for
- * there are more ways to get values than are seen.  For KEY_PRESENT as keys_read; bytes stay until the next value comes. */
-enum key_state keys_pop(uint64_t hash, const uint8_t **value, uint32_t *size);
+ * there are more ways to get values than are seen.  drains: keys were seen to run empty, so what is in them is what was
+ * put there since, in a store that was not filled as well.  For KEY_PRESENT as keys_read; bytes stay until the next value comes. */
+enum key_state keys_pop(uint64_t hash, int drains, const uint8_t **value, uint32_t *size);
 int keys_note(uint64_t hash); /* a key without a value; 0: it was there */
 int keys_has(uint64_t hash);
 /* For KEY_PRESENT, *size is set, and *value to the bytes or, where there was no memory for them, to NULL. */

@@ -26,14 +26,14 @@ void members_remove(uint64_t hash, const uint8_t *value, uint32_t size)
 		keys_drop(member(hash, value, size));
 }
 
-enum key_state members_draw(uint64_t hash, const uint8_t **value, uint32_t *size)
+enum key_state members_draw(uint64_t hash, int drains, const uint8_t **value, uint32_t *size)
 {
 	for (;;) {
 		enum key_state state;
 		uint64_t own;
 
 		*value = NULL;
-		state = keys_pop(hash, value, size);
+		state = keys_pop(hash, drains, value, size);
 		if (!*value || !*size)
 			return state;
 		own = member(hash, *value, *size);
@@ -51,7 +51,7 @@ void members_drop(uint64_t hash)
 
 	if (any)
 		do
-			members_draw(hash, &value, &size);
+			members_draw(hash, 0, &value, &size);
 		while (value);
 	keys_drop(hash);
 }

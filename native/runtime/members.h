@@ -13,7 +13,7 @@
 void members_add(uint64_t hash, const uint8_t *value, uint32_t size);
 void members_remove(uint64_t hash, const uint8_t *value, uint32_t size);
 /* As keys_pop; *size is 0 where it is not known. */
-enum key_state members_draw(uint64_t hash, const uint8_t **value, uint32_t *size);
+enum key_state members_draw(uint64_t hash, int drains, const uint8_t **value, uint32_t *size);
 void members_drop(uint64_t hash); /* the key and all values, if it has any */
 
 #endif

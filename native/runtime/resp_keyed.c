@@ -30,12 +30,16 @@ void resp_put_popped(const struct request *req, struct outbuf *out, struct rng *
 	const struct ditto_reply *shape = NULL, *some = NULL;
 	const uint8_t *value = NULL;
 	uint32_t size = 0;
-	enum key_state state = (req->key_role == KEY_DRAW ? members_draw : keys_pop)(req->key_hash, &value, &size);
+	enum key_state state;
+	int drains;
 
 	if (req->cls != DITTO_NONE) {
 		shape = codec_shape_of(req->cls, REPLY_BULK);
 		some = shape ? NULL : codec_shape_of(req->cls, REPLY_ARRAY);
 	}
+	drains = req->cls != DITTO_NONE &&
+		 (codec_shape_of(req->cls, REPLY_NIL) || (some && some->count && some->count->n && !some->count->value[0]));
+	state = (req->key_role == KEY_DRAW ? members_draw : keys_pop)(req->key_hash, drains, &value, &size);
 	if (req->cls == DITTO_NONE)
 		resp_put_canned(req, out);
 	else if (state == KEY_UNKNOWN || (!shape && !some))
@@ -71,7 +75,7 @@ void resp_keep(const struct request *req)
 		const uint8_t *value;
 		uint32_t size;
 
-		keys_pop(req->key_hash, &value, &size);
+		keys_pop(req->key_hash, 0, &value, &size);
 		return;
 	}
 	default:
