@@ -26,6 +26,8 @@ DEFINES = (
     f"-DTEST_PRINT_WIDE={path_print(PRINT_KEY, b'SELECT a, b, c FROM t WHERE id')}",
     f"-DTEST_PRINT_METHOD={path_print(PRINT_KEY, b'/test.Service/Get')}",
     f"-DTEST_PRINT_STREAM={path_print(PRINT_KEY, b'/test.Service/List')}",
+    f"-DTEST_PRINT_COPY={path_print(PRINT_KEY, b'COPY t FROM STDIN')}",
+    f"-DTEST_PRINT_OUT={path_print(PRINT_KEY, b'COPY t TO STDOUT')}",
     f"-DTEST_PRINT_NARROW={path_print(PRINT_KEY, b'SELECT abalance FROM t')}",
 )
 CODEC_SOURCES = (
@@ -38,6 +40,7 @@ CODEC_SOURCES = (
     "h2_*.c",
     "sql.c",
     "keys.c",
+    "members.c",
     "values.c",
     "outbuf.c",
     "pool.c",

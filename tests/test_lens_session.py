@@ -25,3 +25,19 @@ def test_what_still_loads_its_program_is_waited_for_before_anything_is_counted(m
     monkeypatch.setattr(lens_session, "REST_MOST_S", 0.5)
     lens_session.come_to_rest(cast(AppRun, run))
     assert 90 < len(used) < 100  # one that is never at rest
+
+
+@pytest.mark.parametrize(("quick", "asked"), [(8000, [8000]), (500, [8000, 800, 80]), (0, [8000, 800, 80])])
+def test_a_client_that_was_ended_comes_to_its_later_kinds_with_fewer_requests(quick: int, asked: list[int]) -> None:
+    """Of four kinds that redis-benchmark makes one after the other, two had been counted."""
+    seen: list[int] = []
+
+    def load_for(seconds: float, requests: int, again: bool) -> list[SimpleNamespace]:
+        assert seconds in (lens_session.COUNT_MOST_S, lens_session.FEWER_MOST_S) and not again
+        seen.append(requests)
+        return [SimpleNamespace(ended_by_us=requests > quick)]
+
+    load = SimpleNamespace(connections=20)
+    run = SimpleNamespace(load_for=load_for, spec=SimpleNamespace(load=load))
+    lens_session.count_load(cast(AppRun, run), 8000)
+    assert seen == asked

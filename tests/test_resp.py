@@ -41,6 +41,17 @@ def test_elements_have_their_kind_and_size() -> None:
     assert shape(b"~1\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n") == ReplySeen("array", status=27, count=1, size=2)
 
 
+def test_elements_may_lie_in_an_array_within() -> None:
+    keys = b"$7\r\nkey:123\r\n" * 4
+    assert shape(b"*2\r\n$3\r\n128\r\n*4\r\n" + keys) == ReplySeen("array", status=40, count=4, size=7)
+    assert shape(b"*2\r\n$1\r\n0\r\n*4\r\n" + keys) == ReplySeen("array", status=41, count=4, size=7)
+    assert shape(b"*2\r\n$1\r\n0\r\n*0\r\n") == ReplySeen("array", status=41)
+    entry = b"*2\r\n$15\r\n1234567890123-0\r\n*2\r\n$1\r\nf\r\n$4\r\n1234\r\n"
+    inner = ReplySeen("array", status=42, count=3, size=shape(b"*3\r\n" + entry * 3).size)
+    assert shape(b"*1\r\n*2\r\n$2\r\nst\r\n*3\r\n" + entry * 3) == inner
+    assert shape(b"%1\r\n$2\r\nst\r\n*3\r\n" + entry * 3) == inner
+
+
 def test_what_a_transaction_answers_is_no_reply_of_its_commands() -> None:
     seen = [shape(b"+QUEUED\r\n")] * 9 + [shape(b":12\r\n")]
     assert [(one.kind, one.probability) for one in shapes_of("resp2", seen)] == [("integer", 1.0)]

@@ -164,6 +164,36 @@ def test_resp_version_3_is_spoken_to_those_who_ask_for_it(resp: Clone) -> None:
     assert back[len(greeting) :].startswith(b"*14\r\n") and back.endswith(b"$-1\r\n")
 
 
+def test_resp_what_is_published_reaches_those_who_hear_its_channel(resp: Clone) -> None:
+    message = b"*3\r\n$7\r\nmessage\r\n$3\r\none\r\n$3\r\nabc\r\n"
+    # A message that came in pieces is answered with filler.
+    heard = re.escape(message).replace(b"abc", b"(abc|111)")
+    published = bulk(b"PUBLISH", b"one", b"abc")
+    with resp.connect() as first, resp.connect() as second, resp.connect() as teller:
+        for sock, hello in ((first, b""), (second, bulk(b"HELLO", b"3"))):
+            sock.sendall(hello + bulk(b"SUBSCRIBE", b"one"))
+            while not sock.recv(4096).endswith(b":1\r\n"):
+                pass
+        teller.sendall((published + bulk(b"PUBLISH", b"other", b"abc")) * 20)
+        assert receive(teller, 160) == b":1\r\n" * 40
+        assert re.fullmatch(b"(%b){20}" % heard, receive(first, 20 * len(message)))
+        assert re.fullmatch(b"(%b){20}" % heard, receive(second, 20 * len(message)).replace(b">3", b"*3"))
+        second.close()
+        teller.sendall(published + bulk(b"MULTI") + published)
+        assert re.fullmatch(heard, receive(first, len(message)))
+        first.sendall(b"PING\r\n")
+        assert receive(first, 7) == b"+PONG\r\n"
+
+
+def test_resp_elements_within_an_array_follow_a_cursor_or_a_key(resp: Clone) -> None:
+    members = b"*2\r\n" + b"$5\r\n11111\r\n" * 2
+    said = {exchange(resp, [bulk(b"SSCAN", b"set", b"0")]) for _ in range(40)}
+    assert said == {b"*2\r\n$1\r\n0\r\n" + members, b"*2\r\n$4\r\n1024\r\n" + members}
+    asked, entry = bulk(b"XREAD", b"STREAMS", b"s", b"0"), b"*2\r\n$1\r\n1\r\n*2\r\n$1\r\n1\r\n$3\r\n111\r\n"
+    assert exchange(resp, [asked]) == b"*1\r\n*2\r\n$3\r\nkey\r\n*2\r\n" + entry * 2
+    assert exchange(resp, [bulk(b"HELLO", b"3"), asked]).endswith(b"%1\r\n$3\r\nkey\r\n*2\r\n" + entry * 2)
+
+
 def test_resp_large_payloads_pass_through(resp: Clone) -> None:
     value = random.Random(2).randbytes(3_000_000)
     data = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%b\r\nPING\r\n" % (len(value), value)
@@ -265,6 +295,21 @@ def test_http_a_file_is_sent_with_the_replies_that_it_goes_with_and_behind_a_hea
     assert set(replies) == {(200, 238, b"x" * 612), (201, 150, b"x" * 40)}
     with running(build_clone(tmp_path / "headless", "http", "-DTEST_HEAD=0", "-DTEST_WORKERS=1")) as clone:
         assert http_replies(exchange(clone, [GET] * 3), [False] * 3) == [(200, 238, b"x" * 612)] * 3
+
+
+@pytest.mark.parametrize(
+    ("status", "header"), [(206, b"Range: bytes=0-39"), (304, b"If-None-Match: a"), (304, b"if-modified-since: today")]
+)
+def test_http_parts_and_unchanged_pages_go_to_those_who_ask_for_them(
+    tmp_path: Path, status: int, header: bytes
+) -> None:
+    """Drawn by chance, every second client had got a part of a page, and who asked for one the whole."""
+    asks = GET[:-2] + header + b"\r\n\r\n"
+    flags = ("-DTEST_MIXED", f"-DTEST_OTHER={status}", "-DTEST_WORKERS=1")
+    with running(build_clone(tmp_path / "asked", "http", *flags)) as clone:
+        replies = http_replies(exchange(clone, [(GET + asks) * 30]), [False] * 60)
+    assert {reply[0] for reply in replies[::2]} == {200} and {reply[0] for reply in replies[1::2]} == {status}
+    assert all(reply == (200, 238, b"x" * 612) for reply in replies[::2])
 
 
 def test_http_pipelines_head_and_bodies(http: Clone) -> None:
@@ -435,6 +480,58 @@ def test_a_filled_memcached_store_hits_and_misses_by_its_history(memcached: Clon
     assert exchange(memcached, [b"get key3000\r\n"]) == b"END\r\n"
     assert exchange(memcached, [b"get key3000 key41 nokey\r\n"]) == one + b"END\r\n"
     assert exchange(memcached, [b"delete key41\r\nget key41\r\n"]).endswith(b"END\r\n")
+
+
+def test_memcached_changes_that_depend_on_a_key_are_answered_and_made_by_its_history(memcached: Clone) -> None:
+    _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
+    asked = b"".join(
+        b"add key%d 0 0 2\r\nab\r\ntouch key%d 9\r\ndelete key%d\r\ntouch key%d 9\r\ndelete key%d\r\n"
+        b"append key%d 0 0 2\r\nab\r\nadd key%d 0 0 2\r\nab\r\nappend key%d 0 0 3\r\nabc\r\n" % ((i,) * 8)
+        for i in range(50, 70)
+    )
+    said = b"NOT_STORED TOUCHED DELETED NOT_FOUND NOT_FOUND NOT_STORED STORED STORED".split()
+    assert exchange(memcached, [asked]).split() == said * 20
+    assert exchange(memcached, [b"get key60\r\n"]).startswith(b"VALUE key60 0 5\r\n")
+
+
+def test_memcached_meta_commands_are_answered_in_their_words(memcached: Clone) -> None:
+    _filled(lambda i, size: b"set key%d 0 0 %d\r\n" % (i, size) + b"v" * size + b"\r\n", memcached, 3000)
+    value = b"v" * 42 + b"\r\n"
+    for asked, said in {
+        b"mg key41 v\r\n": b"VA 42\r\n" + value,
+        b"mg key41 s v t f k Oab\r\n": b"VA 42 s42 t-1 f0 kkey41 Oab\r\n" + value,
+        b"mg key41\r\n": b"HD\r\n",
+        b"mg nokey v k t\r\nmg nokey v q\r\nmn\r\n": b"EN knokey\r\nMN\r\n",
+        b"ms meta 3 T90 Ox\r\nabc\r\nmg meta v\r\n": b"HD Ox\r\nVA 3\r\nabc\r\n",
+        b"ms meta 3 q\r\nabc\r\nmn\r\n": b"MN\r\n",
+        b"md meta\r\nmd meta\r\nmd meta q\r\nmn\r\n": b"HD\r\nNF\r\nMN\r\n",
+        b"ma key41 N0 J5 v\r\nma nokey v\r\n": b"VA 4\r\n1111\r\nNF\r\n",
+    }.items():
+        assert exchange(memcached, [asked]) == said, asked
+
+
+def test_resp_values_are_taken_from_a_key_as_long_as_it_has_some(tmp_path: Path) -> None:
+    with running(build_clone(tmp_path / "sets", "resp", "-DTEST_SETS")) as clone:
+        # Keys that run empty in the original hold what was put there, however little that is.
+        early = exchange(clone, [bulk(b"RPUSH", b"early", b"e" * 40) + bulk(b"LPOP", b"early") * 9])
+        assert early.endswith(b"$40\r\n" + b"e" * 40 + b"\r\n" + b"$-1\r\n" * 8)
+        _filled(lambda i, size: bulk(b"SET", b"key:%d" % i, b"v" * size), clone, 3000)
+        # Two of the five are the same, and one is removed.
+        added = b"".join(bulk(b"SADD", b"set", b"%c" % letter * 30) for letter in b"abacd")
+        removed = bulk(b"SREM", b"set", b"c" * 30)
+        popped = exchange(clone, [added + removed + bulk(b"SPOP", b"set") * 5]).split(b"\r\n")[6:-1]
+        assert sorted(popped[1:6:2]) == [b"a" * 30, b"b" * 30, b"d" * 30] and popped[6:] == [b"$-1"] * 2
+        # What is dropped as a whole can be added again.
+        again = bulk(b"SADD", b"set", b"a" * 30) + bulk(b"DEL", b"set")
+        assert exchange(clone, [again * 3 + bulk(b"SPOP", b"set")]).endswith(b"$-1\r\n")
+        scored = b"".join(bulk(b"ZADD", b"scores", b"1", b"m%d" % (n % 3)) for n in range(6))
+        lowest = b"*2" + b"\r\n$5\r\n11111" * 2 + b"\r\n"
+        assert exchange(clone, [scored + bulk(b"ZPOPMIN", b"scores") * 4]).endswith(lowest * 3 + b"*0\r\n")
+        pushed = bulk(b"RPUSH", b"list", b"e" * 40) * 2 + bulk(b"LPOP", b"list") * 3
+        assert exchange(clone, [pushed]).endswith((b"$40\r\n" + b"e" * 40 + b"\r\n") * 2 + b"$-1\r\n")
+        assert exchange(clone, [bulk(b"GETDEL", b"key:41") * 2]) == b"$42\r\n" + b"v" * 42 + b"\r\n$-1\r\n"
+        # Of keys that nothing was put into as far as is known, there are other ways.
+        assert exchange(clone, [bulk(b"LPOP", b"other") * 200]).count(b"$100\r\n") > 100
 
 
 def test_values_that_change_their_size_come_back_whole(memcached: Clone) -> None:

@@ -328,6 +328,7 @@ def test_what_ends_a_reply(head: bytes, framing: str) -> None:
         (((6, 9, 150),), 0, [6, 9]),
         (((100, 100, 30),), 100, []),
         (((6, 102), (6, 6, 150)), 54, []),
+        (((5000,), (5000,), (100, 104, 300)), 0, []),  # parts of what leaves whole otherwise
     ],
 )
 def test_replies_sent_in_several_calls_take_as_many(

@@ -124,6 +124,19 @@ def test_results_are_learned_from_both_directions() -> None:
     assert seen["UPDATE UPDATE t SET a"].rows == [(7, 1)]
 
 
+def test_what_is_copied_is_rows_of_lines() -> None:
+    ready = typed(b"Z", b"I")
+    said = START + query(b"COPY t TO STDOUT") + query(b"COPY t FROM STDIN") + typed(b"d", b"1\n") + typed(b"c")
+    said += query(b"BEGIN")
+    answered = ready + typed(b"H", b"\0\0\0") + typed(b"d", b"12345\n") * 3 + typed(b"c")
+    answered += typed(b"C", b"COPY 3\0") + ready
+    answered += typed(b"G", b"\0\0\0") + typed(b"C", b"COPY 1\0") + ready + typed(b"C", b"BEGIN\0") + ready
+    seen = {result.request: result for result in joined(pgsql.results_of(said, answered))}
+    out, into = seen["COPY COPY t TO STDOUT"], seen["COPY COPY t FROM STDIN"]
+    assert (out.kind, out.rows, [c.sizes for c in out.columns]) == ("rows", [(3, 1)], [[(6, 3)]])
+    assert (into.kind, into.rows, seen["BEGIN BEGIN"].kind) == ("done", [(1, 1)], "done")
+
+
 def test_shapes_hold_no_name_and_no_type_of_the_owners() -> None:
     seen = joined([(b"SELECT SELECT x", result) for _, result in pgsql.results_of(START + query(b"SELECT x"),
                    typed(b"Z", b"I") + pg_result() + typed(b"Z", b"I")) if result.columns])  # fmt: skip
@@ -209,6 +222,14 @@ def test_simple_queries(database: Clone) -> None:
     columns = found[0][1]
     assert len(columns) == 2 + (8 + 6 + 4) + 3 * 19 and struct.unpack(">H", columns[:2]) == (3,)
     assert found[1][1] == struct.pack(">Hi", 3, 6) + b"111111" + struct.pack(">i", 84) + b"x" * 84 + b"\xff" * 4
+
+
+def test_copies_go_out_as_lines_and_come_in_before_they_are_answered(database: Clone) -> None:
+    said = START + query(b"COPY t TO STDOUT") + query(b"COPY t FROM STDIN")
+    said += typed(b"d", b"1\n") * 9 + typed(b"c") + query(NARROW)
+    found = messages(exchange(database, [said]))[len(GREETED) :]
+    assert b"".join(kind for kind, _ in found) == b"HdcCZ" + b"GCZ" + b"TDCZ"
+    assert found[1][1] == b"x" * 5 + b"\n" and found[3][1] == b"COPY 1\0"
 
 
 def test_extended_queries_and_pieces(database: Clone) -> None:

@@ -58,6 +58,8 @@ enum request_flags {
 	REQ_MALFORMED = 32,
 	REQ_CAS = 64,    /* gets, gats */
 	REQ_RESP3 = 128, /* of a client that asked for version 3 of RESP */
+	REQ_RANGE = 64,  /* HTTP: a part is asked for */
+	REQ_KNOWN = 128, /* HTTP: only what has changed is asked for */
 };
 
 #define REPLY_IN_PART 2
@@ -106,6 +108,8 @@ struct codec {
 	 * UINT32_MAX: not known yet.
 	 * For servers that receive part by part; NULL where a request has but a head and a rest. */
 	uint32_t (*wants)(const struct codec_state *state, const uint8_t *p, size_t n);
+	/* Whether what was drawn for a request is a reply that it may get; NULL: any. */
+	int (*fits)(const struct request *request);
 	/* Turns a reply into an error of the same length, since others may stand behind it already.  Returns -1 where that
 	 * cannot be done; NULL: never. */
 	int (*fail)(uint8_t *reply, uint32_t length);

@@ -109,5 +109,5 @@ static enum codec_step http_parse(struct codec_state *st, const uint8_t *p, size
 
 const struct codec codec_http = {
 	.name = "http1", .max_head = HEAD_LIMIT + 1, .setup = http_head_setup, .parse = http_parse, .reply = http_reply,
-	.fail = http_fail,
+	.fits = http_fits, .fail = http_fail,
 };

@@ -24,12 +24,15 @@ struct line {
 static const struct {
 	unsigned char command;
 	const char *word;
+	unsigned char role; /* what it does with its key */
 } commands[] = {
-	{MC_GET, "get"},	 {MC_GET, "gets"},    {MC_GAT, "gat"},	      {MC_GAT, "gats"},	      {MC_SET, "set"},
-	{MC_SET, "add"},	 {MC_SET, "replace"}, {MC_SET, "append"},    {MC_SET, "prepend"},     {MC_CAS, "cas"},
-	{MC_DELETE, "delete"},	 {MC_INCR, "incr"},   {MC_INCR, "decr"},      {MC_TOUCH, "touch"},     {MC_VERSION, "version"},
-	{MC_STATS, "stats"},	 {MC_OK, "verbosity"}, {MC_OK, "flush_all"},  {MC_QUIT, "quit"},      {MC_META_NOOP, "mn"},
-	{MC_META_GET, "mg"},	 {MC_META_SET, "ms"}, {MC_META_DELETE, "md"}, {MC_META_DELETE, "ma"}, {MC_META_GET, "me"},
+	{MC_GET, "get", 0}, {MC_GET, "gets", 0}, {MC_GAT, "gat", 0}, {MC_GAT, "gats", 0}, {MC_SET, "set", KEY_STORE},
+	{MC_SET, "add", KEY_STORE_NEW}, {MC_SET, "replace", KEY_STORE_OLD},
+	{MC_SET, "append", KEY_GROW}, {MC_SET, "prepend", KEY_GROW}, {MC_CAS, "cas", KEY_SWAP},
+	{MC_DELETE, "delete", KEY_DROP}, {MC_INCR, "incr", KEY_LOOK}, {MC_INCR, "decr", KEY_LOOK}, {MC_TOUCH, "touch", KEY_LOOK},
+	{MC_VERSION, "version", 0}, {MC_STATS, "stats", 0}, {MC_OK, "verbosity", 0}, {MC_OK, "flush_all", 0}, {MC_QUIT, "quit", 0},
+	{MC_META_NOOP, "mn", 0}, {MC_META_GET, "mg", KEY_READ}, {MC_META_SET, "ms", KEY_STORE}, {MC_META_DELETE, "md", KEY_DROP},
+	{MC_META_ARITHMETIC, "ma", KEY_LOOK}, {MC_META_DEBUG, "me", 0},
 };
 
 static int16_t one_get; /* class of a get of one key */
@@ -42,8 +45,10 @@ static void memcached_setup(const struct ditto_service *service)
 	for (unsigned i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
 		struct verb_entry *entry = verb_add(commands[i].word, strlen(commands[i].word));
 
-		if (entry)
-			entry->builtin = commands[i].command;
+		if (!entry)
+			continue;
+		entry->builtin = commands[i].command;
+		entry->key_role = commands[i].role;
 	}
 	one_get = (int16_t)verb_class_for(verb_find((const uint64_t[3]){0x746567}), 2); /* "get" */
 }
@@ -155,22 +160,18 @@ static int keys_fit(const uint8_t *p, uint32_t n)
 }
 
 /* Storage commands: the data block follows, whatever becomes of it. */
-static enum codec_step storage(struct codec_state *st, struct request *req, struct line *line, unsigned command)
+static enum codec_step storage(struct codec_state *st, struct request *req, struct line *line, const struct verb_entry *entry)
 {
-	unsigned size_at = command == MC_META_SET ? 2 : 4, least = command == MC_CAS ? 6 : size_at + 1;
+	unsigned command = entry->builtin, size_at = command == MC_META_SET ? 2 : 4, least = command == MC_CAS ? 6 : size_at + 1;
 	uint64_t bytes, unique;
 
 	if (line->words < least)
 		return say(req, MC_E_GENERIC);
-	if (line->len[1] > KEY_LIMIT)
-		return say(req, MC_E_FORMAT);
-	if (number(line, size_at, &bytes))
+	if (line->len[1] > KEY_LIMIT || number(line, size_at, &bytes))
 		return say(req, MC_E_FORMAT);
 	if (command != MC_META_SET && (signed_number(line, 2) || signed_number(line, 3)))
 		return say(req, MC_E_FORMAT);
-	if (command == MC_CAS && number(line, 5, &unique))
-		return say(req, MC_E_FORMAT);
-	if (bytes > 1ull << 40)
+	if ((command == MC_CAS && number(line, 5, &unique)) || bytes > 1ull << 40)
 		return say(req, MC_E_FORMAT);
 	st->canned = (uint8_t)command;
 	st->cls = req->cls;
@@ -179,6 +180,9 @@ static enum codec_step storage(struct codec_state *st, struct request *req, stru
 		st->cls = DITTO_NONE;
 		st->canned = MC_E_LARGE;
 	}
+	st->arg = entry->key_role;
+	st->note_len = req->note_len < sizeof(st->note) ? (uint8_t)req->note_len : 0;
+	memcpy(st->note, req->note ? req->note : st->note, st->note_len);
 	st->need = bytes;
 	st->value_size = (uint32_t)bytes;
 	st->key_hash = keys_hash(line->word[1], line->len[1]);
@@ -224,19 +228,20 @@ static enum codec_step command_line(struct codec_state *st, struct request *req,
 		req->flags |= REQ_NOREPLY;
 	if (line.words > 1 && line.len[1] > KEY_LIMIT)
 		return say(req, MC_E_FORMAT);
+	if (line.words > 1 && entry->key_role) {
+		req->key_role = entry->key_role;
+		req->key_hash = keys_hash(line.word[1], line.len[1]);
+		req->note = (const char *)line.word[1];
+		req->note_len = (uint32_t)(end - line.word[1]);
+	}
 	switch (command) {
 	case MC_SET:
 	case MC_CAS:
 	case MC_META_SET:
-		return storage(st, req, &line, command);
+		return storage(st, req, &line, entry);
 	case MC_DELETE:
-		if (line.words > 1) {
-			req->key_role = KEY_DROP;
-			req->key_hash = keys_hash(line.word[1], line.len[1]);
-		}
-		/* fall through */
 	case MC_META_GET:
-	case MC_META_DELETE:
+	case MC_META_DELETE: case MC_META_ARITHMETIC: case MC_META_DEBUG:
 		return line.words < 2 ? say(req, MC_E_GENERIC) : CODEC_REQUEST;
 	case MC_INCR:
 		if (line.words < 3)
@@ -317,8 +322,9 @@ static enum codec_step memcached_parse(struct codec_state *st, const uint8_t *p,
 		return CODEC_MORE;
 	*used = at + 2;
 	st->phase = PHASE_LINE;
-	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags, .key_role = KEY_STORE,
-				.key_hash = st->key_hash, .value = st->value, .value_size = st->value_size};
+	*req = (struct request){.cls = st->cls, .canned = st->canned, .flags = st->flags, .key_role = (uint8_t)st->arg,
+				.key_hash = st->key_hash, .value = st->value, .value_size = st->value_size, .note = st->note,
+				.note_len = st->note_len};
 	if (p[at] != '\r' || p[at + 1] != '\n')
 		return say(req, MC_E_CHUNK);
 	return CODEC_REQUEST;

@@ -21,7 +21,7 @@ enum { PHASE_UNTYPED, PHASE_UNTYPED_SKIP, PHASE_HEAD, PHASE_SKIP };
 /* How codec_state is used: canned, cls and note tell of the message in progress; argc is the class of the batch plus
  * one, arg that of the statement bound last plus one, flags hold pg_facts, key_hash is the connection's number. */
 
-static int16_t secure, startup, terminate, sync_class, flush, execute, describe;
+static int16_t secure, startup, terminate, sync_class, flush, execute, describe, copied;
 
 static void pgsql_setup(const struct ditto_service *service)
 {
@@ -33,6 +33,7 @@ static void pgsql_setup(const struct ditto_service *service)
 	flush = sql_word("Flush");
 	execute = sql_word("Execute");
 	describe = sql_word("Describe");
+	copied = sql_word("Copy");
 }
 
 static enum codec_step complete(struct codec_state *st, struct request *req)
@@ -252,10 +253,13 @@ static int message(struct codec_state *st, uint8_t type, const uint8_t *p, size_
 		st->canned = PG_NOTHING;
 		st->cls = flush;
 		break;
-	case 'X':
-	case 'd':
 	case 'c':
 	case 'f':
+		st->canned = PG_COPIED;
+		st->cls = copied;
+		break;
+	case 'X':
+	case 'd':
 	case 'p':
 		st->canned = PG_NOTHING;
 		break;

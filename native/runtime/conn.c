@@ -99,6 +99,8 @@ void conn_close(struct conn *c)
 	c->dead = 1;
 	if (c->blocked == BLOCKED_PULL)
 		pull_forget(c);
+	if (c->hears)
+		push_forget(c);
 	if (c->open_slots)
 		file_close_slots(c->slot, &c->open_slots);
 	if (c->links)

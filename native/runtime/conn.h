@@ -65,6 +65,7 @@ struct conn {
 	uint8_t passed; /* another thread has it, or it waits in the list of the yielded */
 	uint8_t rounds; /* waits left before its second pass */
 	uint8_t begun; /* a part of a request has come */
+	uint8_t hears; /* push.c: what it has not asked for is sent to it */
 	uint8_t fresh; /* accepted by a dispatcher, not taken over yet */
 	_Atomic uint8_t answer; /* message.c: whether another thread sends the reply */
 	uint16_t calls;         /* sends in this wake-up */

@@ -20,6 +20,7 @@ void http_head_setup(const struct ditto_service *service);
 enum codec_step http_head(struct codec_state *st, const uint8_t *p, size_t n, size_t *used, struct request *req);
 enum codec_step http_fatal(struct codec_state *st, struct request *req, unsigned canned);
 void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
+int http_fits(const struct request *req);
 int http_fail(uint8_t *reply, uint32_t length);
 
 #endif

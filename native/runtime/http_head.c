@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { SEEN_HOST = 1, SEEN_LENGTH = 2, SEEN_CHUNKED = 4, SEEN_EXPECT = 8, SEEN_CLOSE = 16, SEEN_KEEP = 32 };
+enum { SEEN_HOST = 1, SEEN_LENGTH = 2, SEEN_CHUNKED = 4, SEEN_EXPECT = 8, SEEN_CLOSE = 16, SEEN_KEEP = 32, SEEN_RANGE = REQ_RANGE, SEEN_KNOWN = REQ_KNOWN };
 
 static uint8_t by_path; /* some class asks for a path */
 static uint8_t name_char[256]; /* what header names are made of */
@@ -107,6 +107,10 @@ static unsigned header_line(const uint8_t *p, const uint8_t *end, unsigned *seen
 			return HTTP_400;
 		*seen |= SEEN_LENGTH;
 		*length = v;
+	} else if (n == 5 && same(name, 5, "range")) {
+		*seen |= SEEN_RANGE;
+	} else if ((n == 13 && same(name, 13, "if-none-match")) || (n == 17 && same(name, 17, "if-modified-since"))) {
+		*seen |= SEEN_KNOWN;
 	} else if (n == 17 && same(name, 17, "transfer-encoding")) {
 		if (end - value != 7 || !same(value, 7, "chunked"))
 			return HTTP_501;
@@ -245,6 +249,7 @@ enum codec_step http_head(struct codec_state *st, const uint8_t *p, size_t n, si
 	if ((seen & SEEN_CLOSE) || ((st->flags & REQ_OLD) && !(seen & SEEN_KEEP)))
 		st->flags |= REQ_CLOSE;
 	st->need = length;
+	st->flags |= (uint8_t)(seen & (SEEN_RANGE | SEEN_KNOWN));
 	st->phase = seen & SEEN_CHUNKED ? PHASE_CHUNK : PHASE_BODY;
 	st->argc = 0; /* KiB of chunks so far */
 	if ((seen & SEEN_EXPECT) && !(st->flags & REQ_OLD) && ((seen & SEEN_CHUNKED) || length)) {

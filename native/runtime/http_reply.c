@@ -174,6 +174,28 @@ static const struct ditto_reply *shape_at(int cls, uint32_t draw)
 	return &c->reply[i];
 }
 
+static int answers(const struct request *req, unsigned status)
+{
+	const struct ditto_class *c = &codec_service->cls[req->cls];
+
+	for (unsigned i = 0; i < c->replies; i++)
+		if (c->reply[i].status == status)
+			return 1;
+	return 0;
+}
+
+/* Parts go to those who ask for one, "not modified" to those who have it; where a class has such replies, these always do. */
+int http_fits(const struct request *req)
+{
+	unsigned status = shape_at(req->cls, req->draw)->status;
+
+	if ((req->flags & REQ_KNOWN) && answers(req, 304))
+		return status == 304;
+	if ((req->flags & REQ_RANGE) && answers(req, 206))
+		return status == 206 || status == 416;
+	return status != 304 && status != 206 && status != 416;
+}
+
 void http_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	const struct ditto_reply *shape;

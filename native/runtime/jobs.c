@@ -3,11 +3,14 @@
  * Requests in progress on a connection: their programs run in the order of the requests, in two passes, and stop and
  * go on when a reply has to wait for the peer.
  */
+#include "keys.h"
 #include "link.h"
 #include "log.h"
 #include "plan.h"
 
 #include <string.h>
+
+#define DRAWS 64 /* at most, for a request's reply */
 
 static const struct codec *codec;
 
@@ -61,6 +64,10 @@ int job_add(struct conn *c, struct request *request)
 	request->drawn = plan->reply_draw != 0;
 	if (request->drawn)
 		request->draw = plan_reply(plan, job->pick);
+	for (unsigned tries = 0; request->drawn && codec->fits && !codec->fits(request) && tries < DRAWS; tries++) {
+		job->pick = plan_pick(plan, &w->rng);
+		request->draw = plan_reply(plan, job->pick);
+	}
 	if (plan->group != DITTO_NONE && !(plan->sends->draw && !plan_due(plan, job->pick, plan->sends))) {
 		uint64_t size;
 
@@ -93,6 +100,8 @@ int job_add(struct conn *c, struct request *request)
 	job->ended = 0;
 	job->failed = 0;
 	c->job_tail++;
+	if (ditto_service.codec == DITTO_CODEC_RESP2 && request->key_role >= KEY_HEAR)
+		push_told(c, request);
 	return 0;
 }
 

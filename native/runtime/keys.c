@@ -41,6 +41,7 @@ static atomic_flag growing = ATOMIC_FLAG_INIT;
 static _Atomic uint32_t stores, reads;
 static _Atomic uint8_t filled;
 static uint8_t known_empty;
+static _Atomic uint64_t pushed[64]; /* by some bits of the hash: keys that were pushed to */
 
 /* Address space for tables of every size, so that none is asked for under load; what is not touched takes no memory. */
 static uint8_t *region;
@@ -63,6 +64,7 @@ void keys_forget(void)
 		madvise(region, region_used, MADV_DONTNEED);
 	region_used = 0;
 	values_forget();
+	memset((void *)pushed, 0, sizeof(pushed));
 	atomic_store(&current, NULL);
 	atomic_store(&stores, 0);
 	atomic_store(&reads, 0);
@@ -180,14 +182,13 @@ static void add(struct place *place, const uint8_t *value, uint32_t size)
 	while (!atomic_compare_exchange_weak(&place->value, &last, slot));
 }
 
-static void store(uint64_t hash, const uint8_t *value, uint32_t size, void (*how)(struct place *, const uint8_t *, uint32_t))
+static void enter(uint64_t hash, uint32_t size, const uint8_t *value, void (*how)(struct place *, const uint8_t *, uint32_t))
 {
 	struct table *t = atomic_load_explicit(&current, memory_order_acquire);
 	uint64_t tag = tag_of(hash);
 	struct place *place;
 	int state;
 
-	count_store();
 	if (!t) {
 		grow(NULL);
 		t = atomic_load(&current);
@@ -197,19 +198,33 @@ static void store(uint64_t hash, const uint8_t *value, uint32_t size, void (*how
 	place = claim(t, tag, tag | (size < SIZE_MASK ? size : SIZE_MASK), &state);
 	if (!place)
 		return;
-	how(place, value, size);
+	if (how)
+		how(place, value, size);
 	if (state == 1 && IS_FULL(atomic_fetch_add_explicit(&t->used, 1, memory_order_relaxed), t->shift))
 		grow(t);
 }
 
 void keys_store(uint64_t hash, const uint8_t *value, uint32_t size)
 {
-	store(hash, value, size, keep);
+	count_store();
+	enter(hash, size, value, keep);
+}
+
+static _Atomic uint64_t *pushed_word(uint64_t hash, uint64_t *bit)
+{
+	*bit = (uint64_t)1 << (hash >> 34 & 63);
+	return &pushed[hash >> 40 & 63];
 }
 
 void keys_push(uint64_t hash, const uint8_t *value, uint32_t size)
 {
-	store(hash, value, size, add);
+	uint64_t bit;
+	_Atomic uint64_t *word = pushed_word(hash, &bit);
+
+	if (!(atomic_load_explicit(word, memory_order_relaxed) & bit))
+		atomic_fetch_or(word, bit);
+	count_store();
+	enter(hash, size, value, add);
 }
 
 static struct place *find(uint64_t hash)
@@ -242,19 +257,40 @@ void keys_drop(uint64_t hash)
 	values_give_all(atomic_exchange(&place->value, 0));
 }
 
-void keys_pop(uint64_t hash)
+enum key_state keys_pop(uint64_t hash, int drains, const uint8_t **value, uint32_t *size)
 {
 	struct place *place = find(hash);
 	uint32_t last = place ? atomic_load_explicit(&place->value, memory_order_acquire) : 0;
+	uint64_t bit;
+	int known = (atomic_load_explicit(pushed_word(hash, &bit), memory_order_relaxed) & bit) != 0;
 
-	if (!last)
-		return;
-	while (!atomic_compare_exchange_weak(&place->value, &last, values_next(last)))
+	if (!atomic_load_explicit(&filled, memory_order_relaxed)) {
+		atomic_fetch_add_explicit(&reads, 1, memory_order_relaxed);
+		known &= drains;
+	}
+	do
 		if (!last)
-			return;
+			return known ? KEY_ABSENT : KEY_UNKNOWN;
+	while (!atomic_compare_exchange_weak(&place->value, &last, values_next(last)));
 	if (!values_next(last))
 		atomic_store_explicit(&place->entry, DROPPED, memory_order_relaxed);
+	*value = values_at(last, size);
 	values_give(last);
+	return known ? KEY_PRESENT : KEY_UNKNOWN;
+}
+
+int keys_note(uint64_t hash)
+{
+	int known = keys_has(hash);
+
+	if (!known)
+		enter(hash, 0, NULL, NULL);
+	return !known;
+}
+
+int keys_has(uint64_t hash)
+{
+	return find(hash) != NULL;
 }
 
 enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size)

@@ -15,7 +15,14 @@
 #include <stdint.h>
 #include <string.h>
 
-enum key_role { KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_PUSH, KEY_POP, KEY_PULL }; /* a pop that waits */
+enum key_role {
+	KEY_NONE, KEY_READ, KEY_STORE, KEY_DROP, KEY_TAKE, /* a read that drops */
+	KEY_PUSH, KEY_POP, KEY_PULL,			   /* a pop that waits */
+	KEY_ADD, KEY_REMOVE, KEY_DRAW,			   /* of sets, which have each value once: see members.h */
+	KEY_STORE_NEW, KEY_STORE_OLD, KEY_GROW, KEY_SWAP,  /* stores that depend on whether the key is there */
+	KEY_LOOK,					   /* whether it is there */
+	KEY_HEAR, KEY_TELL,				   /* channels: see push.c */
+};
 enum key_state { KEY_UNKNOWN = -1, KEY_ABSENT = 0, KEY_PRESENT = 1 };
 
 /* Once, before the first thread; without it no key is kept.  known: an empty store, and all reads are of what it is given. */
@@ -24,7 +31,12 @@ void keys_forget(void); /* an empty store again; no other thread may be using it
 void keys_store(uint64_t hash, const uint8_t *value, uint32_t size); /* value: NULL where it did not come in one piece */
 void keys_drop(uint64_t hash);
 void keys_push(uint64_t hash, const uint8_t *value, uint32_t size); /* one more value of the same key */
-void keys_pop(uint64_t hash); /* the last of them is gone, with the only one the key */
+/* The last of them is gone, with the only one the key.  KEY_UNKNOWN also where no key like this was ever pushed to, for
+ * there are more ways to get values than are seen.  drains: keys were seen to run empty, so what is in them is what was
+ * put there since, in a store that was not filled as well.  For KEY_PRESENT as keys_read; bytes stay until the next value comes. */
+enum key_state keys_pop(uint64_t hash, int drains, const uint8_t **value, uint32_t *size);
+int keys_note(uint64_t hash); /* a key without a value; 0: it was there */
+int keys_has(uint64_t hash);
 /* For KEY_PRESENT, *size is set, and *value to the bytes or, where there was no memory for them, to NULL. */
 enum key_state keys_read(uint64_t hash, const uint8_t **value, uint32_t *size);
 

@@ -200,6 +200,8 @@ static void put_canned(const struct request *req, struct outbuf *out)
 		[MC_META_GET] = "EN\r\n",
 		[MC_META_SET] = "NS\r\n",
 		[MC_META_DELETE] = "NF\r\n",
+		[MC_META_ARITHMETIC] = "NF\r\n",
+		[MC_META_DEBUG] = "EN\r\n",
 		[MC_E_GENERIC] = "ERROR\r\n",
 		[MC_E_FORMAT] = "CLIENT_ERROR bad command line format\r\n",
 		[MC_E_LINE] = "CLIENT_ERROR line too long\r\n",
@@ -215,14 +217,74 @@ static void put_canned(const struct request *req, struct outbuf *out)
 		codec_text(out, texts[req->canned]);
 }
 
+static void put_drawn(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+{
+	if (req->canned >= MC_META_NOOP && req->canned <= MC_META_DEBUG)
+		memcached_meta(req, shape, out, rng);
+	else
+		put_shape(shape, out, rng);
+}
+
+static int fails(unsigned kind)
+{
+	return kind == REPLY_NOT_STORED || kind == REPLY_NOT_FOUND;
+}
+
+/* The class' reply of the kind that there is for a key like this, or the one that was drawn. */
+static const struct ditto_reply *fitting(const struct request *req, const struct ditto_reply *drawn, int failing)
+{
+	static const uint8_t kinds[] = {REPLY_NOT_STORED, REPLY_NOT_FOUND, REPLY_STORED, REPLY_DELETED, REPLY_TOUCHED, REPLY_NUMBER, REPLY_VALUE};
+	static const struct ditto_reply texts[] = {{.kind = REPLY_NOT_STORED}, {.kind = REPLY_NOT_FOUND}};
+	const struct ditto_reply *shape;
+
+	if (fails(drawn->kind) == failing)
+		return drawn;
+	for (unsigned i = 0; i < sizeof(kinds); i++)
+		if (fails(kinds[i]) == failing && (shape = codec_shape_of(req->cls, kinds[i])))
+			return shape;
+	return failing ? &texts[req->key_role == KEY_DROP || req->key_role == KEY_LOOK || req->key_role == KEY_SWAP] : drawn;
+}
+
+/* A request that depends on whether its key is there, which the store's history tells where it is known; what is stored
+ * follows from the reply. */
+static void put_change(const struct request *req, struct outbuf *out, struct rng *rng)
+{
+	const uint8_t *value = NULL;
+	uint32_t size = 0;
+	enum key_state state = keys_read(req->key_hash, &value, &size);
+	const struct ditto_reply *shape = NULL;
+	int done = state == KEY_UNKNOWN || (state == KEY_PRESENT) == (req->key_role != KEY_STORE_NEW);
+
+	if (req->cls != DITTO_NONE) {
+		shape = codec_shape(req->cls, rng);
+		if (state != KEY_UNKNOWN)
+			shape = fitting(req, shape, !done);
+		done = !fails(shape->kind) && shape->kind != REPLY_EXISTS;
+	}
+	if (done && req->key_role == KEY_GROW)
+		keys_store(req->key_hash, NULL, codec_clamp(size + req->value_size));
+	else if (done && req->key_role != KEY_LOOK && req->key_role != KEY_DROP)
+		keys_store(req->key_hash, req->value, req->value_size);
+	else if (req->key_role == KEY_DROP)
+		keys_drop(req->key_hash);
+	if (req->flags & REQ_NOREPLY)
+		return;
+	if (shape)
+		put_drawn(req, shape, out, rng);
+	else
+		put_canned(req, out);
+}
+
 void memcached_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
 {
 	parts->head = parts->tail = 0;
 	parts->body = 0;
-	if (req->key_role == KEY_STORE)
+	if (req->key_role == KEY_STORE) {
 		keys_store(req->key_hash, req->value, req->value_size);
-	else if (req->key_role == KEY_DROP)
-		keys_drop(req->key_hash);
+	} else if (req->key_role && req->key_role != KEY_READ) {
+		put_change(req, out, rng);
+		return;
+	}
 	if (req->flags & REQ_NOREPLY)
 		return;
 	if (req->cls == DITTO_NONE)
@@ -230,7 +292,7 @@ void memcached_reply(const struct request *req, struct outbuf *out, struct rng *
 	else if (req->keys)
 		put_values(req, out, rng, parts);
 	else
-		put_shape(codec_shape(req->cls, rng), out, rng);
+		put_drawn(req, codec_shape(req->cls, rng), out, rng);
 }
 
 /* One line of the reply's length, where that is enough for the word. */

@@ -10,7 +10,7 @@
 /* What a request asks for, in request.canned.  value_size holds PG_* facts, note the verb of the statement. */
 enum pg_request {
 	PG_SECURE = 1, PG_STARTUP, PG_QUERY, PG_SYNC, PG_PARSE, PG_BIND, PG_DESCRIBE_STATEMENT, PG_DESCRIBE_PORTAL,
-	PG_EXECUTE, PG_CLOSE, PG_FUNCTION, PG_NOTHING, PG_BAD_STARTUP, PG_BAD_MESSAGE,
+	PG_EXECUTE, PG_CLOSE, PG_FUNCTION, PG_NOTHING, PG_COPIED, PG_BAD_STARTUP, PG_BAD_MESSAGE,
 };
 
 enum pg_facts { PG_IN_TRANSACTION = 1, PG_EMPTY = 2 };

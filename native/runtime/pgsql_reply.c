@@ -236,13 +236,47 @@ static void give(struct outbuf *out, const struct request *req, const struct dit
 	done(out, req->note, req->note_len, rows);
 }
 
+static void copying(struct outbuf *out, uint8_t type)
+{
+	uint32_t place = begin(out, type); /* of text, in columns that are not told */
+
+	put(out, "\0\0", 3);
+	end(out, place);
+}
+
+static void copy_out(struct outbuf *out, const struct request *req, const struct ditto_reply *shape, struct rng *rng)
+{
+	uint32_t rows = dist_draw(shape->count, rng, 0), given = 0;
+
+	copying(out, 'H');
+	for (; given < rows && !out->failed && out->end - out->start < REPLY_LIMIT; given++) {
+		int64_t drawn = shape->columns ? sql_draw(&shape->column[0], rng) : 1;
+		uint32_t place = begin(out, 'd'), size = drawn > 1 ? (uint32_t)drawn : 1;
+		uint8_t *to = out_room(out, size);
+
+		if (!to)
+			return;
+		codec_fill(to, 'x', size - 1)[0] = '\n';
+		out->end += size;
+		end(out, place);
+	}
+	empty(out, 'c');
+	done(out, req->note, req->note_len, given);
+}
+
 static void query(struct outbuf *out, const struct request *req, struct rng *rng)
 {
 	const struct ditto_reply *shape = req->cls == DITTO_NONE ? NULL : codec_shape(req->cls, rng);
 
-	if (shape && shape->kind == REPLY_ROWS && !(req->value_size & PG_EMPTY))
+	int copies = shape && shape->kind != REPLY_FAILED && req->note_len == 4 && memcmp(req->note, "COPY", 4) == 0;
+
+	if (copies && shape->kind != REPLY_ROWS) {
+		copying(out, 'G');
+		return; /* the lines are the client's to send, and that they are there to be answered */
+	}
+	if (!copies && shape && shape->kind == REPLY_ROWS && !(req->value_size & PG_EMPTY))
 		describe(out, shape);
-	give(out, req, shape, rng);
+	(copies ? copy_out : give)(out, req, shape, rng);
 	ready(out, req);
 }
 
@@ -264,6 +298,9 @@ void pgsql_reply(const struct request *req, struct outbuf *out, struct rng *rng,
 	case PG_QUERY:
 		query(out, req, rng);
 		break;
+	case PG_COPIED:
+		done(out, "COPY", 4, 1);
+		/* fall through */
 	case PG_SYNC:
 		ready(out, req);
 		break;

@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * RESP: a request that is complete, and what it does to what its connection has agreed on.
+ * RESP: a request that is complete, what it does to what its connection has agreed on, and one that has failed.
  */
 #include "resp.h"
+#include "reply_frame.h"
+
+#include <string.h>
 
 /* What a request does to what its connection has agreed on: the version of the protocol, and whether commands are only
  * taken down until EXEC.  A server that answers HELLO with an error keeps to the first version. */
@@ -72,4 +75,18 @@ enum codec_step resp_complete(struct codec_state *st, struct request *req)
 	}
 	req->flags |= st->flags;
 	return CODEC_REQUEST;
+}
+
+/* One line of the reply's length. */
+int resp_fail(uint8_t *reply, uint32_t length)
+{
+	uint32_t text = sizeof(FAILED_RESP) - 1;
+
+	if (length < sizeof("-E\r\n") - 1)
+		return -1;
+	memset(reply, ' ', length - 2);
+	memcpy(reply, FAILED_RESP, text < length - 2 ? text : length - 2);
+	reply[length - 2] = '\r';
+	reply[length - 1] = '\n';
+	return 0;
 }

@@ -56,6 +56,9 @@ static const struct {
 } resp_keyed[] = {
 	{"GET", KEY_READ, 0},	 {"GETEX", KEY_READ, 0}, {"SET", KEY_STORE, 2},	   {"GETSET", KEY_STORE, 2}, {"SETNX", KEY_STORE, 2},
 	{"SETEX", KEY_STORE, 3}, {"PSETEX", KEY_STORE, 3}, {"DEL", KEY_DROP, 0}, {"UNLINK", KEY_DROP, 0},
+	{"GETDEL", KEY_TAKE, 0}, {"SADD", KEY_ADD, 2},	 {"ZADD", KEY_ADD, 3},	   {"SREM", KEY_REMOVE, 2},  {"ZREM", KEY_REMOVE, 2},
+	{"SPOP", KEY_DRAW, 0},	 {"ZPOPMIN", KEY_DRAW, 0}, {"ZPOPMAX", KEY_DRAW, 0},
+	{"SUBSCRIBE", KEY_HEAR, 0}, {"SSUBSCRIBE", KEY_HEAR, 0}, {"PUBLISH", KEY_TELL, 2}, {"SPUBLISH", KEY_TELL, 2},
 	{"LPUSH", KEY_PUSH, 2},	 {"RPUSH", KEY_PUSH, 2}, {"XADD", KEY_PUSH, 4},	   {"LPOP", KEY_POP, 0},     {"RPOP", KEY_POP, 0},
 	{"BLPOP", KEY_PULL, 0},	 {"BRPOP", KEY_PULL, 0}, {"BLMOVE", KEY_PULL, 0},  {"BRPOPLPUSH", KEY_PULL, 0},
 };

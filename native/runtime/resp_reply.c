@@ -3,14 +3,13 @@
  * RESP: replies.
  */
 #include "resp.h"
-#include "reply_frame.h"
 
 #include <string.h>
 
 #define NUMBER_BYTES 24 /* what is this short may be a number, and clients read it as one */
 #define DOUBLE_BYTES 17
 
-static void put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
+void resp_put_bulk(struct outbuf *out, const uint8_t *text, uint32_t size)
 {
 	int splits = out_splits(out, (size_t)size + 24);
 	uint8_t *start = out_room(out, splits ? 24 : (size_t)size + 24), *to = start;
@@ -53,7 +52,7 @@ static void put_line(struct outbuf *out, char type, const char *text, uint32_t s
 	out->end += size + 3;
 }
 
-static void put_none(const struct request *req, struct outbuf *out)
+void resp_put_none(const struct request *req, struct outbuf *out)
 {
 	codec_text(out, req->flags & REQ_RESP3 ? "_\r\n" : "$-1\r\n");
 }
@@ -64,11 +63,11 @@ static void put_double(const struct request *req, struct outbuf *out, uint32_t s
 	if (req->flags & REQ_RESP3)
 		put_line(out, ',', "", size < 1 ? 1 : size > DOUBLE_BYTES ? DOUBLE_BYTES : size, '1');
 	else
-		put_bulk(out, NULL, size);
+		resp_put_bulk(out, NULL, size);
 }
 
 /* The line before the elements of an array, or of what the first version of the protocol has as one. */
-static void put_opening(const struct request *req, struct outbuf *out, unsigned mark, uint32_t count, size_t room)
+void resp_put_opening(const struct request *req, struct outbuf *out, unsigned mark, uint32_t count, size_t room)
 {
 	static const char marks[] = "*%~>";
 	uint8_t *to = out_room(out, room < 24 ? 24 : room);
@@ -87,7 +86,7 @@ static void put_opening(const struct request *req, struct outbuf *out, unsigned 
 	out->end += n + 2;
 }
 
-static void put_element(const struct request *req, struct outbuf *out, unsigned kind, uint32_t size)
+void resp_put_element(const struct request *req, struct outbuf *out, unsigned kind, uint32_t size)
 {
 	uint32_t part = size / (kind == RESP_ENTRY ? 3 : 2);
 
@@ -102,63 +101,79 @@ static void put_element(const struct request *req, struct outbuf *out, unsigned 
 		put_double(req, out, size);
 		return;
 	case RESP_NONE:
-		put_none(req, out);
+		resp_put_none(req, out);
 		return;
 	case RESP_SCORED:
 		part = part < DOUBLE_BYTES ? part : DOUBLE_BYTES;
 		codec_text(out, "*2\r\n");
-		put_bulk(out, NULL, size - part);
+		resp_put_bulk(out, NULL, size - part);
 		put_double(req, out, part);
 		return;
 	case RESP_ENTRY:
 		codec_text(out, "*2\r\n");
-		put_bulk(out, NULL, part);
+		resp_put_bulk(out, NULL, part);
 		codec_text(out, "*2\r\n");
-		put_bulk(out, NULL, part);
-		put_bulk(out, NULL, size - 2 * part);
+		resp_put_bulk(out, NULL, part);
+		resp_put_bulk(out, NULL, size - 2 * part);
 		return;
 	case RESP_PAIR:
 		codec_text(out, "*2\r\n");
-		put_bulk(out, NULL, part);
-		put_bulk(out, NULL, size - part);
+		resp_put_bulk(out, NULL, part);
+		resp_put_bulk(out, NULL, size - part);
 		return;
 	default:
-		put_bulk(out, NULL, size);
+		resp_put_bulk(out, NULL, size);
 	}
 }
 
-static void put_shape(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
+/* What stands before the array within; returns the kind of its elements. */
+static unsigned put_outer(const struct request *req, unsigned status, struct outbuf *out)
+{
+	if (status == RESP_STREAMED) {
+		codec_text(out, req->flags & REQ_RESP3 ? "%1\r\n$3\r\nkey\r\n" : "*1\r\n*2\r\n$3\r\nkey\r\n");
+		return RESP_ENTRY;
+	}
+	codec_text(out, status == RESP_ENDED ? "*2\r\n$1\r\n0\r\n" : "*2\r\n$4\r\n1024\r\n");
+	return RESP_BULK;
+}
+
+void resp_put_shape(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
 {
 	uint32_t size = codec_clamp(dist_draw(shape->size, rng, 2)), count, line = size < 65536 ? size : 65536;
+	unsigned mark = shape->status / 10, kind = shape->status % 10;
 
 	switch (shape->kind) {
 	case REPLY_ERROR:
 		put_line(out, '-', "ERR ", line < 4 ? 4 : line, 'x');
 		return;
 	case REPLY_INTEGER:
-		put_element(req, out, shape->status ? RESP_DOUBLE : RESP_INTEGER, size);
+		resp_put_element(req, out, shape->status ? RESP_DOUBLE : RESP_INTEGER, size);
 		return;
 	case REPLY_BULK:
-		put_bulk(out, NULL, size);
+		resp_put_bulk(out, NULL, size);
 		return;
 	case REPLY_NIL:
-		put_none(req, out);
+		resp_put_none(req, out);
 		return;
 	case REPLY_ARRAY:
 		count = req->canned == RESP_D_EXEC ? req->bytes : dist_draw(shape->count, rng, 0);
 		if (count > ARGS_LIMIT)
 			count = ARGS_LIMIT;
+		if (shape->status >= RESP_GOES_ON) {
+			kind = put_outer(req, shape->status, out);
+			mark = 0;
+		}
 		{
 			/* room for all of it at once, or for a piece, so that nothing is moved when it grows */
 			uint64_t all = (uint64_t)count * ((uint64_t)size + 16) + 24, most = out->piece ? out->piece : REPLY_LIMIT;
 
-			put_opening(req, out, shape->status / 10, count, all < most ? (size_t)all : out->piece);
+			resp_put_opening(req, out, mark, count, all < most ? (size_t)all : out->piece);
 		}
-		count *= shape->status / 10 == 1 ? 2 : 1;
+		count *= mark == 1 ? 2 : 1;
 		for (uint64_t total = 0; count && !out->failed; count--) {
 			if (total + size > REPLY_LIMIT)
 				size = 0; /* the count must be right; the rest is empty */
-			put_element(req, out, shape->status % 10, size);
+			resp_put_element(req, out, kind, size);
 			total += size;
 			size = codec_clamp(dist_draw(shape->size, rng, 2));
 		}
@@ -188,7 +203,7 @@ static void put_agreed(const struct request *req, struct outbuf *out, struct rng
 
 	switch (req->canned) {
 	case RESP_D_HELLO:
-		put_opening(req, out, 1, 7, 0);
+		resp_put_opening(req, out, 1, 7, 0);
 		codec_text(out, "$6\r\nserver\r\n$5\r\nclone\r\n$7\r\nversion\r\n$5\r\n7.0.0\r\n$5\r\nproto\r\n");
 		codec_text(out, req->flags & REQ_RESP3 ? ":3\r\n" : ":2\r\n");
 		codec_text(out, "$2\r\nid\r\n:1\r\n$4\r\nmode\r\n$10\r\nstandalone\r\n$4\r\nrole\r\n$6\r\nmaster\r\n");
@@ -197,27 +212,33 @@ static void put_agreed(const struct request *req, struct outbuf *out, struct rng
 	case RESP_D_EXEC:
 		shape = req->cls == DITTO_NONE ? NULL : codec_shape(req->cls, rng);
 		if (shape && (shape->kind == REPLY_ARRAY || shape->kind == REPLY_NIL)) {
-			put_shape(req, shape, out, rng);
+			resp_put_shape(req, shape, out, rng);
 			return;
 		}
-		put_opening(req, out, 0, req->bytes, 0);
+		resp_put_opening(req, out, 0, req->bytes, 0);
 		for (uint32_t n = 0; n < req->bytes && !out->failed; n++)
-			put_element(req, out, RESP_INTEGER, 1);
+			resp_put_element(req, out, RESP_INTEGER, 1);
 		return;
 	case RESP_D_SUBSCRIBE:
 		for (uint32_t n = 1; n <= req->bytes && !out->failed; n++) {
-			put_opening(req, out, 3, 3, 0);
-			put_bulk(out, (const uint8_t *)"subscribe", 9);
-			put_bulk(out, (const uint8_t *)req->note, req->note_len);
-			put_element(req, out, RESP_INTEGER, 1);
+			resp_put_opening(req, out, 3, 3, 0);
+			resp_put_bulk(out, (const uint8_t *)"subscribe", 9);
+			resp_put_bulk(out, (const uint8_t *)req->note, req->note_len);
+			resp_put_element(req, out, RESP_INTEGER, 1);
 		}
+		return;
+	case RESP_D_MESSAGE:
+		resp_put_opening(req, out, 3, 3, 0);
+		resp_put_bulk(out, (const uint8_t *)"message", 7);
+		resp_put_bulk(out, (const uint8_t *)req->note, req->note_len);
+		resp_put_bulk(out, req->value, codec_clamp(req->value_size));
 		return;
 	default:
 		codec_text(out, req->canned == RESP_D_QUEUED ? "+QUEUED\r\n" : "+OK\r\n");
 	}
 }
 
-static void put_canned(const struct request *req, struct outbuf *out)
+void resp_put_canned(const struct request *req, struct outbuf *out)
 {
 	static const char *const texts[] = {
 		[RESP_D_OK] = "+OK\r\n",
@@ -244,13 +265,13 @@ static void put_canned(const struct request *req, struct outbuf *out)
 		if (req->note_len == 0)
 			codec_text(out, "+PONG\r\n");
 		else
-			put_bulk(out, (const uint8_t *)req->note, req->note_len);
+			resp_put_bulk(out, (const uint8_t *)req->note, req->note_len);
 		break;
 	case RESP_D_NIL:
-		put_none(req, out);
+		resp_put_none(req, out);
 		break;
 	case RESP_D_ECHO:
-		put_bulk(out, (const uint8_t *)req->note, req->note_len);
+		resp_put_bulk(out, (const uint8_t *)req->note, req->note_len);
 		break;
 	case RESP_D_CONFIG:
 		codec_text(out, note_is(req, "GET") ? "*2\r\n$1\r\nx\r\n$0\r\n\r\n" : "+OK\r\n");
@@ -277,11 +298,13 @@ static void put_read(const struct request *req, struct outbuf *out, struct rng *
 	enum key_state state = hit ? keys_read(req->key_hash, &value, &size) : KEY_UNKNOWN;
 
 	if (state == KEY_PRESENT)
-		put_bulk(out, value, codec_clamp(size));
+		resp_put_bulk(out, value, codec_clamp(size));
 	else if (state == KEY_ABSENT)
-		put_none(req, out);
+		resp_put_none(req, out);
 	else
-		put_shape(req, codec_shape(req->cls, rng), out, rng);
+		resp_put_shape(req, codec_shape(req->cls, rng), out, rng);
+	if (req->key_role == KEY_TAKE)
+		keys_drop(req->key_hash);
 }
 
 void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts)
@@ -291,34 +314,18 @@ void resp_reply(const struct request *req, struct outbuf *out, struct rng *rng, 
 	parts->body = 0;
 	if (req->key_role == KEY_STORE)
 		keys_store(req->key_hash, req->value, req->value_size);
-	else if (req->key_role == KEY_DROP)
-		keys_drop(req->key_hash);
-	else if (req->key_role == KEY_PUSH)
-		keys_push(req->key_hash, req->value, req->value_size);
-	else if (req->key_role == KEY_POP || req->key_role == KEY_PULL)
-		keys_pop(req->key_hash);
+	else if (req->key_role > KEY_STORE)
+		resp_keep(req);
 	if (req->canned >= RESP_D_AGREED)
 		put_agreed(req, out, rng);
+	else if (req->key_role == KEY_POP || req->key_role == KEY_DRAW)
+		resp_put_popped(req, out, rng);
 	else if (req->cls == DITTO_NONE)
-		put_canned(req, out);
-	else if (req->key_role == KEY_READ)
+		resp_put_canned(req, out);
+	else if (req->key_role == KEY_READ || req->key_role == KEY_TAKE)
 		put_read(req, out, rng);
 	else
-		put_shape(req, codec_shape(req->cls, rng), out, rng);
+		resp_put_shape(req, codec_shape(req->cls, rng), out, rng);
 	parts->head = 0;
 	parts->tail = (uint32_t)(out_end(out) - before);
-}
-
-/* One line of the reply's length. */
-int resp_fail(uint8_t *reply, uint32_t length)
-{
-	uint32_t text = sizeof(FAILED_RESP) - 1;
-
-	if (length < sizeof("-E\r\n") - 1)
-		return -1;
-	memset(reply, ' ', length - 2);
-	memcpy(reply, FAILED_RESP, text < length - 2 ? text : length - 2);
-	reply[length - 2] = '\r';
-	reply[length - 1] = '\n';
-	return 0;
 }

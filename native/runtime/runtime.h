@@ -76,6 +76,8 @@ int pull_holds(struct conn *c, struct job *job); /* it waits for an element; 0: 
 void pull_brought(struct worker *w, struct job *job); /* it has brought one more */
 void pull_forget(struct conn *c); /* it ends */
 int pull_ended(struct conn *c); /* its client has gone meanwhile */
+void push_told(struct conn *c, const struct request *request); /* push.c: it hears what is told on a channel, or tells */
+void push_forget(struct conn *c); /* it ends */
 void pull_main(struct worker *w) __attribute__((noreturn));
 
 enum run send_until(struct conn *c, uint64_t target, struct job *job);

@@ -28,10 +28,13 @@ static const struct ditto_reply unchanged[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 304, .head_bytes = 100}};
 
 #ifdef TEST_MIXED /* half of the pages are files, the others what was posted */
+#ifndef TEST_OTHER
+#define TEST_OTHER 201
+#endif
 #define TEST_FILE .prob = DITTO_ALWAYS / 2, .start = 0, .draw = 3
 static const struct ditto_reply pages[] = {
 	{.prob = DITTO_ALWAYS / 2, .kind = REPLY_HTTP, .status = 200, .head_bytes = 238, .size = &body_size},
-	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 201, .head_bytes = 150, .size = &other_size}};
+	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = TEST_OTHER, .head_bytes = 150, .size = &other_size}};
 #else
 static const struct ditto_reply page[] = {
 	{.prob = DITTO_ALWAYS, .kind = REPLY_HTTP, .status = 200, .head_bytes = 238, .size = &body_size}};

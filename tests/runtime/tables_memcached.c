@@ -29,6 +29,11 @@ static const struct ditto_reply got[] = {
 static const struct ditto_reply set[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_STORED}};
 static const struct ditto_reply incr[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_NUMBER, .size = &four}};
 
+static const struct ditto_reply added[] = {{.prob = DITTO_ALWAYS / 2, .kind = REPLY_STORED}, {.prob = DITTO_ALWAYS, .kind = REPLY_NOT_STORED}};
+static const struct ditto_reply deleted[] = {{.prob = 0, .kind = REPLY_DELETED}, {.prob = DITTO_ALWAYS, .kind = REPLY_NOT_FOUND}};
+static const struct ditto_reply counted[] = {{.prob = DITTO_ALWAYS / 2, .kind = REPLY_VALUE, .size = &four}, {.prob = DITTO_ALWAYS, .kind = REPLY_NOT_FOUND}};
+static const struct ditto_reply touched[] = {{.prob = 0, .kind = REPLY_TOUCHED}, {.prob = DITTO_ALWAYS, .kind = REPLY_NOT_FOUND}};
+
 static const struct ditto_op serve[] = {
 	{.kind = OP_REPLY, .prob = DITTO_ALWAYS},
 	{.kind = OP_RECV_AGAIN, .prob = DITTO_ALWAYS},
@@ -38,6 +43,14 @@ static const struct ditto_class classes[] = {
 	{.match = {.verb = "get", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS / 10 * 9, .replies = 2, .reply = got, .program = {2, serve}},
 	{.match = {.verb = "gets", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS / 10 * 9, .replies = 2, .reply = got, .program = {2, serve}},
 	{.match = {.verb = "set", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = set, .program = {2, serve}},
+	{.match = {.verb = "add", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = added, .program = {2, serve}},
+	{.match = {.verb = "append", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = added, .program = {2, serve}},
+	{.match = {.verb = "delete", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = deleted, .program = {2, serve}},
+	{.match = {.verb = "touch", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = touched, .program = {2, serve}},
+	{.match = {.verb = "mg", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = got, .program = {2, serve}},
+	{.match = {.verb = "ms", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = set, .program = {2, serve}},
+	{.match = {.verb = "md", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = deleted, .program = {2, serve}},
+	{.match = {.verb = "ma", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = counted, .program = {2, serve}},
 	{.match = {.verb = "incr", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = incr, .program = {2, serve}},
 };
 
@@ -61,7 +74,7 @@ static const struct ditto_process processes[] = {{.name = "p0", .parent = DITTO_
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 11, .codec = DITTO_CODEC_MEMCACHED,
-	.classes = 4, .cls = classes,
+	.classes = 12, .cls = classes,
 	.recv = {.nr = SYS_read, .bytes = 2048},
 	.send = {.nr = SYS_sendmsg, .iovs = 3, .arm = 1},
 	.listener = {.backlog = 1024, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 04000,

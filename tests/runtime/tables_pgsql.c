@@ -62,6 +62,8 @@ static const struct ditto_class classes[] = {
 	CLASS("UPDATE", DITTO_NONE, done),
 	CLASS("BEGIN", DITTO_NONE, done),
 	CLASS("DROP", DITTO_NONE, failed),
+	CLASS("COPY", TEST_PRINT_COPY, done),
+	CLASS("COPY", TEST_PRINT_OUT, first),
 	CLASS("Startup", DITTO_NONE, begun),
 	CLASS("Parse_SELECT", TEST_PRINT_WIDE, rows),
 	CLASS("Bind_SELECT", TEST_PRINT_WIDE, rows),

@@ -36,6 +36,11 @@ __attribute__((unused)) static void block(struct ditto_body *body)
 	static const struct ditto_dist name = {1, name##_value, name##_cum}
 
 DIST(two, 2);
+#ifdef TEST_SETS
+DIST(one, 1);
+static const uint32_t half_value[] = {0, 2}, half_cum[] = {DITTO_ALWAYS / 2, DITTO_ALWAYS};
+static const struct ditto_dist none_or_two = {2, half_value, half_cum};
+#endif
 DIST(hundred, 100);
 DIST(five, 5);
 #ifdef TEST_FUZZ
@@ -51,8 +56,23 @@ static const struct ditto_reply bulk[] = {
 };
 static const struct ditto_reply array[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .count = &five, .size = &hundred}};
 static const struct ditto_reply scored[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 5, .count = &two, .size = &five}};
+static const struct ditto_reply scanned[] = {{.prob = DITTO_ALWAYS / 2, .kind = REPLY_ARRAY, .status = 40, .count = &two, .size = &five},
+					   {.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 41, .count = &two, .size = &five}};
+static const struct ditto_reply streamed[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 42, .count = &two, .size = &five}};
 static const struct ditto_reply map[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .status = 10, .count = &two, .size = &five}};
 static const struct ditto_reply huge[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_BULK, .size = &big}};
+
+#ifdef TEST_SETS
+static const struct ditto_reply number[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_INTEGER, .size = &one}};
+static const struct ditto_reply lowest[] = {{.prob = DITTO_ALWAYS, .kind = REPLY_ARRAY, .count = &none_or_two, .size = &five}};
+#define WORD(word, kinds, shapes) {.match = {.verb = word, .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = kinds, .reply = shapes, .program = PROGRAM}
+#define SETS WORD("SADD", 1, number), WORD("SREM", 1, number), WORD("SPOP", 2, bulk), WORD("ZADD", 1, number), WORD("ZPOPMIN", 1, lowest), \
+	WORD("RPUSH", 1, number), WORD("LPOP", 2, bulk), WORD("GETDEL", 2, bulk), WORD("DEL", 1, number),
+#define SET_CLASSES 9
+#else
+#define SETS
+#define SET_CLASSES 0
+#endif
 
 static const struct ditto_op serve[] = {
 	{.kind = OP_COMPUTE, .prob = DITTO_ALWAYS, .block = block},
@@ -69,6 +89,9 @@ static const struct ditto_class classes[] = {
 	{.match = {.verb = "ZRANGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = scored, .program = PROGRAM},
 	{.match = {.verb = "HGETALL", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = map, .program = PROGRAM},
 	{.match = {.verb = "HUGE", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = huge, .program = PROGRAM},
+	{.match = {.verb = "SSCAN", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 2, .reply = scanned, .program = PROGRAM},
+	{.match = {.verb = "XREAD", .path_print = DITTO_NONE}, .prob = DITTO_ALWAYS, .replies = 1, .reply = streamed, .program = PROGRAM},
+	SETS
 };
 
 static const struct ditto_op accepted[] = {
@@ -111,7 +134,7 @@ static const struct ditto_file_group files[] = {{.kind = DITTO_FILE_PROC_SELF_ST
 
 const struct ditto_service ditto_service = {
 	.version = DITTO_TABLES_VERSION, .seed = 7, .codec = DITTO_CODEC_RESP2,
-	.classes = 6, .cls = classes,
+	.classes = 8 + SET_CLASSES, .cls = classes,
 	.recv = {TEST_RECV}, .send = {TEST_SEND},
 	.listener = {.backlog = 511, .nonblocking = 1, .accept_nr = SYS_accept4, .accept_flags = 02000000,
 		     .accept_until_again = 1},

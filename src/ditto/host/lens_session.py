@@ -20,8 +20,10 @@ from ditto.host.snapshot import descriptors, tree
 EVENTS = 3_000_000
 WARM_S = 1.5
 COUNT_S = 4.0
-WARM_MOST_S, COUNT_MOST_S = 20.0, 60.0
+WARM_MOST_S, COUNT_MOST_S, FEWER_MOST_S = 20.0, 60.0, 20.0
 """After which clients that make a number of requests are ended: what was counted by then will do."""
+FEWER = 10
+"""By which the requests of a client are divided that was ended."""
 REST_S, REST_MOST_S = 0.3, 20.0
 """For which a service that has begun is watched at a time, and at most."""
 BUSY = 0.1
@@ -126,13 +128,27 @@ def _drive(
         progress.update("counting instructions")
         instrument.control.count()
         if counted:
-            run.load_for(COUNT_MOST_S, requests, again=False)
+            count_load(run, requests)
         else:
             run.load_for(COUNT_S)
         processes = tree(run.pids())
         instrument.stop()
     instrument.control.close()
     return open_now, processes
+
+
+def count_load(run: AppRun, requests: int) -> None:
+    """Load what is counted.
+
+    A client that makes one kind of request after the other may not come to the last ones in the time there is, so one
+    that was ended is run again with fewer of each, until it ends by itself.
+
+    Raises:
+        AppError: the service or its client failed.
+    """
+    results = run.load_for(COUNT_MOST_S, requests, again=False)
+    while results[-1].ended_by_us and (requests := requests // FEWER) >= max(1, run.spec.load.connections):
+        results = run.load_for(FEWER_MOST_S, requests, again=False)
 
 
 def come_to_rest(run: AppRun) -> None:

@@ -13,6 +13,9 @@ class Stream:
         turns: (request bytes, bytes of the reply) in order: a turn begins when the client speaks after the server.
         head: how the first reply begins, up to 4 KiB.
         answered: everything the server sent, as far as the relay was asked to keep it.
+        asked_at: (bytes that the client has sent by now, when) for each time it spoke; moments are numbers that grow,
+            on all connections alike.
+        answered_at: the same of what the server sent.
         closed_s: seconds from the relay's start at which the client closed it; None while open.
     """
 
@@ -20,6 +23,8 @@ class Stream:
     closed_s: float | None = None
     head: bytes = b""
     answered: bytearray = field(default_factory=bytearray)
+    asked_at: list[tuple[int, int]] = field(default_factory=list)
+    answered_at: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def said(self) -> bytes:

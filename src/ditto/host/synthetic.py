@@ -195,6 +195,12 @@ def _memcached(cls: HasMatch, _index: int, size: int, key: int, _path: bytes) ->
     if verb in (b"get", b"gets", b"delete"):
         room = max(1, min(250, size - len(verb) - 3))
         return Step(b"%s %s\r\n" % (verb, name[-room:].ljust(room, b"x")))
+    if verb == b"ms":
+        head = b"ms %s %d\r\n"
+        data = max(0, size - len(head % (name, max(1, size))) - 2)
+        return Step(head % (name, data) + b"x" * data + b"\r\n")
+    if verb in (b"mg", b"md", b"ma"):
+        return Step(b"%s %s%s\r\n" % (verb, name, b" v" if verb == b"mg" else b""))
     if verb in (b"gat", b"gats"):
         return Step(b"%s 1000 %s\r\n" % (verb, name))
     return Step(b"version\r\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 
 from ditto.host.relay import CHUNK, Relay
 from ditto.host.spoken import Stream
@@ -32,6 +33,7 @@ class Tap(Relay):
         self.datagrams: list[Stream] = []
         self._answers = answers
         self._kept = self._answered = 0
+        self._moments = itertools.count(1)
 
     async def _beside(self) -> asyncio.BaseTransport | None:
         try:
@@ -72,6 +74,8 @@ class Tap(Relay):
                     stream.turns[-1] = (stream.turns[-1][0] + data, 0)
                 else:
                     stream.turns.append((data, 0))
+                said = (stream.asked_at[-1][0] if stream.asked_at else 0) + len(data)
+                stream.asked_at.append((said, next(self._moments)))
             to.write(data)
             await to.drain()
 
@@ -85,6 +89,7 @@ class Tap(Relay):
             if len(stream.answered) < self._answers and self._answered < MOST_BYTES:
                 stream.answered += data[: self._answers - len(stream.answered)]
                 self._answered += len(data)
+                stream.answered_at.append((len(stream.answered), next(self._moments)))
             if self._kept < MOST_BYTES:
                 stream.turns[-1] = (request, size + len(data))
             to.write(data)

@@ -190,6 +190,10 @@ def keys_asked(request: bytes, length: int) -> float:
     """Keys in a memcached request of ``length`` bytes that begins so."""
     line, end, _ = request.partition(b"\r\n")
     verb, *keys = line.split(b" ")
+    if verb not in (b"get", b"gets", b"gat", b"gats"):
+        return 1.0
+    if verb.startswith(b"gat"):
+        keys = keys[1:]  # the first is a time
     if end or len(keys) < 2:
         return float(len(keys))
     whole = keys[:-1]  # the last was cut off

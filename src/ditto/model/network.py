@@ -142,6 +142,7 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     vectors: Counter[int] = Counter()
     parts: list[int] = []
     spread: list[tuple[int, ...]] = []
+    whole: list[int] = []
     per_wake: Counter[int] = Counter()
     vector_bytes: list[int] = []
     turns: list[int] = []
@@ -157,8 +158,10 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
             vectors[first.iovcnt] += 1
             if first.iovcnt > 2:
                 vector_bytes += list(first.iov[1 : min(4, first.iovcnt) - 1])
+        alone = heads and len(sends) > 1 and ends_head(first)
+        if len(sends) == 1 + alone:
+            whole.append(sends[-1][0].ret)
         if len(sends) > 1 and sends[0][0].ret >= 0 and not is_datagram(cycle.connection):
-            alone = heads and ends_head(first)
             first_turn = sum(e.ret for e, w in sends if w is sends[0][1] and e.ret > 0)
             apart = sends[0][1] is not sends[-1][1] and first_turn < LEAST_TURN
             parts += [e.ret for e, _ in sends[alone:-1] if e.ret > 0 and not apart]
@@ -177,10 +180,14 @@ def fit_send(cycles: list[Cycle], deferred: bool, between_block: int | None, hea
     pieces = _pieces(spread, len(cycles))
     if pieces:
         parts, vector_bytes = [], []
+    call_bytes = _call_bytes(sorted(parts), spread) if len(parts) > 0.05 * len(cycles) else 0
+    if sum(size > call_bytes for size in whole) > sum(len(sizes) > 1 for sizes in spread):
+        # More replies left whole that are larger: what was cut was cut for reasons of its own (parts of a file).
+        call_bytes, vector_bytes = 0, []
     return Send(
         nr=nr,
         flags=flags,
-        call_bytes=_call_bytes(sorted(parts), spread) if len(parts) > 0.05 * len(cycles) else 0,
+        call_bytes=call_bytes,
         iovs=vectors.most_common(1)[0][0] if vectors else 1,
         iov_bytes=sorted(vector_bytes)[len(vector_bytes) // 2]
         if vector_bytes and len(parts) > 0.05 * len(cycles)

@@ -42,6 +42,6 @@ SQL_VERBS = frozenset(
 MEMCACHED_VERBS = frozenset(
     """
     get gets gat gats set add replace append prepend cas delete incr decr touch version stats verbosity flush_all
-    quit
+    quit mg ms md ma mn
     """.split()
 )

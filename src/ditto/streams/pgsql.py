@@ -121,7 +121,7 @@ def _asked(session: Session, said: bytes) -> Iterator[bytes]:
         kind = said[at : at + 1]
         size = int(struct.unpack_from(">I", said, at + 1)[0])
         one = session.key(said[at : at + 1 + min(size, 4096)])
-        key = key or one
+        key = key or (b"" if kind in (b"d", b"c", b"f") else one)  # lines of a copy have no reply of their own
         at += 1 + max(4, size)
         if kind in (b"Q", b"S", b"X", b"F"):
             yield key
@@ -145,6 +145,9 @@ def _replies(answered: bytes) -> Iterator[tuple[bytes, bytes]]:
         at += 1 + size
 
 
+_TEXT = 25
+
+
 def _take(result: Result, kind: bytes, body: bytes) -> None:
     try:
         if kind == b"T":
@@ -153,12 +156,17 @@ def _take(result: Result, kind: bytes, body: bytes) -> None:
             result.rows += 1
             for column, size in zip(result.columns, _sizes(body), strict=False):
                 column.sizes.append(size)
+        elif kind == b"H":
+            result.kind, result.columns = "rows", [Column(1, _TEXT, -1, False)]  # lines, as if of one column
+        elif kind == b"d":
+            result.rows += 1
+            result.columns[0].sizes.append(len(body))
         elif kind == b"C" and result.kind == "done":
             words = body.rstrip(b"\0").split()
             result.rows = int(words[-1]) if len(words) > 1 and words[-1].isdigit() else 0
         elif kind == b"E":
             result.kind = "failed"
-    except (struct.error, ValueError):
+    except (struct.error, ValueError, IndexError):
         return
 
 

@@ -37,7 +37,8 @@ _MEMCACHED_VERBS = frozenset(
 )
 _MEMCACHED_REPLIES = (
     b"VALUE ", b"END\r\n", b"STORED", b"NOT_STORED", b"EXISTS", b"NOT_FOUND", b"DELETED", b"TOUCHED", b"OK\r\n",
-    b"VERSION", b"STAT ", b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"HD", b"VA ", b"EN\r\n", b"MN\r\n",
+    b"VERSION", b"STAT ", b"ERROR", b"CLIENT_ERROR", b"SERVER_ERROR", b"HD", b"VA ", b"EN", b"MN\r\n",
+    b"NF", b"NS", b"EX",
 )  # fmt: skip
 
 
@@ -207,6 +208,8 @@ def _resp_shape(payload: bytes, total: int) -> ReplySeen:
         count = int(number)
         if not count:
             return ReplySeen("array", status=10 * resp.AGGREGATES.index(mark))
+        if (inner := resp.within(mark, count, rest, total - len(head) - 2)) is not None:
+            return ReplySeen("array", status=inner[0], count=inner[1], size=inner[2])
         status, size = resp.aggregate(mark, count, rest, total - len(head) - 2)
         return ReplySeen("array", status=status, count=count, size=size)
     return ReplySeen("simple", size=max(0, total - 3))
@@ -215,6 +218,7 @@ def _resp_shape(payload: bytes, total: int) -> ReplySeen:
 _MEMCACHED_KINDS = {
     b"END": "miss", b"STORED": "stored", b"NOT_STORED": "not_stored", b"EXISTS": "exists", b"NOT_FOUND": "not_found",
     b"DELETED": "deleted", b"TOUCHED": "touched", b"OK": "ok", b"VERSION": "version", b"STAT": "stats",
+    b"HD": "stored", b"EN": "miss", b"NF": "not_found", b"NS": "not_stored", b"EX": "exists",
 }  # fmt: skip
 
 
@@ -227,6 +231,9 @@ def _memcached_shape(payload: bytes, total: int) -> ReplySeen:
         if len(parts) >= 4 and complete and parts[3].isdigit():
             return ReplySeen("value", size=int(parts[3]), second=len(parts[2]))
         return ReplySeen("value", size=-1, second=1)
+    if word == b"VA":
+        size = re.match(rb"VA (\d{1,9})", payload)
+        return ReplySeen("value", size=int(size[1]) if size else max(0, total - 7), second=1)
     if word[:1].isdigit():
         return ReplySeen("number", size=max(1, total - 2))
     return ReplySeen(_MEMCACHED_KINDS.get(word, "ok"), size=max(0, total - 2))

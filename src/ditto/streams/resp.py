@@ -65,6 +65,26 @@ def aggregate(mark: bytes, number: int, body: bytes, size: int) -> tuple[int, in
     return 10 * AGGREGATES.index(mark) + kind, _unframed(each - frame, lengths)
 
 
+_SCANNED = re.compile(rb"\$\d+\r\n(\d+)\r\n\*(\d+)\r\n")
+_STREAMED = {b"*": re.compile(rb"\*2\r\n\$\d+\r\n[^\r]*\r\n\*(\d+)\r\n\*2\r\n"),
+             b"%": re.compile(rb"\$\d+\r\n[^\r]*\r\n\*(\d+)\r\n\*2\r\n")}  # fmt: skip
+GOES_ON, ENDED, STREAMED = 40, 41, 42
+"""Statuses of arrays whose elements lie in one within: a scan that goes on or has ended, the entries of one stream."""
+
+
+def within(mark: bytes, number: int, body: bytes, size: int) -> tuple[int, int, int] | None:
+    """Status, count and bytes of the elements of such a reply, by what `aggregate` gets; None for others."""
+    if mark == b"*" and number == 2 and (scanned := _SCANNED.match(body)):
+        count = int(scanned[2])
+        each = _unframed((size - scanned.end()) / count - 5, 1) if count else 0
+        return (GOES_ON if int(scanned[1]) else ENDED), count, each
+    streamed = _STREAMED[mark].match(body) if number == 1 and mark in _STREAMED else None
+    if streamed and (count := int(streamed[1])):
+        entries = size - streamed.end() + len(b"*2\r\n")
+        return STREAMED, count, _unframed(entries / count - _ELEMENTS[6][1], _ELEMENTS[6][2])
+    return None
+
+
 def _unframed(each: float, lengths: int) -> int:
     """The bytes that ``lengths`` equal strings have together which take as much with the digits of their lengths."""
     if not lengths:
