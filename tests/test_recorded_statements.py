@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 import pytest
 
@@ -35,7 +36,7 @@ class Talk:
 
     def _pieces(self, data: bytes) -> list[bytes]:
         edges = [0, *(cut for cut in self.cuts if cut < len(data)), len(data)]
-        return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        return [data[a:b] for a, b in pairwise(edges)]
 
     def ask(self, data: bytes) -> None:
         for piece in self._pieces(data):

@@ -48,7 +48,7 @@ def sql_replies(
 
 
 def sql_reply_of_size(codec: str, sizes: Counter[int], first: bytes) -> list[ReplyShape]:
-    """The reply of a database of which the bytes alone were seen: one row, whose first value takes what there is, if any.
+    """The reply of a database of which the bytes alone were seen: one row, if any; its first value takes what there is.
 
     Args:
         codec: of the database.
@@ -66,7 +66,9 @@ def sql_reply_of_size(codec: str, sizes: Counter[int], first: bytes) -> list[Rep
     for size, seen in sizes.items():
         values[_value_in(codec, size - around)] += seen
     columns = [
-        Column(name_bytes=name_bytes, type_id=type_id, type_bytes=type_bytes, size=constant(0) if number else dist(values))
+        Column(
+            name_bytes=name_bytes, type_id=type_id, type_bytes=type_bytes, size=constant(0) if number else dist(values)
+        )
         for number in range(count)
     ]
     return [ReplyShape(probability=1.0, kind="rows", count=constant(0 if prepares else 1), columns=columns)]
