@@ -68,7 +68,7 @@ def test_what_was_prepared_before_is_asked_for_by_its_text() -> None:
     ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Bind_SELECT")], [[60]])
     assert step.request[4] == mysql.QUERY and step.request[5:].startswith(b"SELECT ")
     ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Parse_SELECT")], [[60]])
-    assert step.request[4] == mysql.PREPARE
+    assert step.request[4] == mysql.PREPARE and step.request.count(b"?") == 1 and len(step.request) == 60
 
 
 def test_replies_have_the_bytes_that_were_seen() -> None:

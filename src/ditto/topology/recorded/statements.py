@@ -1,7 +1,7 @@
 """Requests and replies of a connection in the MySQL protocol.
 
-The server speaks first, and every request and every reply begins a new count of packets, from 0 and from 1, so that what
-belongs to neither (greeting, login) is told from them.
+The server speaks first, and every request and every reply begins a new count of packets, from 0 and from 1, so that
+what belongs to neither (greeting, login) is told from them.
 
 A statement counts each time it is carried out, under its verb.  What prepares one is a call of its own, since its reply
 is awaited; what has no reply (the end of a statement, of a session) asks for nothing.
