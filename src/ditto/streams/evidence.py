@@ -28,6 +28,7 @@ from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
+from ditto.streams.weighed import as_under_load
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
@@ -172,8 +173,9 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     if native.alone and evidence.work.peers:
         work = work_of(from_recording(load_recording(folder / native.alone)))
         found = requests_of(work, evidence.requests.codec, evidence.requests.folds)
-        evidence.alone = replace(found, classes=by_themselves(found.classes))
-        given_rounds(work, (cycle for kept in evidence.alone.classes.values() for cycle in kept))
+        lone = by_themselves(found.classes)
+        given_rounds(work, (cycle for kept in lone.values() for cycle in kept))
+        evidence.alone = replace(found, classes=as_under_load(lone, evidence.requests.classes))
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
         from ditto.streams.unseen import estimated, unseen_classes
