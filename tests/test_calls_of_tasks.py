@@ -209,6 +209,8 @@ def test_what_tasks_call_in_their_rounds_is_told_by_requests_that_came_alone() -
     loaded = class_works(requests_of(rounds_of_tasks(3, 40)))[key]
     assert sum(op.count for name, op in loaded.ops.items() if name.kind == "misc") < 2.5 * len(loaded.cycles)
     assert plainer(loaded, alone) is alone
+    few = class_works(Requests(requests.codec, {key: kept[key][:FEW_SHARED]}, FEW_SHARED))[key]
+    assert plainer(loaded, few) is few, "a rare kind of request came alone a few times only"
 
 
 def test_loops_whose_calls_are_not_told_apart_are_looked_at_alone() -> None:

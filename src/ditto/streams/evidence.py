@@ -38,7 +38,7 @@ STRAY = 0.05
 FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
 FEW_SHARED = 4
-"""The same where threads share connections."""
+"""The same where threads share connections, or tasks go on in rounds."""
 IN_ROUNDS = 0.5
 """Rounds of a loop of tasks for each request from which on its programs are told by requests that came alone."""
 STRAY_CALLS = 0.01
@@ -342,12 +342,12 @@ def plainer(work: ClassWork, alone: ClassWork | None, shared: bool = False) -> C
     also calls from a thread that has another request in work, and even a few that came alone tell more.  And where
     tasks go on in rounds of their loop, what they call for nobody is seen to be theirs in those that came alone.
     """
-    if alone is None or len(alone.cycles) < (FEW_SHARED if shared else FEW_ALONE):
+    if alone is None or len(alone.cycles) < FEW_SHARED:
         return work
-    calls = _calls(alone)
     if sum(op.count for name, op in alone.ops.items() if name.kind == programs.YIELD) > IN_ROUNDS * len(alone.cycles):
         return alone
-    return alone if calls != _calls(work) or (shared and calls) else work
+    calls, few = _calls(alone), len(alone.cycles) < FEW_ALONE and not shared
+    return alone if not few and (calls != _calls(work) or (shared and calls)) else work
 
 
 def _calls(work: ClassWork) -> set[OpName]:
