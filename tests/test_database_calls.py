@@ -303,3 +303,34 @@ def test_statements_of_which_no_result_was_seen_are_answered_with_as_many_bytes(
                 found += sock.recv(4096)
             assert len(found) == len(reply)
             assert found[:4] == reply[:4]
+
+
+def test_executions_are_told_by_what_was_prepared_in_a_message_before(tmp_path: Path) -> None:
+    """PostgreSQL's drivers prepare, wait, then execute: a clone asks by the text, and gets that class's answer."""
+
+    def typed(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack(">I", len(body) + 4) + body
+
+    def made(peer: str, index: int, request: bytes) -> SimpleNamespace:
+        sends = [SimpleNamespace(index=index, payload=request)]
+        return SimpleNamespace(peer=peer, sends=sends, answers=[SimpleNamespace(payload=b"1")], statement=b"")
+
+    parse, run = typed(b"P", b"\0SELECT abc FROM t\0\0\0"), typed(b"B", b"\0\0" + bytes(6))
+    calls = [made("a", 1, parse), made("a", 3, run), made("b", 2, run)]
+    _tell_statements(calls, "pgsql")  # type: ignore[arg-type]
+    assert [call.statement.split(b" ")[0] for call in calls] == [b"Parse_SELECT", b"Bind_SELECT", b"Bind"]
+    replies = sql_reply_of_size("pgsql", Counter({300: 1}), ROWS["pgsql"])
+    of = of_class("pgsql", "Bind_SELECT", b"abc").model_copy(update={"replies": replies})
+    down = downstream("pgsql", classes=[of], print_key=KEY)
+    binary = build(calling([down], [call(), answer(), REPLY]), tmp_path / "clone")
+    with running(binary, "--stub", "0") as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(10)
+        sock.sendall(struct.pack(">II", 15, 3 << 16) + b"user\0x\0")
+        found = b""
+        while not found.endswith(READY):
+            found += sock.recv(4096)
+        sock.sendall(typed(b"Q", b"SELECT abc\0"))
+        found = b""
+        while len(found) < 300:
+            found += sock.recv(4096)
+        assert len(found) == 300
