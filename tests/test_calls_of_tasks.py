@@ -11,11 +11,12 @@ from ditto.artifacts.records import load_recording
 from ditto.host.progress import SilentProgress
 from ditto.observe.alone_phase import record_alone
 from ditto.observe.native_phase import NativeOptions
-from ditto.streams.alone import by_themselves
+from ditto.streams.alone import by_themselves, given_rounds
 from ditto.streams.cycles import Cycle, Work, follow
 from ditto.streams.events import from_recording
-from ditto.streams.evidence import FEW_ALONE, FEW_SHARED, class_works, plainer, requests_of
-from test_sharing import LISTENER, REQUEST, Threads
+from ditto.streams.evidence import FEW_ALONE, FEW_SHARED, Requests, class_works, plainer, requests_of
+from ditto.streams.wire import entangled
+from test_sharing import LISTENER, PID, REQUEST, Threads
 
 BACKEND = b"\x02\x00\x1f\x90\x7f\x00\x00\x01" + bytes(8)
 REPLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -157,3 +158,79 @@ def test_a_client_that_gives_up_one_request_at_a_time_is_told_of(tmp_path: Path)
     load = spec.load.model_copy(update={"command": ("true",)})
     assert record_alone(spec.model_copy(update={"load": load}), tmp_path, options, notes, SilentProgress()) == ""
     assert "{port}" in notes[-1]
+
+
+def in_rounds(record: Threads, clients: tuple[int, ...], backends: tuple[int, ...]) -> None:
+    """Requests to a loop of tasks, together: each begins in the round after the one that receives, and calls later."""
+    record.call(1, "epoll_wait", len(clients), 3, 0, 64, -1 & 0xFFFFFFFF)
+    for client in clients:
+        receive(record, 1, client)
+    record.call(1, "epoll_wait", 0, 3, 0, 64, 0)
+    for _ in clients:
+        record.call(1, "getrandom", 16)
+        record.call(1, "getpid", PID)
+    record.call(1, "epoll_wait", 0, 3, 0, 64, 0)
+    for backend in backends:
+        record.call(1, "getrandom", 8)
+        send(record, 1, backend, REQUEST)
+    record.call(1, "epoll_wait", len(backends), 3, 0, 64, -1 & 0xFFFFFFFF)
+    for backend in backends:
+        receive(record, 1, backend, REPLY)
+    record.call(1, "epoll_wait", 0, 3, 0, 64, 0)
+    for client in clients:
+        send(record, 1, client)
+
+
+def rounds_of_tasks(together: int, requests: int) -> Work:
+    record = Threads()
+    clients, backends = tuple(range(20, 24)), tuple(range(30, 34))
+    for client in clients:
+        record.call(1, "accept4", client, LISTENER)
+    for backend in backends:
+        connect(record, 1, backend)
+    for _ in range(requests):
+        in_rounds(record, clients[:together], backends[:together])
+    receive(record, 1, 20)
+    return record.work()
+
+
+def test_what_tasks_call_in_their_rounds_is_told_by_requests_that_came_alone() -> None:
+    """Under load the calls without a descriptor that a task begins with are nobody's, or another request's."""
+    work = rounds_of_tasks(1, FEW_ALONE + 2)
+    requests = requests_of(work)
+    kept = by_themselves(requests.classes)
+    given_rounds(work, (cycle for found in kept.values() for cycle in found))
+    ((key, alone),) = class_works(Requests(requests.codec, kept, requests.total)).items()
+    count = len(alone.cycles)
+    found = [name.kind for name, op in alone.ordered() if op.count == count]
+    assert found == [
+        "receive", "yield", "misc", "misc", "yield", "misc", "call", "answer", "yield", "reply",
+    ]  # fmt: skip
+    loaded = class_works(requests_of(rounds_of_tasks(3, 40)))[key]
+    assert sum(op.count for name, op in loaded.ops.items() if name.kind == "misc") < 2.5 * len(loaded.cycles)
+    assert plainer(loaded, alone) is alone
+    few = class_works(Requests(requests.codec, {key: kept[key][:FEW_SHARED]}, FEW_SHARED))[key]
+    assert plainer(loaded, few) is few, "a rare kind of request came alone a few times only"
+
+
+def test_loops_whose_calls_are_not_told_apart_are_looked_at_alone() -> None:
+    record = Threads()
+    clients, backends = tuple(range(20, 26)), tuple(range(30, 36))
+    for client in clients:
+        record.call(1, "accept4", client, LISTENER)
+    for backend in backends:
+        connect(record, 1, backend)
+    for turn in range(40):
+        # Each makes two calls; the second ones leave as the replies to the first come, in any order.
+        for client in clients:
+            receive(record, 1, client)
+        for number in range(12):
+            backend = backends[(turn * 5 + number * 7) % 6]
+            send(record, 1, backend, REQUEST)
+            receive(record, 1, backend, REPLY)
+        for client in clients[:: 1 if turn % 2 else -1]:
+            send(record, 1, client)
+    receive(record, 1, 20)
+    assert entangled(requests_of(record.work()))
+    assert not entangled(requests_of(rounds_of_tasks(1, 40)))
+    assert not entangled(requests_of(rounds_of_tasks(3, 40)))

@@ -30,7 +30,7 @@ from ditto.artifacts.profile import CallClass, ClassMatch, Listener, Op, OpKind,
 from ditto.artifacts.syscalls import NUMBERS
 from ditto.host.synthetic import sample_requests
 from ditto.model.downstream import _tell_statements
-from ditto.model.results import sql_reply_of_size
+from ditto.model.results import sql_replies, sql_reply_of_size
 from ditto.streams import mysql
 from ditto.streams.pgsql import Session
 from ditto.topology.recorded import framing
@@ -68,7 +68,7 @@ def test_what_was_prepared_before_is_asked_for_by_its_text() -> None:
     ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Bind_SELECT")], [[60]])
     assert step.request[4] == mysql.QUERY and step.request[5:].startswith(b"SELECT ")
     ((step,),) = sample_requests("mysql", KEY, [of_class("mysql", "Parse_SELECT")], [[60]])
-    assert step.request[4] == mysql.PREPARE
+    assert step.request[4] == mysql.PREPARE and step.request.count(b"?") == 1 and len(step.request) == 60
 
 
 def test_replies_have_the_bytes_that_were_seen() -> None:
@@ -265,3 +265,72 @@ def test_a_text_gets_the_class_of_the_same_text_prepared_before(tmp_path: Path) 
             while len(found) < size:
                 found += sock.recv(4096)
             assert len(found) == size
+
+
+def definition(names: int) -> bytes:
+    return b"\3def\0\0\0" + bytes([names]) + b"n" * names + b"\0\x0c" + bytes(12)
+
+
+END = b"\xfe\0\0\2\0"
+PREPARE = packet(1, b"\0" + struct.pack("<IHHBH", 1, 3, 1, 0, 0)) + packet(2, definition(0)) + packet(3, END)
+PREPARE += b"".join(packet(4 + i, definition(20)) for i in range(3)) + packet(7, END)
+FOUND = packet(1, b"\3") + b"".join(packet(2 + i, definition(20)) for i in range(3)) + packet(5, END)
+FOUND += packet(6, b"\x01" + b"7" + b"\xfc\x2c\1" + b"v" * 300 + b"\0") + packet(7, END)
+
+
+def test_statements_of_which_no_result_was_seen_are_answered_with_as_many_bytes(tmp_path: Path) -> None:
+    """Callers that know the database's port from a file go past the relay: sizes and first bytes are what is left."""
+    classes = []
+    for verb, reply in (("Parse_SELECT", PREPARE), ("SELECT", FOUND)):
+        peer = object()
+        sent = SimpleNamespace(nr=NUMBERS["sendto"], obj=peer, ret=len(reply), payload=reply[:64])
+        cycle = SimpleNamespace(connection=peer, events=[sent], sent=len(reply))
+        replies = sql_replies(f"{verb} SELECT abc".encode(), [cycle, cycle], [], "mysql")  # type: ignore[list-item]
+        assert [(shape.kind, len(shape.columns)) for shape in replies] == [("rows", 3)]
+        classes.append(of_class("mysql", verb).model_copy(update={"replies": replies, "probability": 0.5}))
+    assert sql_replies(b"DELETE x", [], [], "mysql")[0].kind == "done"
+    down = downstream("mysql", classes=classes, print_key=KEY)
+    binary = build(calling([down], [call(), answer(), REPLY]), tmp_path / "clone")
+    with running(binary, "--stub", "0") as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(10)
+        sock.recv(4096)
+        sock.sendall(packet(1, mysql_login()))
+        sock.recv(4096)
+        for asked, reply in ((b"\x16SELECT abc = ?", PREPARE), (b"\x03SELECT abc", FOUND)):
+            sock.sendall(packet(0, asked))
+            found = b""
+            while len(found) < len(reply):
+                found += sock.recv(4096)
+            assert len(found) == len(reply)
+            assert found[:4] == reply[:4]
+
+
+def test_executions_are_told_by_what_was_prepared_in_a_message_before(tmp_path: Path) -> None:
+    """PostgreSQL's drivers prepare, wait, then execute: a clone asks by the text, and gets that class's answer."""
+
+    def typed(kind: bytes, body: bytes) -> bytes:
+        return kind + struct.pack(">I", len(body) + 4) + body
+
+    def made(peer: str, index: int, request: bytes) -> SimpleNamespace:
+        sends = [SimpleNamespace(index=index, payload=request)]
+        return SimpleNamespace(peer=peer, sends=sends, answers=[SimpleNamespace(payload=b"1")], statement=b"")
+
+    parse, run = typed(b"P", b"\0SELECT abc FROM t\0\0\0"), typed(b"B", b"\0\0" + bytes(6))
+    calls = [made("a", 1, parse), made("a", 3, run), made("b", 2, run)]
+    _tell_statements(calls, "pgsql")  # type: ignore[arg-type]
+    assert [call.statement.split(b" ")[0] for call in calls] == [b"Parse_SELECT", b"Bind_SELECT", b"Bind"]
+    replies = sql_reply_of_size("pgsql", Counter({300: 1}), ROWS["pgsql"])
+    of = of_class("pgsql", "Bind_SELECT", b"abc").model_copy(update={"replies": replies})
+    down = downstream("pgsql", classes=[of], print_key=KEY)
+    binary = build(calling([down], [call(), answer(), REPLY]), tmp_path / "clone")
+    with running(binary, "--stub", "0") as (_, port), socket.create_connection(("127.0.0.1", port)) as sock:
+        sock.settimeout(10)
+        sock.sendall(struct.pack(">II", 15, 3 << 16) + b"user\0x\0")
+        found = b""
+        while not found.endswith(READY):
+            found += sock.recv(4096)
+        sock.sendall(typed(b"Q", b"SELECT abc\0"))
+        found = b""
+        while len(found) < 300:
+            found += sock.recv(4096)
+        assert len(found) == 300

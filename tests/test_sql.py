@@ -485,3 +485,17 @@ def test_a_text_is_of_the_class_of_the_same_text_prepared_before() -> None:
     keys = (b"SELECT SELECT own", b"SELECT SELECT prepared", b"SELECT SELECT other", b"Bind_SELECT SELECT prepared")
     assert [class_index(changed, key) for key in keys] == [0, 1, 0, 1]
     assert class_index(changed.model_copy(update={"classes": classes[1:]}), keys[2]) == 0
+
+
+def test_rows_of_executions_have_the_columns_told_when_they_were_prepared() -> None:
+    ready = typed(b"Z", b"I")
+    said = START + typed(b"P", b"\0SELECT n, text FROM t\0\0\0") + typed(b"D", b"S\0") + typed(b"S", b"")
+    said += typed(b"B", b"\0\0" + bytes(6)) + typed(b"E", b"\0" + bytes(4)) + typed(b"S", b"")
+    told, _, rows = pg_result().partition(typed(b"D", struct.pack(">Hi", 2, 3) + b"123" + struct.pack(">i", -1)))
+    row = typed(b"D", struct.pack(">Hi", 2, 3) + b"123" + struct.pack(">i", -1))
+    answered = typed(b"R", b"\0\0\0\0") + ready + typed(b"1", b"") + told + ready
+    answered += typed(b"2", b"") + row * 2 + typed(b"C", b"SELECT 2\0") + ready
+    seen = {result.request.split(" ")[0]: result for result in joined(pgsql.results_of(said, answered))}
+    assert (seen["Bind_SELECT"].kind, seen["Bind_SELECT"].rows) == ("rows", [(2, 1)])
+    assert [column.sizes for column in seen["Bind_SELECT"].columns] == [[(3, 2)], [(-1, 2)]]
+    assert [column.sizes for column in seen["Parse_SELECT"].columns] == [[], []] and rows

@@ -210,7 +210,7 @@ static void query_message(struct codec_state *st, const uint8_t *p, size_t n, in
 	size_t blank = 0;
 
 	st->canned = PG_QUERY;
-	st->cls = sql_class("", p, n, st->word);
+	st->cls = sql_class_of_text(p, n, st->word);
 	transaction(st, p, n, whole);
 	while (blank < n && (p[blank] <= ' ' || p[blank] == ';'))
 		blank++;

@@ -28,11 +28,12 @@ int crew_offer(int fd)
 
 	pthread_mutex_lock(&lock);
 	busy = idle <= tail - head;
-	if (!busy) {
+	if (!busy)
 		waiting[tail++ % PLACES] = fd;
-		pthread_cond_signal(&some);
-	}
 	pthread_mutex_unlock(&lock);
+	/* Woken with the lock held, the thread would wait for that next wherever it runs before this one goes on. */
+	if (!busy)
+		pthread_cond_signal(&some);
 	return busy ? -1 : 0;
 }
 

@@ -95,11 +95,11 @@ static void result(struct my_writer *w, const struct request *req, struct rng *r
 static void prepared(struct my_writer *w, const struct request *req)
 {
 	static const struct ditto_column parameter = {.type = 253, .type_bytes = 0};
-	const struct ditto_reply *shape = sql_shape((int16_t)req->bytes);
+	const struct ditto_reply *shape = sql_shape(req->cls);
 	uint32_t parameters = req->keys_len > 0xffff ? 0xffff : req->keys_len;
 
 	if (!shape || shape->kind != REPLY_ROWS)
-		shape = sql_shape(req->cls);
+		shape = sql_shape((int16_t)req->bytes);
 	my_begin(w);
 	my_little(w, 0, 1);
 	my_little(w, (uint32_t)req->key_hash, 4);

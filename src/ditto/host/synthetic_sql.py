@@ -45,12 +45,16 @@ def database_plan(service: ServiceProfile, seed: int, requests: int) -> LoadPlan
 def sample_statement(codec: str, verb: str, key: int, wanted: int, size: int) -> Step:
     """A request of ``size`` bytes, if it can be had, of a database's class with this verb and fingerprint.
 
-    It asks by its text: what a statement that was prepared before is, only its own connection knows.
+    It asks by its text: what a statement that was prepared before is, only its own connection knows.  One that is
+    prepared has a parameter, which MySQL's reply describes: hardly any is prepared without.
     """
     build = _pgsql_step if codec == "pgsql" else _mysql_step
     text = _text_of(key, verb, wanted)
     lack = size - len(build(verb, text, 0).request) - len(" ''")
-    return build(verb, text + (b" '" + b"x" * lack + b"'" if lack >= 0 else b""), 0)
+    filler = b"x" * lack
+    if codec == "mysql" and verb.startswith("Parse_"):
+        filler = b"?" + filler[1:] if filler else b""
+    return build(verb, text + (b" '" + filler + b"'" if lack >= 0 else b""), 0)
 
 
 def _statement(cls: RequestClass) -> bool:

@@ -88,7 +88,7 @@ def fit_class(
         match=match_of(codec, print_key, work.key, sizes),
         request_bytes=dist(sizes) or constant(1),
         replies=(
-            sql_replies(work.key, work.cycles, results)
+            sql_replies(work.key, work.cycles, results, codec)
             if codec in ("pgsql", "mysql")
             else [framed(shape, framing, closes) for shape in shapes]
         ),

@@ -28,7 +28,7 @@ from ditto.model.classes import Placement, fit_program, match_of, reply_seen, sh
 from ditto.model.delays import fit_delays
 from ditto.model.distributions import constant, dist
 from ditto.model.results import sql_reply_of_size
-from ditto.streams import h2, mysql, programs, protocol
+from ditto.streams import h2, mysql, pgsql, programs, protocol
 from ditto.streams.arguments import signed
 from ditto.streams.calls import Call, PeerLife
 from ditto.streams.cycles import Cycle, Wake, Work
@@ -106,8 +106,8 @@ def fit_downstreams(evidence: Evidence, print_key: int, book: BlockBook, placeme
         for life in group.lives:
             made.numbers[life.peer] = len(made.downstreams)
         codec = _codec(calls)
-        if codec == "mysql":
-            _tell_statements([*group.calls, *_alone(group, evidence)])
+        if codec in ("pgsql", "mysql"):
+            _tell_statements([*group.calls, *_alone(group, evidence)], codec)
         folds = protocol.folds(codec, {_key(codec, call) for call in calls})
         classes, numbers = _classes(codec, print_key, calls, folds)
         waits = sum(call.waited for call in calls)
@@ -156,11 +156,11 @@ def _alone(group: _Group, evidence: Evidence) -> list[Call]:
     return [call for cycle in cycles for call in cycle.calls if call.peer.path == group.address and call.answers]
 
 
-def _tell_statements(calls: list[Call]) -> None:
+def _tell_statements(calls: list[Call], codec: str = "mysql") -> None:
     """Note what calls ask for: an execution names a statement that its connection prepared before."""
-    sessions: dict[Obj, mysql.Session] = {}
+    sessions: dict[Obj, protocol.Session] = {}
     for call in sorted(calls, key=lambda call: call.sends[0].index):
-        session = sessions.setdefault(call.peer, mysql.Session())
+        session = sessions.setdefault(call.peer, mysql.Session() if codec == "mysql" else pgsql.Session())
         call.statement = session.key(call.sends[0].payload)
         session.answered(call.answers[0].payload)
 

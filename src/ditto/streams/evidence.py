@@ -15,7 +15,7 @@ from ditto.artifacts.prints import folded
 from ditto.artifacts.records import load_recording
 from ditto.artifacts.samples import load_samples
 from ditto.streams import h2, programs, protocol, sampled, silent
-from ditto.streams.alone import by_themselves
+from ditto.streams.alone import by_themselves, given_rounds
 from ditto.streams.cycles import Cycle, Work
 from ditto.streams.datagrams import mostly
 from ditto.streams.earlier import work_of
@@ -28,6 +28,7 @@ from ditto.streams.pipelined import split
 from ditto.streams.programs import ClassWork, OpName
 from ditto.streams.segments import Segment, SegmentKey
 from ditto.streams.sharing import Sharing, find_sharing, mean_after_parking
+from ditto.streams.weighed import as_under_load
 
 RARE_CLASS = 0.002
 """Classes with a smaller share of the requests are kept only while there is room."""
@@ -37,7 +38,9 @@ STRAY = 0.05
 FEW_ALONE = 30
 """Requests of a class that came one at a time, from which on they tell what it does."""
 FEW_SHARED = 4
-"""The same where threads share connections."""
+"""The same where threads share connections, or tasks go on in rounds."""
+IN_ROUNDS = 0.5
+"""Rounds of a loop of tasks for each request from which on its programs are told by requests that came alone."""
 STRAY_CALLS = 0.01
 SAMPLE = 4000
 
@@ -170,7 +173,9 @@ def _load(folder: Path, observation: Observation) -> Evidence:
     if native.alone and evidence.work.peers:
         apart = work_of(from_recording(load_recording(folder / native.alone)))
         found = requests_of(apart, evidence.requests.codec, evidence.requests.folds)
-        evidence.alone = replace(found, classes=by_themselves(found.classes))
+        lone = by_themselves(found.classes)
+        given_rounds(apart, (cycle for kept in lone.values() for cycle in kept))
+        evidence.alone = replace(found, classes=as_under_load(lone, evidence.requests.classes))
     if lens is not None:
         from ditto.streams.instructions import read_instruction_run
         from ditto.streams.unseen import estimated, unseen_classes
@@ -334,12 +339,15 @@ def plainer(work: ClassWork, alone: ClassWork | None, shared: bool = False) -> C
 
     In an event loop every request under way could have made a call.  Where a class seems to make other calls under load
     than it makes alone, some were given to the wrong requests.  Where threads share connections (``shared``), a task
-    also calls from a thread that has another request in work, and even a few that came alone tell more.
+    also calls from a thread that has another request in work, and even a few that came alone tell more.  And where
+    tasks go on in rounds of their loop, what they call for nobody is seen to be theirs in those that came alone.
     """
-    if alone is None or len(alone.cycles) < (FEW_SHARED if shared else FEW_ALONE):
+    if alone is None or len(alone.cycles) < FEW_SHARED:
         return work
-    calls = _calls(alone)
-    return alone if calls != _calls(work) or (shared and calls) else work
+    if sum(op.count for name, op in alone.ops.items() if name.kind == programs.YIELD) > IN_ROUNDS * len(alone.cycles):
+        return alone
+    calls, few = _calls(alone), len(alone.cycles) < FEW_ALONE and not shared
+    return alone if not few and (calls != _calls(work) or (shared and calls)) else work
 
 
 def _calls(work: ClassWork) -> set[OpName]:

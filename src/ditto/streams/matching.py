@@ -17,8 +17,8 @@ def class_index(service: ServiceProfile, key: bytes) -> int:
     text = verb.decode("ascii", "replace")
     mark = path_print(service.print_key, path) if codec in ("http1", "fastcgi", "pgsql", "mysql", "h2") else -1
     fallback = -1
-    # Another clone asks MySQL by its text for what its original had prepared (`sql_class_of_text` of the runtime).
-    for name in (text, f"Bind_{text}") if codec == "mysql" else (text,):
+    # Another clone asks a database by its text for what its original had prepared (`sql_class_of_text` of the runtime).
+    for name in (text, f"Bind_{text}") if codec in ("pgsql", "mysql") else (text,):
         for index, cls in enumerate(service.classes):
             if cls.match.verb == name:
                 if cls.match.path_print in (-1, mark):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ditto.streams.results import Column, Result
 from ditto.streams.sql import statement_key
@@ -90,6 +90,7 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
     session = Session()
     asked = _asked(session, said)
     replies = _replies(answered)
+    described: dict[bytes, list[Column]] = {}
     for key in asked:
         if key == b"Secure":
             next(replies, None)
@@ -97,6 +98,9 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
         if key in (b"Terminate", b"Cancel"):
             return
         result = Result()
+        text = key.removeprefix(b"Parse_").removeprefix(b"Bind_")
+        if key.startswith(b"Bind_") and text in described:  # told when it was prepared, and not again
+            result.kind, result.columns = "rows", [replace(column, sizes=[]) for column in described[text]]
         whole = False
         for kind, body in replies:
             if kind == b"Z":
@@ -105,6 +109,8 @@ def results_of(said: bytes, answered: bytes) -> Iterator[tuple[bytes, Result]]:
             _take(result, kind, body)
         if not whole:
             return
+        if result.columns:
+            described[text] = result.columns
         yield key, result
 
 

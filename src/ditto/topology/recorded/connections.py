@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from ditto.streams.events import Event, Obj
 from ditto.topology.recorded import framing
 from ditto.topology.recorded.interleaved import Interleaved
+from ditto.topology.recorded.statements import Greeted, Statements
 
 Ends = tuple[int, int, int, int]
 """Address and port of the client, of the server."""
@@ -94,6 +95,7 @@ class Connection:
         bound: the requests for one of which it was connected, until it carries one.
         waiting: requests without a reply, first in, first out.
         streams: of HTTP/2, where replies come as they like.
+        statements: of MySQL, where the server speaks first.
     """
 
     ends: Ends | None
@@ -109,12 +111,13 @@ class Connection:
     replying: Exchange | None = None
     receiving: Exchange | None = None
     streams: Interleaved | None = None
+    greeted: Greeted = field(default_factory=Greeted)
+    statements: Statements | None = None
 
     def request_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
         """The client sent bytes (or, for a client that is not recorded, the server received them): new requests."""
         if not self.protocol:
-            self.protocol = framing.protocol_of(piece)
-            self.streams = Interleaved(piece) if self.protocol == framing.FRAMES else None
+            self._begin(piece)
         flow = self.requests
         heads = self._new_requests(piece, count)
         made = []
@@ -136,9 +139,18 @@ class Connection:
             self.last = made[-1]
         return made
 
+    def _begin(self, piece: bytes) -> None:
+        """The client's first bytes tell the protocol, or the server's did before."""
+        mysql = self.greeted.speaks_mysql(piece)
+        self.protocol = framing.MYSQL if mysql else framing.protocol_of(piece)
+        self.streams = Interleaved(piece) if self.protocol == framing.FRAMES else None
+        self.statements = Statements() if mysql else None
+
     def _new_requests(self, piece: bytes, count: int) -> list[framing.Head]:
         if self.streams is not None:
             return self.streams.requests(piece, count)
+        if self.statements is not None:
+            return self.statements.requests(piece, count)
         heads = framing.request_heads(self.protocol, piece, count)
         going_on = self.last is not None and not self.last.replied
         if going_on and (not heads or self.protocol in (framing.OPAQUE, framing.PGSQL)):
@@ -159,6 +171,8 @@ class Connection:
 
     def reply_sent(self, at: int, piece: bytes, count: int) -> list[Exchange]:
         """The server sent bytes (or the client received them, from one that is not recorded): whose reply it is."""
+        if not self.protocol:
+            self.greeted.take(piece)
         new = self._new_replies(piece, count)
         begins = self.replies.sent
         self.replies.sent += count
@@ -183,9 +197,12 @@ class Connection:
             for exchange in new:
                 self.waiting.remove(exchange)
             return new
-        if not self.waiting or framing.interim(self.protocol, piece):
+        if self.statements is not None:
+            number = self.statements.replies(piece, len(self.waiting))
+        elif not self.waiting or framing.interim(self.protocol, piece):
             return []
-        number = framing.reply_heads(self.protocol, piece, count, len(self.waiting))
+        else:
+            number = framing.reply_heads(self.protocol, piece, count, len(self.waiting))
         if self.replying is None:
             number = max(1, number)
         return [self.waiting.popleft() for _ in range(min(number, len(self.waiting)))]

@@ -14,7 +14,9 @@ from ditto.streams import h2, pgsql
 from ditto.streams.pipelined import request_end
 from ditto.streams.resp import MARKS, reply_end
 
-HTTP, RESP, MEMCACHED, PGSQL, FRAMES, OPAQUE = "http1", "resp2", "memcached", "pgsql", "http2", "opaque"
+HTTP, RESP, MEMCACHED, PGSQL, MYSQL, FRAMES, OPAQUE = (
+    "http1", "resp2", "memcached", "pgsql", "mysql", "http2", "opaque",
+)  # fmt: skip
 
 _HTTP_HEAD = re.compile(rb"(GET|HEAD|POST|PUT|DELETE|PATCH|OPTIONS|TRACE|CONNECT) ([^ ?\r\n]*)")
 _HTTP_REPLY = re.compile(rb"HTTP/1\.[01] (\d{3})")
@@ -93,6 +95,8 @@ def failed(protocol: str, piece: bytes) -> bool:
     if protocol == HTTP:
         match = _HTTP_REPLY.match(piece)
         return match is not None and match[1][:1] == b"5"
+    if protocol == MYSQL:
+        return piece[3:5] == b"\1\xff"
     return protocol == RESP and piece[:1] == b"-"
 
 

@@ -13,11 +13,17 @@ from ditto.topology.rows import CLIENT, ERROR, FOLLOWS, INTERNAL, NONE, PACK, SE
 
 BACKGROUND = "(background)"
 """The endpoint of a service that its calls for no request belong to."""
-_SYSTEMS = {framing.RESP: "redis", framing.MEMCACHED: "memcached", framing.PGSQL: "postgresql"}
+_SYSTEMS = {
+    framing.RESP: "redis",
+    framing.MEMCACHED: "memcached",
+    framing.PGSQL: "postgresql",
+    framing.MYSQL: "mysql",
+}
 _KINDS = {
     framing.RESP: ServiceKind.CACHE,
     framing.MEMCACHED: ServiceKind.CACHE,
     framing.PGSQL: ServiceKind.DATABASE,
+    framing.MYSQL: ServiceKind.DATABASE,
 }
 
 
