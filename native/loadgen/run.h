@@ -41,6 +41,7 @@ struct run {
 	uint64_t now;       /* ns from the start */
 	uint64_t most;      /* requests of this thread, closed loop */
 	uint64_t retry;     /* when connections that are down are tried again */
+	uint64_t nap_ns;    /* thread.c: for which replies gather */
 	uint64_t look;      /* when datagrams without a reply are looked for */
 	uint64_t heard, heard_ns; /* replies so far, and when the last came */
 	uint8_t *buffer;

@@ -14,6 +14,9 @@
 
 #define EVENTS 256
 #define LOOK_NS 3500 /* how long a closed loop looks for replies before it sleeps */
+#define GATHER_FROM 8 /* requests under way from which on it lets replies gather */
+#define LEAST_NAP_NS 4000u
+#define MOST_NAP_NS 100000u
 
 uint64_t now_ns(void)
 {
@@ -66,7 +69,7 @@ static void send_due(struct run *r)
 
 /* A closed loop's server pays for waking a generator that sleeps, with time that it does not serve requests in: it is
  * not to sleep while the next reply is about to come. */
-static int look(struct run *r, struct epoll_event *events)
+static int look(const struct run *r, struct epoll_event *events)
 {
 	uint64_t began = now_ns();
 	int n;
@@ -75,6 +78,26 @@ static int look(struct run *r, struct epoll_event *events)
 		n = epoll_wait(r->wait_set, events, EVENTS, 0);
 	} while (n == 0 && now_ns() < began + LOOK_NS);
 	return n;
+}
+
+/* With many requests under way there is no hurry: while a part of their replies gathers, the server has the others to
+ * answer, and nobody to wake.  How long that takes is found by how many there are afterwards. */
+static int gather(struct run *r, struct epoll_event *events)
+{
+	unsigned waiting = r->thread->connections - r->idle_count;
+	struct timespec nap = {.tv_nsec = (long)r->nap_ns};
+	int n;
+
+	if (waiting < GATHER_FROM)
+		return look(r, events);
+	if (r->nap_ns >= LEAST_NAP_NS)
+		clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+	n = epoll_wait(r->wait_set, events, EVENTS, 0);
+	if (4 * (unsigned)n > 3 * waiting)
+		r->nap_ns /= 2;
+	else if (4 * (unsigned)n < waiting && r->nap_ns < MOST_NAP_NS)
+		r->nap_ns += LEAST_NAP_NS / 4 + r->nap_ns / 8;
+	return n ? n : look(r, events);
 }
 
 static void handle(struct run *r, const struct epoll_event *events, int n)
@@ -102,7 +125,7 @@ static int sleep_ns(const struct run *r, struct epoll_event *events, uint64_t ns
 static void wait_ns(struct run *r, uint64_t ns)
 {
 	struct epoll_event events[EVENTS];
-	int n = r->closed ? look(r, events) : 0;
+	int n = r->closed ? gather(r, events) : 0;
 
 	handle(r, events, n > 0 ? n : sleep_ns(r, events, ns));
 	if (r->closed) { /* what came meanwhile; requests are sent together afterwards */
