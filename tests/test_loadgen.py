@@ -319,7 +319,7 @@ def test_requests_are_split_as_their_protocol_has_them() -> None:
 
 def test_what_a_server_says_first_tells_its_protocol_too() -> None:
     """Lengths and a zero behind them may look like commands of a database, whose servers greet in another way."""
-    asked = [(b"", 128), *[(b"\xce\0\0\0\x1b\x82\0\1\1\xce" + bytes(22), 60)] * 20]
+    asked = [(b"", 128), *[(b"\xce\0\0\0\x1b\x82\0\1\1\xce" + bytes(200), 60)] * 20]
     assert plan_of([Stream(asked, head=b"Server 2.6.0 (Binary)".ljust(128))], 1.0).framing is Framing.BYTES
     greeting = b"\x4a\0\0\0\x0a10.11.6".ljust(78, b"\0")
     assert plan_of([Stream(asked, head=greeting)], 1.0).framing is Framing.MYSQL
