@@ -15,7 +15,7 @@ enum mc_canned {
 
 void memcached_reply(const struct request *req, struct outbuf *out, struct rng *rng, struct reply_parts *parts);
 void memcached_reply_setup(void);
-/* A reply of the meta commands: one word and the flags that were asked for.  value: of the key, where it is known. */
+/* A reply of the meta commands: one word and the flags that were asked for, with the value where that is one of them. */
 void memcached_meta(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng);
 int memcached_fail(uint8_t *reply, uint32_t length);
 
