@@ -96,9 +96,10 @@ def test_memory_stays_within_the_originals() -> None:
     assert threads_with_arena(service) == 1
     limit = arena_limit(service)
     assert 10_000_000 < limit < 20_000_000
-    assert limit + touched_bytes(service, limit, 0) < 20_000_000
-    assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096, 0) == 0
-    assert touched_bytes(service, 4096, -30_000_000) == 0
+    assert limit + touched_bytes(service, limit, 0, 0) < 20_000_000
+    assert touched_bytes(service, 4096, 8192, 0) == touched_bytes(service, 4096, 0, 0) - 8192
+    assert touched_bytes(service.model_copy(update={"resident_bytes": 0}), 4096, 0, 0) == 0
+    assert touched_bytes(service, 4096, 0, -30_000_000) == 0
     assert file_bytes(service, 5_000_000) == 0
     mapping = service.model_copy(update={"file_bytes": 7_000_000})
     assert 5_000_000 < file_bytes(mapping, 10_000_000) < 7_000_000 and file_bytes(mapping, 3_000_000) == 3_000_000

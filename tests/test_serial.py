@@ -422,3 +422,9 @@ def test_calls_between_the_wait_for_a_request_and_its_receive() -> None:
     role = RoleSeen("accept_serve", 0, NUMBERS["pselect6"], True, True, [10, 11], list(work.threads.values()))
     (op,) = each_wake(role, Placement(lambda name, op: 0, lambda slot: 0), set(), served_alone=True)
     assert (op.nr, op.probability) == (NUMBERS["brk"], 1.0)
+    before = [event.nr for event in next(bursts_before_accepts(work.threads[10], {NUMBERS["brk"]}))]
+    assert before == [NUMBERS["getppid"]]
+    nearly = list(bursts_before_accepts(work.threads[10]))
+    assert [event.nr for event in nearly[1]].count(NUMBERS["brk"]) == 9  # unless they are told apart
+    again = list(bursts_before_accepts(work.threads[10], {NUMBERS["brk"]}))
+    assert [event.nr for event in again[1]] == [NUMBERS["getppid"]]

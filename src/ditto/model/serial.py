@@ -48,7 +48,13 @@ def refused_receives(evidence: Evidence) -> set[int]:
 
 
 def serial_role(
-    evidence: Evidence, role: RoleSeen, count: int, on_wake: int | None, book: BlockBook, placement: Placement
+    evidence: Evidence,
+    role: RoleSeen,
+    count: int,
+    on_wake: int | None,
+    each_wake: list[Op],
+    book: BlockBook,
+    placement: Placement,
 ) -> Role:
     """The role of such threads.
 
@@ -57,6 +63,7 @@ def serial_role(
         role: its members, of kind ``accept_serve``.
         count: threads of it in each process.
         on_wake: block for what is done after each wait.
+        each_wake: calls made then.
         book: gives the blocks.
         placement: where files are.
     """
@@ -64,7 +71,7 @@ def serial_role(
     waits = _waits(role)
     accepts = sum(event.made is not None for thread in role.work for event in thread.accepts)
     runs = min(1.0, max(0.001, accepts / max(1, evidence.requests.total)))
-    parts = _Parts(book, placement)
+    parts, told = _Parts(book, placement), {op.nr for op in each_wake}
     on_connection = waits.on_connection.most_common(1)
     on_listener = waits.on_listener.most_common(1)
     closing = parts.program(closing_work(evidence.work), gaps.closing if gaps else {}, runs)
@@ -82,7 +89,8 @@ def serial_role(
         receive_first=receives_first(role),
         waits_once=waits_once(role),
         on_wake_block=on_wake,
-        before_accept=parts.program(work_before_accepts(evidence.work), gaps.before_accept if gaps else {}, runs),
+        each_wake=each_wake,
+        before_accept=parts.program(work_before_accepts(evidence.work, told), gaps.before_accept if gaps else {}, runs),
         on_accept=parts.program(setup_work(evidence.work, True), gaps.accept if gaps else {}, runs),
         on_close=closing,
     )

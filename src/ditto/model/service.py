@@ -280,8 +280,7 @@ def _role(this: _Fit, index: int, role: RoleSeen) -> Role:
         waited = gaps and gaps.on_wake
         woken = this.book.add(NO_CLASS, role.wait_nr, waited, this.wakes) if waited else None
         each = each_wake(role, this.placement, _timed(this, index), served_alone=True)
-        serial = serial_role(evidence, role, in_each, woken, this.book, this.placement)
-        return serial.model_copy(update={"each_wake": each})
+        return serial_role(evidence, role, in_each, woken, each, this.book, this.placement)
     if role.kind in ("shared", "dispatch"):
         program = partial(_plain_program, this)
         made_of = PoolParts(this.book, program, this.wakes, _closing(this), this.placement)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from ditto.streams import programs
 from ditto.streams.calls import PeerLife
@@ -44,9 +44,12 @@ def closing_work(work: Work) -> ClassWork:
     return programs.build(b"close", cycles)
 
 
-def work_before_accepts(work: Work) -> ClassWork:
-    """What threads that serve one connection at a time do for none of them before each accept, as a class."""
-    return programs.build(b"before", cycles_before_accepts(work))
+def work_before_accepts(work: Work, told: Container[int] = ()) -> ClassWork:
+    """What threads that serve one connection at a time do for none of them before each accept, as a class.
+
+    Calls of ``told`` are made with each wait for a request.
+    """
+    return programs.build(b"before", cycles_before_accepts(work, told))
 
 
 def connect_work(lives: Iterable[PeerLife]) -> ClassWork:

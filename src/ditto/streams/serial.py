@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 
 from ditto.artifacts.syscalls import numbers
@@ -130,26 +130,34 @@ class _OwnSets:
         return {member for member in members if member.kind == "connection"}
 
 
-def bursts_before_accepts(thread: ThreadWork) -> Iterator[list[Event]]:
-    """What a thread does for no connection before each of its accepts."""
+def bursts_before_accepts(thread: ThreadWork, told: Container[int] = ()) -> Iterator[list[Event]]:
+    """What a thread does for no connection before each of its accepts.
+
+    Args:
+        thread: serves one at a time.
+        told: calls that are known to be made with each wait for a request.
+    """
     loose = {id(event) for wake in thread.wakes for event in wake.loose}
+    busy = {id(wake.wait) for wake in thread.wakes if wake.received or wake.answers}
     burst: list[Event] = []
+    begins = False
     for event in thread.events:
         if event.nr in ACCEPTS:
             yield burst
             burst = []
-        elif id(event) in loose:
+        elif id(event) in loose and not (begins and event.nr in told):
             burst.append(event)
+        begins = id(event) in busy if is_wait(event) else begins and id(event) in loose
 
 
-def cycles_before_accepts(work: Work) -> list[Cycle]:
+def cycles_before_accepts(work: Work, told: Container[int] = ()) -> list[Cycle]:
     """The same for all such threads, as cycles to be counted like those of a request class."""
     nowhere, nobody = Wake(0, None, 0), Obj("none", 0)
     cycles = []
     for thread in work.threads.values():
         if not thread.accepts or serial_waits(thread) is None:
             continue
-        for burst in bursts_before_accepts(thread):
+        for burst in bursts_before_accepts(thread, told):
             cycle = Cycle(nobody, thread.tid, nowhere, thread.accepts[0], events=burst)
             cycle.wake_of = [nowhere] * len(burst)
             cycles.append(cycle)
