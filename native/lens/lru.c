@@ -11,67 +11,15 @@
 #define SLOT_FORGOTTEN 0xffffffffu
 #define FIRST_LIST_BUCKET 4u /* 2^3 == LRU_TOP */
 
-static UInt hash_base(ULong base, UInt mask) {
-   return (UInt)((base * 0x9e3779b97f4a7c15ULL) >> 32) & mask;
-}
-
 void lru_init(Lru* l) {
    VG_(memset)(l, 0, sizeof *l);
    for (UInt i = 0; i < LRU_TOP; i++) l->top[i] = EMPTY;
 }
 
 void lru_free(Lru* l) {
-   if (l->table) {
-      for (UInt i = 0; i <= l->table_mask; i++) {
-         for (LruPage *p = l->table[i], *n; p; p = n) {
-            n = p->next;
-            VG_(free)(p);
-         }
-      }
-      VG_(free)(l->table);
-   }
+   pages_free(&l->pages);
    if (l->nodes) VG_(free)(l->nodes);
    lru_init(l);
-}
-
-static void grow_table(Lru* l) {
-   UInt old_size = l->table ? l->table_mask + 1 : 0;
-   UInt size = old_size ? old_size * 4 : 256;
-   LruPage** t = VG_(calloc)("lens.lru.table", size, sizeof *t);
-   for (UInt i = 0; i < old_size; i++) {
-      for (LruPage *p = l->table[i], *n; p; p = n) {
-         n = p->next;
-         UInt h = hash_base(p->base, size - 1);
-         p->next = t[h];
-         t[h] = p;
-      }
-   }
-   if (l->table) VG_(free)(l->table);
-   l->table = t;
-   l->table_mask = size - 1;
-}
-
-static UInt* slot_slow(Lru* l, ULong key) {
-   ULong base = key >> 6;
-   if (!l->table || l->npages > 2 * l->table_mask) grow_table(l);
-   UInt h = hash_base(base, l->table_mask);
-   LruPage* p = l->table[h];
-   while (p && p->base != base) p = p->next;
-   if (!p) {
-      p = VG_(calloc)("lens.lru.page", 1, sizeof *p);
-      p->base = base;
-      p->next = l->table[h];
-      l->table[h] = p;
-      l->npages++;
-   }
-   l->cache[base & (LRU_CACHE - 1)] = p;
-   return &p->slot[key & 63];
-}
-
-static inline UInt* slot_of(Lru* l, ULong key) {
-   LruPage* p = l->cache[(key >> 6) & (LRU_CACHE - 1)];
-   if (LIKELY(p && p->base == key >> 6)) return &p->slot[key & 63];
-   return slot_slow(l, key);
 }
 
 /* Everything before the node that now leaves its place moves one deeper: the last node of each bucket below
@@ -112,7 +60,7 @@ static UInt insert_new(Lru* l, ULong key) {
    UInt n;
    if (l->len == LRU_LIST_MAX) {
       n = l->tail;
-      *slot_of(l, l->nodes[n].key) = SLOT_FORGOTTEN;
+      *pages_slot(&l->pages, l->nodes[n].key) = SLOT_FORGOTTEN;
       l->tail = l->nodes[n].prev;
       l->nodes[l->tail].next = 0;
       l->len--;
@@ -129,16 +77,16 @@ static UInt insert_new(Lru* l, ULong key) {
 }
 
 UInt lru_deep(Lru* l, ULong key, ULong evicted) {
-   UInt* slot = slot_of(l, key);
+   UInt* slot = pages_slot(&l->pages, key);
    UInt n = *slot;
    if (n == SLOT_UNSEEN || n == SLOT_FORGOTTEN) {
       *slot = SLOT_FORGOTTEN; /* seen; overwritten when it leaves the array */
-      if (evicted != EMPTY) *slot_of(l, evicted) = insert_new(l, evicted);
+      if (evicted != EMPTY) *pages_slot(&l->pages, evicted) = insert_new(l, evicted);
       return n == SLOT_UNSEEN ? BUCKET_FIRST : BUCKET_DEEP;
    }
    LruNode* nodes = l->nodes;
    UInt bucket = nodes[n].level;
-   *slot_of(l, evicted) = n;
+   *pages_slot(&l->pages, evicted) = n;
    if (n == l->head) {
       nodes[n].key = evicted;
       return bucket;

@@ -10,6 +10,8 @@
 #ifndef LRU_H
 #define LRU_H
 
+#include "pages.h"
+
 #include "pub_tool_basics.h"
 
 #define BUCKETS 24
@@ -17,13 +19,6 @@
 #define BUCKET_FIRST 23
 #define LRU_TOP 8
 #define LRU_LIST_MAX ((1u << 21) - LRU_TOP)
-#define LRU_CACHE 1024
-
-typedef struct LruPage { /* slots of 64 consecutive keys */
-   ULong base;
-   struct LruPage* next;
-   UInt slot[64];
-} LruPage;
 
 typedef struct {
    ULong key;
@@ -38,9 +33,7 @@ typedef struct {
    UInt used, cap;
    UInt head, tail, len;
    UInt marker[BUCKETS]; /* first node of bucket k, for k > 4; bucket 4 begins at the head */
-   LruPage* cache[LRU_CACHE];
-   LruPage** table;
-   UInt table_mask, npages;
+   Pages pages; /* of each key its node, or what became of it */
 } Lru;
 
 void lru_init(Lru* l);

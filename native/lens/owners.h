@@ -9,7 +9,6 @@
 
 #define DEEP 4 /* first bucket that is told: 8 other lines and more */
 
-void owners_init(void);
 /* 1 if thread `serial` (not 0) touches a line that others work on as well. */
 UInt owners_touch(UInt serial, ULong line);
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Threads, segment keys, transitions between system calls, and the event stream. */
 #include "lens.h"
-#include "owners.h"
 #include "syscalls.h"
 
 #include "pub_tool_libcbase.h"
@@ -122,7 +121,6 @@ static void thread_exit(ThreadId tid) {
 
 void segments_init(void) {
    threads = VG_(calloc)("lens.threads", VG_N_THREADS, sizeof *threads);
-   owners_init();
    VG_(track_start_client_code)(start_client);
    VG_(track_pre_thread_ll_exit)(thread_exit);
 }

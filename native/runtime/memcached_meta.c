@@ -10,20 +10,18 @@
 #define FOUND "bcfhklOst"
 #define MISSED "bkO"
 
-/* The flag that begins so among the words after the key, and its length; NULL: it was not given. */
-static const uint8_t *flag_of(const struct request *req, uint8_t letter, uint32_t *length)
+/* Whether a flag is among the words after the key. */
+static int has_flag(const struct request *req, uint8_t letter)
 {
 	const uint8_t *p = (const uint8_t *)req->note, *end = p + req->note_len;
 
 	while ((p = codec_space(p, end)) < end) {
 		while (p < end && *p == ' ')
 			p++;
-		if (p < end && *p == letter) {
-			*length = (uint32_t)(codec_space(p, end) - p);
-			return p;
-		}
+		if (p < end && *p == letter)
+			return 1;
 	}
-	return NULL;
+	return 0;
 }
 
 /* What the client asked to be told, in its order; told: what there is to tell. */
@@ -92,10 +90,10 @@ static void put_found(const struct request *req, const uint8_t *value, uint32_t 
 void memcached_meta(const struct request *req, const struct ditto_reply *shape, struct outbuf *out, struct rng *rng)
 {
 	const uint8_t *value = NULL;
-	uint32_t size = 0, length;
+	uint32_t size = 0;
 	enum key_state state = req->key_role == KEY_READ ? keys_read(req->key_hash, &value, &size) : KEY_UNKNOWN;
 	const struct ditto_reply *found = codec_shape_of(req->cls, REPLY_VALUE);
-	int quiet = flag_of(req, 'q', &length) != NULL, valued = flag_of(req, 'v', &length) != NULL;
+	int quiet = has_flag(req, 'q'), valued = has_flag(req, 'v');
 	unsigned kind = shape->kind;
 
 	if (req->canned == MC_META_NOOP) {

@@ -13,6 +13,8 @@ DISTANCE_BUCKETS = 24
 more; 23 is a first touch."""
 
 
+LINE_BYTES, CACHE_SETS = 64, 64
+"""Of the caches with sets, whose misses are counted."""
 DEEP = 4
 """First bucket for which it is known whether other threads work on the line: 8 other lines and more."""
 

@@ -6,10 +6,9 @@ from collections import Counter
 
 import numpy as np
 
+from ditto.artifacts.work import CACHE_SETS, LINE_BYTES
 from ditto.streams.instructions import InstructionRun
 
-LINE, SETS = 64, 64
-"""Bytes of a cache line, and the sets of caches of code."""
 USUAL = 0.3
 """Times a request from which on a line of code is what requests touch."""
 
@@ -22,8 +21,11 @@ def code_sets(run: InstructionRun, requests: float) -> tuple[int, ...]:
         np.add.at(executed, process.execs["block"], process.execs["count"].astype(np.float64))
         for at in np.flatnonzero(executed):
             block = process.blocks[at]
-            first, last = int(block["addr"]) // LINE, (int(block["addr"]) + int(block["length"]) - 1) // LINE
+            first, last = (
+                int(block["addr"]) // LINE_BYTES,
+                (int(block["addr"]) + int(block["length"]) - 1) // LINE_BYTES,
+            )
             for line in range(first, last + 1):
                 times[line] = max(times[line], int(executed[at]))
-    sets = Counter(line % SETS for line, count in times.items() if count >= USUAL * requests)
-    return tuple(sets[number] for number in range(SETS))
+    sets = Counter(line % CACHE_SETS for line, count in times.items() if count >= USUAL * requests)
+    return tuple(sets[number] for number in range(CACHE_SETS))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from ditto.artifacts.profile import Knobs
-from ditto.artifacts.work import Block
+from ditto.artifacts.work import CACHE_SETS, Block
 from ditto.generate.body import target as targets
 from ditto.generate.body.accesses import Plan, Simulated
 from ditto.generate.body.apart import all_apart
@@ -25,7 +25,7 @@ from ditto.generate.body.pools import Cursor, cursors, layout
 from ditto.generate.body.predict import misses
 from ditto.generate.body.reach import Order, Reach, edges, reaches, touches_of_request
 from ditto.generate.body.render import Rendered, Renderer
-from ditto.generate.body.sets import SETS, Schedule, chosen, code_misses, pass_lines
+from ditto.generate.body.sets import Schedule, chosen, code_misses, pass_lines
 from ditto.generate.body.string_fill import PREFIX_INSTRUCTIONS, StringFill, prefix, string_fill, without
 from ditto.generate.body.target import Target, reach_out
 
@@ -245,7 +245,7 @@ def _runtime_code(
     """Code lines of a request that are the runtime's, as numbers below 0: as many in each set as are known, or anywhere
     what the original has more than the blocks are to have."""
     if sets:
-        return [number - SETS * (1 + k) for number, count in enumerate(sets) for k in range(count)]
+        return [number - CACHE_SETS * (1 + k) for number, count in enumerate(sets) for k in range(count)]
     own = {t.index: t.code_lines for t in targets}
     share = sum(o.share for o in orders) or 1.0
     lacks = (o.share * (r.lines - sum(own.get(i, 0.0) for i in o.blocks)) for o, r in zip(orders, found, strict=True))
@@ -267,7 +267,7 @@ def _spread(
     wanted = sum(block.wanted.code_set_misses * block.runs_per_request for block in blocks)
 
     def make(gaps: Gaps, rng: Random) -> tuple[Sequence[Placed], float]:
-        used, bases, tried = [0] * SETS, [0], []
+        used, bases, tried = [0] * CACHE_SETS, [0], []
         for code in packed:
             tried.append(spaced(code, gaps, bases[-1], used, rng))
             bases.append(bases[-1] + tried[-1].bytes // 64)

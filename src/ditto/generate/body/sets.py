@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TypeVar
 
+from ditto.artifacts.work import CACHE_SETS
 from ditto.generate.body.count import Touched
 from ditto.generate.body.place import Gaps
 
-SETS = 64
 CODE_WAYS = 8
 """As in native/lens/sets.h."""
 GAPS = (Gaps(2), Gaps(4), Gaps(8), Gaps(8, 2), Gaps(8, 3), Gaps(8, 5), Gaps(8, 8))
@@ -32,11 +32,11 @@ class Sets:
 
     def __init__(self, ways: int) -> None:
         self._ways = ways
-        self._sets: list[list[int]] = [[] for _ in range(SETS)]
+        self._sets: list[list[int]] = [[] for _ in range(CACHE_SETS)]
 
     def touch(self, line: int) -> bool:
         """Whether it was missed; it is there now."""
-        lines = self._sets[line % SETS]
+        lines = self._sets[line % CACHE_SETS]
         if lines and lines[-1] == line:
             return False
         if line in lines:
